@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The payment model, decided purely; the ports that it needs; and the flows that execute decisions.
+//!
+//! Nothing here names a runtime, a database, a wire format or a provider: see `ARCHITECTURE.md`.
+
+pub mod amounts;
+pub mod card_number;
+pub mod change;
+pub mod context;
+pub mod decline;
+pub mod fingerprint;
+pub mod ids;
+pub mod money;
+pub mod payment;
+pub mod ports;
+pub mod text;
+pub mod transaction;
+pub mod command;
+pub mod error;
+pub mod journal;
+pub mod transition;
+pub mod decide;
+pub mod flows;

@@ -1,0 +1,92 @@
+//! What a payment has moved, and what is left: the amounts from which permissions and state follow.
+
+/// The amounts of one payment, in minor units of its currency; none is ever negative.
+///
+/// I5 holds for every value that our own commands produce (see [`Amounts::holds_limits`]); the
+/// database repeats it as `CHECK`s. What a provider proves beyond the limits goes to `excess`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Amounts {
+    /// Proved authorized.
+    pub authorized: i64,
+    /// Proved captured.
+    pub captured: i64,
+    /// Reserved by captures whose outcome is not known.
+    pub capture_pending: i64,
+    /// Proved released, by a void, a final capture or expiry.
+    pub voided: i64,
+    /// Reserved by a void whose outcome is not known.
+    pub void_pending: i64,
+    /// Proved refunded, and not reversed since.
+    pub refunded: i64,
+    /// Reserved by refunds whose outcome is not known.
+    pub refund_pending: i64,
+    /// Taken back by chargebacks, and not returned since.
+    pub charged_back: i64,
+    /// Proved by the provider beyond what our limits allow; a person looks into it.
+    pub excess: i64,
+}
+
+impl Amounts {
+    /// What a capture may still take.
+    pub fn capturable(&self) -> i64 {
+        (self.authorized - self.captured - self.capture_pending - self.voided - self.void_pending)
+            .max(0)
+    }
+
+    /// What a refund may still give back.
+    pub fn refundable(&self) -> i64 {
+        (self.captured - self.refunded - self.refund_pending - self.charged_back).max(0)
+    }
+
+    /// I5, word for word, and that no amount is negative.
+    pub fn holds_limits(&self) -> bool {
+        self.all().iter().all(|amount| *amount >= 0)
+            && self.captured + self.capture_pending + self.voided + self.void_pending
+                <= self.authorized
+            && self.refunded + self.refund_pending <= self.captured
+    }
+
+    /// Every amount, in the order of the columns.
+    pub fn all(&self) -> [i64; 9] {
+        [
+            self.authorized,
+            self.captured,
+            self.capture_pending,
+            self.voided,
+            self.void_pending,
+            self.refunded,
+            self.refund_pending,
+            self.charged_back,
+            self.excess,
+        ]
+    }
+
+    /// Records a proved capture: within what is left; then from what was thought voided; then as excess.
+    pub(crate) fn add_captured(&mut self, amount: i64) {
+        let room = self.authorized - self.captured - self.capture_pending;
+        let taken = amount.clamp(0, room.max(0));
+        self.captured += taken;
+        self.excess += amount - taken;
+        let mut over =
+            self.captured + self.capture_pending + self.voided + self.void_pending - self.authorized;
+        for part in [&mut self.void_pending, &mut self.voided] {
+            let given = over.clamp(0, *part);
+            *part -= given;
+            over -= given;
+        }
+    }
+
+    /// Records a proved refund: within what was captured, the rest as excess.
+    pub(crate) fn add_refunded(&mut self, amount: i64) {
+        let room = (self.captured - self.refunded - self.refund_pending).max(0);
+        let taken = amount.clamp(0, room);
+        self.refunded += taken;
+        self.excess += amount - taken;
+    }
+
+    /// Records a proved release of everything that is neither captured nor reserved by a capture.
+    pub(crate) fn add_voided_rest(&mut self) {
+        self.void_pending = 0;
+        self.voided = (self.authorized - self.captured - self.capture_pending).max(self.voided);
+    }
+}

@@ -1,0 +1,367 @@
+//! Applying what a provider proved: the one path for answers, lookups and webhooks.
+
+use quittance_evidence::EntryResult;
+
+use crate::change::{Change, OperatorActionKind, Write};
+use crate::decline::{Cause, Decline};
+use crate::ids::TransactionId;
+use crate::journal::Stamp;
+use crate::money::Money;
+use crate::payment::{NextAction, PaymentRecord, PaymentState};
+use crate::transaction::{Fact, FactKind, TransactionKind, TransactionState};
+use crate::transition::PaymentEvent;
+
+use super::attempt::{end, pending_void, prefix};
+use super::step::Step;
+use super::{DecideError, NEXT_STEP_AFTER};
+
+/// Applies a fact learned outside a send (a lookup, a webhook). `None` where it tells nothing new.
+pub fn fact(
+    record: &PaymentRecord,
+    id: TransactionId,
+    fact: &Fact,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let held = record.transaction(id).ok_or(DecideError::NoTransaction(id))?;
+    let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
+    step.by_provider();
+    apply(&mut step, record, fact, stamp);
+    let news = step.subject.row() != held || step.payment != record.payment;
+    // A case that is open already (the same mismatch seen again) is no news.
+    if step.event_type.is_empty() || !news {
+        return Ok(None);
+    }
+    step.edit(|transaction| transaction.updated_at = stamp.now);
+    step.close(None, stamp).map(Some)
+}
+
+/// Applies a fact to the step. An event type is set where it tells something new; an equal or older fact
+/// changes nothing.
+pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp: &Stamp<'_>) {
+    let state = step.subject.row().state;
+    let kind = step.subject.row().kind;
+    match (&fact.kind, state) {
+        (FactKind::Approved { amount, expires_at }, Pending | RequiresAction | Declined | Failed) => {
+            if mismatches(step, *amount) {
+                return mismatch(step, stamp);
+            }
+            take_references(step, fact);
+            step.payment.expires_at = expires_at.or(step.payment.expires_at);
+            approved(step, record);
+        }
+        (FactKind::Declined(decline), Pending | RequiresAction | Failed) => {
+            take_references(step, fact);
+            let ended = state.ended();
+            not_done(step, record, ended, Err(decline.clone()));
+        }
+        (FactKind::Failed(cause), Pending | RequiresAction) => {
+            take_references(step, fact);
+            not_done(step, record, false, Ok(*cause));
+        }
+        (FactKind::Failed(cause), Succeeded) => reversed(step, *cause),
+        (FactKind::RequiresAction(action), Pending | RequiresAction) if kind.opens() => {
+            take_references(step, fact);
+            requires_action(step, action);
+        }
+        (FactKind::Pending, Pending | RequiresAction) => {
+            let known = state == Pending && step.subject.row().provider_reference.is_some();
+            take_references(step, fact);
+            still_pending(step, known, stamp);
+        }
+        (FactKind::Expired, Pending | RequiresAction | Succeeded) if kind.opens() => {
+            expired(step, record);
+        }
+        // Equal or older than what is known, or impossible for this kind: nothing new.
+        (FactKind::Approved { .. }, Succeeded | Reversed)
+        | (FactKind::Declined(_), Succeeded | Declined | Reversed)
+        | (FactKind::Failed(_), Declined | Failed | Reversed)
+        | (FactKind::RequiresAction(_), _)
+        | (FactKind::Pending, Succeeded | Declined | Failed | Reversed)
+        | (FactKind::Expired, _) => {}
+    }
+}
+
+use TransactionState::{Declined, Failed, Pending, RequiresAction, Reversed, Succeeded};
+
+/// Whether the provider names another amount or currency than was asked. A void names none.
+fn mismatches(step: &Step, amount: Money) -> bool {
+    let transaction = step.subject.row();
+    transaction.kind != TransactionKind::Void
+        && (amount.minor_units() != transaction.amount || amount.currency() != step.payment.currency())
+}
+
+/// Not called successful: it waits for a person.
+fn mismatch(step: &mut Step, stamp: &Stamp<'_>) {
+    step.cause = Some(Cause::AmountMismatch);
+    step.result = EntryResult::Unknown;
+    step.event_type = format!("{}.amount_mismatch", prefix(step.subject.row().kind));
+    step.action = Some(OperatorActionKind::AmountMismatch);
+    step.edit(|transaction| {
+        if !transaction.ever_unknown {
+            transaction.ever_unknown = true;
+            transaction.next_step_at = Some(stamp.now + NEXT_STEP_AFTER);
+        }
+    });
+}
+
+fn take_references(step: &mut Step, fact: &Fact) {
+    if let Some(reference) = &fact.payment_reference {
+        step.payment.provider_reference = Some(reference.clone());
+    }
+    if let Some(reference) = &fact.provider_reference {
+        step.edit(|transaction| transaction.provider_reference = Some(reference.clone()));
+    }
+}
+
+/// The transaction is proved done.
+fn approved(step: &mut Step, record: &PaymentRecord) {
+    let transaction = step.subject.row().clone();
+    let reserved = if transaction.state.ended() { 0 } else { transaction.amount };
+    let excess_before = step.payment.amounts.excess;
+    let amounts = &mut step.payment.amounts;
+    let (event, name) = match transaction.kind {
+        TransactionKind::Purchase => {
+            amounts.authorized += transaction.amount;
+            amounts.captured += transaction.amount;
+            (PaymentEvent::Approved, "payment.captured")
+        }
+        TransactionKind::Authorization => {
+            amounts.authorized += transaction.amount;
+            (PaymentEvent::Approved, "payment.authorized")
+        }
+        TransactionKind::Capture => {
+            amounts.capture_pending -= reserved;
+            amounts.add_captured(transaction.amount);
+            if transaction.final_capture {
+                amounts.add_voided_rest();
+            }
+            (PaymentEvent::CaptureSucceeded, "capture.succeeded")
+        }
+        TransactionKind::Void => {
+            amounts.add_voided_rest();
+            (PaymentEvent::VoidSucceeded, "void.succeeded")
+        }
+        TransactionKind::Refund => {
+            amounts.refund_pending -= reserved;
+            amounts.add_refunded(transaction.amount);
+            (PaymentEvent::RefundSucceeded, "refund.succeeded")
+        }
+        TransactionKind::Chargeback => {
+            amounts.charged_back += transaction.amount;
+            step.payment.disputed = true;
+            (PaymentEvent::ChargebackOpened, "chargeback.opened")
+        }
+        TransactionKind::ChargebackReversal => {
+            amounts.charged_back = (amounts.charged_back - transaction.amount).max(0);
+            step.payment.disputed = amounts.charged_back > 0;
+            (PaymentEvent::ChargebackReversed, "chargeback.reversed")
+        }
+    };
+    step.end(Succeeded, None);
+    step.edit(|transaction| transaction.decline = None);
+    step.event_type = name.to_owned();
+    if transaction.kind.opens() {
+        step.payment.decline = None;
+        step.payment.failure = None;
+        step.payment.next_action = None;
+        settle_waiting_void(step, record, transaction.kind, transaction.amount);
+    }
+    if transaction.kind == TransactionKind::Void {
+        end_unauthorized_opening(step, record);
+    }
+    step.advance(event);
+    step.report_excess(excess_before);
+}
+
+/// A void accepted while the payment was pending: it now has something to release, or came too late.
+fn settle_waiting_void(step: &mut Step, record: &PaymentRecord, opened: TransactionKind, amount: i64) {
+    let Some(void) = pending_void(record) else { return };
+    let mut void = void.clone();
+    if opened == TransactionKind::Purchase {
+        end(&mut void, Failed, Some(Cause::AlreadyCaptured));
+    } else {
+        void.amount = amount;
+        step.payment.amounts.void_pending += amount;
+    }
+    step.others.push(void);
+}
+
+/// A void that succeeded before the authorization did ends the authorization too.
+fn end_unauthorized_opening(step: &mut Step, record: &PaymentRecord) {
+    if let Some(opening) = record.opening().filter(|opening| !opening.state.ended()) {
+        let mut opening = opening.clone();
+        end(&mut opening, Failed, Some(Cause::Voided));
+        step.others.push(opening);
+        step.payment.next_action = None;
+    }
+}
+
+/// The transaction is proved not done: declined, or failed. `ended` when its reservation is gone already.
+fn not_done(step: &mut Step, record: &PaymentRecord, ended: bool, why: Result<Cause, Decline>) {
+    let transaction = step.subject.row().clone();
+    let kind = transaction.kind;
+    let reserved = if ended { 0 } else { transaction.amount };
+    let amounts = &mut step.payment.amounts;
+    let declined = why.is_err();
+    let event = match kind {
+        TransactionKind::Purchase | TransactionKind::Authorization if declined => {
+            PaymentEvent::Declined
+        }
+        TransactionKind::Purchase | TransactionKind::Authorization => PaymentEvent::NotProcessed,
+        TransactionKind::Capture => {
+            amounts.capture_pending -= reserved;
+            if transaction.final_capture && !ended {
+                amounts.void_pending = 0;
+            }
+            PaymentEvent::CaptureFailed
+        }
+        TransactionKind::Void => {
+            if !ended {
+                amounts.void_pending = 0;
+            }
+            PaymentEvent::VoidFailed
+        }
+        TransactionKind::Refund => {
+            amounts.refund_pending -= reserved;
+            PaymentEvent::RefundFailed
+        }
+        TransactionKind::Chargeback | TransactionKind::ChargebackReversal => return,
+    };
+    step.result = EntryResult::Failure;
+    step.event_type = format!("{}.{}", prefix(kind), if declined { "declined" } else { "failed" });
+    match why {
+        Ok(cause) => {
+            step.cause = Some(cause);
+            step.end(Failed, Some(cause));
+        }
+        Err(decline) => {
+            step.end(Declined, None);
+            step.edit(|transaction| transaction.decline = Some(decline));
+        }
+    }
+    if kind.opens() {
+        let subject = step.subject.row();
+        step.payment.decline.clone_from(&subject.decline);
+        step.payment.failure = subject.failure;
+        step.payment.next_action = None;
+        if let Some(void) = pending_void(record) {
+            let mut void = void.clone();
+            let released = step.cause == Some(Cause::Voided);
+            if released {
+                end(&mut void, Succeeded, None);
+            } else {
+                end(&mut void, Failed, Some(Cause::NothingToVoid));
+            }
+            step.others.push(void);
+            if released {
+                step.payment.failure = None;
+                return step.advance(PaymentEvent::VoidSucceeded);
+            }
+        }
+    }
+    step.advance(event);
+}
+
+/// A success that the provider took back later.
+fn reversed(step: &mut Step, cause: Cause) {
+    let transaction = step.subject.row().clone();
+    let amounts = &mut step.payment.amounts;
+    let take = |from: &mut i64, excess: &mut i64| {
+        let taken = transaction.amount.min(*from);
+        *from -= taken;
+        *excess = (*excess - (transaction.amount - taken)).max(0);
+    };
+    let event = match transaction.kind {
+        TransactionKind::Refund => {
+            take(&mut amounts.refunded, &mut amounts.excess);
+            PaymentEvent::RefundReversed
+        }
+        TransactionKind::Capture => {
+            // I5 keeps refunds within captures: what was refunded beyond is the provider's excess.
+            take(&mut amounts.captured, &mut amounts.excess);
+            let over = (amounts.refunded + amounts.refund_pending - amounts.captured).max(0);
+            let given = over.min(amounts.refunded);
+            amounts.refunded -= given;
+            amounts.excess += given;
+            PaymentEvent::CaptureFailed
+        }
+        TransactionKind::Purchase
+        | TransactionKind::Authorization
+        | TransactionKind::Void
+        | TransactionKind::Chargeback
+        | TransactionKind::ChargebackReversal => {
+            // Contradicts a success without saying where the money is: recorded for a person.
+            step.cause = Some(cause);
+            step.result = EntryResult::Unknown;
+            step.event_type = format!("{}.contradicted", prefix(transaction.kind));
+            step.action = Some(OperatorActionKind::ContradictingFact);
+            return;
+        }
+    };
+    step.cause = Some(cause);
+    step.result = EntryResult::Failure;
+    step.event_type = format!("{}.reversed", prefix(transaction.kind));
+    step.end(Reversed, Some(cause));
+    step.advance(event);
+}
+
+fn requires_action(step: &mut Step, action: &NextAction) {
+    let news = step.subject.row().state != RequiresAction
+        || step.payment.next_action.as_ref() != Some(action);
+    if news {
+        step.event_type = "payment.requires_action".to_owned();
+    }
+    step.payment.next_action = Some(action.clone());
+    step.edit(|transaction| {
+        transaction.state = RequiresAction;
+        transaction.lease_until = None;
+        transaction.next_step_at = None;
+    });
+    step.advance(PaymentEvent::ActionRequired);
+}
+
+/// `known` where the provider had said so before: asking again is no news.
+fn still_pending(step: &mut Step, known: bool, stamp: &Stamp<'_>) {
+    let kind = step.subject.row().kind;
+    step.result = EntryResult::Unknown;
+    if known && step.event_type.is_empty() {
+        return;
+    }
+    step.event_type = format!("{}.processing", prefix(kind));
+    step.edit(|transaction| {
+        transaction.state = Pending;
+        if transaction.next_step_at.is_none_or(|due| due <= stamp.now)
+            || transaction.lease_until.is_none()
+        {
+            transaction.next_step_at = Some(stamp.now + NEXT_STEP_AFTER);
+        }
+    });
+    if kind.opens() {
+        step.advance(PaymentEvent::Processing);
+    }
+}
+
+/// The provider says that the authorization ran out; what is captured stays captured.
+fn expired(step: &mut Step, record: &PaymentRecord) {
+    let before = (step.payment.state, step.payment.amounts);
+    if before.0 == PaymentState::Expired || step.payment.amounts.capturable() == 0 && step.payment.amounts.authorized > 0 {
+        return;
+    }
+    step.payment.expired = true;
+    step.payment.next_action = None;
+    if step.payment.amounts.authorized > 0 {
+        step.payment.amounts.add_voided_rest();
+    }
+    if !step.subject.row().state.ended() {
+        step.end(Failed, Some(Cause::Expired));
+    }
+    if let Some(void) = pending_void(record) {
+        let mut void = void.clone();
+        end(&mut void, Failed, Some(Cause::NothingToVoid));
+        step.others.push(void);
+    }
+    step.cause = Some(Cause::Expired);
+    step.result = EntryResult::Failure;
+    step.event_type = "payment.expired".to_owned();
+    step.advance(PaymentEvent::Expired);
+}

@@ -1,0 +1,87 @@
+//! Decide purely: (payment, command or outcome, stamp) → [`Change`] or a typed rejection.
+//!
+//! No I/O, no clock, no randomness: ids, salts and time come in with the [`Stamp`]. The flows execute what
+//! is decided here, and decide again where the payment has moved meanwhile.
+
+mod attempt;
+mod command;
+mod create;
+mod fact;
+mod step;
+
+#[cfg(test)]
+mod tests;
+
+use quittance_evidence::LeafError;
+use thiserror::Error;
+
+use crate::change::{Change, CommandKind, Write};
+use crate::error::Rejection;
+use crate::fingerprint::Fingerprint;
+use crate::ids::{IdempotencyKey, TransactionId};
+use crate::payment::PaymentRecord;
+use crate::ports::Unpreparable;
+
+pub use attempt::{give_up_unsent, outcome, start_attempt};
+pub use command::{capture, confirm, refund, void};
+pub use create::{NewPayment, create};
+pub use fact::fact;
+
+/// How long after an unresolved outcome the next step is due, until the retry schedule says otherwise.
+pub const NEXT_STEP_AFTER: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
+
+/// Why nothing was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DecideError {
+    /// The command is not allowed.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The entry cannot be written down: a defect.
+    #[error("journal entry: {0}")]
+    Journal(#[from] LeafError),
+    /// The transaction is not the payment's: a defect.
+    #[error("no transaction {0} in this payment")]
+    NoTransaction(TransactionId),
+}
+
+impl From<Unpreparable> for DecideError {
+    fn from(error: Unpreparable) -> Self {
+        Self::Rejected(error.into())
+    }
+}
+
+/// The idempotency part of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// The caller's key.
+    pub key: IdempotencyKey,
+    /// Which RPC.
+    pub command: CommandKind,
+    /// The request, as keyed MACs.
+    pub fingerprint: Fingerprint,
+    /// The key's keyed digest, for the journal.
+    pub key_digest: [u8; 32],
+}
+
+impl Change {
+    /// The transaction that the change is about: the one its journal entry names.
+    pub fn subject(&self) -> Option<TransactionId> {
+        self.entry.transaction
+    }
+
+    /// The record after the change, given the record before it (`None` for a new payment).
+    pub fn apply_to(&self, before: Option<PaymentRecord>) -> PaymentRecord {
+        let mut transactions = before.map(|record| record.transactions).unwrap_or_default();
+        for write in &self.transactions {
+            match write {
+                Write::Insert(row) => transactions.push(row.clone()),
+                Write::Update(row) => {
+                    if let Some(held) = transactions.iter_mut().find(|held| held.id == row.id) {
+                        held.clone_from(row);
+                    }
+                }
+            }
+        }
+        PaymentRecord { payment: self.payment.clone(), transactions }
+    }
+}

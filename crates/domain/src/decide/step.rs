@@ -1,0 +1,130 @@
+//! One step under construction: what it changes, until it is closed into a [`Change`].
+
+use std::collections::BTreeMap;
+
+use quittance_evidence::EntryResult;
+
+use super::{Ask, DecideError};
+use crate::change::{
+    Change, CustomerData, IdempotencyRecord, OperatorAction, OperatorActionKind, Write,
+};
+use crate::context::{Actor, ActorKind};
+use crate::decline::Cause;
+use crate::journal::{EntryFacts, Stamp, payment_entry};
+use crate::payment::{Payment, PaymentState};
+use crate::transaction::{Attempt, Transaction};
+use crate::transition::{Next, PaymentEvent, derive_state, transition};
+
+/// A step under construction.
+pub(super) struct Step {
+    pub payment: Payment,
+    pub state_from: Option<PaymentState>,
+    /// The transaction that the step is about.
+    pub subject: Write<Transaction>,
+    /// Other transactions that it ends or extends.
+    pub others: Vec<Transaction>,
+    pub attempt: Option<Write<Attempt>>,
+    pub customer: Option<CustomerData>,
+    pub action: Option<OperatorActionKind>,
+    pub event_type: String,
+    pub result: EntryResult,
+    pub cause: Option<Cause>,
+    pub actor: Option<Actor>,
+    pub details: BTreeMap<String, String>,
+}
+
+impl Step {
+    /// A step that changes `payment`, about `subject`.
+    pub fn on(payment: &Payment, subject: Write<Transaction>, event_type: String) -> Self {
+        Self {
+            payment: payment.clone(),
+            state_from: Some(payment.state),
+            subject,
+            others: Vec::new(),
+            attempt: None,
+            customer: None,
+            action: None,
+            event_type,
+            result: EntryResult::Success,
+            cause: None,
+            actor: None,
+            details: BTreeMap::new(),
+        }
+    }
+
+    /// Names the provider as the one who acted: what follows is its word.
+    pub fn by_provider(&mut self) {
+        self.actor = Some(Actor {
+            kind: ActorKind::Provider,
+            id: self.subject.row().provider_account.as_str().to_owned(),
+            auth_method: "",
+        });
+    }
+
+    /// Moves the payment's state as the table says; the amounts must be those after the event.
+    pub fn advance(&mut self, event: PaymentEvent) {
+        let state = self.payment.state;
+        self.payment.state = match transition(state, event) {
+            Next::To(state) => state,
+            Next::Stay | Next::Forbid => state,
+            Next::Derive => derive_state(state, &self.payment.amounts, self.payment.expired),
+            Next::Contradicts => {
+                self.action = Some(OperatorActionKind::ContradictingFact);
+                derive_state(state, &self.payment.amounts, self.payment.expired)
+            }
+        };
+    }
+
+    /// Opens a case if the provider has proved more than our limits allow.
+    pub fn report_excess(&mut self, excess_before: i64) {
+        if self.payment.amounts.excess > excess_before {
+            self.action.get_or_insert(OperatorActionKind::ExcessAmount);
+        }
+    }
+
+    /// Closes the step: the next version, and its journal entry.
+    pub fn close(mut self, ask: Option<Ask>, stamp: &Stamp<'_>) -> Result<Change, DecideError> {
+        self.payment.version += 1;
+        self.payment.updated_at = stamp.now;
+        let attempt = self.attempt.as_ref().map(Write::row);
+        let response_digest =
+            attempt.and_then(|attempt| attempt.ended.as_ref()).and_then(|end| end.response_digest);
+        let facts = EntryFacts {
+            event_type: self.event_type,
+            transaction: self.subject.row(),
+            state_from: self.state_from,
+            result: self.result,
+            cause: self.cause,
+            actor: self.actor,
+            attempt: attempt.map(|attempt| attempt.number),
+            digests: (attempt.map(|attempt| attempt.request_digest), response_digest),
+            key_digest: ask.as_ref().map(|ask| ask.key_digest),
+            personal: self.customer.as_ref().map_or(&[], |customer| &customer.fields),
+            details: self.details,
+        };
+        let entry = payment_entry(&self.payment, facts, stamp)?;
+        self.payment.last_leaf_hash = Some(entry.leaf_hash);
+        let subject_id = self.subject.row().id;
+        let idempotency = ask.map(|ask| IdempotencyRecord {
+            tenant: self.payment.tenant.clone(),
+            key: ask.key,
+            command: ask.command,
+            fingerprint: ask.fingerprint,
+            payment: self.payment.id,
+            transaction: subject_id,
+            created_at: stamp.now,
+        });
+        let others = self.others.into_iter().map(Write::Update);
+        Ok(Change {
+            payment: self.payment,
+            idempotency,
+            transactions: std::iter::once(self.subject).chain(others).collect(),
+            attempt: self.attempt,
+            customer: self.customer,
+            operator_action: self
+                .action
+                .map(|kind| OperatorAction { kind, transaction: subject_id }),
+            entry,
+        })
+    }
+}

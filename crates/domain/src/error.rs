@@ -1,0 +1,103 @@
+//! What can go wrong, once: rejections (the command is not allowed) and flow errors (it could not be answered).
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::ids::ProviderAccount;
+use crate::payment::PaymentState;
+use crate::ports::Unpreparable;
+
+/// Why a well-formed command is not allowed. Nothing was written, and nothing was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Rejection {
+    /// The payment's state does not allow the command.
+    #[error("the payment is {state}, which does not allow this")]
+    StateForbids {
+        /// The state.
+        state: PaymentState,
+    },
+    /// More than what is left to capture.
+    #[error("the amount exceeds what can still be captured ({left} minor units)")]
+    ExceedsCapturable {
+        /// What is left, in minor units.
+        left: i64,
+    },
+    /// More than what is left to refund.
+    #[error("the amount exceeds what can still be refunded ({left} minor units)")]
+    ExceedsRefundable {
+        /// What is left, in minor units.
+        left: i64,
+    },
+    /// Another currency than the payment's.
+    #[error("the currency is not the payment's")]
+    CurrencyDiffers,
+    /// A void is under way, which excludes captures and further voids.
+    #[error("a void of this payment is under way")]
+    VoidPending,
+    /// A capture is under way: what is left to void is known only after its outcome.
+    #[error("a capture of this payment is under way")]
+    CapturePending,
+    /// The provider cannot capture part of an authorization.
+    #[error("the provider cannot capture part of an authorization")]
+    PartialCaptureUnsupported,
+    /// The provider captures an authorization once: a capture that leaves a rest must be final.
+    #[error("the provider captures an authorization only once: set final_capture")]
+    CaptureMustBeFinal,
+    /// The payment has as many transactions as it may have.
+    #[error("the payment has the most transactions that one may have")]
+    TooManyTransactions,
+    /// The provider cannot be asked this.
+    #[error(transparent)]
+    Unpreparable(#[from] Unpreparable),
+    /// `execute_before` has passed already.
+    #[error("execute_before has passed")]
+    ExecuteBeforePassed,
+}
+
+/// Why a flow could not answer with a payment.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FlowError {
+    /// The command is not allowed.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The tenant has no such payment.
+    #[error("no such payment")]
+    PaymentNotFound,
+    /// The tenant has no such audit entry.
+    #[error("no such audit entry")]
+    EntryNotFound,
+    /// The idempotency key was used for a different request.
+    #[error("the idempotency key was used for a different request: {field} differs")]
+    IdempotencyKeyReused {
+        /// The first differing field.
+        field: &'static str,
+    },
+    /// No configured provider account serves this payment.
+    #[error("no provider account serves this payment")]
+    NoRoute,
+    /// The named provider account does not exist.
+    #[error("no such provider account")]
+    UnknownProviderAccount(ProviderAccount),
+    /// Lost the race against concurrent changes, after the allowed number of decisions.
+    #[error("the payment kept changing while this was decided")]
+    ConcurrentChange,
+    /// A bounded queue is full; nothing was written, nothing was sent.
+    #[error("overloaded; nothing was sent")]
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The database is out of reach; nothing was accepted by this call.
+    #[error("the database is out of reach; nothing was sent")]
+    DatabaseUnavailable,
+    /// The connection was lost while accepting: it may have been accepted. The same key finds out.
+    #[error("it is not known whether the request was accepted")]
+    AcceptanceUnknown,
+    /// The caller's deadline had passed before anything was accepted; nothing was written.
+    #[error("the deadline passed before the request was accepted; nothing was sent")]
+    DeadlineExceeded,
+    /// A defect. The text is for the log, never for callers.
+    #[error("internal: {0}")]
+    Internal(String),
+}

@@ -1,0 +1,205 @@
+//! The audit log as callers read it; reading it is itself logged (R18).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::lock::Mutex;
+use quittance_evidence::{Hash, StreamId};
+use uuid::Uuid;
+
+use crate::change::JournalEntry;
+use crate::context::{Caller, Instance};
+use crate::error::FlowError;
+use crate::ids::{AttemptId, EntryId, PaymentId, TenantId, TransactionId};
+use crate::journal::{Stamp, blank};
+use crate::ports::{Commit, EntryFilter, Ports, StoredEntry};
+
+use super::{accept_error, read_error};
+
+/// Name of the streams that hold accesses to the audit log.
+const ACCESS_STREAM: &str = "audit-access";
+/// Most tenants whose access streams are kept open by one process; the streams of others are opened anew.
+const MAX_OPEN_STREAMS: usize = 10_000;
+
+/// What is recorded about an access.
+#[derive(Debug, Clone)]
+pub struct AuditEvent {
+    /// What happened, such as `audit.entries_listed`.
+    pub event_type: &'static str,
+    /// The payment asked for, where one was.
+    pub payment: Option<PaymentId>,
+    /// The filters and other facts, by name; names are 1 to 64 of `a-z 0-9 _ . -`.
+    pub details: BTreeMap<String, String>,
+}
+
+/// The next entry of an open stream.
+#[derive(Clone, Copy)]
+struct Head {
+    stream: Uuid,
+    entity_seq: u64,
+    leaf_hash: Option<[u8; 32]>,
+}
+
+/// Reads of the audit log. Cheap to clone.
+///
+/// Each process writes its own stream of accesses for each tenant, opened with the first one: streams need no
+/// coordination between replicas, and no tenant's stream tells of another (I11).
+#[derive(Clone)]
+pub struct AuditLog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ports: Ports,
+    instance: Instance,
+    streams: Mutex<HashMap<TenantId, Arc<Mutex<Option<Head>>>>>,
+}
+
+impl std::fmt::Debug for AuditLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuditLog").field("instance", &self.inner.instance).finish_non_exhaustive()
+    }
+}
+
+impl AuditLog {
+    /// The log behind these ports.
+    pub fn new(ports: Ports, instance: Instance) -> Self {
+        Self { inner: Arc::new(Inner { ports, instance, streams: Mutex::default() }) }
+    }
+
+    /// Records an access. Whoever reads must have recorded it first: if this fails, the read fails.
+    pub async fn record(&self, caller: &Caller, event: AuditEvent) -> Result<(), FlowError> {
+        let stream = self.stream(&caller.tenant).await;
+        let mut head = stream.lock().await;
+        let now = self.inner.ports.clock.now();
+        let at = head.unwrap_or_else(|| Head {
+            stream: self.inner.ports.random.uuid_v7(now),
+            entity_seq: 1,
+            leaf_hash: None,
+        });
+        let entry = self.entry_at(caller, event, at)?;
+        let leaf_hash = entry.leaf_hash;
+        // Whatever goes wrong, the next access opens a stream of its own rather than risk a gap.
+        *head = None;
+        match self.inner.ports.store.append(entry).await {
+            Ok(Commit::Committed) => {
+                *head = Some(Head {
+                    entity_seq: at.entity_seq + 1,
+                    leaf_hash: Some(leaf_hash),
+                    ..at
+                });
+                Ok(())
+            }
+            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {
+                Err(FlowError::ConcurrentChange)
+            }
+            Err(error) => Err(accept_error(error)),
+        }
+    }
+
+    async fn stream(&self, tenant: &TenantId) -> Arc<Mutex<Option<Head>>> {
+        let mut streams = self.inner.streams.lock().await;
+        if streams.len() >= MAX_OPEN_STREAMS && !streams.contains_key(tenant) {
+            streams.clear();
+        }
+        Arc::clone(streams.entry(tenant.clone()).or_default())
+    }
+
+    fn entry_at(
+        &self,
+        caller: &Caller,
+        event: AuditEvent,
+        at: Head,
+    ) -> Result<JournalEntry, FlowError> {
+        let ports = &self.inner.ports;
+        let now = ports.clock.now();
+        let stamp = Stamp {
+            now,
+            entry_id: EntryId(ports.random.uuid_v7(now)),
+            transaction_id: TransactionId(Uuid::nil()),
+            attempt_id: AttemptId(Uuid::nil()),
+            leaf_salt: ports.random.salt(),
+            digest_salt: [0; 16],
+            sender_lease: chrono::TimeDelta::zero(),
+            caller,
+            trace: ports.observer.current_trace(),
+            instance: &self.inner.instance,
+        };
+        let defect = |error: &dyn std::error::Error| FlowError::Internal(error.to_string());
+        let id = StreamId::named(ACCESS_STREAM, at.stream).map_err(|error| defect(&error))?;
+        let mut leaf = blank(id, event.event_type.to_owned(), None, &stamp);
+        leaf.entity_seq = at.entity_seq;
+        leaf.prev_leaf_hash = at.leaf_hash.map(Hash::from_bytes);
+        leaf.payment_id = event.payment.map(|payment| payment.0);
+        leaf.details = event.details;
+        let data = leaf.encode().map_err(|error| defect(&error))?;
+        Ok(JournalEntry {
+            id: stamp.entry_id,
+            stream: at.stream,
+            entity_seq: at.entity_seq,
+            tenant: Some(caller.tenant.clone()),
+            payment: event.payment,
+            transaction: None,
+            event_type: leaf.event_type,
+            result: leaf.result.as_str(),
+            cause: None,
+            actor: leaf.actor.id,
+            source: caller.origin.rpc_method.clone(),
+            provider_account: None,
+            trace_id: (stamp.trace.trace_id != [0; 16]).then_some(stamp.trace.trace_id),
+            occurred_at: now,
+            leaf_hash: *data.leaf_hash().as_bytes(),
+            leaf: data,
+        })
+    }
+
+    /// Lists entries in chronological order; `across` reads every tenant's (platform roles).
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        across: bool,
+        filter: &EntryFilter,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, FlowError> {
+        let tenant = (!across).then_some(&caller.tenant);
+        let store = &self.inner.ports.store;
+        store.list_entries(tenant, filter, after, limit).await.map_err(read_error)
+    }
+
+    /// Reads one entry.
+    pub async fn entry(
+        &self,
+        caller: &Caller,
+        across: bool,
+        id: EntryId,
+    ) -> Result<StoredEntry, FlowError> {
+        let tenant = (!across).then_some(&caller.tenant);
+        let found = self.inner.ports.store.entry(tenant, id).await;
+        found.map_err(read_error)?.ok_or(FlowError::EntryNotFound)
+    }
+
+    /// Reads sequenced entries from a position on.
+    pub async fn entries_from(
+        &self,
+        caller: &Caller,
+        across: bool,
+        position: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, FlowError> {
+        let tenant = (!across).then_some(&caller.tenant);
+        let store = &self.inner.ports.store;
+        store.entries_from(tenant, position, limit).await.map_err(read_error)
+    }
+
+    /// The position that the next entry will get.
+    pub async fn next_position(&self) -> Result<u64, FlowError> {
+        self.inner.ports.store.next_position().await.map_err(read_error)
+    }
+
+    /// Waits until more than `position` entries are sequenced, or until `limit` has passed.
+    pub async fn wait_for_position(&self, position: u64, limit: Duration) {
+        self.inner.ports.store.wait_for_position(position, limit).await;
+    }
+}

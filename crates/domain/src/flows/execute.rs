@@ -1,0 +1,264 @@
+//! Executing decisions: commit, call the provider, commit what it proved.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::channel::mpsc;
+use futures::future::{Either, select};
+use futures::{FutureExt, StreamExt};
+use tracing::Instrument;
+
+use crate::change::{Change, Write};
+use crate::context::Caller;
+use crate::decide;
+use crate::error::FlowError;
+use crate::ids::TransactionId;
+use crate::payment::PaymentRecord;
+use crate::ports::{Commit, Provider, StoreError};
+use crate::transaction::{
+    Attempt, PreparedRequest, SendOutcome, SendReport, TransactionKind, TransactionState,
+};
+
+use super::{Answer, Flows, read_error};
+
+/// First wait before an outcome is offered to the database again; doubles up to [`MAX_OUTCOME_WAIT`].
+const FIRST_OUTCOME_WAIT: Duration = Duration::from_millis(50);
+/// Longest wait between two offers of an outcome.
+const MAX_OUTCOME_WAIT: Duration = Duration::from_secs(2);
+
+/// What a running command has reached.
+pub(super) enum Progress {
+    /// Accepted; the provider is being called.
+    Accepted(Answer),
+    /// Over.
+    Done(Result<Answer, FlowError>),
+}
+
+/// Where a running command reports to. Sending never blocks, and nobody need listen.
+pub(super) type Report = mpsc::UnboundedSender<Progress>;
+
+impl Flows {
+    /// Runs a command on a task of its own and waits for it: to its end, or until the caller's deadline less a
+    /// margin, when the payment is answered as it stands.
+    pub(super) async fn run<F, Fut>(&self, caller: &Caller, command: F) -> Result<Answer, FlowError>
+    where
+        F: FnOnce(Flows, Caller, Report) -> Fut,
+        Fut: Future<Output = Result<Answer, FlowError>> + Send + 'static,
+    {
+        let wait = self.patience(caller)?;
+        // At most two messages are ever sent, so the channel is bounded by its use.
+        let (report, mut progress) = mpsc::unbounded();
+        let running = command(self.clone(), caller.clone(), report.clone());
+        let task = async move {
+            let result = running.await;
+            // Nobody listens once the caller has its answer.
+            let _ = report.unbounded_send(Progress::Done(result));
+        };
+        self.ports().spawn.spawn(Box::pin(task.in_current_span()));
+        let mut timer = self.ports().clock.sleep(wait).fuse();
+        let mut standing = None;
+        loop {
+            match select(progress.next(), &mut timer).await {
+                Either::Left((Some(Progress::Done(result)), _)) => return result,
+                Either::Left((Some(Progress::Accepted(answer)), _)) => standing = Some(answer),
+                Either::Left((None, _)) => {
+                    return standing.ok_or(FlowError::AcceptanceUnknown);
+                }
+                // The deadline: what is accepted is an answer; what is not may still be (I13).
+                Either::Right(_) => return standing.ok_or(FlowError::AcceptanceUnknown),
+            }
+        }
+    }
+
+    /// How long the caller can be made to wait.
+    fn patience(&self, caller: &Caller) -> Result<Duration, FlowError> {
+        let Some(deadline) = caller.deadline else { return Ok(self.settings().default_wait) };
+        let left = (deadline - self.ports().clock.now()).to_std();
+        match left {
+            Ok(left) if !left.is_zero() => Ok(left.saturating_sub(self.settings().answer_margin)),
+            Ok(_) | Err(_) => Err(FlowError::DeadlineExceeded),
+        }
+    }
+
+    /// Carries an accepted change to its end.
+    pub(super) async fn carry_out(
+        &self,
+        caller: &Caller,
+        record: PaymentRecord,
+        accepted: &Change,
+    ) -> Result<PaymentRecord, FlowError> {
+        match started_attempt(accepted) {
+            Some(started) => self.carry_on(caller, record, started).await,
+            None => Ok(record),
+        }
+    }
+
+    /// Makes a call whose attempt is committed, commits the outcome, and goes on with what that makes due.
+    pub(super) async fn carry_on(
+        &self,
+        caller: &Caller,
+        mut record: PaymentRecord,
+        started: (Attempt, PreparedRequest),
+    ) -> Result<PaymentRecord, FlowError> {
+        let mut started = Some(started);
+        while let Some((attempt, request)) = started {
+            let provider = self.provider_of(&record, attempt.transaction)?;
+            let report = self.send(provider.as_ref(), &attempt, &request).await;
+            record = self.commit_outcome(caller, record, &attempt, &report).await?;
+            started = self.start_waiting_void(caller, &mut record).await?;
+        }
+        Ok(record)
+    }
+
+    /// Starts the void that was accepted while the payment was pending, once there is something to release.
+    async fn start_waiting_void(
+        &self,
+        caller: &Caller,
+        record: &mut PaymentRecord,
+    ) -> Result<Option<(Attempt, PreparedRequest)>, FlowError> {
+        let waiting = record.transactions.iter().find(|transaction| {
+            transaction.kind == TransactionKind::Void
+                && transaction.state == TransactionState::Pending
+                && transaction.attempts == 0
+        });
+        match waiting.map(|void| void.id) {
+            Some(id) if record.opening().is_some_and(|opening| opening.state.ended()) => {
+                self.start_attempt(caller, record, id).await
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Commits the start of an attempt of a waiting transaction; `None` where none is due, or where the
+    /// payment has moved, since then someone else is at it.
+    pub(super) async fn start_attempt(
+        &self,
+        caller: &Caller,
+        record: &mut PaymentRecord,
+        id: TransactionId,
+    ) -> Result<Option<(Attempt, PreparedRequest)>, FlowError> {
+        let provider = self.provider_of(record, id)?;
+        let trace = self.ports().observer.current_trace();
+        let stamp = self.stamp(caller, trace, provider.send_timeout());
+        let Some(change) = decide::start_attempt(record, id, provider.as_ref(), &stamp)? else {
+            return Ok(None);
+        };
+        match self.ports().store.commit(change.clone()).await {
+            Ok(Commit::Committed) => {
+                *record = change.apply_to(Some(record.clone()));
+                Ok(started_attempt(&change))
+            }
+            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(None),
+            Err(error) => Err(read_error(error)),
+        }
+    }
+
+    /// The account that serves a transaction.
+    pub(super) fn provider_of(
+        &self,
+        record: &PaymentRecord,
+        id: TransactionId,
+    ) -> Result<Arc<dyn Provider>, FlowError> {
+        let account = record
+            .transaction(id)
+            .map_or(&record.payment.provider_account, |transaction| &transaction.provider_account);
+        self.ports()
+            .providers
+            .account(account)
+            .ok_or_else(|| FlowError::UnknownProviderAccount(account.clone()))
+    }
+
+    /// Makes one call, and measures it.
+    async fn send(
+        &self,
+        provider: &dyn Provider,
+        attempt: &Attempt,
+        request: &PreparedRequest,
+    ) -> SendReport {
+        let report = provider.send(request, attempt.number).await;
+        let (outcome, cause) = match &report.outcome {
+            SendOutcome::Answered(_) => ("answered", None),
+            SendOutcome::NotSent(cause) => ("not_sent", Some(*cause)),
+            SendOutcome::Unknown(cause) => ("unknown", Some(*cause)),
+        };
+        let seconds = Duration::from_micros(report.latency_micros).as_secs_f64();
+        self.ports().observer.attempt_ended(
+            &attempt.provider_account,
+            attempt.operation,
+            outcome,
+            cause,
+            seconds,
+        );
+        report
+    }
+
+    /// Commits what a call proved. The payment may have moved meanwhile: then it is read and decided again.
+    /// A database out of reach is offered the outcome again for a while; after that, recovery asks the provider.
+    async fn commit_outcome(
+        &self,
+        caller: &Caller,
+        mut record: PaymentRecord,
+        attempt: &Attempt,
+        report: &SendReport,
+    ) -> Result<PaymentRecord, FlowError> {
+        let trace = self.ports().observer.current_trace();
+        let give_up_at = self.ports().clock.now() + self.settings().outcome_patience;
+        let mut wait = FIRST_OUTCOME_WAIT;
+        let mut decisions = 0;
+        loop {
+            let stamp = self.stamp(caller, trace, Duration::ZERO);
+            let change = decide::outcome(&record, attempt, report, &stamp)?;
+            let error = match self.offer(change, record.clone(), &mut wait, give_up_at).await {
+                Ok(Some(record)) => return Ok(record),
+                Ok(None) if decisions < self.settings().max_decisions => {
+                    decisions += 1;
+                    match self.ports().store.payment(&caller.tenant, record.payment.id).await {
+                        Ok(Some(moved)) => {
+                            record = moved;
+                            continue;
+                        }
+                        Ok(None) => return Err(FlowError::PaymentNotFound),
+                        Err(error) => error,
+                    }
+                }
+                Ok(None) => return Err(FlowError::ConcurrentChange),
+                Err(error) => error,
+            };
+            if self.ports().clock.now() >= give_up_at {
+                return Err(read_error(error));
+            }
+            self.ports().clock.sleep(wait).await;
+            wait = (wait * 2).min(MAX_OUTCOME_WAIT);
+        }
+    }
+
+    /// Offers one change to the database until it answers. The very same change: after an unknown commit it finds
+    /// its own entry. `None` on a conflict.
+    async fn offer(
+        &self,
+        change: Change,
+        before: PaymentRecord,
+        wait: &mut Duration,
+        give_up_at: chrono::DateTime<chrono::Utc>,
+    ) -> Result<Option<PaymentRecord>, StoreError> {
+        loop {
+            match self.ports().store.commit(change.clone()).await {
+                Ok(Commit::Committed) => return Ok(Some(change.apply_to(Some(before)))),
+                Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => return Ok(None),
+                Err(error @ (StoreError::Refused(_) | StoreError::Corrupt(_))) => return Err(error),
+                Err(error) if self.ports().clock.now() >= give_up_at => return Err(error),
+                Err(StoreError::Unavailable | StoreError::CommitUnknown | StoreError::Overloaded) => {
+                    self.ports().clock.sleep(*wait).await;
+                    *wait = (*wait * 2).min(MAX_OUTCOME_WAIT);
+                }
+            }
+        }
+    }
+}
+
+/// The attempt that a change starts, with the bytes to send.
+pub(super) fn started_attempt(change: &Change) -> Option<(Attempt, PreparedRequest)> {
+    let Some(Write::Insert(attempt)) = &change.attempt else { return None };
+    let transaction = change.transactions.iter().find(|write| write.row().id == attempt.transaction)?;
+    Some((attempt.clone(), transaction.row().request.clone()?))
+}

@@ -1,0 +1,171 @@
+//! The flows: they execute what [`crate::decide`] decides, against the ports.
+//!
+//! A command takes two commits: *accepted* (before the provider is called, the attempt recorded), and *outcome*.
+//! Both, and the call between them, run on a task that outlives the caller; the caller waits for it as
+//! long as it cares to, and gets the payment as it stands then.
+
+pub mod audit;
+mod command;
+mod execute;
+mod replay;
+mod sync;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::context::{Caller, Instance, TraceIds};
+use crate::decide::DecideError;
+use crate::error::FlowError;
+use crate::fingerprint::FingerprintKey;
+use crate::ids::{AttemptId, EntryId, PaymentId, TransactionId};
+use crate::journal::Stamp;
+use crate::command::PaymentLookup;
+use crate::payment::PaymentRecord;
+use crate::ports::{PaymentFilter, Ports, StoreError};
+
+/// How long a sender may be alive beyond its provider's own timeout: writing the outcome takes part of it.
+const LEASE_MARGIN: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
+
+/// Settings of the flows.
+#[derive(Debug, Clone)]
+pub struct FlowSettings {
+    /// This process, as journal entries name it.
+    pub instance: Instance,
+    /// The key under which requests are fingerprinted; the same on every replica, forever.
+    pub fingerprint_key: FingerprintKey,
+    /// An answer is given this long before the caller's deadline. Default 100 ms.
+    pub answer_margin: Duration,
+    /// How long a caller without a deadline is made to wait for an outcome. Default 30 s.
+    pub default_wait: Duration,
+    /// How often a command is decided again when the payment has moved meanwhile. Default 8.
+    pub max_decisions: u32,
+    /// How long an outcome is offered to a database that is out of reach, before it is left to recovery.
+    /// Default 30 s.
+    pub outcome_patience: Duration,
+}
+
+/// A payment as it stands, in answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The payment.
+    pub record: PaymentRecord,
+    /// The transaction that the command made or advanced.
+    pub transaction: TransactionId,
+    /// Whether the command had been answered before, under the same key.
+    pub replayed: bool,
+}
+
+/// The payment flows. Cheap to clone.
+#[derive(Clone)]
+pub struct Flows {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ports: Ports,
+    settings: FlowSettings,
+}
+
+impl std::fmt::Debug for Flows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flows").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}
+
+impl Flows {
+    /// Flows on these ports.
+    pub fn new(ports: Ports, settings: FlowSettings) -> Self {
+        Self { inner: Arc::new(Inner { ports, settings }) }
+    }
+
+    fn ports(&self) -> &Ports {
+        &self.inner.ports
+    }
+
+    fn settings(&self) -> &FlowSettings {
+        &self.inner.settings
+    }
+
+    /// Reads a payment by its id, or by the idempotency key of any of its commands.
+    pub async fn get(&self, caller: &Caller, lookup: PaymentLookup) -> Result<PaymentRecord, FlowError> {
+        let id = match lookup {
+            PaymentLookup::Id(id) => id,
+            PaymentLookup::IdempotencyKey(key) => {
+                let found = self.ports().store.idempotency_record(&caller.tenant, &key).await;
+                found.map_err(read_error)?.ok_or(FlowError::PaymentNotFound)?.payment
+            }
+        };
+        self.read(caller, id).await
+    }
+
+    /// Lists payments, newest first.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        filter: &PaymentFilter,
+        after: Option<PaymentId>,
+        limit: usize,
+    ) -> Result<Vec<PaymentRecord>, FlowError> {
+        let store = &self.ports().store;
+        store.list_payments(&caller.tenant, filter, after, limit).await.map_err(read_error)
+    }
+
+    /// Reads a payment of the caller's tenant; another's is not found (I11).
+    async fn read(&self, caller: &Caller, id: PaymentId) -> Result<PaymentRecord, FlowError> {
+        let found = self.ports().store.payment(&caller.tenant, id).await;
+        found.map_err(read_error)?.ok_or(FlowError::PaymentNotFound)
+    }
+
+    /// Fresh ids, salts and the time, for one decision.
+    fn stamp<'a>(&'a self, caller: &'a Caller, trace: TraceIds, send_timeout: Duration) -> Stamp<'a> {
+        let random = &self.ports().random;
+        let now = self.ports().clock.now();
+        let lease = chrono::TimeDelta::from_std(send_timeout).unwrap_or(LEASE_MARGIN);
+        Stamp {
+            now,
+            entry_id: EntryId(random.uuid_v7(now)),
+            transaction_id: TransactionId(random.uuid_v7(now)),
+            attempt_id: AttemptId(random.uuid_v7(now)),
+            leaf_salt: random.salt(),
+            digest_salt: random.salt(),
+            sender_lease: lease + LEASE_MARGIN,
+            caller,
+            trace,
+            instance: &self.settings().instance,
+        }
+    }
+}
+
+/// A store error met while reading: nothing was accepted.
+fn read_error(error: StoreError) -> FlowError {
+    match error {
+        StoreError::Unavailable | StoreError::CommitUnknown => FlowError::DatabaseUnavailable,
+        StoreError::Overloaded => FlowError::Overloaded { retry_after: OVERLOAD_RETRY_AFTER },
+        StoreError::Refused(_) | StoreError::Corrupt(_) => FlowError::Internal(error.to_string()),
+    }
+}
+
+/// A store error met while accepting: it may be accepted if the commit is unknown (I13).
+fn accept_error(error: StoreError) -> FlowError {
+    match error {
+        StoreError::CommitUnknown => FlowError::AcceptanceUnknown,
+        StoreError::Unavailable
+        | StoreError::Overloaded
+        | StoreError::Refused(_)
+        | StoreError::Corrupt(_) => read_error(error),
+    }
+}
+
+/// What callers are told to wait when a queue is full.
+const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl From<DecideError> for FlowError {
+    fn from(error: DecideError) -> Self {
+        match error {
+            DecideError::Rejected(rejection) => Self::Rejected(rejection),
+            DecideError::Journal(_) | DecideError::NoTransaction(_) => {
+                Self::Internal(error.to_string())
+            }
+        }
+    }
+}

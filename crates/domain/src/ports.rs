@@ -1,0 +1,363 @@
+//! The ports: what the flows need from the world, as traits. The domain names no runtime, database or wire.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::change::{Change, IdempotencyRecord, JournalEntry};
+use crate::context::TraceIds;
+use crate::decline::Cause;
+use crate::ids::{
+    EntryId, IdempotencyKey, PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
+};
+use crate::money::{Currency, Money};
+use crate::payment::{Payment, PaymentRecord, PaymentState};
+use crate::transaction::{
+    LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
+};
+
+/// Why the store could not answer. Messages carry no values.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// The database is out of reach, and the change was certainly not committed.
+    #[error("the database is out of reach")]
+    Unavailable,
+    /// The connection was lost while committing: the change may be committed.
+    #[error("the connection to the database was lost while committing")]
+    CommitUnknown,
+    /// A bounded queue is full; nothing was written.
+    #[error("too many changes are waiting for the database")]
+    Overloaded,
+    /// The database refused the change: a defect of ours. Names the constraint.
+    #[error("the database refused the change: {0}")]
+    Refused(String),
+    /// A stored value could not be read: a defect, or tampering.
+    #[error("a stored value could not be read: {0}")]
+    Corrupt(String),
+}
+
+/// What became of a change that the database could be asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// It is committed (by this call, or by an earlier one of the same entry).
+    Committed,
+    /// The payment has moved on: read it again and decide again. Nothing was written.
+    VersionConflict,
+    /// The tenant has used the idempotency key before. Nothing was written.
+    IdempotencyKeyTaken,
+}
+
+/// Which payments a list shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PaymentFilter {
+    /// Any of these states; empty for all.
+    pub states: Vec<PaymentState>,
+    /// Created at or after.
+    pub created_from: Option<DateTime<Utc>>,
+    /// Created before.
+    pub created_to: Option<DateTime<Utc>>,
+    /// Served by this account.
+    pub provider_account: Option<ProviderAccount>,
+    /// With exactly this merchant reference.
+    pub merchant_reference: Option<String>,
+}
+
+/// Which journal entries a list shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntryFilter {
+    /// About this payment.
+    pub payment: Option<PaymentId>,
+    /// About this transaction.
+    pub transaction: Option<TransactionId>,
+    /// In this trace.
+    pub trace_id: Option<[u8; 16]>,
+    /// Caused by this actor.
+    pub actor: Option<String>,
+    /// Of this type.
+    pub event_type: Option<String>,
+    /// From this RPC or component.
+    pub source: Option<String>,
+    /// With this result.
+    pub result: Option<String>,
+    /// With this cause.
+    pub cause: Option<String>,
+    /// Occurred at or after.
+    pub from: Option<DateTime<Utc>>,
+    /// Occurred before.
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// A journal entry as read back: its canonical bytes, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// The entry's id.
+    pub id: EntryId,
+    /// The stream it belongs to.
+    pub stream: Uuid,
+    /// Its number within the stream.
+    pub entity_seq: u64,
+    /// The canonical bytes.
+    pub leaf: Vec<u8>,
+    /// Its gapless position, once sequenced: 0, 1, 2 …
+    pub position: Option<u64>,
+}
+
+/// How one operation failed, for `SummarizeFailures`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FailureSummary {
+    /// The cause: a decline code or a [`Cause`].
+    pub cause: String,
+    /// The provider account.
+    pub provider_account: String,
+    /// The operation.
+    pub operation: String,
+    /// Attempts that ended so.
+    pub failures: u64,
+    /// All attempts of this account and operation in the range.
+    pub attempts: u64,
+    /// Latency quantiles 0.5, 0.95 and 0.99 of those failures, in seconds.
+    pub latency: [f64; 3],
+    /// Up to three payments that show it, newest first.
+    pub examples: Vec<PaymentId>,
+}
+
+/// The database, as the flows see it.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Writes a change, all of it or nothing: the only way to change a payment.
+    ///
+    /// Executing the same change again is safe: it finds its own entry and answers `Committed`.
+    async fn commit(&self, change: Change) -> Result<Commit, StoreError>;
+
+    /// Appends an entry to a named stream: what concerns no payment's state.
+    /// `VersionConflict` when the stream already has an entry with this number.
+    async fn append(&self, entry: JournalEntry) -> Result<Commit, StoreError>;
+
+    /// Reads a payment of a tenant with all its transactions.
+    async fn payment(
+        &self,
+        tenant: &TenantId,
+        id: PaymentId,
+    ) -> Result<Option<PaymentRecord>, StoreError>;
+
+    /// Finds what a tenant asked under an idempotency key.
+    async fn idempotency_record(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<IdempotencyRecord>, StoreError>;
+
+    /// Lists a tenant's payments, newest first, those after `after` (exclusive) of an earlier page.
+    async fn list_payments(
+        &self,
+        tenant: &TenantId,
+        filter: &PaymentFilter,
+        after: Option<PaymentId>,
+        limit: usize,
+    ) -> Result<Vec<PaymentRecord>, StoreError>;
+
+    /// Lists entries in chronological order of their ids, those after `after` (exclusive);
+    /// `tenant` = `None` reads across tenants (platform roles).
+    async fn list_entries(
+        &self,
+        tenant: Option<&TenantId>,
+        filter: &EntryFilter,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// Reads one entry.
+    async fn entry(
+        &self,
+        tenant: Option<&TenantId>,
+        id: EntryId,
+    ) -> Result<Option<StoredEntry>, StoreError>;
+
+    /// Reads sequenced entries from a position on (inclusive), in order of position, at most `limit`.
+    async fn entries_from(
+        &self,
+        tenant: Option<&TenantId>,
+        position: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError>;
+
+    /// How many entries are sequenced: the position that the next one will get.
+    async fn next_position(&self) -> Result<u64, StoreError>;
+
+    /// Waits until more than `position` entries are sequenced, or until `limit` has passed.
+    async fn wait_for_position(&self, position: u64, limit: Duration);
+
+    /// Summarizes failed attempts of a tenant over a time range, most frequent first.
+    async fn summarize_failures(
+        &self,
+        tenant: Option<&TenantId>,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        limit: usize,
+    ) -> Result<Vec<FailureSummary>, StoreError>;
+}
+
+/// What a provider can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Whether part of an authorization can be captured.
+    pub partial_capture: bool,
+    /// Whether an authorization can be captured several times.
+    pub several_captures: bool,
+    /// Whether an authorization can be voided while the customer still has to act.
+    pub void_before_authorization: bool,
+    /// Whether its lookup by our transaction id sees every accepted request.
+    pub authoritative_lookup: bool,
+    /// How long after a request its lookup may still miss it.
+    pub consistency_window: Duration,
+    /// How long it keeps an idempotency key.
+    pub idempotency_key_lifetime: Duration,
+}
+
+/// What an adapter is asked to do, as domain values.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation<'a> {
+    /// What to do.
+    pub kind: OperationKind,
+    /// For which payment; its method carries the token when it is new.
+    pub payment: &'a Payment,
+    /// As which transaction; its id is the idempotency key.
+    pub transaction: &'a Transaction,
+    /// How much (the transaction's amount); `None` for voids and confirmations.
+    pub amount: Option<Money>,
+    /// What the customer's authentication returned (confirm only).
+    pub parameters: &'a [(String, String)],
+}
+
+/// Why an adapter cannot make a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Unpreparable {
+    /// The provider cannot represent the amount in this currency exactly.
+    #[error("the provider cannot represent this amount exactly")]
+    Amount,
+    /// The provider does not serve this currency.
+    #[error("the provider does not serve {0}")]
+    Currency(Currency),
+    /// The provider does not serve this payment method.
+    #[error("the provider does not serve this payment method")]
+    Method,
+    /// The provider's reference of the payment is not known yet.
+    #[error("the provider's reference is not known yet")]
+    NoReference,
+}
+
+/// The pure half of an adapter: what it can do, and the bytes of its requests.
+pub trait ProviderRules: Send + Sync {
+    /// What the provider can do.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Makes the request: the same operation always gives the same bytes.
+    fn prepare(&self, operation: &Operation<'_>) -> Result<PreparedRequest, Unpreparable>;
+}
+
+/// What to look up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookupQuery {
+    /// Our transaction.
+    pub transaction: TransactionId,
+    /// Its provider reference, where known.
+    pub provider_reference: Option<ProviderReference>,
+    /// The payment's provider reference, where known.
+    pub payment_reference: Option<ProviderReference>,
+}
+
+/// One account at a payment provider.
+#[async_trait]
+pub trait Provider: ProviderRules + 'static {
+    /// Sends a prepared request once, and classifies what came of it. Never retries by itself.
+    /// `send` is 1 for the first send of the transaction.
+    async fn send(&self, request: &PreparedRequest, send: u32) -> SendReport;
+
+    /// Asks what became of a transaction.
+    async fn lookup(&self, query: &LookupQuery) -> LookupOutcome;
+
+    /// How long a send can take at most, connection included.
+    fn send_timeout(&self) -> Duration;
+
+    /// Whether real money moves through this account.
+    fn livemode(&self) -> bool;
+}
+
+/// The configured provider accounts and the rules that choose among them.
+pub trait Providers: Send + Sync + 'static {
+    /// The account with this name.
+    fn account(&self, name: &ProviderAccount) -> Option<Arc<dyn Provider>>;
+
+    /// The accounts that may serve a new payment, best first.
+    fn route(&self, tenant: &TenantId, amount: Money, method: crate::payment::PaymentMethodType) -> Vec<ProviderAccount>;
+}
+
+/// Time, as the flows see it.
+#[async_trait]
+pub trait Clock: Send + Sync + 'static {
+    /// Now, UTC, in whole microseconds.
+    fn now(&self) -> DateTime<Utc>;
+
+    /// Waits.
+    async fn sleep(&self, duration: Duration);
+}
+
+/// A future that outlives its caller.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
+
+/// Starts tasks that outlive the caller's cancellation or deadline, in the current trace.
+pub trait Spawn: Send + Sync + 'static {
+    /// Starts one.
+    fn spawn(&self, task: Task);
+}
+
+/// Ids and salts.
+pub trait Randomness: Send + Sync + 'static {
+    /// A `UUIDv7` for this time, larger than those made before it in this process.
+    fn uuid_v7(&self, now: DateTime<Utc>) -> Uuid;
+
+    /// 128 random bits.
+    fn salt(&self) -> [u8; 16];
+}
+
+/// Telemetry, as the flows need it.
+pub trait Observer: Send + Sync + 'static {
+    /// The ids of the current span.
+    fn current_trace(&self) -> TraceIds;
+
+    /// An attempt ended.
+    fn attempt_ended(
+        &self,
+        account: &ProviderAccount,
+        operation: OperationKind,
+        outcome: &'static str,
+        cause: Option<Cause>,
+        seconds: f64,
+    );
+
+    /// A command was answered from an earlier one.
+    fn replayed(&self, command: crate::change::CommandKind);
+}
+
+/// Every port, bundled for the flows.
+#[derive(Clone)]
+pub struct Ports {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The provider accounts.
+    pub providers: Arc<dyn Providers>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Tasks.
+    pub spawn: Arc<dyn Spawn>,
+    /// Ids and salts.
+    pub random: Arc<dyn Randomness>,
+    /// Telemetry.
+    pub observer: Arc<dyn Observer>,
+}
