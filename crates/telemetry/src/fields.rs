@@ -1,0 +1,149 @@
+//! The one table of field names that may leave the process, in log lines and on exported spans.
+//!
+//! A name that is missing here is not lost silently: its log field reads
+//! [`crate::redact::REDACTED`]. Adding one is a decision about privacy: no secret, card number,
+//! customer field, token or raw provider body may ever be recorded under it.
+
+use std::borrow::Cow;
+
+use crate::redact;
+
+/// How a field's text is cleaned before it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldKind {
+    /// A UUID or digest made by us: shown unchanged while it has that shape.
+    Identifier,
+    /// Anything else: escaped, masked and limited.
+    Text,
+}
+
+use FieldKind::{Identifier, Text};
+
+/// Every field name that may appear, sorted. Names without a comment are OpenTelemetry's semantic
+/// conventions, or speak for themselves.
+pub const ALLOWED: &[(&str, FieldKind)] = &[
+    ("actor.kind", Text),
+    ("actor.name", Text),
+    ("address", Text),
+    // Which of several sends of one transaction.
+    ("attempt.id", Identifier),
+    ("attempt.number", Text),
+    ("audit.entry_id", Identifier),
+    ("audit.event_type", Text),
+    ("audit.position", Text),
+    ("audit.sequence", Text),
+    ("audit.stream", Text),
+    ("cause", Text),
+    ("commit.batch_size", Text),
+    ("commit.conflicts", Text),
+    ("config.setting", Text),
+    ("count", Text),
+    ("db.namespace", Text),
+    ("db.operation.batch.size", Text),
+    ("db.operation.name", Text),
+    ("db.query.summary", Text),
+    // Parameterised text only: no query of ours contains a value.
+    ("db.query.text", Text),
+    ("db.response.status_code", Text),
+    ("db.system.name", Text),
+    ("decline.code", Text),
+    ("duration_ms", Text),
+    // The opaque id that an INTERNAL answer carries.
+    ("error.id", Identifier),
+    // Display text of an error enum of ours; never a provider's words or a caller's input.
+    ("error.message", Text),
+    ("error.reason", Text),
+    ("error.type", Text),
+    ("http.request.method", Text),
+    ("http.request.resend_count", Text),
+    ("http.response.status_code", Text),
+    ("http.route", Text),
+    ("idempotency.replayed", Text),
+    ("lease.id", Identifier),
+    ("limit", Text),
+    ("migration.version", Text),
+    ("network.protocol.name", Text),
+    ("network.protocol.version", Text),
+    ("operation", Text),
+    ("outcome", Text),
+    ("payment.id", Identifier),
+    ("payment.state", Text),
+    ("payment.version", Text),
+    ("port", Text),
+    ("provider.account", Text),
+    ("provider.code", Text),
+    ("provider.kind", Text),
+    ("provider.operation", Text),
+    ("provider.reference", Text),
+    // The caller's x-request-id.
+    ("request.id", Text),
+    ("retry.delay_ms", Text),
+    ("retry.number", Text),
+    ("rpc.method", Text),
+    ("rpc.response.status_code", Text),
+    ("rpc.status_code", Text),
+    ("rpc.system.name", Text),
+    ("server.address", Text),
+    ("server.port", Text),
+    ("service.version", Text),
+    ("signal", Text),
+    ("tenant.id", Identifier),
+    ("trace.id", Identifier),
+    ("transaction.id", Identifier),
+    ("transaction.kind", Text),
+    ("transaction.state", Text),
+    ("transaction.type", Text),
+    ("url.scheme", Text),
+    ("url.template", Text),
+    ("worker", Text),
+];
+
+/// The kind of an allowed field; `None` if the field may not be shown.
+#[must_use]
+pub fn allowed(name: &str) -> Option<FieldKind> {
+    let index = ALLOWED
+        .binary_search_by_key(&name, |(known, _)| known)
+        .ok()?;
+    ALLOWED.get(index).map(|(_, kind)| *kind)
+}
+
+impl FieldKind {
+    /// The form of `text` that may be shown.
+    #[must_use]
+    pub fn clean(self, text: &str) -> Cow<'_, str> {
+        match self {
+            Self::Identifier => redact::clean_identifier(text),
+            Self::Text => redact::clean(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_without_duplicates() {
+        assert!(
+            ALLOWED
+                .iter()
+                .zip(ALLOWED.iter().skip(1))
+                .all(|(a, b)| a.0 < b.0)
+        );
+    }
+
+    #[test]
+    fn only_names_of_the_table_are_allowed() {
+        assert_eq!(allowed("payment.id"), Some(Identifier));
+        assert_eq!(allowed("worker"), Some(Text));
+        for name in [
+            "provider_token",
+            "authorization",
+            "customer.email",
+            "payment",
+            "",
+        ] {
+            assert_eq!(allowed(name), None, "{name}");
+        }
+    }
+}

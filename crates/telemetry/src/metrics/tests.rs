@@ -1,0 +1,82 @@
+use super::*;
+use crate::setup::{Telemetry, test_telemetry};
+
+fn record_everything(telemetry: &Telemetry) {
+    let metrics = telemetry.metrics();
+    metrics.rpc_finished("quittance.v1.PaymentService/CreatePayment", "OK", 0.02);
+    metrics.db_operation("commit changes", 0.003, true);
+    metrics.attempt("sandbox", "authorize", "approved", "none", 0.1);
+    metrics.retry("sandbox", "authorize");
+    metrics.idempotency_replay("quittance.v1.PaymentService/CreatePayment");
+    metrics.commit_batch(17);
+    metrics.pending_count(3);
+    metrics.audit_pending_age(0.25);
+}
+
+#[test]
+fn every_declared_metric_appears_for_prometheus_under_its_declared_name() {
+    let telemetry = test_telemetry();
+    record_everything(&telemetry);
+    let text = telemetry.prometheus_text();
+    for spec in METRICS {
+        let kind = match spec.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        let line = format!("# TYPE {} {kind}\n", spec.prometheus);
+        assert!(text.contains(&line), "{line} missing in\n{text}");
+        let series = text
+            .lines()
+            .find(|line| line.starts_with(spec.prometheus) && line.len() > spec.prometheus.len());
+        for label in spec.labels {
+            let label = format!("{}=", label.replace('.', "_"));
+            assert!(
+                series.unwrap().contains(&label),
+                "{label} missing in {series:?}"
+            );
+        }
+    }
+    assert!(
+        text.contains("rpc_server_call_duration_seconds_bucket{"),
+        "{text}"
+    );
+    assert!(
+        text.contains("le=\"0.005\"") && text.contains("le=\"10\""),
+        "{text}"
+    );
+    assert!(text.contains("payment_commit_batch_size_sum 17"), "{text}");
+}
+
+#[test]
+fn known_counters_start_at_zero() {
+    let telemetry = test_telemetry();
+    telemetry.metrics().start_at_zero(&KnownLabels {
+        idempotent_rpcs: &["quittance.v1.PaymentService/RefundPayment"],
+        provider_accounts: &["sandbox", "stripe-eu"],
+        operations: &["authorize"],
+        outcomes: &[("unknown", "timeout")],
+    });
+    let text = telemetry.prometheus_text();
+    for series in [
+        "payment_idempotency_replays_total{rpc_method=\"quittance.v1.PaymentService/RefundPayment\"} 0",
+        "payment_retries_total{operation=\"authorize\",provider_account=\"stripe-eu\"} 0",
+        "payment_attempts_total{cause=\"timeout\",operation=\"authorize\",outcome=\"unknown\",provider_account=\"sandbox\"} 0",
+    ] {
+        assert!(text.contains(series), "{series} missing in\n{text}");
+    }
+}
+
+#[test]
+fn the_documentation_is_what_the_table_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, markdown()).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap();
+    assert_eq!(
+        written,
+        markdown(),
+        "run with UPDATE_DOCS=1 to write it anew"
+    );
+}
