@@ -67,8 +67,8 @@ impl Amounts {
         let taken = amount.clamp(0, room.max(0));
         self.captured += taken;
         self.excess += amount - taken;
-        let mut over =
-            self.captured + self.capture_pending + self.voided + self.void_pending - self.authorized;
+        let mut over = self.captured + self.capture_pending + self.voided + self.void_pending
+            - self.authorized;
         for part in [&mut self.void_pending, &mut self.voided] {
             let given = over.clamp(0, *part);
             *part -= given;

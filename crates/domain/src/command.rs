@@ -17,11 +17,11 @@ pub const DEFAULT_EXECUTE_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// The furthest `execute_before` may lie ahead.
 pub const MAX_EXECUTE_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Most parameters of a confirmation.
-pub const MAX_CONFIRM_PARAMETERS: usize = 20;
+pub const MAX_CONFIRM_PARAMETERS: usize = 50;
 /// Most characters of a confirmation parameter's name.
-pub const MAX_CONFIRM_KEY: usize = 100;
+pub const MAX_CONFIRM_KEY: usize = 128;
 /// Most characters of a confirmation parameter's value.
-pub const MAX_CONFIRM_VALUE: usize = 8_192;
+pub const MAX_CONFIRM_VALUE: usize = 16_384;
 
 /// The customer, as given with a new payment. Personal, so stored encrypted and erasable by reference.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,14 +126,21 @@ pub enum PaymentLookup {
 }
 
 fn optional_money(fields: &mut Fields, amount: Option<Money>) {
-    let minor = amount.map(|money| money.minor_units().to_string()).unwrap_or_default();
-    let code = amount.map(|money| money.currency().code()).unwrap_or_default();
+    let minor = amount
+        .map(|money| money.minor_units().to_string())
+        .unwrap_or_default();
+    let code = amount
+        .map(|money| money.currency().code())
+        .unwrap_or_default();
     fields.push(("amount.minor_units", minor.into_bytes()));
     fields.push(("amount.currency_code", code.into()));
 }
 
 fn time(value: Option<DateTime<Utc>>) -> Vec<u8> {
-    value.map(|time| time.timestamp_micros().to_string()).unwrap_or_default().into_bytes()
+    value
+        .map(|time| time.timestamp_micros().to_string())
+        .unwrap_or_default()
+        .into_bytes()
 }
 
 fn pairs<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> Vec<u8> {
@@ -150,12 +157,21 @@ impl Create {
     /// The fields that must be equal for a request to be the same, in their fixed order.
     pub fn fingerprint_fields(&self) -> Fields {
         let method = &self.method;
-        let number = |value: Option<u16>| value.map(|n| n.to_string()).unwrap_or_default().into_bytes();
+        let number = |value: Option<u16>| {
+            value
+                .map(|n| n.to_string())
+                .unwrap_or_default()
+                .into_bytes()
+        };
         let customer = self.customer.as_ref().map_or_else(Vec::new, |customer| {
-            let fields = customer.fields.iter().map(|(name, value)| ((*name).to_owned(), value.expose().clone()));
-            let all: Vec<_> = std::iter::once(("reference".to_owned(), customer.reference.expose().clone()))
-                .chain(fields)
-                .collect();
+            let fields = customer
+                .fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.expose().clone()));
+            let all: Vec<_> =
+                std::iter::once(("reference".to_owned(), customer.reference.expose().clone()))
+                    .chain(fields)
+                    .collect();
             pairs(all.iter().map(|(name, value)| (name, value)))
         });
         let mut fields = Fields::new();
@@ -164,19 +180,32 @@ impl Create {
             ("payment_method.type", method.kind.name().into()),
             (
                 "payment_method.provider_token",
-                method.token.as_ref().map(|token| token.expose().clone()).unwrap_or_default().into_bytes(),
+                method
+                    .token
+                    .as_ref()
+                    .map(|token| token.expose().clone())
+                    .unwrap_or_default()
+                    .into_bytes(),
             ),
             ("payment_method.brand", method.brand.as_str().into()),
             ("payment_method.last4", method.last4.as_str().into()),
-            ("payment_method.expiry_month", number(method.expiry_month.map(u16::from))),
+            (
+                "payment_method.expiry_month",
+                number(method.expiry_month.map(u16::from)),
+            ),
             ("payment_method.expiry_year", number(method.expiry_year)),
             ("capture_method", self.capture_method.name().into()),
-            ("merchant_reference", self.merchant_reference.as_str().into()),
+            (
+                "merchant_reference",
+                self.merchant_reference.as_str().into(),
+            ),
             ("description", self.description.as_str().into()),
             ("return_url", self.return_url.as_str().into()),
             (
                 "provider_account",
-                self.provider_account.as_ref().map_or(Vec::new(), |account| account.as_str().into()),
+                self.provider_account
+                    .as_ref()
+                    .map_or(Vec::new(), |account| account.as_str().into()),
             ),
             ("customer", customer),
             ("initiator", self.initiator.name().into()),
@@ -191,8 +220,16 @@ impl Create {
 impl Confirm {
     /// See [`Create::fingerprint_fields`].
     pub fn fingerprint_fields(&self) -> Fields {
-        let parameters = pairs(self.parameters.expose().iter().map(|(key, value)| (key, value)));
-        vec![("payment_id", self.payment.to_string().into_bytes()), ("parameters", parameters)]
+        let parameters = pairs(
+            self.parameters
+                .expose()
+                .iter()
+                .map(|(key, value)| (key, value)),
+        );
+        vec![
+            ("payment_id", self.payment.to_string().into_bytes()),
+            ("parameters", parameters),
+        ]
     }
 }
 

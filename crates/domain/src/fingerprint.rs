@@ -37,7 +37,12 @@ pub struct Fingerprint(Vec<u8>);
 impl Fingerprint {
     /// Computes the fingerprint of `fields` under `key`, bound to the tenant and the idempotency key, so
     /// that equal values of two requests cannot be told from the database.
-    pub fn compute(key: &FingerprintKey, tenant: &str, idempotency_key: &str, fields: &Fields) -> Self {
+    pub fn compute(
+        key: &FingerprintKey,
+        tenant: &str,
+        idempotency_key: &str,
+        fields: &Fields,
+    ) -> Self {
         let mut bytes = Vec::with_capacity(1 + fields.len() * FIELD_MAC);
         bytes.push(VERSION);
         for (name, value) in fields {
@@ -82,7 +87,9 @@ impl Fingerprint {
 fn field_mac(key: &FingerprintKey, labels: &[&str], value: &[u8]) -> [u8; FIELD_MAC] {
     let mut out = [0; FIELD_MAC];
     // HMAC takes a key of any length, so this cannot fail; an all-zero MAC would only refuse replays.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.0.as_ref()) else { return out };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.0.as_ref()) else {
+        return out;
+    };
     for part in labels.iter().map(|label| label.as_bytes()).chain([value]) {
         mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         mac.update(part);
@@ -94,9 +101,15 @@ fn field_mac(key: &FingerprintKey, labels: &[&str], value: &[u8]) -> [u8; FIELD_
 }
 
 /// A keyed digest of an idempotency key, for the journal.
-pub fn idempotency_key_digest(key: &FingerprintKey, tenant: &str, idempotency_key: &str) -> [u8; 32] {
+pub fn idempotency_key_digest(
+    key: &FingerprintKey,
+    tenant: &str,
+    idempotency_key: &str,
+) -> [u8; 32] {
     let mut out = [0; 32];
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.0.as_ref()) else { return out };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.0.as_ref()) else {
+        return out;
+    };
     for part in ["idempotency-key", tenant, idempotency_key] {
         mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         mac.update(part.as_bytes());
@@ -138,7 +151,13 @@ mod tests {
     fn fingerprints_of_other_versions_differ_as_a_whole() {
         let new = fields("1", "2");
         let old = Fingerprint::from_bytes(vec![0; 17]);
-        assert_eq!(old.first_difference(&fingerprint(&new), &new), Some("request"));
-        assert_eq!(Fingerprint::from_bytes(vec![]).first_difference(&fingerprint(&new), &new), Some("request"));
+        assert_eq!(
+            old.first_difference(&fingerprint(&new), &new),
+            Some("request")
+        );
+        assert_eq!(
+            Fingerprint::from_bytes(vec![]).first_difference(&fingerprint(&new), &new),
+            Some("request")
+        );
     }
 }

@@ -69,6 +69,7 @@ pub(crate) struct EntryFacts<'a> {
 
 /// Makes the entry of a payment's new version, chained to the one before; `payment.last_leaf_hash` is still
 /// that of the entry before.
+#[allow(clippy::too_many_lines)] // one field a line: splitting it would hide which are left out
 pub(crate) fn payment_entry(
     payment: &Payment,
     facts: EntryFacts<'_>,
@@ -77,12 +78,14 @@ pub(crate) fn payment_entry(
     let transaction = facts.transaction;
     let decline = transaction.decline.as_ref();
     let cause = match (facts.cause, decline) {
-        (Some(cause), _) => {
-            Some(evidence::Cause { code: cause.name().to_owned(), retryable: cause.retryable() })
-        }
-        (None, Some(decline)) if facts.result == EntryResult::Failure => {
-            Some(evidence::Cause { code: decline.code.name().to_owned(), retryable: false })
-        }
+        (Some(cause), _) => Some(evidence::Cause {
+            code: cause.name().to_owned(),
+            retryable: cause.retryable(),
+        }),
+        (None, Some(decline)) if facts.result == EntryResult::Failure => Some(evidence::Cause {
+            code: decline.code.name().to_owned(),
+            retryable: false,
+        }),
         (None, _) => None,
     };
     let leaf = Leaf {
@@ -105,13 +108,21 @@ pub(crate) fn payment_entry(
         attempt: facts.attempt,
         next_retry_at: transaction.next_step_at,
         provider_account: Some(transaction.provider_account.as_str().to_owned()),
-        provider_reference: transaction.provider_reference.as_ref().map(ToString::to_string),
+        provider_reference: transaction
+            .provider_reference
+            .as_ref()
+            .map(ToString::to_string),
         provider_request_digest: facts.digests.0.map(Hash::from_bytes),
         provider_response_digest: facts.digests.1.map(Hash::from_bytes),
         idempotency_key_digest: facts.key_digest.map(Hash::from_bytes),
         personal_data: personal_digests(facts.personal),
         details: facts.details,
-        ..blank(StreamId::Payment(payment.id.0), facts.event_type, facts.actor.as_ref(), stamp)
+        ..blank(
+            StreamId::Payment(payment.id.0),
+            facts.event_type,
+            facts.actor.as_ref(),
+            stamp,
+        )
     };
     let data = leaf.encode()?;
     Ok(JournalEntry {
@@ -231,7 +242,10 @@ fn leaf_amounts(amounts: &Amounts) -> evidence::Amounts {
 /// `amount`, `currency`, the nine amounts, `provider_account`, `provider_reference`, `version`.
 pub fn row_digest(payment: &Payment) -> [u8; 32] {
     let a = &payment.amounts;
-    let reference = payment.provider_reference.as_ref().map_or("", |reference| reference.as_str());
+    let reference = payment
+        .provider_reference
+        .as_ref()
+        .map_or("", |reference| reference.as_str());
     let text = format!(
         "payment_id={}\ntenant_id={}\nstate={}\ndisputed={}\nexpired={}\namount={}\ncurrency={}\n\
          authorized={}\ncaptured={}\ncapture_pending={}\nvoided={}\nvoid_pending={}\nrefunded={}\n\
@@ -262,5 +276,9 @@ pub fn row_digest(payment: &Payment) -> [u8; 32] {
 
 /// The salted digest of what was sent or received.
 pub fn salted_digest(salt: &[u8; 16], bytes: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(salt).chain_update(bytes).finalize().into()
+    Sha256::new()
+        .chain_update(salt)
+        .chain_update(bytes)
+        .finalize()
+        .into()
 }

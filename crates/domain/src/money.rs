@@ -75,7 +75,10 @@ impl Money {
     /// A positive amount within range.
     pub fn new(minor_units: i64, currency: Currency) -> Result<Self, MoneyError> {
         if (1..=MAX_AMOUNT_MINOR_UNITS).contains(&minor_units) {
-            Ok(Self { minor_units, currency })
+            Ok(Self {
+                minor_units,
+                currency,
+            })
         } else {
             Err(MoneyError::OutOfRange)
         }
@@ -102,7 +105,11 @@ impl fmt::Display for Money {
 pub fn format_minor_units(minor_units: i64, currency: Currency) -> String {
     let digits = usize::from(currency.exponent());
     let sign = if minor_units < 0 { "-" } else { "" };
-    let padded = format!("{:0>width$}", minor_units.unsigned_abs(), width = digits + 1);
+    let padded = format!(
+        "{:0>width$}",
+        minor_units.unsigned_abs(),
+        width = digits + 1
+    );
     let (whole, fraction) = padded.split_at(padded.len() - digits);
     if fraction.is_empty() {
         format!("{sign}{whole} {currency}")
@@ -154,7 +161,11 @@ mod tests {
     #[test]
     fn s64_unknown_and_lower_case_currencies_are_refused() {
         for bad in ["", "eur", "Eur", "EURO", "XXX", "XAU", "€", "HRK", "E R"] {
-            assert_eq!(Currency::parse(bad), Err(MoneyError::UnknownCurrency), "{bad}");
+            assert_eq!(
+                Currency::parse(bad),
+                Err(MoneyError::UnknownCurrency),
+                "{bad}"
+            );
         }
     }
 
@@ -169,7 +180,11 @@ mod tests {
     #[test]
     fn exponents_follow_iso_4217() {
         for (code, exponent) in [("JPY", 0), ("KWD", 3), ("EUR", 2), ("ISK", 0), ("BHD", 3)] {
-            assert_eq!(Currency::parse(code).unwrap().exponent(), exponent, "{code}");
+            assert_eq!(
+                Currency::parse(code).unwrap().exponent(),
+                exponent,
+                "{code}"
+            );
         }
     }
 
@@ -180,6 +195,9 @@ mod tests {
         assert_eq!(money(5, "EUR").to_string(), "0.05 EUR");
         assert_eq!(money(500, "JPY").to_string(), "500 JPY");
         assert_eq!(money(1234, "KWD").to_string(), "1.234 KWD");
-        assert_eq!(format_minor_units(-205, Currency::parse("EUR").unwrap()), "-2.05 EUR");
+        assert_eq!(
+            format_minor_units(-205, Currency::parse("EUR").unwrap()),
+            "-2.05 EUR"
+        );
     }
 }

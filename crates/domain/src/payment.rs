@@ -220,11 +220,15 @@ pub struct PaymentRecord {
 impl PaymentRecord {
     /// The transaction with this id.
     pub fn transaction(&self, id: crate::ids::TransactionId) -> Option<&Transaction> {
-        self.transactions.iter().find(|transaction| transaction.id == id)
+        self.transactions
+            .iter()
+            .find(|transaction| transaction.id == id)
     }
 
     /// The transaction that opened the payment: its PURCHASE or AUTHORIZATION.
     pub fn opening(&self) -> Option<&Transaction> {
-        self.transactions.iter().find(|transaction| transaction.kind.opens())
+        self.transactions
+            .iter()
+            .find(|transaction| transaction.kind.opens())
     }
 }

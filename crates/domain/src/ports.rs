@@ -18,9 +18,7 @@ use crate::ids::{
 };
 use crate::money::{Currency, Money};
 use crate::payment::{Payment, PaymentRecord, PaymentState};
-use crate::transaction::{
-    LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
-};
+use crate::transaction::{LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction};
 
 /// Why the store could not answer. Messages carry no values.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -204,6 +202,7 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// What a provider can do.
+#[allow(clippy::struct_excessive_bools)] // independent yes-or-no answers, not a state
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
     /// Whether part of an authorization can be captured.
@@ -295,7 +294,12 @@ pub trait Providers: Send + Sync + 'static {
     fn account(&self, name: &ProviderAccount) -> Option<Arc<dyn Provider>>;
 
     /// The accounts that may serve a new payment, best first.
-    fn route(&self, tenant: &TenantId, amount: Money, method: crate::payment::PaymentMethodType) -> Vec<ProviderAccount>;
+    fn route(
+        &self,
+        tenant: &TenantId,
+        amount: Money,
+        method: crate::payment::PaymentMethodType,
+    ) -> Vec<ProviderAccount>;
 }
 
 /// Time, as the flows see it.

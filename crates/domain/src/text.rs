@@ -114,13 +114,23 @@ mod tests {
         assert!(Text::<3>::parse("äöü").is_ok());
         assert_eq!(Text::<3>::parse("abcd"), Err(TextError::TooLong { max: 3 }));
         for bad in ["a\nb", "\0", "a\u{7f}", "\u{202E}abc", "\u{85}"] {
-            assert_eq!(Text::<9>::parse(bad), Err(TextError::ControlCharacter), "{bad:?}");
+            assert_eq!(
+                Text::<9>::parse(bad),
+                Err(TextError::ControlCharacter),
+                "{bad:?}"
+            );
         }
     }
 
     #[test]
     fn sensitive_values_do_not_print() {
-        assert_eq!(format!("{:?}", Sensitive::new("tok_approve")), "<sensitive>");
-        assert_eq!(format!("{:?}", Text::<9>::parse("Ada").unwrap()), "Text(3 bytes)");
+        assert_eq!(
+            format!("{:?}", Sensitive::new("tok_approve")),
+            "<sensitive>"
+        );
+        assert_eq!(
+            format!("{:?}", Text::<9>::parse("Ada").unwrap()),
+            "Text(3 bytes)"
+        );
     }
 }

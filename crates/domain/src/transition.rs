@@ -152,14 +152,25 @@ pub fn diagram() -> String {
         for state in PaymentState::ALL {
             let targets: &[PaymentState] = match transition(*state, *event) {
                 Next::To(target) => &[target],
-                Next::Derive if *state == PaymentState::Pending || *state == PaymentState::RequiresAction => {
+                Next::Derive
+                    if *state == PaymentState::Pending
+                        || *state == PaymentState::RequiresAction =>
+                {
                     &[PaymentState::Authorized, PaymentState::Captured]
                 }
                 Next::Derive => derived_targets(*event),
                 Next::Stay | Next::Contradicts | Next::Forbid => &[],
             };
             for target in targets.iter().filter(|target| *target != state) {
-                out.push_str(&format!("    {state} --> {target}: {event}\n"));
+                out.extend([
+                    "    ",
+                    state.name(),
+                    " --> ",
+                    target.name(),
+                    ": ",
+                    event.name(),
+                    "\n",
+                ]);
             }
         }
     }

@@ -59,15 +59,23 @@ pub(super) fn first_attempt(
         | OperationKind::Capture
         | OperationKind::Refund => Money::new(transaction.amount, payment.currency()).ok(),
     };
-    let request =
-        rules.prepare(&Operation { kind, payment, transaction, amount, parameters })?;
+    let request = rules.prepare(&Operation {
+        kind,
+        payment,
+        transaction,
+        amount,
+        parameters,
+    })?;
     transaction.request = Some(request);
     Ok(begin(transaction, kind, stamp))
 }
 
 /// Starts an attempt that sends the stored bytes.
 fn begin(transaction: &mut Transaction, operation: OperationKind, stamp: &Stamp<'_>) -> Attempt {
-    let bytes = transaction.request.as_ref().map_or(&[][..], |request| request.bytes.expose());
+    let bytes = transaction
+        .request
+        .as_ref()
+        .map_or(&[][..], |request| request.bytes.expose());
     let request_digest = salted_digest(&stamp.digest_salt, bytes);
     transaction.attempts += 1;
     transaction.lease_until = Some(stamp.now + stamp.sender_lease);
@@ -95,20 +103,35 @@ pub fn start_attempt(
     rules: &dyn ProviderRules,
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
-    let held = record.transaction(id).ok_or(DecideError::NoTransaction(id))?;
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
     let leased = held.lease_until.is_some_and(|until| until > stamp.now);
-    let Some(operation) = operation_of(held.kind) else { return Ok(None) };
+    let Some(operation) = operation_of(held.kind) else {
+        return Ok(None);
+    };
     if held.state != TransactionState::Pending || leased {
         return Ok(None);
     }
     let mut transaction = held.clone();
     // Once the provider has named the payment, all that is ever resent for it is its confirmation.
     let confirms = held.kind.opens() && record.payment.provider_reference.is_some();
-    let operation = if confirms { OperationKind::Confirm } else { operation };
+    let operation = if confirms {
+        OperationKind::Confirm
+    } else {
+        operation
+    };
     let attempt = if transaction.request.is_some() {
         begin(&mut transaction, operation, stamp)
     } else {
-        first_attempt(&record.payment, &mut transaction, operation, &[], rules, stamp)?
+        first_attempt(
+            &record.payment,
+            &mut transaction,
+            operation,
+            &[],
+            rules,
+            stamp,
+        )?
     };
     let event = format!("{}.attempt_started", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(transaction), event);
@@ -126,7 +149,9 @@ pub fn outcome(
     stamp: &Stamp<'_>,
 ) -> Result<Change, DecideError> {
     let id = attempt.transaction;
-    let held = record.transaction(id).ok_or(DecideError::NoTransaction(id))?;
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
     let mut transaction = held.clone();
     if attempt.number == transaction.attempts {
         transaction.lease_until = None;
@@ -210,7 +235,11 @@ fn not_sent(
         (true, false, true) => Cause::NotSentInTime,
         (false, _, _) => cause,
     };
-    let fact = Fact { kind: FactKind::Failed(cause), provider_reference: None, payment_reference: None };
+    let fact = Fact {
+        kind: FactKind::Failed(cause),
+        provider_reference: None,
+        payment_reference: None,
+    };
     apply(step, record, &fact, stamp);
 }
 
@@ -221,7 +250,9 @@ pub fn give_up_unsent(
     id: TransactionId,
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
-    let held = record.transaction(id).ok_or(DecideError::NoTransaction(id))?;
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
     if held.state.ended() || held.lease_until.is_some_and(|until| until > stamp.now) {
         return Ok(None);
     }
@@ -231,13 +262,20 @@ pub fn give_up_unsent(
         (false, true) => Cause::NotProcessed,
         (false, false) => Cause::NotSentInTime,
     };
-    let fact = Fact { kind: FactKind::Failed(cause), provider_reference: None, payment_reference: None };
+    let fact = Fact {
+        kind: FactKind::Failed(cause),
+        provider_reference: None,
+        payment_reference: None,
+    };
     super::fact(record, id, &fact, stamp)
 }
 
 /// The void that waits for this payment's authorization, if one does.
 pub(super) fn pending_void(record: &PaymentRecord) -> Option<&Transaction> {
-    let waiting = matches!(record.payment.state, PaymentState::Pending | PaymentState::RequiresAction);
+    let waiting = matches!(
+        record.payment.state,
+        PaymentState::Pending | PaymentState::RequiresAction
+    );
     record.transactions.iter().find(|transaction| {
         transaction.kind == TransactionKind::Void
             && transaction.state == TransactionState::Pending
@@ -246,7 +284,12 @@ pub(super) fn pending_void(record: &PaymentRecord) -> Option<&Transaction> {
 }
 
 /// The attempt's row with its end.
-fn ended(attempt: &Attempt, report: &SendReport, cause: Option<Cause>, stamp: &Stamp<'_>) -> Attempt {
+fn ended(
+    attempt: &Attempt,
+    report: &SendReport,
+    cause: Option<Cause>,
+    stamp: &Stamp<'_>,
+) -> Attempt {
     let outcome = match &report.outcome {
         SendOutcome::Answered(fact) => match (&fact.kind, cause) {
             (FactKind::Approved { .. }, Some(_)) => AttemptOutcome::Unknown,
@@ -264,8 +307,9 @@ fn ended(attempt: &Attempt, report: &SendReport, cause: Option<Cause>, stamp: &S
         SendOutcome::Answered(_) => cause,
     };
     let response = report.response.clone();
-    let response_digest =
-        response.as_ref().map(|bytes| salted_digest(&attempt.digest_salt, bytes.expose()));
+    let response_digest = response
+        .as_ref()
+        .map(|bytes| salted_digest(&attempt.digest_salt, bytes.expose()));
     Attempt {
         ended: Some(AttemptEnd {
             ended_at: stamp.now,

@@ -43,7 +43,11 @@ fn asked(record: &PaymentRecord, amount: Option<Money>, left: i64) -> Result<i64
 fn deadline(asked: Option<DateTime<Utc>>, stamp: &Stamp<'_>) -> Result<DateTime<Utc>, Rejection> {
     let within = chrono::TimeDelta::from_std(DEFAULT_EXECUTE_WITHIN).unwrap_or_default();
     let until = asked.unwrap_or(stamp.now + within);
-    if until > stamp.now { Ok(until) } else { Err(Rejection::ExecuteBeforePassed) }
+    if until > stamp.now {
+        Ok(until)
+    } else {
+        Err(Rejection::ExecuteBeforePassed)
+    }
 }
 
 /// A new transaction of the payment, accepted now.
@@ -86,7 +90,14 @@ fn accept(
     stamp: &Stamp<'_>,
 ) -> Result<Change, DecideError> {
     let mut transaction = step.subject.row().clone();
-    let attempt = first_attempt(&step.payment, &mut transaction, operation, &[], rules, stamp)?;
+    let attempt = first_attempt(
+        &step.payment,
+        &mut transaction,
+        operation,
+        &[],
+        rules,
+        stamp,
+    )?;
     step.edit(|row| *row = transaction);
     step.attempt = Some(Write::Insert(attempt));
     step.close(Some(ask), stamp)
@@ -120,7 +131,11 @@ pub fn capture(
     let until = deadline(command.execute_before, stamp)?;
     let mut row = transaction(record, TransactionKind::Capture, amount, until, stamp);
     row.final_capture = command.final_capture;
-    let mut step = Step::on(&record.payment, Write::Insert(row), "capture.accepted".to_owned());
+    let mut step = Step::on(
+        &record.payment,
+        Write::Insert(row),
+        "capture.accepted".to_owned(),
+    );
     step.payment.amounts.capture_pending += amount;
     if command.final_capture {
         step.payment.amounts.void_pending += left - amount;
@@ -145,7 +160,11 @@ pub fn refund(
     let until = deadline(command.execute_before, stamp)?;
     let mut row = transaction(record, TransactionKind::Refund, amount, until, stamp);
     row.reason = command.reason.clone();
-    let mut step = Step::on(&record.payment, Write::Insert(row), "refund.accepted".to_owned());
+    let mut step = Step::on(
+        &record.payment,
+        Write::Insert(row),
+        "refund.accepted".to_owned(),
+    );
     step.payment.amounts.refund_pending += amount;
     accept(step, ask, OperationKind::Refund, rules, stamp)
 }
@@ -169,10 +188,16 @@ pub fn void(
     if payment.amounts.capture_pending > 0 {
         return Err(Rejection::CapturePending.into());
     }
-    let unauthorized = matches!(payment.state, PaymentState::Pending | PaymentState::RequiresAction);
+    let unauthorized = matches!(
+        payment.state,
+        PaymentState::Pending | PaymentState::RequiresAction
+    );
     let amount = payment.amounts.capturable();
     if !unauthorized && amount == 0 {
-        return Err(Rejection::StateForbids { state: payment.state }.into());
+        return Err(Rejection::StateForbids {
+            state: payment.state,
+        }
+        .into());
     }
     let until = deadline(None, stamp)?;
     let mut row = transaction(record, TransactionKind::Void, amount, until, stamp);
@@ -210,9 +235,19 @@ pub fn confirm(
     let mut row = opening.clone();
     row.state = TransactionState::Pending;
     let parameters = command.parameters.expose();
-    let attempt =
-        first_attempt(&record.payment, &mut row, OperationKind::Confirm, parameters, rules, stamp)?;
-    let mut step = Step::on(&record.payment, Write::Update(row), "confirm.accepted".to_owned());
+    let attempt = first_attempt(
+        &record.payment,
+        &mut row,
+        OperationKind::Confirm,
+        parameters,
+        rules,
+        stamp,
+    )?;
+    let mut step = Step::on(
+        &record.payment,
+        Write::Update(row),
+        "confirm.accepted".to_owned(),
+    );
     step.attempt = Some(Write::Insert(attempt));
     step.advance(PaymentEvent::ConfirmAccepted);
     step.close(Some(ask), stamp)

@@ -9,7 +9,9 @@ use crate::journal::Stamp;
 use crate::payment::{CaptureMethod, Payment, PaymentState};
 use crate::ports::ProviderRules;
 use crate::text::Text;
-use crate::transaction::{OperationKind, Transaction, TransactionKind, TransactionOrigin, TransactionState};
+use crate::transaction::{
+    OperationKind, Transaction, TransactionKind, TransactionOrigin, TransactionState,
+};
 
 use super::attempt::first_attempt;
 use super::step::Step;
@@ -70,7 +72,11 @@ pub fn create(
     };
     let payment = accepted(command, &new, stamp);
     let attempt = first_attempt(&payment, &mut transaction, operation, &[], rules, stamp)?;
-    let mut step = Step::on(&payment, Write::Insert(transaction), "payment.accepted".to_owned());
+    let mut step = Step::on(
+        &payment,
+        Write::Insert(transaction),
+        "payment.accepted".to_owned(),
+    );
     step.state_from = None;
     step.attempt = Some(Write::Insert(attempt));
     step.customer = new.customer;
@@ -96,7 +102,10 @@ fn accepted(command: &Create, new: &NewPayment, stamp: &Stamp<'_>) -> Payment {
         initiator: command.initiator,
         mandate_reference: command.mandate_reference.clone(),
         metadata: command.metadata.clone(),
-        customer_reference: command.customer.as_ref().map(|customer| customer.reference.clone()),
+        customer_reference: command
+            .customer
+            .as_ref()
+            .map(|customer| customer.reference.clone()),
         provider_account: new.account.clone(),
         provider_reference: None,
         next_action: None,

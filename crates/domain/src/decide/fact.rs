@@ -22,7 +22,9 @@ pub fn fact(
     fact: &Fact,
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
-    let held = record.transaction(id).ok_or(DecideError::NoTransaction(id))?;
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
     step.by_provider();
     apply(&mut step, record, fact, stamp);
@@ -41,7 +43,10 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
     let state = step.subject.row().state;
     let kind = step.subject.row().kind;
     match (&fact.kind, state) {
-        (FactKind::Approved { amount, expires_at }, Pending | RequiresAction | Declined | Failed) => {
+        (
+            FactKind::Approved { amount, expires_at },
+            Pending | RequiresAction | Declined | Failed,
+        ) => {
             if mismatches(step, *amount) {
                 return mismatch(step, stamp);
             }
@@ -75,9 +80,8 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
         (FactKind::Approved { .. }, Succeeded | Reversed)
         | (FactKind::Declined(_), Succeeded | Declined | Reversed)
         | (FactKind::Failed(_), Declined | Failed | Reversed)
-        | (FactKind::RequiresAction(_), _)
         | (FactKind::Pending, Succeeded | Declined | Failed | Reversed)
-        | (FactKind::Expired, _) => {}
+        | (FactKind::RequiresAction(_) | FactKind::Expired, _) => {}
     }
 }
 
@@ -87,7 +91,8 @@ use TransactionState::{Declined, Failed, Pending, RequiresAction, Reversed, Succ
 fn mismatches(step: &Step, amount: Money) -> bool {
     let transaction = step.subject.row();
     transaction.kind != TransactionKind::Void
-        && (amount.minor_units() != transaction.amount || amount.currency() != step.payment.currency())
+        && (amount.minor_units() != transaction.amount
+            || amount.currency() != step.payment.currency())
 }
 
 /// Not called successful: it waits for a person.
@@ -116,7 +121,11 @@ fn take_references(step: &mut Step, fact: &Fact) {
 /// The transaction is proved done.
 fn approved(step: &mut Step, record: &PaymentRecord) {
     let transaction = step.subject.row().clone();
-    let reserved = if transaction.state.ended() { 0 } else { transaction.amount };
+    let reserved = if transaction.state.ended() {
+        0
+    } else {
+        transaction.amount
+    };
     let excess_before = step.payment.amounts.excess;
     let amounts = &mut step.payment.amounts;
     let (event, name) = match transaction.kind {
@@ -174,8 +183,15 @@ fn approved(step: &mut Step, record: &PaymentRecord) {
 }
 
 /// A void accepted while the payment was pending: it now has something to release, or came too late.
-fn settle_waiting_void(step: &mut Step, record: &PaymentRecord, opened: TransactionKind, amount: i64) {
-    let Some(void) = pending_void(record) else { return };
+fn settle_waiting_void(
+    step: &mut Step,
+    record: &PaymentRecord,
+    opened: TransactionKind,
+    amount: i64,
+) {
+    let Some(void) = pending_void(record) else {
+        return;
+    };
     let mut void = void.clone();
     if opened == TransactionKind::Purchase {
         end(&mut void, Failed, Some(Cause::AlreadyCaptured));
@@ -228,7 +244,11 @@ fn not_done(step: &mut Step, record: &PaymentRecord, ended: bool, why: Result<Ca
         TransactionKind::Chargeback | TransactionKind::ChargebackReversal => return,
     };
     step.result = EntryResult::Failure;
-    step.event_type = format!("{}.{}", prefix(kind), if declined { "declined" } else { "failed" });
+    step.event_type = format!(
+        "{}.{}",
+        prefix(kind),
+        if declined { "declined" } else { "failed" }
+    );
     match why {
         Ok(cause) => {
             step.cause = Some(cause);
@@ -239,27 +259,31 @@ fn not_done(step: &mut Step, record: &PaymentRecord, ended: bool, why: Result<Ca
             step.edit(|transaction| transaction.decline = Some(decline));
         }
     }
-    if kind.opens() {
-        let subject = step.subject.row();
-        step.payment.decline.clone_from(&subject.decline);
-        step.payment.failure = subject.failure;
-        step.payment.next_action = None;
-        if let Some(void) = pending_void(record) {
-            let mut void = void.clone();
-            let released = step.cause == Some(Cause::Voided);
-            if released {
-                end(&mut void, Succeeded, None);
-            } else {
-                end(&mut void, Failed, Some(Cause::NothingToVoid));
-            }
-            step.others.push(void);
-            if released {
-                step.payment.failure = None;
-                return step.advance(PaymentEvent::VoidSucceeded);
-            }
-        }
+    if kind.opens() && opening_not_done(step, record) {
+        return step.advance(PaymentEvent::VoidSucceeded);
     }
     step.advance(event);
+}
+
+/// The payment never came to be: it says why, and a void that waited for it ends. Whether that void is what ended it.
+fn opening_not_done(step: &mut Step, record: &PaymentRecord) -> bool {
+    let subject = step.subject.row();
+    step.payment.decline = subject.decline.clone();
+    step.payment.failure = subject.failure;
+    step.payment.next_action = None;
+    let Some(void) = pending_void(record) else {
+        return false;
+    };
+    let mut void = void.clone();
+    let released = step.cause == Some(Cause::Voided);
+    if released {
+        end(&mut void, Succeeded, None);
+        step.payment.failure = None;
+    } else {
+        end(&mut void, Failed, Some(Cause::NothingToVoid));
+    }
+    step.others.push(void);
+    released
 }
 
 /// A success that the provider took back later.
@@ -344,7 +368,9 @@ fn still_pending(step: &mut Step, known: bool, stamp: &Stamp<'_>) {
 /// The provider says that the authorization ran out; what is captured stays captured.
 fn expired(step: &mut Step, record: &PaymentRecord) {
     let before = (step.payment.state, step.payment.amounts);
-    if before.0 == PaymentState::Expired || step.payment.amounts.capturable() == 0 && step.payment.amounts.authorized > 0 {
+    if before.0 == PaymentState::Expired
+        || step.payment.amounts.capturable() == 0 && step.payment.amounts.authorized > 0
+    {
         return;
     }
     step.payment.expired = true;

@@ -82,6 +82,9 @@ impl Change {
                 }
             }
         }
-        PaymentRecord { payment: self.payment.clone(), transactions }
+        PaymentRecord {
+            payment: self.payment.clone(),
+            transactions,
+        }
     }
 }

@@ -87,8 +87,9 @@ impl Step {
         self.payment.version += 1;
         self.payment.updated_at = stamp.now;
         let attempt = self.attempt.as_ref().map(Write::row);
-        let response_digest =
-            attempt.and_then(|attempt| attempt.ended.as_ref()).and_then(|end| end.response_digest);
+        let response_digest = attempt
+            .and_then(|attempt| attempt.ended.as_ref())
+            .and_then(|end| end.response_digest);
         let facts = EntryFacts {
             event_type: self.event_type,
             transaction: self.subject.row(),
@@ -97,9 +98,15 @@ impl Step {
             cause: self.cause,
             actor: self.actor,
             attempt: attempt.map(|attempt| attempt.number),
-            digests: (attempt.map(|attempt| attempt.request_digest), response_digest),
+            digests: (
+                attempt.map(|attempt| attempt.request_digest),
+                response_digest,
+            ),
             key_digest: ask.as_ref().map(|ask| ask.key_digest),
-            personal: self.customer.as_ref().map_or(&[], |customer| &customer.fields),
+            personal: self
+                .customer
+                .as_ref()
+                .map_or(&[], |customer| &customer.fields),
             details: self.details,
         };
         let entry = payment_entry(&self.payment, facts, stamp)?;
@@ -121,9 +128,10 @@ impl Step {
             transactions: std::iter::once(self.subject).chain(others).collect(),
             attempt: self.attempt,
             customer: self.customer,
-            operator_action: self
-                .action
-                .map(|kind| OperatorAction { kind, transaction: subject_id }),
+            operator_action: self.action.map(|kind| OperatorAction {
+                kind,
+                transaction: subject_id,
+            }),
             entry,
         })
     }

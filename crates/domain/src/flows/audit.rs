@@ -58,14 +58,22 @@ struct Inner {
 
 impl std::fmt::Debug for AuditLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AuditLog").field("instance", &self.inner.instance).finish_non_exhaustive()
+        f.debug_struct("AuditLog")
+            .field("instance", &self.inner.instance)
+            .finish_non_exhaustive()
     }
 }
 
 impl AuditLog {
     /// The log behind these ports.
     pub fn new(ports: Ports, instance: Instance) -> Self {
-        Self { inner: Arc::new(Inner { ports, instance, streams: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                ports,
+                instance,
+                streams: Mutex::default(),
+            }),
+        }
     }
 
     /// Records an access. Whoever reads must have recorded it first: if this fails, the read fails.
@@ -165,7 +173,10 @@ impl AuditLog {
     ) -> Result<Vec<StoredEntry>, FlowError> {
         let tenant = (!across).then_some(&caller.tenant);
         let store = &self.inner.ports.store;
-        store.list_entries(tenant, filter, after, limit).await.map_err(read_error)
+        store
+            .list_entries(tenant, filter, after, limit)
+            .await
+            .map_err(read_error)
     }
 
     /// Reads one entry.
@@ -190,16 +201,28 @@ impl AuditLog {
     ) -> Result<Vec<StoredEntry>, FlowError> {
         let tenant = (!across).then_some(&caller.tenant);
         let store = &self.inner.ports.store;
-        store.entries_from(tenant, position, limit).await.map_err(read_error)
+        store
+            .entries_from(tenant, position, limit)
+            .await
+            .map_err(read_error)
     }
 
     /// The position that the next entry will get.
     pub async fn next_position(&self) -> Result<u64, FlowError> {
-        self.inner.ports.store.next_position().await.map_err(read_error)
+        self.inner
+            .ports
+            .store
+            .next_position()
+            .await
+            .map_err(read_error)
     }
 
     /// Waits until more than `position` entries are sequenced, or until `limit` has passed.
     pub async fn wait_for_position(&self, position: u64, limit: Duration) {
-        self.inner.ports.store.wait_for_position(position, limit).await;
+        self.inner
+            .ports
+            .store
+            .wait_for_position(position, limit)
+            .await;
     }
 }

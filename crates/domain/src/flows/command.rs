@@ -28,10 +28,17 @@ impl Flows {
     /// Takes a payment: accepts it, and asks its provider to authorize (and capture) it.
     pub async fn create(&self, caller: &Caller, command: Create) -> Result<Answer, FlowError> {
         let fields = command.fingerprint_fields();
-        let request = self.request(caller, &command.idempotency_key, CommandKind::Create, fields);
+        let request = self.request(
+            caller,
+            &command.idempotency_key,
+            CommandKind::Create,
+            fields,
+        );
         let account = self.choose_account(caller, &command)?;
         self.run(caller, |flows, caller, report| async move {
-            flows.create_now(&caller, command, request, account, &report).await
+            flows
+                .create_now(&caller, command, request, account, &report)
+                .await
         })
         .await
     }
@@ -39,29 +46,48 @@ impl Flows {
     /// Hands over what the customer's authentication returned.
     pub async fn confirm(&self, caller: &Caller, command: Confirm) -> Result<Answer, FlowError> {
         let fields = command.fingerprint_fields();
-        let request = self.request(caller, &command.idempotency_key, CommandKind::Confirm, fields);
-        self.advance(caller, command.payment, command, request, decide::confirm).await
+        let request = self.request(
+            caller,
+            &command.idempotency_key,
+            CommandKind::Confirm,
+            fields,
+        );
+        self.advance(caller, command.payment, command, request, decide::confirm)
+            .await
     }
 
     /// Captures all or part of an authorization.
     pub async fn capture(&self, caller: &Caller, command: Capture) -> Result<Answer, FlowError> {
         let fields = command.fingerprint_fields();
-        let request = self.request(caller, &command.idempotency_key, CommandKind::Capture, fields);
-        self.advance(caller, command.payment, command, request, decide::capture).await
+        let request = self.request(
+            caller,
+            &command.idempotency_key,
+            CommandKind::Capture,
+            fields,
+        );
+        self.advance(caller, command.payment, command, request, decide::capture)
+            .await
     }
 
     /// Releases an authorization, or what is left of it.
     pub async fn void(&self, caller: &Caller, command: Void) -> Result<Answer, FlowError> {
         let fields = command.fingerprint_fields();
         let request = self.request(caller, &command.idempotency_key, CommandKind::Void, fields);
-        self.advance(caller, command.payment, command, request, decide::void).await
+        self.advance(caller, command.payment, command, request, decide::void)
+            .await
     }
 
     /// Gives back all or part of what was captured.
     pub async fn refund(&self, caller: &Caller, command: Refund) -> Result<Answer, FlowError> {
         let fields = command.fingerprint_fields();
-        let request = self.request(caller, &command.idempotency_key, CommandKind::Refund, fields);
-        self.advance(caller, command.payment, command, request, decide::refund).await
+        let request = self.request(
+            caller,
+            &command.idempotency_key,
+            CommandKind::Refund,
+            fields,
+        );
+        self.advance(caller, command.payment, command, request, decide::refund)
+            .await
     }
 
     fn request(
@@ -75,11 +101,23 @@ impl Flows {
         let tenant = caller.tenant.as_str();
         let fingerprint = Fingerprint::compute(secret, tenant, key.as_str(), &fields);
         let key_digest = idempotency_key_digest(secret, tenant, key.as_str());
-        Request { ask: Ask { key: key.clone(), command, fingerprint, key_digest }, fields }
+        Request {
+            ask: Ask {
+                key: key.clone(),
+                command,
+                fingerprint,
+                key_digest,
+            },
+            fields,
+        }
     }
 
     /// The account that the caller named, or the first that routing offers.
-    fn choose_account(&self, caller: &Caller, command: &Create) -> Result<ProviderAccount, FlowError> {
+    fn choose_account(
+        &self,
+        caller: &Caller,
+        command: &Create,
+    ) -> Result<ProviderAccount, FlowError> {
         let providers = &self.ports().providers;
         match &command.provider_account {
             Some(named) if providers.account(named).is_some() => Ok(named.clone()),
@@ -109,7 +147,9 @@ impl Flows {
         let change = match change {
             // A replay is answered before its deadline is looked at again.
             Err(FlowError::Rejected(Rejection::ExecuteBeforePassed)) => {
-                return self.replay_or(caller, &request, Rejection::ExecuteBeforePassed).await;
+                return self
+                    .replay_or(caller, &request, Rejection::ExecuteBeforePassed)
+                    .await;
             }
             other => other?,
         };
@@ -169,7 +209,9 @@ impl Flows {
         decide: Decide<C>,
     ) -> Result<Answer, FlowError> {
         self.run(caller, move |flows, caller, report| async move {
-            flows.advance_now(&caller, payment, &command, &request, decide, &report).await
+            flows
+                .advance_now(&caller, payment, &command, &request, decide, &report)
+                .await
         })
         .await
     }
@@ -188,7 +230,9 @@ impl Flows {
             let record = match self.read(caller, payment).await {
                 Err(FlowError::PaymentNotFound) => {
                     // The key may belong to another request: that is said first, as for any other field.
-                    return self.replay_or_error(caller, request, FlowError::PaymentNotFound).await;
+                    return self
+                        .replay_or_error(caller, request, FlowError::PaymentNotFound)
+                        .await;
                 }
                 other => other?,
             };
@@ -218,7 +262,8 @@ impl Flows {
                 Err(error) => return Err(accept_error(error)),
             }
         }
-        self.replay_or_error(caller, request, FlowError::ConcurrentChange).await
+        self.replay_or_error(caller, request, FlowError::ConcurrentChange)
+            .await
     }
 
     /// Reports acceptance, calls the provider, and answers with what came of it. Whatever goes wrong after
@@ -231,9 +276,15 @@ impl Flows {
         report: &Report,
     ) -> Result<Answer, FlowError> {
         let Some(transaction) = change.subject() else {
-            return Err(FlowError::Internal("a command's change has no transaction".to_owned()));
+            return Err(FlowError::Internal(
+                "a command's change has no transaction".to_owned(),
+            ));
         };
-        let answer = |record| Answer { record, transaction, replayed: false };
+        let answer = |record| Answer {
+            record,
+            transaction,
+            replayed: false,
+        };
         // Nobody listens once the caller is gone.
         let _ = report.unbounded_send(Progress::Accepted(answer(record.clone())));
         match self.carry_out(caller, record.clone(), change).await {

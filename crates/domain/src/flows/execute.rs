@@ -72,7 +72,9 @@ impl Flows {
 
     /// How long the caller can be made to wait.
     fn patience(&self, caller: &Caller) -> Result<Duration, FlowError> {
-        let Some(deadline) = caller.deadline else { return Ok(self.settings().default_wait) };
+        let Some(deadline) = caller.deadline else {
+            return Ok(self.settings().default_wait);
+        };
         let left = (deadline - self.ports().clock.now()).to_std();
         match left {
             Ok(left) if !left.is_zero() => Ok(left.saturating_sub(self.settings().answer_margin)),
@@ -104,7 +106,9 @@ impl Flows {
         while let Some((attempt, request)) = started {
             let provider = self.provider_of(&record, attempt.transaction)?;
             let report = self.send(provider.as_ref(), &attempt, &request).await;
-            record = self.commit_outcome(caller, record, &attempt, &report).await?;
+            record = self
+                .commit_outcome(caller, record, &attempt, &report)
+                .await?;
             started = self.start_waiting_void(caller, &mut record).await?;
         }
         Ok(record)
@@ -122,7 +126,11 @@ impl Flows {
                 && transaction.attempts == 0
         });
         match waiting.map(|void| void.id) {
-            Some(id) if record.opening().is_some_and(|opening| opening.state.ended()) => {
+            Some(id)
+                if record
+                    .opening()
+                    .is_some_and(|opening| opening.state.ended()) =>
+            {
                 self.start_attempt(caller, record, id).await
             }
             Some(_) | None => Ok(None),
@@ -161,7 +169,9 @@ impl Flows {
     ) -> Result<Arc<dyn Provider>, FlowError> {
         let account = record
             .transaction(id)
-            .map_or(&record.payment.provider_account, |transaction| &transaction.provider_account);
+            .map_or(&record.payment.provider_account, |transaction| {
+                &transaction.provider_account
+            });
         self.ports()
             .providers
             .account(account)
@@ -208,11 +218,19 @@ impl Flows {
         loop {
             let stamp = self.stamp(caller, trace, Duration::ZERO);
             let change = decide::outcome(&record, attempt, report, &stamp)?;
-            let error = match self.offer(change, record.clone(), &mut wait, give_up_at).await {
+            let error = match self
+                .offer(change, record.clone(), &mut wait, give_up_at)
+                .await
+            {
                 Ok(Some(record)) => return Ok(record),
                 Ok(None) if decisions < self.settings().max_decisions => {
                     decisions += 1;
-                    match self.ports().store.payment(&caller.tenant, record.payment.id).await {
+                    match self
+                        .ports()
+                        .store
+                        .payment(&caller.tenant, record.payment.id)
+                        .await
+                    {
                         Ok(Some(moved)) => {
                             record = moved;
                             continue;
@@ -245,9 +263,13 @@ impl Flows {
             match self.ports().store.commit(change.clone()).await {
                 Ok(Commit::Committed) => return Ok(Some(change.apply_to(Some(before)))),
                 Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => return Ok(None),
-                Err(error @ (StoreError::Refused(_) | StoreError::Corrupt(_))) => return Err(error),
+                Err(error @ (StoreError::Refused(_) | StoreError::Corrupt(_))) => {
+                    return Err(error);
+                }
                 Err(error) if self.ports().clock.now() >= give_up_at => return Err(error),
-                Err(StoreError::Unavailable | StoreError::CommitUnknown | StoreError::Overloaded) => {
+                Err(
+                    StoreError::Unavailable | StoreError::CommitUnknown | StoreError::Overloaded,
+                ) => {
                     self.ports().clock.sleep(*wait).await;
                     *wait = (*wait * 2).min(MAX_OUTCOME_WAIT);
                 }
@@ -258,7 +280,12 @@ impl Flows {
 
 /// The attempt that a change starts, with the bytes to send.
 pub(super) fn started_attempt(change: &Change) -> Option<(Attempt, PreparedRequest)> {
-    let Some(Write::Insert(attempt)) = &change.attempt else { return None };
-    let transaction = change.transactions.iter().find(|write| write.row().id == attempt.transaction)?;
+    let Some(Write::Insert(attempt)) = &change.attempt else {
+        return None;
+    };
+    let transaction = change
+        .transactions
+        .iter()
+        .find(|write| write.row().id == attempt.transaction)?;
     Some((attempt.clone(), transaction.row().request.clone()?))
 }

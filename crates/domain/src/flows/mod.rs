@@ -13,13 +13,13 @@ mod sync;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::command::PaymentLookup;
 use crate::context::{Caller, Instance, TraceIds};
 use crate::decide::DecideError;
 use crate::error::FlowError;
 use crate::fingerprint::FingerprintKey;
 use crate::ids::{AttemptId, EntryId, PaymentId, TransactionId};
 use crate::journal::Stamp;
-use crate::command::PaymentLookup;
 use crate::payment::PaymentRecord;
 use crate::ports::{PaymentFilter, Ports, StoreError};
 
@@ -68,14 +68,18 @@ struct Inner {
 
 impl std::fmt::Debug for Flows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Flows").field("settings", &self.inner.settings).finish_non_exhaustive()
+        f.debug_struct("Flows")
+            .field("settings", &self.inner.settings)
+            .finish_non_exhaustive()
     }
 }
 
 impl Flows {
     /// Flows on these ports.
     pub fn new(ports: Ports, settings: FlowSettings) -> Self {
-        Self { inner: Arc::new(Inner { ports, settings }) }
+        Self {
+            inner: Arc::new(Inner { ports, settings }),
+        }
     }
 
     fn ports(&self) -> &Ports {
@@ -87,12 +91,23 @@ impl Flows {
     }
 
     /// Reads a payment by its id, or by the idempotency key of any of its commands.
-    pub async fn get(&self, caller: &Caller, lookup: PaymentLookup) -> Result<PaymentRecord, FlowError> {
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        lookup: PaymentLookup,
+    ) -> Result<PaymentRecord, FlowError> {
         let id = match lookup {
             PaymentLookup::Id(id) => id,
             PaymentLookup::IdempotencyKey(key) => {
-                let found = self.ports().store.idempotency_record(&caller.tenant, &key).await;
-                found.map_err(read_error)?.ok_or(FlowError::PaymentNotFound)?.payment
+                let found = self
+                    .ports()
+                    .store
+                    .idempotency_record(&caller.tenant, &key)
+                    .await;
+                found
+                    .map_err(read_error)?
+                    .ok_or(FlowError::PaymentNotFound)?
+                    .payment
             }
         };
         self.read(caller, id).await
@@ -107,7 +122,10 @@ impl Flows {
         limit: usize,
     ) -> Result<Vec<PaymentRecord>, FlowError> {
         let store = &self.ports().store;
-        store.list_payments(&caller.tenant, filter, after, limit).await.map_err(read_error)
+        store
+            .list_payments(&caller.tenant, filter, after, limit)
+            .await
+            .map_err(read_error)
     }
 
     /// Reads a payment of the caller's tenant; another's is not found (I11).
@@ -117,7 +135,12 @@ impl Flows {
     }
 
     /// Fresh ids, salts and the time, for one decision.
-    fn stamp<'a>(&'a self, caller: &'a Caller, trace: TraceIds, send_timeout: Duration) -> Stamp<'a> {
+    fn stamp<'a>(
+        &'a self,
+        caller: &'a Caller,
+        trace: TraceIds,
+        send_timeout: Duration,
+    ) -> Stamp<'a> {
         let random = &self.ports().random;
         let now = self.ports().clock.now();
         let lease = chrono::TimeDelta::from_std(send_timeout).unwrap_or(LEASE_MARGIN);
@@ -137,10 +160,13 @@ impl Flows {
 }
 
 /// A store error met while reading: nothing was accepted.
+#[allow(clippy::needless_pass_by_value)] // fits `map_err`
 fn read_error(error: StoreError) -> FlowError {
     match error {
         StoreError::Unavailable | StoreError::CommitUnknown => FlowError::DatabaseUnavailable,
-        StoreError::Overloaded => FlowError::Overloaded { retry_after: OVERLOAD_RETRY_AFTER },
+        StoreError::Overloaded => FlowError::Overloaded {
+            retry_after: OVERLOAD_RETRY_AFTER,
+        },
         StoreError::Refused(_) | StoreError::Corrupt(_) => FlowError::Internal(error.to_string()),
     }
 }

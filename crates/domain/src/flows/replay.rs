@@ -19,7 +19,11 @@ const MAX_LOOK_WAIT: Duration = Duration::from_millis(250);
 impl Flows {
     /// Answers a request whose key is taken: from its payment if it is the same request, else with the first
     /// differing field. While the first call is still running, it is waited for.
-    pub(super) async fn replay(&self, caller: &Caller, request: &Request) -> Result<Answer, FlowError> {
+    pub(super) async fn replay(
+        &self,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Answer, FlowError> {
         let conflict = FlowError::ConcurrentChange;
         self.replay_or_error(caller, request, conflict).await
     }
@@ -31,7 +35,8 @@ impl Flows {
         request: &Request,
         rejection: Rejection,
     ) -> Result<Answer, FlowError> {
-        self.replay_or_error(caller, request, rejection.into()).await
+        self.replay_or_error(caller, request, rejection.into())
+            .await
     }
 
     /// Replays if the key is known; else answers with this error.
@@ -42,12 +47,20 @@ impl Flows {
         otherwise: FlowError,
     ) -> Result<Answer, FlowError> {
         let store = &self.ports().store;
-        let found = store.idempotency_record(&caller.tenant, &request.ask.key).await;
-        let Some(known) = found.map_err(read_error)? else { return Err(otherwise) };
+        let found = store
+            .idempotency_record(&caller.tenant, &request.ask.key)
+            .await;
+        let Some(known) = found.map_err(read_error)? else {
+            return Err(otherwise);
+        };
         same_request(&known, request)?;
         self.ports().observer.replayed(known.command);
         let record = self.settled(caller, &known).await?;
-        Ok(Answer { record, transaction: known.transaction, replayed: true })
+        Ok(Answer {
+            record,
+            transaction: known.transaction,
+            replayed: true,
+        })
     }
 
     /// The payment once the first call has ended. The caller's own deadline bounds the wait: this runs on the
@@ -58,16 +71,20 @@ impl Flows {
         known: &IdempotencyRecord,
     ) -> Result<PaymentRecord, FlowError> {
         let mut wait = FIRST_LOOK_WAIT;
-        let deadline = caller.deadline.map(|deadline| deadline - self.settings().answer_margin * 2);
+        let deadline = caller
+            .deadline
+            .map(|deadline| deadline - self.settings().answer_margin * 2);
         let started = self.ports().clock.now();
         let until = deadline.unwrap_or(started + self.settings().default_wait / 2);
         loop {
             let record = self.read(caller, known.payment).await?;
             let now = self.ports().clock.now();
-            let running = record.transaction(known.transaction).is_some_and(|transaction| {
-                transaction.state == TransactionState::Pending
-                    && transaction.lease_until.is_some_and(|lease| lease > now)
-            });
+            let running = record
+                .transaction(known.transaction)
+                .is_some_and(|transaction| {
+                    transaction.state == TransactionState::Pending
+                        && transaction.lease_until.is_some_and(|lease| lease > now)
+                });
             if !running || now >= until {
                 return Ok(record);
             }
@@ -82,7 +99,10 @@ fn same_request(known: &IdempotencyRecord, request: &Request) -> Result<(), Flow
     if known.command != request.ask.command {
         return Err(FlowError::IdempotencyKeyReused { field: "rpc" });
     }
-    match known.fingerprint.first_difference(&request.ask.fingerprint, &request.fields) {
+    match known
+        .fingerprint
+        .first_difference(&request.ask.fingerprint, &request.fields)
+    {
         None => Ok(()),
         Some(field) => Err(FlowError::IdempotencyKeyReused { field }),
     }

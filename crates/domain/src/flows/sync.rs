@@ -44,7 +44,11 @@ impl Flows {
             .copied()
             .or_else(|| record.transactions.last().map(|transaction| transaction.id))
             .ok_or(FlowError::PaymentNotFound)?;
-        let answer = |record| Answer { record, transaction: subject, replayed: false };
+        let answer = |record| Answer {
+            record,
+            transaction: subject,
+            replayed: false,
+        };
         // Nobody listens once the caller is gone.
         let _ = report.unbounded_send(super::execute::Progress::Accepted(answer(record.clone())));
         for id in asked {
@@ -60,7 +64,9 @@ impl Flows {
         record: PaymentRecord,
         id: TransactionId,
     ) -> Result<PaymentRecord, FlowError> {
-        let Some(transaction) = record.transaction(id).cloned() else { return Ok(record) };
+        let Some(transaction) = record.transaction(id).cloned() else {
+            return Ok(record);
+        };
         if transaction.attempts == 0 {
             return self.send_waiting(caller, record, id).await;
         }
@@ -98,7 +104,10 @@ impl Flows {
         let now = self.ports().clock.now();
         let window = chrono::TimeDelta::from_std(window).unwrap_or(chrono::TimeDelta::MAX);
         let gone = transaction.lease_until.is_none_or(|until| until <= now);
-        gone && transaction.updated_at.checked_add_signed(window).is_some_and(|seen| seen <= now)
+        gone && transaction
+            .updated_at
+            .checked_add_signed(window)
+            .is_some_and(|seen| seen <= now)
     }
 
     /// The provider proved that it does not hold a transaction: send it while that is wanted, else end it.
@@ -110,9 +119,10 @@ impl Flows {
     ) -> Result<PaymentRecord, FlowError> {
         let id = transaction.id;
         let voiding = transaction.kind.opens()
-            && record.transactions.iter().any(|other| {
-                other.kind == TransactionKind::Void && !other.state.ended()
-            });
+            && record
+                .transactions
+                .iter()
+                .any(|other| other.kind == TransactionKind::Void && !other.state.ended());
         if self.ports().clock.now() < transaction.execute_before && !voiding {
             return self.send_waiting(caller, record, id).await;
         }
@@ -128,8 +138,12 @@ impl Flows {
         mut record: PaymentRecord,
         id: TransactionId,
     ) -> Result<PaymentRecord, FlowError> {
-        let opened = record.opening().is_some_and(|opening| opening.state.ended());
-        let opens = record.transaction(id).is_some_and(|transaction| transaction.kind.opens());
+        let opened = record
+            .opening()
+            .is_some_and(|opening| opening.state.ended());
+        let opens = record
+            .transaction(id)
+            .is_some_and(|transaction| transaction.kind.opens());
         if !opened && !opens {
             return Ok(record);
         }
@@ -170,7 +184,9 @@ impl Flows {
         for _ in 0..=self.settings().max_decisions {
             let trace = self.ports().observer.current_trace();
             let stamp = self.stamp(caller, trace, Duration::ZERO);
-            let Some(change) = decide(&record, &stamp)? else { return Ok(record) };
+            let Some(change) = decide(&record, &stamp)? else {
+                return Ok(record);
+            };
             match self.ports().store.commit(change.clone()).await {
                 Ok(Commit::Committed) => return Ok(change.apply_to(Some(record))),
                 Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {
@@ -187,11 +203,15 @@ impl Flows {
 /// first, since a success can still be taken back (a refund, a capture).
 fn worth_asking(record: &PaymentRecord) -> Vec<TransactionId> {
     let all = || record.transactions.iter().rev();
-    let unresolved: Vec<_> =
-        all().filter(|transaction| !transaction.state.ended()).map(|transaction| transaction.id).collect();
+    let unresolved: Vec<_> = all()
+        .filter(|transaction| !transaction.state.ended())
+        .map(|transaction| transaction.id)
+        .collect();
     let asked = if unresolved.is_empty() {
         all()
-            .filter(|transaction| transaction.state == TransactionState::Succeeded && transaction.attempts > 0)
+            .filter(|transaction| {
+                transaction.state == TransactionState::Succeeded && transaction.attempts > 0
+            })
             .map(|transaction| transaction.id)
             .collect()
     } else {

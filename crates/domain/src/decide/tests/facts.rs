@@ -1,0 +1,280 @@
+//! What facts do: the same path for answers and lookups, whatever state they find.
+
+use super::*;
+use crate::change::OperatorActionKind;
+use crate::decide;
+use crate::decline::{Cause, Decline, DeclineCode};
+use crate::payment::{NextAction, PaymentState};
+
+fn declined() -> FactKind {
+    FactKind::Declined(Decline {
+        code: DeclineCode::InsufficientFunds,
+        provider_code: Text::parse("insufficient_funds").unwrap(),
+    })
+}
+
+fn action() -> FactKind {
+    FactKind::RequiresAction(NextAction {
+        redirect_url: Sensitive::new("https://issuer.example/3ds".to_owned()),
+        data: Sensitive::default(),
+    })
+}
+
+impl World {
+    fn action(&self) -> Option<OperatorActionKind> {
+        self.changes
+            .last()
+            .unwrap()
+            .operator_action
+            .map(|action| action.kind)
+    }
+
+    fn start_attempt(&mut self, transaction: TransactionId) {
+        self.decide(|record, rules, stamp| {
+            decide::start_attempt(record, transaction, rules, stamp).map(Option::unwrap)
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn s01_a_purchase_is_captured_at_once() {
+    let world = World::captured(1_234);
+    let payment = &world.record.payment;
+    assert_eq!(payment.state, PaymentState::Captured);
+    assert_eq!(
+        (payment.amounts.authorized, payment.amounts.captured),
+        (1_234, 1_234)
+    );
+    assert_eq!(payment.version, 2);
+    assert_eq!(
+        world.record.transactions[0].request, None,
+        "the stored request is wiped"
+    );
+}
+
+#[test]
+fn a_decline_is_an_outcome_with_its_code() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(declined());
+    assert_eq!(world.record.payment.state, PaymentState::Declined);
+    assert_eq!(
+        world.record.payment.decline.as_ref().unwrap().code,
+        DeclineCode::InsufficientFunds
+    );
+    assert_eq!(
+        world.changes[1].entry.cause.as_deref(),
+        Some("INSUFFICIENT_FUNDS")
+    );
+}
+
+#[test]
+fn i3_an_unknown_outcome_stays_pending() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+    assert!(world.record.transactions[0].ever_unknown);
+    assert!(
+        world.record.transactions[0].request.is_some(),
+        "the bytes are kept for a resend"
+    );
+}
+
+#[test]
+fn i4_unknown_is_sticky() {
+    for refusal in [
+        Cause::ConnectionRefused,
+        Cause::RequestRefused,
+        Cause::RateLimited,
+        Cause::CredentialsRefused,
+    ] {
+        let mut world = World::accepted(100, CaptureMethod::Automatic);
+        let transaction = world.newest();
+        let sent = world.attempt().request_digest;
+        world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+        world.start_attempt(transaction);
+        assert_eq!(world.attempt().request_digest, sent, "I2: the same bytes");
+        world.report(SendOutcome::NotSent(refusal));
+        assert_eq!(
+            world.record.payment.state,
+            PaymentState::Pending,
+            "{refusal}"
+        );
+    }
+}
+
+#[test]
+fn s13_a_refused_connection_waits_and_a_refused_request_fails() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+    assert!(world.record.transactions[0].next_step_at.is_some());
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(SendOutcome::NotSent(Cause::RequestRefused));
+    assert_eq!(world.record.payment.state, PaymentState::Failed);
+}
+
+#[test]
+fn s60_another_amount_is_never_called_success() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(approved(101));
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+    assert_eq!(world.record.payment.amounts.captured, 0);
+    assert_eq!(world.action(), Some(OperatorActionKind::AmountMismatch));
+    let transaction = world.newest();
+    assert!(
+        !world.learn(transaction, &told(approved(101))),
+        "the same mismatch is no news"
+    );
+    assert!(
+        world.learn(transaction, &told(approved(100))),
+        "the right amount is"
+    );
+}
+
+#[test]
+fn a_late_success_after_a_failure_is_applied_and_reported() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let transaction = world.newest();
+    world.report(SendOutcome::NotSent(Cause::RequestRefused));
+    assert!(world.learn(transaction, &told(approved(100))));
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+    assert_eq!(world.action(), Some(OperatorActionKind::ContradictingFact));
+    assert_eq!(world.record.payment.failure, None);
+}
+
+#[test]
+fn equal_and_older_facts_change_nothing() {
+    let mut world = World::captured(100);
+    let transaction = world.newest();
+    for fact in [approved(100), declined(), action(), FactKind::Pending] {
+        assert!(!world.learn(transaction, &told(fact.clone())), "{fact:?}");
+    }
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(FactKind::Pending);
+    let transaction = world.newest();
+    assert!(!world.learn(transaction, &told(FactKind::Pending)));
+}
+
+#[test]
+fn s22_an_answer_that_comes_after_a_lookup_is_recorded_and_changes_nothing() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let transaction = world.newest();
+    assert!(world.learn(transaction, &told(approved(100))));
+    world.answer(approved(100));
+    assert_eq!(world.record.payment.amounts.captured, 100);
+    assert_eq!(world.changes[2].entry.event_type, "payment.attempt_ended");
+}
+
+#[test]
+fn s43_a_refund_that_fails_later_gives_its_amount_back() {
+    let mut world = World::captured(100);
+    world.refund(Some(40)).unwrap();
+    let refund = world.newest();
+    world.answer(approved(40));
+    assert!(world.learn(
+        refund,
+        &told(FactKind::Failed(Cause::ProviderReportedFailure))
+    ));
+    assert_eq!(world.state_of(refund), TransactionState::Reversed);
+    assert_eq!(world.record.payment.amounts.refundable(), 100);
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+    assert!(
+        !world.learn(refund, &told(approved(40))),
+        "an older success does not bring it back"
+    );
+}
+
+#[test]
+fn a_void_of_a_pending_payment_waits_for_the_authorization() {
+    let mut world = World::accepted(100, CaptureMethod::Manual);
+    let opening = world.attempt();
+    world.void().unwrap();
+    let void = world.newest();
+    assert_eq!(
+        world.record.transactions[1].attempts, 0,
+        "nothing is sent yet"
+    );
+    let report = SendReport {
+        outcome: SendOutcome::Answered(told(approved(100))),
+        latency_micros: 1,
+        http_status: None,
+        response: None,
+        retry_after: None,
+    };
+    world
+        .decide(|record, _, stamp| decide::outcome(record, &opening, &report, stamp))
+        .unwrap();
+    assert_eq!(world.record.payment.amounts.void_pending, 100);
+    world.start_attempt(void);
+    world.answer(approved(100));
+    assert_eq!(world.record.payment.state, PaymentState::Voided);
+}
+
+#[test]
+fn a_void_that_finds_a_capture_fails() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let opening = world.newest();
+    world.void().unwrap();
+    let void = world.newest();
+    assert!(world.learn(opening, &told(approved(100))));
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+    let failure = world.record.transaction(void).unwrap().failure.unwrap();
+    assert_eq!(failure.cause, Cause::AlreadyCaptured);
+}
+
+#[test]
+fn a_void_of_a_payment_that_was_never_sent_ends_both() {
+    let mut world = World::accepted(100, CaptureMethod::Manual);
+    let opening = world.attempt();
+    world.void().unwrap();
+    let void = world.newest();
+    let report = SendReport {
+        outcome: SendOutcome::NotSent(Cause::ConnectionRefused),
+        latency_micros: 1,
+        http_status: None,
+        response: None,
+        retry_after: None,
+    };
+    world
+        .decide(|record, _, stamp| decide::outcome(record, &opening, &report, stamp))
+        .unwrap();
+    assert_eq!(world.record.payment.state, PaymentState::Voided);
+    assert_eq!(world.state_of(void), TransactionState::Succeeded);
+    assert_eq!(
+        world.state_of(opening.transaction),
+        TransactionState::Failed
+    );
+}
+
+#[test]
+fn s06_a_challenge_is_confirmed_and_a_refused_confirmation_can_be_repeated() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(action());
+    assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
+    world.confirm().unwrap();
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+    world.report(SendOutcome::NotSent(Cause::RequestRefused));
+    assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
+    world.confirm().unwrap();
+    world.answer(approved(100));
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+    assert_eq!(world.record.payment.next_action, None);
+}
+
+#[test]
+fn what_was_never_sent_in_time_fails_as_such() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let transaction = world.newest();
+    world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
+    world
+        .decide(|record, _, stamp| {
+            decide::give_up_unsent(record, transaction, stamp).map(Option::unwrap)
+        })
+        .unwrap();
+    assert_eq!(world.record.payment.state, PaymentState::Failed);
+    assert_eq!(
+        world.record.payment.failure.unwrap().cause,
+        Cause::NotSentInTime
+    );
+}
