@@ -221,8 +221,9 @@ pub struct Fact {
 pub enum FactKind {
     /// Done, for this amount.
     Approved {
-        /// What the provider says it moved; compared with what was asked.
-        amount: Money,
+        /// What the provider says it moved; compared with what was asked. `None` for a void that
+        /// released nothing.
+        amount: Option<Money>,
         /// When the authorization runs out, if the provider says so.
         expires_at: Option<DateTime<Utc>>,
     },

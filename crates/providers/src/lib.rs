@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Provider adapters: how the service talks to payment providers over HTTPS.
+//!
+//! Each adapter is a folder of `wire.rs` (shapes), `map.rs` (pure: wire to domain), `mod.rs`
+//! (calls) and `fixtures/`. They share [`http`], which sends a request exactly once and tells
+//! "nothing was sent" ([`NotSent`]) from "may have been processed" ([`Unknown`]); an adapter
+//! cannot mistake one for the other, because they are different types. [`registry`] builds the
+//! configured accounts and chooses among them.
+
+pub mod config;
+pub mod http;
+mod outcome;
+mod prepared;
+pub mod registry;
+pub mod sandbox;
+
+pub use outcome::{NotSent, Unknown};
+pub use prepared::{Prepared, PreparedError};

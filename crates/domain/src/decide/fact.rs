@@ -87,12 +87,13 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
 
 use TransactionState::{Declined, Failed, Pending, RequiresAction, Reversed, Succeeded};
 
-/// Whether the provider names another amount or currency than was asked. A void names none.
-fn mismatches(step: &Step, amount: Money) -> bool {
+/// Whether the provider names another amount or currency than was asked. A void's is never compared.
+fn mismatches(step: &Step, amount: Option<Money>) -> bool {
     let transaction = step.subject.row();
-    transaction.kind != TransactionKind::Void
-        && (amount.minor_units() != transaction.amount
-            || amount.currency() != step.payment.currency())
+    let as_asked = amount.is_some_and(|amount| {
+        amount.minor_units() == transaction.amount && amount.currency() == step.payment.currency()
+    });
+    transaction.kind != TransactionKind::Void && !as_asked
 }
 
 /// Not called successful: it waits for a person.

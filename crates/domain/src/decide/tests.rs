@@ -276,7 +276,7 @@ pub(super) fn told(kind: FactKind) -> Fact {
 
 pub(super) fn approved(amount: i64) -> FactKind {
     FactKind::Approved {
-        amount: eur(amount),
+        amount: Some(eur(amount)),
         expires_at: None,
     }
 }

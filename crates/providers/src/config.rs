@@ -1,0 +1,275 @@
+//! The configuration of provider accounts and routing, as the service's configuration file has it.
+
+use std::fmt;
+use std::time::Duration;
+
+use quittance_domain::ids::ProviderAccount;
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::http::{BaseUrl, BaseUrlError, HttpError, HttpSettings};
+
+/// Default of [`ProviderAccountConfig::connect_timeout_ms`].
+pub const DEFAULT_CONNECT_TIMEOUT_MS: u64 = 2_000;
+/// Default of [`ProviderAccountConfig::total_timeout_ms`].
+pub const DEFAULT_TOTAL_TIMEOUT_MS: u64 = 10_000;
+/// Longest total timeout, in milliseconds: a transaction is leased for as long.
+pub const MAX_TOTAL_TIMEOUT_MS: u64 = 120_000;
+/// Most provider accounts.
+pub const MAX_ACCOUNTS: usize = 64;
+/// Most routing rules.
+pub const MAX_RULES: usize = 1_000;
+
+/// A secret from the configuration: never printed.
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// Hands the secret out.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+/// Which provider an account is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderKind {
+    /// The sandbox: a provider of our own, without real money.
+    Sandbox,
+}
+
+/// One account at a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderAccountConfig {
+    /// Its name, 1 to 64 printable ASCII characters; stored with every payment, so never changed.
+    pub name: String,
+    /// The provider.
+    pub kind: ProviderKind,
+    /// Where it is: `https`, or `http` on loopback with `allow_plaintext`.
+    pub base_url: String,
+    /// The key that goes with every request.
+    pub api_key: Secret,
+    /// Longest wait for a connection, in milliseconds: 1 up to below `total_timeout_ms`.
+    #[serde(default = "default_connect_timeout")]
+    pub connect_timeout_ms: u64,
+    /// Longest wait for the whole answer, in milliseconds: at most [`MAX_TOTAL_TIMEOUT_MS`].
+    #[serde(default = "default_total_timeout")]
+    pub total_timeout_ms: u64,
+    /// Whether real money moves. Default false; the sandbox never moves any.
+    #[serde(default)]
+    pub livemode: bool,
+    /// Whether `http` to loopback is allowed. Default false; for development.
+    #[serde(default)]
+    pub allow_plaintext: bool,
+}
+
+fn default_connect_timeout() -> u64 {
+    DEFAULT_CONNECT_TIMEOUT_MS
+}
+
+fn default_total_timeout() -> u64 {
+    DEFAULT_TOTAL_TIMEOUT_MS
+}
+
+/// One routing rule. Each condition that is there must hold; the first rule of which all hold
+/// chooses the accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoutingRuleConfig {
+    /// For this tenant only.
+    pub tenant: Option<String>,
+    /// In this currency only (ISO 4217 code).
+    pub currency: Option<String>,
+    /// From this amount on, in minor units of `currency`, which is then required.
+    pub min_amount: Option<i64>,
+    /// Up to and including this amount, in minor units of `currency`, which is then required.
+    pub max_amount: Option<i64>,
+    /// For this kind of payment method only, such as `CARD`.
+    pub method: Option<String>,
+    /// The accounts to try, best first; at least one.
+    pub accounts: Vec<String>,
+}
+
+/// Accounts and routing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvidersConfig {
+    /// The accounts, at most [`MAX_ACCOUNTS`]. Where no rule matches, all of them in this order.
+    #[serde(default)]
+    pub accounts: Vec<ProviderAccountConfig>,
+    /// The rules, at most [`MAX_RULES`]; the first that matches decides.
+    #[serde(default)]
+    pub routing: Vec<RoutingRuleConfig>,
+}
+
+/// What is wrong with an account.
+#[derive(Debug, Error)]
+pub enum AccountProblem {
+    /// The name is empty, too long or not printable ASCII.
+    #[error("name must be 1 to 64 printable ASCII characters without spaces")]
+    Name,
+    /// Another account has the name.
+    #[error("name is used twice")]
+    NameTaken,
+    /// The base URL cannot be used.
+    #[error("base_url: {0}")]
+    BaseUrl(#[from] BaseUrlError),
+    /// The API key is missing or cannot be a header.
+    #[error("api_key must be printable ASCII and not empty")]
+    ApiKey,
+    /// The timeouts are out of range.
+    #[error(
+        "connect_timeout_ms must be at least 1 and below total_timeout_ms, which is at most \
+         {MAX_TOTAL_TIMEOUT_MS}"
+    )]
+    Timeouts,
+    /// The sandbox moves no real money.
+    #[error("livemode must be false for the sandbox")]
+    Livemode,
+    /// The HTTP client could not be made.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// What is wrong with a routing rule.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RuleProblem {
+    /// Not a tenant id.
+    #[error("tenant is not a tenant id")]
+    Tenant,
+    /// Not a currency.
+    #[error("currency must be an ISO 4217 code in upper case")]
+    Currency,
+    /// Limits without a currency, below 1, or in the wrong order.
+    #[error(
+        "min_amount and max_amount need a currency, and 1 <= min_amount <= max_amount must hold"
+    )]
+    Amounts,
+    /// Not a kind of payment method.
+    #[error("method is not a payment method type such as CARD")]
+    Method,
+    /// No account.
+    #[error("accounts must name at least one account")]
+    NoAccount,
+    /// An account that is not configured.
+    #[error("accounts names {0}, which is not configured")]
+    UnknownAccount(String),
+    /// An account twice.
+    #[error("accounts names {0} twice")]
+    AccountTwice(String),
+}
+
+/// Why the providers' configuration was refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// An account cannot be used.
+    #[error("provider account {name:?}: {problem}")]
+    Account {
+        /// Its name as configured.
+        name: String,
+        /// What is wrong.
+        #[source]
+        problem: AccountProblem,
+    },
+    /// A rule cannot be used.
+    #[error("routing rule {number}: {problem}")]
+    Rule {
+        /// Its number, from 1.
+        number: usize,
+        /// What is wrong.
+        #[source]
+        problem: RuleProblem,
+    },
+    /// More accounts than allowed.
+    #[error("more than {MAX_ACCOUNTS} provider accounts")]
+    TooManyAccounts,
+    /// More rules than allowed.
+    #[error("more than {MAX_RULES} routing rules")]
+    TooManyRules,
+}
+
+impl ProviderAccountConfig {
+    /// Where and how the account is reached, checked.
+    pub fn http_settings(&self) -> Result<HttpSettings, AccountProblem> {
+        let in_range = (1..self.total_timeout_ms).contains(&self.connect_timeout_ms)
+            && self.total_timeout_ms <= MAX_TOTAL_TIMEOUT_MS;
+        if !in_range {
+            return Err(AccountProblem::Timeouts);
+        }
+        Ok(HttpSettings {
+            account: self.account()?,
+            base_url: BaseUrl::parse(&self.base_url, self.allow_plaintext)?,
+            connect_timeout: Duration::from_millis(self.connect_timeout_ms),
+            total_timeout: Duration::from_millis(self.total_timeout_ms),
+        })
+    }
+
+    /// The account's name, checked.
+    pub fn account(&self) -> Result<ProviderAccount, AccountProblem> {
+        ProviderAccount::parse(self.name.as_str()).map_err(|_| AccountProblem::Name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNT: &str = r#"
+        [[accounts]]
+        name = "sandbox"
+        kind = "sandbox"
+        base_url = "https://sandbox.example"
+        api_key = "sk_secret"
+    "#;
+
+    #[test]
+    fn defaults_are_the_documented_ones_and_secrets_do_not_print() {
+        let config: ProvidersConfig = toml::from_str(ACCOUNT).unwrap();
+        let account = config.accounts.first().unwrap();
+        let settings = account.http_settings().unwrap();
+        assert_eq!(settings.connect_timeout, Duration::from_secs(2));
+        assert_eq!(settings.total_timeout, Duration::from_secs(10));
+        assert!(!account.livemode && !account.allow_plaintext);
+        assert!(!format!("{config:?}").contains("sk_secret"));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        for text in [
+            format!("{ACCOUNT}\napi_kee = \"x\""),
+            "[[routing]]\naccounts = []\ncountry = \"DE\"".to_owned(),
+            "extra = 1".to_owned(),
+        ] {
+            assert!(toml::from_str::<ProvidersConfig>(&text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn timeouts_that_could_hide_a_connect_failure_are_refused() {
+        let config: ProvidersConfig = toml::from_str(ACCOUNT).unwrap();
+        let account = config.accounts.first().unwrap();
+        for (connect, total) in [(0, 10), (10, 10), (11, 10), (10, MAX_TOTAL_TIMEOUT_MS + 1)] {
+            let mut account = account.clone();
+            account.connect_timeout_ms = connect;
+            account.total_timeout_ms = total;
+            assert!(
+                matches!(account.http_settings(), Err(AccountProblem::Timeouts)),
+                "{connect} {total}"
+            );
+        }
+    }
+}

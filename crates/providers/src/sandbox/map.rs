@@ -1,0 +1,180 @@
+//! Wire to domain, purely: what an answer of the sandbox proves.
+
+use quittance_domain::decline::{Cause, Decline, DeclineCode};
+use quittance_domain::ids::{ProviderReference, TransactionId};
+use quittance_domain::money::{Currency, Money};
+use quittance_domain::payment::NextAction;
+use quittance_domain::text::{Sensitive, Text};
+use quittance_domain::transaction::{Fact, FactKind, LookupOutcome, OperationKind, SendOutcome};
+
+use super::wire;
+use crate::http::refusal;
+use crate::outcome::{NotSent, Unknown};
+
+/// Longest redirect URL that is taken over, in bytes.
+const MAX_REDIRECT_URL: usize = 2_048;
+/// Most pairs of redirect data that are taken over.
+const MAX_REDIRECT_DATA: usize = 50;
+
+/// The answer is not what the sandbox's documentation promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unreadable;
+
+/// What a 2xx answer to a send proves: it must speak of this very transaction and operation.
+pub(super) fn answered(
+    body: &[u8],
+    transaction: TransactionId,
+    operation: OperationKind,
+) -> SendOutcome {
+    let fact = read(body, transaction).and_then(|wire| {
+        if answers(wire.kind, operation) {
+            fact(wire)
+        } else {
+            Err(Unreadable)
+        }
+    });
+    fact.map_or_else(
+        |Unreadable| Unknown::UnreadableResponse.into(),
+        SendOutcome::Answered,
+    )
+}
+
+/// What a 4xx answer to a send proves.
+pub(super) fn refused(status: u16, body: &[u8], operation: OperationKind) -> SendOutcome {
+    let error = serde_json::from_slice::<wire::ErrorBody>(body).ok();
+    match (status, error.as_ref().map(|body| body.error.code.as_str())) {
+        // Something else was asked under this key before: it may have moved money.
+        (400, Some("idempotency_mismatch")) => Unknown::RequestInProgress.into(),
+        // The authorization has moved on from waiting for the customer: a lookup tells where to.
+        (409, Some("invalid_state")) if operation == OperationKind::Confirm => {
+            Unknown::RequestInProgress.into()
+        }
+        // The payment's state does not allow it, and the sandbox did nothing.
+        (409, Some("invalid_state")) => NotSent::RequestRefused.into(),
+        _ => refusal(status),
+    }
+}
+
+/// What a 2xx answer to a lookup proves.
+pub(super) fn found(body: &[u8], transaction: TransactionId) -> LookupOutcome {
+    match read(body, transaction).and_then(fact) {
+        Ok(fact) => LookupOutcome::Found(fact),
+        Err(Unreadable) => LookupOutcome::Unavailable(Cause::UnreadableResponse),
+    }
+}
+
+/// What a 4xx answer to a lookup proves. Only the sandbox's own "not found" does: that of a wrong
+/// URL or of something in between must not pass for proof that nothing was charged.
+pub(super) fn not_found(status: u16, body: &[u8]) -> LookupOutcome {
+    match serde_json::from_slice::<wire::ErrorBody>(body) {
+        Ok(body) if status == 404 && body.error.r#type == "not_found" => LookupOutcome::NotFound {
+            authoritative: body.authoritative,
+        },
+        Ok(_) if status != 404 => LookupOutcome::Unavailable(Cause::RequestRefused),
+        Ok(_) | Err(_) => LookupOutcome::Unavailable(Cause::UnreadableResponse),
+    }
+}
+
+fn read(body: &[u8], transaction: TransactionId) -> Result<wire::Operation, Unreadable> {
+    let operation: wire::Operation = serde_json::from_slice(body).map_err(|_| Unreadable)?;
+    if operation.reference == transaction.to_string() {
+        Ok(operation)
+    } else {
+        Err(Unreadable)
+    }
+}
+
+/// Whether an operation of this kind answers what was asked. A confirmation is answered with the
+/// operation that it completes.
+fn answers(kind: wire::Kind, operation: OperationKind) -> bool {
+    match operation {
+        OperationKind::Purchase => kind == wire::Kind::Purchase,
+        OperationKind::Authorize => kind == wire::Kind::Authorization,
+        OperationKind::Confirm => {
+            matches!(kind, wire::Kind::Purchase | wire::Kind::Authorization)
+        }
+        OperationKind::Capture => kind == wire::Kind::Capture,
+        OperationKind::Void => kind == wire::Kind::Void,
+        OperationKind::Refund => kind == wire::Kind::Refund,
+    }
+}
+
+fn fact(wire: wire::Operation) -> Result<Fact, Unreadable> {
+    let kind = match wire.status {
+        wire::Status::Approved => FactKind::Approved {
+            amount: amount(&wire)?,
+            expires_at: wire.expires_at,
+        },
+        wire::Status::Declined => FactKind::Declined(decline(wire.decline.ok_or(Unreadable)?)),
+        wire::Status::Pending => FactKind::Pending,
+        wire::Status::RequiresAction => {
+            FactKind::RequiresAction(next_action(wire.next_action.ok_or(Unreadable)?)?)
+        }
+        wire::Status::Failed => FactKind::Failed(Cause::ProviderReportedFailure),
+    };
+    let reference = |text| {
+        ProviderReference::parse(text)
+            .map(Some)
+            .map_err(|_| Unreadable)
+    };
+    Ok(Fact {
+        kind,
+        provider_reference: reference(wire.id)?,
+        payment_reference: reference(wire.payment_id)?,
+    })
+}
+
+/// What the sandbox says it moved; a void before the customer acted says 0, and moved nothing.
+fn amount(wire: &wire::Operation) -> Result<Option<Money>, Unreadable> {
+    let currency = Currency::parse(&wire.currency).map_err(|_| Unreadable)?;
+    if wire.kind == wire::Kind::Void && wire.amount == 0 {
+        return Ok(None);
+    }
+    Money::new(wire.amount, currency)
+        .map(Some)
+        .map_err(|_| Unreadable)
+}
+
+fn decline(wire: wire::Decline) -> Decline {
+    Decline {
+        code: decline_code(&wire.code),
+        provider_code: Text::parse(wire.code).unwrap_or_default(),
+    }
+}
+
+/// The sandbox's codes in the unified ones.
+pub(super) fn decline_code(code: &str) -> DeclineCode {
+    match code {
+        "insufficient_funds" => DeclineCode::InsufficientFunds,
+        "expired_card" => DeclineCode::CardExpired,
+        "lost_card" | "stolen_card" => DeclineCode::CardLostOrStolen,
+        "incorrect_cvc" => DeclineCode::CvcIncorrect,
+        "incorrect_number" => DeclineCode::CardNumberIncorrect,
+        "limit_exceeded" => DeclineCode::LimitExceeded,
+        "not_permitted" => DeclineCode::NotPermitted,
+        "do_not_honor" => DeclineCode::DoNotHonor,
+        "fraud" => DeclineCode::FraudSuspected,
+        "authentication_required" => DeclineCode::AuthenticationRequired,
+        "authentication_failed" => DeclineCode::AuthenticationFailed,
+        "issuer_unavailable" => DeclineCode::IssuerUnavailable,
+        "duplicate" => DeclineCode::Duplicate,
+        "capture_failed" | "refund_failed" | "canceled" => DeclineCode::ProviderRefused,
+        _ => DeclineCode::Other,
+    }
+}
+
+/// Only web addresses: the customer's browser is sent there.
+fn next_action(wire: wire::NextAction) -> Result<NextAction, Unreadable> {
+    let web = wire.url.starts_with("https://") || wire.url.starts_with("http://");
+    if !web || wire.url.len() > MAX_REDIRECT_URL || wire.data.len() > MAX_REDIRECT_DATA {
+        return Err(Unreadable);
+    }
+    Ok(NextAction {
+        redirect_url: Sensitive::new(wire.url),
+        data: Sensitive::new(wire.data),
+    })
+}
+
+#[cfg(test)]
+#[path = "map_tests.rs"]
+mod tests;

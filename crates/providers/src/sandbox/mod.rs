@@ -1,0 +1,257 @@
+//! The adapter of the sandbox, our own provider for development and tests (`docs/sandbox.md`).
+
+mod map;
+mod wire;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use quittance_domain::money::Money;
+use quittance_domain::payment::Initiator;
+use quittance_domain::ports::{
+    Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable,
+};
+use quittance_domain::transaction::{
+    LookupOutcome, OperationKind, PreparedRequest, SendOutcome, SendReport,
+};
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use serde::Serialize;
+
+use crate::config::{AccountProblem, ProviderAccountConfig};
+use crate::http::{HttpClient, Outgoing, TraceHeaders, Verdict, path_segment, sensitive};
+use crate::outcome::NotSent;
+use crate::prepared::Prepared;
+
+const JSON: &str = "application/json";
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The sandbox takes at most this many bytes of description.
+const MAX_DESCRIPTION_BYTES: usize = 1_000;
+
+/// One account at a sandbox.
+pub struct Sandbox {
+    http: HttpClient,
+    capabilities: Capabilities,
+}
+
+impl Sandbox {
+    /// Builds the account. `trace` adds the trace context to each request.
+    pub fn new(
+        config: &ProviderAccountConfig,
+        trace: TraceHeaders,
+    ) -> Result<Self, AccountProblem> {
+        if config.livemode {
+            return Err(AccountProblem::Livemode);
+        }
+        let key = config.api_key.expose();
+        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(AccountProblem::ApiKey);
+        }
+        let bearer = sensitive(&format!("Bearer {key}")).map_err(|_| AccountProblem::ApiKey)?;
+        let mut credentials = HeaderMap::new();
+        credentials.insert(AUTHORIZATION, bearer);
+        Ok(Self {
+            http: HttpClient::new(config.http_settings()?, credentials, trace)?,
+            capabilities: Capabilities {
+                partial_capture: true,
+                several_captures: true,
+                void_before_authorization: true,
+                authoritative_lookup: true,
+                consistency_window: Duration::ZERO,
+                idempotency_key_lifetime: Duration::from_secs(24 * 3600),
+            },
+        })
+    }
+}
+
+impl ProviderRules for Sandbox {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn prepare(&self, operation: &Operation<'_>) -> Result<PreparedRequest, Unpreparable> {
+        let transaction = operation.transaction.id;
+        Ok(Prepared {
+            operation: operation.kind,
+            transaction,
+            method: Method::POST,
+            path: path(operation)?,
+            content_type: JSON.to_owned(),
+            body: body(operation)?,
+            idempotency_key: match operation.kind {
+                // A transaction's second request: its own key, or it would replay the first.
+                OperationKind::Confirm => format!("{transaction}-confirm"),
+                OperationKind::Purchase
+                | OperationKind::Authorize
+                | OperationKind::Capture
+                | OperationKind::Void
+                | OperationKind::Refund => transaction.to_string(),
+            },
+        }
+        .seal())
+    }
+}
+
+#[async_trait]
+impl Provider for Sandbox {
+    async fn send(&self, request: &PreparedRequest, send: u32) -> SendReport {
+        let Ok(prepared) = Prepared::open(request) else {
+            return unsendable();
+        };
+        let exchange = self
+            .http
+            .exchange(Outgoing {
+                method: prepared.method,
+                path: &prepared.path,
+                route: route(prepared.operation),
+                idempotency: Some((IDEMPOTENCY_KEY.clone(), &prepared.idempotency_key)),
+                content: Some((&prepared.content_type, prepared.body)),
+                send,
+            })
+            .await;
+        let outcome = match exchange.verdict {
+            Verdict::Success => {
+                map::answered(exchange.body(), prepared.transaction, prepared.operation)
+            }
+            Verdict::Refused(status) => map::refused(status, exchange.body(), prepared.operation),
+            Verdict::NotSent(not_sent) => not_sent.into(),
+            Verdict::Unknown(unknown) => unknown.into(),
+        };
+        exchange.into_report(outcome)
+    }
+
+    async fn lookup(&self, query: &LookupQuery) -> LookupOutcome {
+        let path = format!("/v1/operations/{}", query.transaction);
+        let exchange = self
+            .http
+            .exchange(Outgoing {
+                method: Method::GET,
+                path: &path,
+                route: "/v1/operations/{reference}",
+                idempotency: None,
+                content: None,
+                send: 1,
+            })
+            .await;
+        match exchange.verdict {
+            Verdict::Success => map::found(exchange.body(), query.transaction),
+            Verdict::Refused(status) => map::not_found(status, exchange.body()),
+            Verdict::NotSent(not_sent) => LookupOutcome::Unavailable(not_sent.cause()),
+            Verdict::Unknown(unknown) => LookupOutcome::Unavailable(unknown.cause()),
+        }
+    }
+
+    fn send_timeout(&self) -> Duration {
+        self.http.total_timeout()
+    }
+
+    fn livemode(&self) -> bool {
+        // Refused by the constructor: the sandbox moves no real money.
+        false
+    }
+}
+
+/// A stored request that this version cannot read is not sent: other bytes under the same key
+/// would break I2.
+fn unsendable() -> SendReport {
+    SendReport {
+        outcome: SendOutcome::from(NotSent::RequestRefused),
+        latency_micros: 0,
+        http_status: None,
+        response: None,
+        retry_after: None,
+    }
+}
+
+fn route(operation: OperationKind) -> &'static str {
+    match operation {
+        OperationKind::Purchase | OperationKind::Authorize => "/v1/payments",
+        OperationKind::Confirm => "/v1/payments/{id}/confirm",
+        OperationKind::Capture => "/v1/payments/{id}/captures",
+        OperationKind::Void => "/v1/payments/{id}/void",
+        OperationKind::Refund => "/v1/payments/{id}/refunds",
+    }
+}
+
+fn path(operation: &Operation<'_>) -> Result<String, Unpreparable> {
+    let route = route(operation.kind);
+    if operation.kind == OperationKind::Purchase || operation.kind == OperationKind::Authorize {
+        return Ok(route.to_owned());
+    }
+    let reference = operation.payment.provider_reference.as_ref();
+    let segment = reference
+        .and_then(path_segment)
+        .ok_or(Unpreparable::NoReference)?;
+    Ok(route.replace("{id}", segment))
+}
+
+fn body(operation: &Operation<'_>) -> Result<Vec<u8>, Unpreparable> {
+    let reference = operation.transaction.id.to_string();
+    let amount = || operation.amount.ok_or(Unpreparable::Amount);
+    match operation.kind {
+        OperationKind::Purchase => create(operation, reference, amount()?, true),
+        OperationKind::Authorize => create(operation, reference, amount()?, false),
+        OperationKind::Confirm => {
+            let parameters = operation.parameters.iter();
+            let parameters = parameters.map(|(name, value)| (name.as_str(), value.as_str()));
+            json(&wire::Confirm {
+                reference,
+                parameters: parameters.collect(),
+            })
+        }
+        OperationKind::Capture => json(&wire::Capture {
+            reference,
+            amount: amount()?.minor_units(),
+            currency: amount()?.currency().code(),
+            r#final: operation.transaction.final_capture,
+        }),
+        OperationKind::Void => json(&wire::Void { reference }),
+        OperationKind::Refund => json(&wire::Refund {
+            reference,
+            amount: amount()?.minor_units(),
+            currency: amount()?.currency().code(),
+        }),
+    }
+}
+
+/// The caller's metadata and the customer's fields stay here: the sandbox has no use for them.
+fn create(
+    operation: &Operation<'_>,
+    reference: String,
+    amount: Money,
+    capture: bool,
+) -> Result<Vec<u8>, Unpreparable> {
+    let payment = operation.payment;
+    let token = payment.method.token.as_ref().ok_or(Unpreparable::Method)?;
+    let (initiator, mandate_reference) = match payment.initiator {
+        Initiator::Customer => ("customer", None),
+        Initiator::Merchant => ("merchant", payment.mandate_reference.non_empty()),
+    };
+    json(&wire::CreatePayment {
+        reference,
+        payment_reference: payment.id.to_string(),
+        amount: amount.minor_units(),
+        currency: amount.currency().code(),
+        token: token.expose(),
+        capture,
+        description: payment.description.non_empty().map(shortened),
+        return_url: payment.return_url.non_empty(),
+        initiator,
+        mandate_reference,
+    })
+}
+
+/// The longest beginning of whole characters that the sandbox takes.
+fn shortened(text: &str) -> &str {
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=text.len().min(MAX_DESCRIPTION_BYTES))
+        .rev()
+        .find(fits)
+        .unwrap_or(0);
+    text.get(..end).unwrap_or_default()
+}
+
+fn json(body: &impl Serialize) -> Result<Vec<u8>, Unpreparable> {
+    // Strings, numbers and flags always serialize.
+    serde_json::to_vec(body).map_err(|_| Unpreparable::Method)
+}

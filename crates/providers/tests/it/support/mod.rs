@@ -1,0 +1,5 @@
+//! What the tests of every adapter share.
+
+pub mod builders;
+pub mod kit;
+pub mod server;
