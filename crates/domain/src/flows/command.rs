@@ -147,9 +147,8 @@ impl Flows {
         let change = match change {
             // A replay is answered before its deadline is looked at again.
             Err(FlowError::Rejected(Rejection::ExecuteBeforePassed)) => {
-                return self
-                    .replay_or(caller, &request, Rejection::ExecuteBeforePassed)
-                    .await;
+                let known = self.known_answer(caller, &request).await?;
+                return known.ok_or(Rejection::ExecuteBeforePassed.into());
             }
             other => other?,
         };
@@ -227,27 +226,19 @@ impl Flows {
         report: &Report,
     ) -> Result<Answer, FlowError> {
         for _ in 0..=self.settings().max_decisions {
-            let record = match self.read(caller, payment).await {
-                Err(FlowError::PaymentNotFound) => {
-                    // The key may belong to another request: that is said first, as for any other field.
-                    return self
-                        .replay_or_error(caller, request, FlowError::PaymentNotFound)
-                        .await;
-                }
-                other => other?,
-            };
+            // First the payment, then the key: a request that is not allowed because it was carried out
+            // meanwhile then finds its own record. What was asked before is answered, whatever the
+            // payment allows now.
+            let found = self.read(caller, payment).await;
+            if let Some(answer) = self.known_answer(caller, request).await? {
+                return Ok(answer);
+            }
+            let record = found?;
             let provider = self.provider(&record.payment.provider_account)?;
             let trace = self.ports().observer.current_trace();
             let stamp = self.stamp(caller, trace, provider.send_timeout());
             let ask = request.ask.clone();
-            let change = match decide(&record, command, ask, provider.as_ref(), &stamp) {
-                Ok(change) => change,
-                // What is not allowed now may have been asked, and answered, before.
-                Err(DecideError::Rejected(rejection)) => {
-                    return self.replay_or(caller, request, rejection).await;
-                }
-                Err(error) => return Err(error.into()),
-            };
+            let change = decide(&record, command, ask, provider.as_ref(), &stamp)?;
             match self.ports().store.commit(change.clone()).await {
                 Ok(Commit::Committed) => {
                     let record = change.apply_to(Some(record));
@@ -262,8 +253,7 @@ impl Flows {
                 Err(error) => return Err(accept_error(error)),
             }
         }
-        self.replay_or_error(caller, request, FlowError::ConcurrentChange)
-            .await
+        Err(FlowError::ConcurrentChange)
     }
 
     /// Reports acceptance, calls the provider, and answers with what came of it. Whatever goes wrong after

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::change::IdempotencyRecord;
 use crate::context::Caller;
-use crate::error::{FlowError, Rejection};
+use crate::error::FlowError;
 use crate::payment::PaymentRecord;
 use crate::transaction::TransactionState;
 
@@ -17,50 +17,39 @@ const FIRST_LOOK_WAIT: Duration = Duration::from_millis(10);
 const MAX_LOOK_WAIT: Duration = Duration::from_millis(250);
 
 impl Flows {
-    /// Answers a request whose key is taken: from its payment if it is the same request, else with the first
-    /// differing field. While the first call is still running, it is waited for.
+    /// Answers a request whose key is taken.
     pub(super) async fn replay(
         &self,
         caller: &Caller,
         request: &Request,
     ) -> Result<Answer, FlowError> {
-        let conflict = FlowError::ConcurrentChange;
-        self.replay_or_error(caller, request, conflict).await
+        let known = self.known_answer(caller, request).await?;
+        // Taken, and not there: only a database restored to an earlier time could say so.
+        known.ok_or(FlowError::ConcurrentChange)
     }
 
-    /// Replays if the key is known; else the rejection stands.
-    pub(super) async fn replay_or(
+    /// The answer to a request whose key is known: from its payment if it is the same request, else the first
+    /// differing field. While the first call is still running, it is waited for.
+    pub(super) async fn known_answer(
         &self,
         caller: &Caller,
         request: &Request,
-        rejection: Rejection,
-    ) -> Result<Answer, FlowError> {
-        self.replay_or_error(caller, request, rejection.into())
-            .await
-    }
-
-    /// Replays if the key is known; else answers with this error.
-    pub(super) async fn replay_or_error(
-        &self,
-        caller: &Caller,
-        request: &Request,
-        otherwise: FlowError,
-    ) -> Result<Answer, FlowError> {
+    ) -> Result<Option<Answer>, FlowError> {
         let store = &self.ports().store;
         let found = store
             .idempotency_record(&caller.tenant, &request.ask.key)
             .await;
         let Some(known) = found.map_err(read_error)? else {
-            return Err(otherwise);
+            return Ok(None);
         };
         same_request(&known, request)?;
         self.ports().observer.replayed(known.command);
         let record = self.settled(caller, &known).await?;
-        Ok(Answer {
+        Ok(Some(Answer {
             record,
             transaction: known.transaction,
             replayed: true,
-        })
+        }))
     }
 
     /// The payment once the first call has ended. The caller's own deadline bounds the wait: this runs on the
