@@ -108,7 +108,8 @@ pub struct Transaction {
     pub request: Option<PreparedRequest>,
     /// No first send after this.
     pub execute_before: DateTime<Utc>,
-    /// A sender may be alive until then (database clock); `None` where none is.
+    /// A sender may be alive, or its request under way, until then (database clock); `None` where
+    /// that is excluded.
     pub lease_until: Option<DateTime<Utc>>,
     /// When the next step is due, where one is; recovery claims by it.
     pub next_step_at: Option<DateTime<Utc>>,
@@ -116,6 +117,17 @@ pub struct Transaction {
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+}
+
+impl Transaction {
+    /// Whether an attempt is running, as far as is known: it has not ended, and its lease has not either.
+    ///
+    /// While it runs, the next step is due when its lease ends; an outcome sets the next step anew.
+    pub fn is_being_sent(&self, now: DateTime<Utc>) -> bool {
+        self.state == TransactionState::Pending
+            && self.lease_until.is_some_and(|until| until > now)
+            && self.lease_until == self.next_step_at
+    }
 }
 
 /// The bytes of a request to a provider, as its adapter made them: the same for every send (I2).

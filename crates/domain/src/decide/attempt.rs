@@ -153,7 +153,9 @@ pub fn outcome(
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
     let mut transaction = held.clone();
-    if attempt.number == transaction.attempts {
+    // A request whose answer was given up on may still arrive: its lease is left to run out.
+    let over = !matches!(report.outcome, SendOutcome::Unknown(_));
+    if attempt.number == transaction.attempts && over {
         transaction.lease_until = None;
     }
     transaction.updated_at = stamp.now;

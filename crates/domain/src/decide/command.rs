@@ -103,7 +103,7 @@ fn accept(
     step.close(Some(ask), stamp)
 }
 
-/// Accepts a capture. Guards, in order: state, void under way, currency, what is left, what the provider can do.
+/// Accepts a capture. Guards, in order: state, void under way, capture under way (final), currency, what is left, what the provider can do.
 pub fn capture(
     record: &PaymentRecord,
     command: &Capture,
@@ -115,6 +115,10 @@ pub fn capture(
     let amounts = &record.payment.amounts;
     if has_pending(record, TransactionKind::Void) {
         return Err(Rejection::VoidPending.into());
+    }
+    if command.final_capture && amounts.capture_pending > 0 {
+        // The provider would release what the other capture is about to take.
+        return Err(Rejection::CapturePending.into());
     }
     let left = amounts.capturable();
     let amount = asked(record, command.amount, left)?;

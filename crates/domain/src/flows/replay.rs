@@ -6,7 +6,6 @@ use crate::change::IdempotencyRecord;
 use crate::context::Caller;
 use crate::error::FlowError;
 use crate::payment::PaymentRecord;
-use crate::transaction::TransactionState;
 
 use super::command::Request;
 use super::{Answer, Flows, read_error};
@@ -70,10 +69,7 @@ impl Flows {
             let now = self.ports().clock.now();
             let running = record
                 .transaction(known.transaction)
-                .is_some_and(|transaction| {
-                    transaction.state == TransactionState::Pending
-                        && transaction.lease_until.is_some_and(|lease| lease > now)
-                });
+                .is_some_and(|transaction| transaction.is_being_sent(now));
             if !running || now >= until {
                 return Ok(record);
             }

@@ -175,6 +175,18 @@ fn a_final_capture_releases_the_rest() {
 }
 
 #[test]
+fn a_final_capture_waits_for_the_captures_under_way() {
+    let mut world = World::authorized(100);
+    world.capture(Some(60), false).unwrap();
+    assert_eq!(
+        world.capture(None, true),
+        rejected(Rejection::CapturePending)
+    );
+    world.answer(approved(60));
+    world.capture(Some(10), true).unwrap();
+}
+
+#[test]
 fn a_failed_final_capture_gives_the_rest_back() {
     let mut world = World::authorized(100);
     world.capture(Some(60), true).unwrap();

@@ -104,6 +104,17 @@ fn i4_unknown_is_sticky() {
 }
 
 #[test]
+fn a_request_that_was_given_up_on_keeps_its_lease_since_it_may_still_arrive() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let lease = world.record.transactions[0].lease_until;
+    world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+    assert_eq!(world.record.transactions[0].lease_until, lease);
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
+    assert_eq!(world.record.transactions[0].lease_until, None);
+}
+
+#[test]
 fn s13_a_refused_connection_waits_and_a_refused_request_fails() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
