@@ -1,0 +1,38 @@
+//! Tells what a range of schedules exercised, so that a quiet simulation is not taken for a thorough one.
+#![allow(clippy::print_stdout)]
+
+use std::collections::BTreeMap;
+
+use quittance_simulation::world::World;
+
+fn main() {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 0..500 {
+        let world = World::new(seed);
+        world.live();
+        world.store.look(|tables| {
+            for record in tables.payments.values() {
+                *counts
+                    .entry(format!("payment {}", record.payment.state))
+                    .or_default() += 1;
+                for row in &record.transactions {
+                    let unknown = if row.ever_unknown {
+                        " after unknown"
+                    } else {
+                        ""
+                    };
+                    let name = format!("transaction {} {}{unknown}", row.kind, row.state);
+                    *counts.entry(name).or_default() += 1;
+                }
+            }
+            for entry in tables.journal.values() {
+                *counts
+                    .entry(format!("entry {}", entry.event_type))
+                    .or_default() += 1;
+            }
+        });
+    }
+    for (name, count) in counts {
+        println!("{count:>7} {name}");
+    }
+}

@@ -1,0 +1,496 @@
+//! The simulated provider: it keeps its idempotency keys and its books faithfully, and everything between it
+//! and us fails: requests are refused, delayed beyond every timeout, delivered though the caller gave up;
+//! answers are lost, late or unreadable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::channel::oneshot;
+use futures::future::{Either, select};
+use parking_lot::Mutex;
+use quittance_domain::decline::{Cause, Decline, DeclineCode};
+use quittance_domain::ids::{
+    PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
+};
+use quittance_domain::money::{Currency, Money};
+use quittance_domain::payment::{NextAction, PaymentMethodType};
+use quittance_domain::ports::{
+    Capabilities, LookupQuery, Operation, Provider, ProviderRules, Providers, Unpreparable,
+};
+use quittance_domain::text::{Sensitive, Text};
+use quittance_domain::transaction::{
+    Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendOutcome, SendReport,
+};
+
+use crate::executor::{Executor, WORLD};
+use crate::store::SimStore;
+
+/// How long a caller waits for an answer.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The latest that a request is processed after its caller gave up; less than the sender's lease.
+const LATE: Duration = Duration::from_secs(13);
+
+/// How often, in a thousand, something fails.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProviderChaos {
+    /// Refused before processing.
+    pub not_sent: u32,
+    /// Lost before it arrives.
+    pub lost_request: u32,
+    /// Processed, and the answer is lost, late or unreadable.
+    pub lost_answer: u32,
+    /// A lookup fails.
+    pub lookup_fails: u32,
+    /// Declined.
+    pub declines: u32,
+    /// The customer has to act.
+    pub challenges: u32,
+    /// Decided later.
+    pub pends: u32,
+}
+
+/// One operation in the provider's books.
+#[derive(Debug, Clone)]
+pub struct Booked {
+    /// What.
+    pub kind: OperationKind,
+    /// For which of our payments.
+    pub payment: PaymentId,
+    /// How much, in minor units.
+    pub amount: i64,
+    /// Whether it releases the rest (a capture).
+    pub last: bool,
+    /// How it stands.
+    pub status: Status,
+    /// How often it was carried out: more than once is a double charge.
+    pub times: u32,
+}
+
+/// How an operation stands at the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Approved,
+    /// Refused.
+    Declined,
+    /// Waits for the customer.
+    Challenged,
+    /// Decided later.
+    Pending,
+    /// Voided before it was authorized.
+    Voided,
+}
+
+/// The provider's account of one payment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// Authorized.
+    pub authorized: i64,
+    /// Captured.
+    pub captured: i64,
+    /// Released.
+    pub voided: i64,
+    /// Refunded.
+    pub refunded: i64,
+}
+
+#[derive(Default)]
+struct Books {
+    operations: BTreeMap<TransactionId, Booked>,
+    keys: BTreeMap<(TransactionId, bool), Vec<u8>>,
+    balances: BTreeMap<PaymentId, Balance>,
+    violations: Vec<String>,
+}
+
+/// The simulated provider. Cheap to clone.
+#[derive(Clone)]
+pub struct SimProvider {
+    executor: Executor,
+    store: SimStore,
+    books: Arc<Mutex<Books>>,
+    chaos: Arc<Mutex<ProviderChaos>>,
+    capabilities: Arc<Capabilities>,
+}
+
+/// What travels: everything that the provider needs to carry an operation out.
+struct Wire {
+    kind: OperationKind,
+    transaction: TransactionId,
+    payment: PaymentId,
+    amount: i64,
+    last: bool,
+}
+
+impl Wire {
+    fn write(operation: &Operation<'_>) -> Vec<u8> {
+        let amount = operation.amount.map_or(0, Money::minor_units);
+        let (payment, transaction) = (operation.payment.id, operation.transaction.id);
+        let last = operation.transaction.final_capture;
+        format!("{} {transaction} {payment} {amount} {last}", operation.kind).into_bytes()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut parts = text.split(' ');
+        Some(Self {
+            kind: OperationKind::from_name(parts.next()?)?,
+            transaction: TransactionId(parts.next()?.parse().ok()?),
+            payment: PaymentId(parts.next()?.parse().ok()?),
+            amount: parts.next()?.parse().ok()?,
+            last: parts.next()?.parse().ok()?,
+        })
+    }
+}
+
+impl SimProvider {
+    /// A provider with empty books, which checks I1 against this database.
+    pub fn new(executor: Executor, store: SimStore) -> Self {
+        let capabilities = Capabilities {
+            partial_capture: true,
+            several_captures: true,
+            void_before_authorization: true,
+            authoritative_lookup: true,
+            consistency_window: Duration::ZERO,
+            idempotency_key_lifetime: Duration::from_secs(86_400),
+        };
+        Self {
+            executor,
+            store,
+            books: Arc::default(),
+            chaos: Arc::default(),
+            capabilities: Arc::new(capabilities),
+        }
+    }
+
+    /// Sets how often things fail from now on.
+    pub fn set_chaos(&self, chaos: ProviderChaos) {
+        *self.chaos.lock() = chaos;
+    }
+
+    /// Every operation in the books.
+    pub fn operations(&self) -> BTreeMap<TransactionId, Booked> {
+        self.books.lock().operations.clone()
+    }
+
+    /// What the books say about a payment.
+    pub fn balance(&self, payment: PaymentId) -> Balance {
+        self.books
+            .lock()
+            .balances
+            .get(&payment)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// What it saw that must never happen.
+    pub fn violations(&self) -> Vec<String> {
+        self.books.lock().violations.clone()
+    }
+
+    /// Decides what was left pending, one way or the other, and stops challenging.
+    pub fn decide_pending(&self) {
+        let chaos = *self.chaos.lock();
+        let mut books = self.books.lock();
+        let open: Vec<_> = books
+            .operations
+            .iter()
+            .filter(|(_, booked)| matches!(booked.status, Status::Pending | Status::Challenged))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in open {
+            let approve = !self.executor.chance(chaos.declines.max(300));
+            let status = if approve {
+                Status::Approved
+            } else {
+                Status::Declined
+            };
+            books.conclude(id, status);
+        }
+    }
+
+    /// Takes a request that has arrived.
+    fn process(&self, request: &[u8]) -> Option<Fact> {
+        let wire = Wire::read(request)?;
+        let chaos = *self.chaos.lock();
+        let roll = self.executor.pick(0..1_000);
+        let mut books = self.books.lock();
+        let confirms = wire.kind == OperationKind::Confirm;
+        let known = books.keys.get(&(wire.transaction, confirms)).cloned();
+        match known {
+            Some(bytes) if bytes != request => {
+                books.violations.push(format!(
+                    "I2: {} was sent with other bytes",
+                    wire.transaction
+                ));
+            }
+            Some(_) => {}
+            None => {
+                books
+                    .keys
+                    .insert((wire.transaction, confirms), request.to_vec());
+                books.carry_out(&wire, roll, chaos);
+            }
+        }
+        books
+            .operations
+            .get(&wire.transaction)
+            .map(|booked| fact(wire.transaction, booked))
+    }
+}
+
+impl Books {
+    fn carry_out(&mut self, wire: &Wire, roll: u32, chaos: ProviderChaos) {
+        if wire.kind == OperationKind::Confirm {
+            let declined = roll < chaos.declines;
+            let status = if declined {
+                Status::Declined
+            } else {
+                Status::Approved
+            };
+            if self
+                .operations
+                .get(&wire.transaction)
+                .is_some_and(|held| held.status == Status::Challenged)
+            {
+                self.conclude(wire.transaction, status);
+            }
+            return;
+        }
+        let opens = matches!(
+            wire.kind,
+            OperationKind::Purchase | OperationKind::Authorize
+        );
+        let status = if !opens && !self.covers(wire) || roll < chaos.declines {
+            Status::Declined
+        } else if opens && roll < chaos.declines + chaos.challenges {
+            Status::Challenged
+        } else if wire.kind != OperationKind::Void
+            && roll < chaos.declines + chaos.challenges + chaos.pends
+        {
+            Status::Pending
+        } else {
+            Status::Approved
+        };
+        let booked = Booked {
+            kind: wire.kind,
+            payment: wire.payment,
+            amount: wire.amount,
+            last: wire.last,
+            status: Status::Pending,
+            times: 0,
+        };
+        self.operations.insert(wire.transaction, booked);
+        if status == Status::Pending {
+            return;
+        }
+        self.conclude(wire.transaction, status);
+    }
+
+    /// Whether the payment's balance allows it.
+    fn covers(&self, wire: &Wire) -> bool {
+        let balance = self
+            .balances
+            .get(&wire.payment)
+            .copied()
+            .unwrap_or_default();
+        match wire.kind {
+            OperationKind::Capture => {
+                balance.captured + balance.voided + wire.amount <= balance.authorized
+            }
+            OperationKind::Refund => balance.refunded + wire.amount <= balance.captured,
+            OperationKind::Void => {
+                let challenged = self.operations.values().any(|booked| {
+                    booked.payment == wire.payment && booked.status == Status::Challenged
+                });
+                challenged || balance.captured + balance.voided < balance.authorized
+            }
+            OperationKind::Purchase | OperationKind::Authorize | OperationKind::Confirm => true,
+        }
+    }
+
+    /// Ends an operation, and books what it moves.
+    fn conclude(&mut self, id: TransactionId, status: Status) {
+        let Some(booked) = self.operations.get_mut(&id) else {
+            return;
+        };
+        booked.status = status;
+        if status != Status::Approved {
+            return;
+        }
+        booked.times += 1;
+        let (kind, payment, amount, last) =
+            (booked.kind, booked.payment, booked.amount, booked.last);
+        let balance = self.balances.entry(payment).or_default();
+        match kind {
+            OperationKind::Purchase => {
+                balance.authorized += amount;
+                balance.captured += amount;
+            }
+            OperationKind::Authorize => balance.authorized += amount,
+            OperationKind::Capture => {
+                balance.captured += amount;
+                if last {
+                    balance.voided = balance.authorized - balance.captured;
+                }
+            }
+            OperationKind::Refund => balance.refunded += amount,
+            OperationKind::Void => {
+                balance.voided = balance.authorized - balance.captured;
+                let challenged = self
+                    .operations
+                    .values_mut()
+                    .filter(|other| other.payment == payment && other.status == Status::Challenged);
+                challenged.for_each(|other| other.status = Status::Voided);
+            }
+            OperationKind::Confirm => {}
+        }
+    }
+}
+
+fn fact(id: TransactionId, booked: &Booked) -> Fact {
+    let amount = Currency::parse("EUR")
+        .ok()
+        .and_then(|eur| Money::new(booked.amount, eur).ok());
+    let kind = match booked.status {
+        Status::Approved => FactKind::Approved {
+            amount,
+            expires_at: None,
+        },
+        Status::Declined => FactKind::Declined(Decline {
+            code: DeclineCode::DoNotHonor,
+            provider_code: Text::default(),
+        }),
+        Status::Challenged => FactKind::RequiresAction(NextAction {
+            redirect_url: Sensitive::new("https://issuer.example".to_owned()),
+            data: Sensitive::default(),
+        }),
+        Status::Pending => FactKind::Pending,
+        Status::Voided => FactKind::Failed(Cause::Voided),
+    };
+    Fact {
+        kind,
+        provider_reference: ProviderReference::parse(id.to_string()).ok(),
+        payment_reference: ProviderReference::parse(booked.payment.to_string()).ok(),
+    }
+}
+
+impl ProviderRules for SimProvider {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn prepare(&self, operation: &Operation<'_>) -> Result<PreparedRequest, Unpreparable> {
+        Ok(PreparedRequest {
+            bytes: Sensitive::new(Wire::write(operation)),
+        })
+    }
+}
+
+fn report(outcome: SendOutcome) -> SendReport {
+    SendReport {
+        outcome,
+        latency_micros: 1_000,
+        http_status: None,
+        response: None,
+        retry_after: None,
+    }
+}
+
+#[async_trait]
+impl Provider for SimProvider {
+    async fn send(&self, request: &PreparedRequest, send: u32) -> SendReport {
+        let bytes = request.bytes.expose().clone();
+        if let Some(wire) = Wire::read(&bytes) {
+            let recorded = self
+                .store
+                .look(|tables| tables.attempts.contains(&(wire.transaction, send)));
+            if !recorded {
+                let text = format!(
+                    "I1: {} was sent without a committed attempt",
+                    wire.transaction
+                );
+                self.books.lock().violations.push(text);
+            }
+        }
+        let chaos = *self.chaos.lock();
+        let roll = self.executor.pick(0..1_000);
+        if roll < chaos.not_sent {
+            self.executor.wait_up_to(Duration::from_secs(2)).await;
+            return report(SendOutcome::NotSent(Cause::ConnectionRefused));
+        }
+        if roll < chaos.not_sent + chaos.lost_request {
+            self.executor.wait(TOTAL_TIMEOUT).await;
+            return report(SendOutcome::Unknown(Cause::ResponseTimeout));
+        }
+        let unheard = roll < chaos.not_sent + chaos.lost_request + chaos.lost_answer;
+        // Once it has left, it arrives, whatever becomes of the sender.
+        let (tell, told) = oneshot::channel();
+        let provider = self.clone();
+        self.executor.spawn(WORLD, async move {
+            let takes = if unheard {
+                LATE
+            } else {
+                Duration::from_millis(300)
+            };
+            provider.executor.wait_up_to(takes).await;
+            let fact = provider.process(&bytes);
+            provider
+                .executor
+                .wait_up_to(Duration::from_millis(300))
+                .await;
+            // The sender may have crashed.
+            let _ = tell.send(fact.filter(|_| !unheard));
+        });
+        match select(told, Box::pin(self.executor.wait(TOTAL_TIMEOUT))).await {
+            Either::Left((Ok(Some(fact)), _)) => report(SendOutcome::Answered(fact)),
+            Either::Left((Ok(None) | Err(_), _)) => {
+                report(SendOutcome::Unknown(Cause::UnreadableResponse))
+            }
+            Either::Right(_) => report(SendOutcome::Unknown(Cause::ResponseTimeout)),
+        }
+    }
+
+    async fn lookup(&self, query: &LookupQuery) -> LookupOutcome {
+        self.executor.wait_up_to(Duration::from_millis(300)).await;
+        let fails = self.executor.chance(self.chaos.lock().lookup_fails);
+        let found = self
+            .books
+            .lock()
+            .operations
+            .get(&query.transaction)
+            .cloned();
+        self.executor.wait_up_to(Duration::from_millis(300)).await;
+        match found {
+            _ if fails => LookupOutcome::Unavailable(Cause::ConnectionRefused),
+            Some(booked) => LookupOutcome::Found(fact(query.transaction, &booked)),
+            None => LookupOutcome::NotFound {
+                authoritative: true,
+            },
+        }
+    }
+
+    fn send_timeout(&self) -> Duration {
+        TOTAL_TIMEOUT
+    }
+
+    fn livemode(&self) -> bool {
+        false
+    }
+}
+
+impl Providers for SimProvider {
+    fn account(&self, _name: &ProviderAccount) -> Option<Arc<dyn Provider>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    fn route(
+        &self,
+        _tenant: &TenantId,
+        _amount: Money,
+        _method: PaymentMethodType,
+    ) -> Vec<ProviderAccount> {
+        ProviderAccount::parse("simulated").into_iter().collect()
+    }
+}

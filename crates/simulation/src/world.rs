@@ -1,0 +1,452 @@
+//! A world under test: replicas on one database and one provider, clients that ask for things, repeat
+//! themselves and give up, and crashes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
+use quittance_domain::change::CommandKind;
+use quittance_domain::command::{Capture, Confirm, Create, Refund, Void};
+use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin, TraceIds};
+use quittance_domain::decline::Cause;
+use quittance_domain::error::FlowError;
+use quittance_domain::fingerprint::FingerprintKey;
+use quittance_domain::flows::{Answer, FlowSettings, Flows};
+use quittance_domain::ids::{IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId};
+use quittance_domain::money::{Currency, Money};
+use quittance_domain::payment::{CaptureMethod, Initiator, PaymentMethod, PaymentMethodType};
+use quittance_domain::ports::{Observer, Ports, Randomness, Store};
+use quittance_domain::text::{Sensitive, Text};
+use quittance_domain::transaction::OperationKind;
+use uuid::Uuid;
+
+use crate::executor::{Executor, Process, Spawner, WORLD};
+use crate::provider::{ProviderChaos, SimProvider};
+use crate::store::{SimStore, StoreChaos};
+
+/// How many processes serve.
+const REPLICAS: Process = 2;
+/// How long a world is troubled, before it is left in peace.
+const TROUBLE: Duration = Duration::from_secs(90);
+
+/// What one client was told about one key.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Which transactions answered it; more than one breaks I6.
+    pub transactions: Vec<TransactionId>,
+    /// Whether any answer left open that it was accepted (or none came at all).
+    pub may_be_accepted: bool,
+}
+
+/// A world.
+pub struct World {
+    /// The scheduler.
+    pub executor: Executor,
+    /// The database.
+    pub store: SimStore,
+    /// The provider.
+    pub provider: SimProvider,
+    /// What clients were told, by key.
+    pub told: Arc<Mutex<BTreeMap<String, Told>>>,
+    payments: Arc<Mutex<Vec<PaymentId>>>,
+}
+
+impl World {
+    /// A world whose every event follows from `seed`.
+    pub fn new(seed: u64) -> Self {
+        let executor = Executor::new(seed);
+        let store = SimStore::new(executor.clone());
+        let provider = SimProvider::new(executor.clone(), store.clone());
+        Self {
+            executor,
+            store,
+            provider,
+            told: Arc::default(),
+            payments: Arc::default(),
+        }
+    }
+
+    /// Lets clients, replicas, chaos and crashes loose; then peace, and everything is asked about until nothing
+    /// is open. False where the schedule does not end.
+    pub fn live(&self) -> bool {
+        self.trouble();
+        for client in 0..self.executor.pick(1..4) {
+            self.start_client(client);
+        }
+        if !self.executor.run() {
+            return false;
+        }
+        self.store.set_chaos(StoreChaos::default());
+        self.provider.set_chaos(ProviderChaos::default());
+        for _ in 0..4 {
+            self.provider.decide_pending();
+            self.resolve();
+            if !self.executor.run() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn trouble(&self) {
+        let up_to = |limit| self.executor.pick(0..limit);
+        self.store.set_chaos(StoreChaos {
+            unavailable: up_to(80),
+            lost: up_to(60),
+            written_unheard: up_to(80),
+        });
+        self.provider.set_chaos(ProviderChaos {
+            not_sent: up_to(150),
+            lost_request: up_to(100),
+            lost_answer: up_to(200),
+            lookup_fails: up_to(200),
+            declines: up_to(150),
+            challenges: up_to(200),
+            pends: up_to(200),
+        });
+        if self.executor.chance(700) {
+            self.start_crashes();
+        }
+    }
+
+    /// Crashes a replica now and then; it is back at once, with nothing in memory.
+    fn start_crashes(&self) {
+        let executor = self.executor.clone();
+        self.executor.spawn(WORLD, async move {
+            for _ in 0..executor.pick(1..6) {
+                executor.wait_up_to(TROUBLE / 4).await;
+                let victim = usize::try_from(executor.pick(0..2)).unwrap_or(0);
+                executor.crash(victim);
+            }
+        });
+    }
+
+    fn flows(&self, process: Process) -> Flows {
+        let settings = FlowSettings {
+            instance: Instance {
+                service: "quittance",
+                version: "simulated",
+                instance: format!("replica-{process}"),
+            },
+            fingerprint_key: FingerprintKey::new([7; 32]),
+            answer_margin: Duration::from_millis(100),
+            default_wait: Duration::from_secs(30),
+            max_decisions: 8,
+            outcome_patience: Duration::from_secs(30),
+        };
+        let ports = Ports {
+            store: Arc::new(self.store.clone()) as Arc<dyn Store>,
+            providers: Arc::new(self.provider.clone()),
+            clock: Arc::new(self.executor.clone()),
+            spawn: Arc::new(Spawner {
+                executor: self.executor.clone(),
+                process,
+            }),
+            random: Arc::new(Dice(self.executor.clone())),
+            observer: Arc::new(Nobody),
+        };
+        Flows::new(ports, settings)
+    }
+
+    /// A client that does a few things, some of them twice, at any replica.
+    fn start_client(&self, client: u32) {
+        let executor = self.executor.clone();
+        let replicas: Vec<_> = (0..REPLICAS).map(|process| self.flows(process)).collect();
+        let (told, payments) = (Arc::clone(&self.told), Arc::clone(&self.payments));
+        self.executor.spawn(WORLD, async move {
+            for step in 0..executor.pick(2..8) {
+                executor.wait_up_to(TROUBLE / 10).await;
+                let known = payments.lock().clone();
+                let act = Act::choose(&executor, &known, format!("c{client}-{step}"));
+                for _ in 0..executor.pick(1..4) {
+                    let process = usize::try_from(executor.pick(0..2)).unwrap_or(0);
+                    let Some(flows) = replicas.get(process).cloned() else {
+                        return;
+                    };
+                    let call = Call {
+                        act: act.clone(),
+                        told: Arc::clone(&told),
+                        payments: Arc::clone(&payments),
+                    };
+                    call.note_asked();
+                    let clock = executor.clone();
+                    // A call belongs to its replica: a crash takes it along, and the client hears nothing.
+                    executor.spawn(process, async move { call.make(&flows, &clock).await });
+                    executor.wait_up_to(Duration::from_secs(5)).await;
+                }
+            }
+        });
+    }
+
+    /// Asks about every payment that has something open, as an operator would, after every lease has ended.
+    fn resolve(&self) {
+        let flows = self.flows(0);
+        let open = self.store.look(|tables| {
+            let all = tables.payments.iter();
+            let unresolved =
+                all.filter(|(_, record)| record.transactions.iter().any(|row| !row.state.ended()));
+            unresolved.map(|(id, _)| *id).collect::<Vec<_>>()
+        });
+        let executor = self.executor.clone();
+        self.executor.spawn(WORLD, async move {
+            for payment in open {
+                executor.wait(Duration::from_secs(20)).await;
+                // What it answers is checked by what it leaves behind.
+                drop(flows.sync(&caller(&executor, false), payment).await);
+            }
+        });
+    }
+}
+
+/// Something that a client asks for; repeated, it is the same request under the same key.
+#[derive(Clone)]
+enum Act {
+    Create(Box<Create>),
+    Confirm(Confirm),
+    Capture(Capture),
+    Void(Void),
+    Refund(Refund),
+    Sync(PaymentId),
+}
+
+impl Act {
+    fn choose(executor: &Executor, known: &[PaymentId], key: String) -> Self {
+        let payment = match u32::try_from(known.len()) {
+            Ok(count @ 1..) if executor.chance(700) => known
+                .get(usize::try_from(executor.pick(0..count)).unwrap_or(0))
+                .copied(),
+            _ => None,
+        };
+        let idempotency_key = key_of(key);
+        let Some(payment) = payment else {
+            return Self::Create(Box::new(create(executor, idempotency_key)));
+        };
+        let amount = executor
+            .chance(600)
+            .then(|| eur(i64::from(executor.pick(1..110))))
+            .flatten();
+        let (reason, execute_before) = (Text::default(), None);
+        match executor.pick(0..12) {
+            0..=3 => {
+                let final_capture = executor.chance(200);
+                Self::Capture(Capture {
+                    payment,
+                    idempotency_key,
+                    amount,
+                    final_capture,
+                    execute_before,
+                })
+            }
+            4..=6 => Self::Refund(Refund {
+                payment,
+                idempotency_key,
+                amount,
+                reason,
+                execute_before,
+            }),
+            7 | 8 => Self::Void(Void {
+                payment,
+                idempotency_key,
+                reason,
+            }),
+            9 => Self::Confirm(Confirm {
+                payment,
+                idempotency_key,
+                parameters: Sensitive::default(),
+            }),
+            _ => Self::Sync(payment),
+        }
+    }
+
+    fn key(&self) -> Option<&str> {
+        match self {
+            Self::Create(command) => Some(command.idempotency_key.as_str()),
+            Self::Confirm(command) => Some(command.idempotency_key.as_str()),
+            Self::Capture(command) => Some(command.idempotency_key.as_str()),
+            Self::Void(command) => Some(command.idempotency_key.as_str()),
+            Self::Refund(command) => Some(command.idempotency_key.as_str()),
+            Self::Sync(_) => None,
+        }
+    }
+}
+
+/// One call of an act.
+struct Call {
+    act: Act,
+    told: Arc<Mutex<BTreeMap<String, Told>>>,
+    payments: Arc<Mutex<Vec<PaymentId>>>,
+}
+
+impl Call {
+    /// Until an answer says otherwise, a call that was made may be accepted.
+    fn note_asked(&self) {
+        if let Some(key) = self.act.key() {
+            self.told.lock().entry(key.to_owned()).or_default();
+        }
+    }
+
+    async fn make(self, flows: &Flows, executor: &Executor) {
+        let key = self.act.key().map(str::to_owned);
+        if let Some(key) = &key {
+            // Should this replica crash meanwhile, nothing is said.
+            self.told
+                .lock()
+                .entry(key.clone())
+                .or_default()
+                .may_be_accepted |= false;
+        }
+        let unheard = Unheard {
+            key: key.clone(),
+            told: Arc::clone(&self.told),
+        };
+        let caller = caller(executor, executor.chance(300));
+        let answer = match self.act.clone() {
+            Act::Create(command) => flows.create(&caller, *command).await,
+            Act::Confirm(command) => flows.confirm(&caller, command).await,
+            Act::Capture(command) => flows.capture(&caller, command).await,
+            Act::Void(command) => flows.void(&caller, command).await,
+            Act::Refund(command) => flows.refund(&caller, command).await,
+            Act::Sync(payment) => flows.sync(&caller, payment).await,
+        };
+        unheard.heard();
+        let Some(key) = key else { return };
+        let mut told = self.told.lock();
+        let told = told.entry(key).or_default();
+        match answer {
+            Ok(Answer {
+                record,
+                transaction,
+                ..
+            }) => {
+                told.transactions.push(transaction);
+                let mut payments = self.payments.lock();
+                if !payments.contains(&record.payment.id) {
+                    payments.push(record.payment.id);
+                }
+            }
+            Err(FlowError::AcceptanceUnknown | FlowError::Internal(_)) => {
+                told.may_be_accepted = true
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Notes, when a crash drops it, that a call ended without an answer.
+struct Unheard {
+    key: Option<String>,
+    told: Arc<Mutex<BTreeMap<String, Told>>>,
+}
+
+impl Unheard {
+    fn heard(mut self) {
+        self.key = None;
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.told.lock().entry(key).or_default().may_be_accepted = true;
+        }
+    }
+}
+
+fn key_of(text: String) -> IdempotencyKey {
+    IdempotencyKey::parse(text).unwrap_or_else(|_| unreachable_key())
+}
+
+#[allow(clippy::expect_used)] // a constant that is valid
+fn unreachable_key() -> IdempotencyKey {
+    IdempotencyKey::parse("key").expect("a valid key")
+}
+
+fn eur(minor_units: i64) -> Option<Money> {
+    Currency::parse("EUR")
+        .ok()
+        .and_then(|eur| Money::new(minor_units, eur).ok())
+}
+
+#[allow(clippy::expect_used)] // constants that are valid
+fn create(executor: &Executor, idempotency_key: IdempotencyKey) -> Create {
+    Create {
+        idempotency_key,
+        amount: eur(100).expect("a valid amount"),
+        method: PaymentMethod {
+            kind: PaymentMethodType::Card,
+            token: Some(Sensitive::new("tok".to_owned())),
+            brand: Text::default(),
+            last4: Text::default(),
+            expiry_month: None,
+            expiry_year: None,
+        },
+        capture_method: if executor.chance(500) {
+            CaptureMethod::Manual
+        } else {
+            CaptureMethod::Automatic
+        },
+        merchant_reference: Text::default(),
+        description: Text::default(),
+        return_url: Text::default(),
+        provider_account: None,
+        customer: None,
+        initiator: Initiator::Customer,
+        mandate_reference: Text::default(),
+        execute_before: None,
+        metadata: BTreeMap::new(),
+    }
+}
+
+#[allow(clippy::expect_used)] // constants that are valid
+fn caller(executor: &Executor, hurried: bool) -> Caller {
+    let patience = TimeDelta::seconds(i64::from(executor.pick(1..12)));
+    Caller {
+        tenant: TenantId::parse("acme").expect("a valid tenant"),
+        actor: Actor {
+            kind: ActorKind::Service,
+            id: "client".to_owned(),
+            auth_method: "api_key",
+        },
+        origin: Origin::default(),
+        remote: None,
+        deadline: hurried.then(|| executor.now() + patience),
+    }
+}
+
+/// Ids and salts from the seed.
+struct Dice(Executor);
+
+impl Randomness for Dice {
+    fn uuid_v7(&self, now: DateTime<Utc>) -> Uuid {
+        let millis = u128::try_from(now.timestamp_millis()).unwrap_or(0);
+        let random = self.0.bits() & 0x0fff_3fff_ffff_ffff_ffff;
+        Uuid::from_u128(millis << 80 | 0x7000_8000_0000_0000_0000 | random)
+    }
+
+    fn salt(&self) -> [u8; 16] {
+        self.0.bits().to_be_bytes()
+    }
+}
+
+/// Telemetry that nobody reads.
+struct Nobody;
+
+impl Observer for Nobody {
+    fn current_trace(&self) -> TraceIds {
+        TraceIds::default()
+    }
+
+    fn attempt_ended(
+        &self,
+        _account: &ProviderAccount,
+        _operation: OperationKind,
+        _outcome: &'static str,
+        _cause: Option<Cause>,
+        _seconds: f64,
+    ) {
+    }
+
+    fn replayed(&self, _command: CommandKind) {}
+}
