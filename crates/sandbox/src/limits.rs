@@ -10,17 +10,19 @@ pub const MAX_IDEMPOTENCY_KEY: usize = 255;
 pub const MAX_REFERENCE: usize = 64;
 /// Longest payment token with its parameters, in bytes.
 pub const MAX_TOKEN: usize = 512;
-/// Longest `description`, in bytes.
+/// Longest `description`, in characters.
 pub const MAX_DESCRIPTION: usize = 1000;
-/// Longest `return_url`, in bytes.
+/// Longest `return_url`, in characters.
 pub const MAX_URL: usize = 2048;
 /// Most `metadata` pairs of a payment, and most `parameters` of a confirmation.
 pub const MAX_PAIRS: usize = 50;
-/// Longest name of a metadata pair or confirmation parameter, in bytes.
-pub const MAX_PAIR_NAME: usize = 40;
-/// Longest value of a metadata pair or confirmation parameter, in bytes. Challenge results of real
-/// issuers run to several kilobytes.
-pub const MAX_PAIR_VALUE: usize = 8192;
+/// Longest `mandate_reference`, in characters.
+pub const MAX_MANDATE_REFERENCE: usize = 255;
+/// Longest name of a metadata pair or confirmation parameter, in characters.
+pub const MAX_PAIR_NAME: usize = 128;
+/// Longest value of a metadata pair or confirmation parameter, in characters. Challenge results of
+/// real issuers run to several kilobytes.
+pub const MAX_PAIR_VALUE: usize = 16_384;
 /// Most operations (captures, voids, refunds, disputes) of one payment.
 pub const MAX_OPERATIONS_PER_PAYMENT: usize = 2000;
 /// Default of [`crate::SandboxConfig::max_stored_operations`]; also bounds the idempotency keys.

@@ -3,8 +3,8 @@
 use crate::error::ApiError;
 use crate::fault::RequestKind;
 use crate::limits::{
-    MAX_DESCRIPTION, MAX_IDEMPOTENCY_KEY, MAX_PAIR_NAME, MAX_PAIR_VALUE, MAX_PAIRS, MAX_REFERENCE,
-    MAX_URL,
+    MAX_DESCRIPTION, MAX_IDEMPOTENCY_KEY, MAX_MANDATE_REFERENCE, MAX_PAIR_NAME, MAX_PAIR_VALUE,
+    MAX_PAIRS, MAX_REFERENCE, MAX_URL,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -152,9 +152,6 @@ pub(crate) fn create(body: &[u8]) -> Result<Command, ApiError> {
     if let Some(reference) = &body.payment_reference {
         check_reference("payment_reference", reference)?;
     }
-    if let Some(reference) = &body.mandate_reference {
-        check_reference("mandate_reference", reference)?;
-    }
     if matches!(body.initiator, Some(Initiator::Customer)) && body.mandate_reference.is_some() {
         return Err(ApiError::invalid(
             "mandate_reference",
@@ -163,6 +160,8 @@ pub(crate) fn create(body: &[u8]) -> Result<Command, ApiError> {
         ));
     }
     check_length("description", body.description.as_deref(), MAX_DESCRIPTION)?;
+    let mandate = body.mandate_reference.as_deref();
+    check_length("mandate_reference", mandate, MAX_MANDATE_REFERENCE)?;
     check_length("return_url", body.return_url.as_deref(), MAX_URL)?;
     check_pairs("metadata", &body.metadata)?;
     Ok(Command::Create(NewPayment {
@@ -288,7 +287,7 @@ fn check_reference(param: &'static str, text: &str) -> Result<(), ApiError> {
 }
 
 fn check_length(param: &'static str, text: Option<&str>, limit: usize) -> Result<(), ApiError> {
-    if text.is_none_or(|text| text.len() <= limit) {
+    if text.is_none_or(|text| text.chars().count() <= limit) {
         Ok(())
     } else {
         Err(ApiError::invalid(param, "too_long", "the text is too long"))
@@ -297,7 +296,7 @@ fn check_length(param: &'static str, text: Option<&str>, limit: usize) -> Result
 
 fn check_pairs(param: &'static str, pairs: &BTreeMap<String, String>) -> Result<(), ApiError> {
     let fits = |(name, value): (&String, &String)| {
-        name.len() <= MAX_PAIR_NAME && value.len() <= MAX_PAIR_VALUE
+        name.chars().count() <= MAX_PAIR_NAME && value.chars().count() <= MAX_PAIR_VALUE
     };
     if pairs.len() <= MAX_PAIRS && pairs.iter().all(fits) {
         Ok(())

@@ -59,10 +59,15 @@ fn transaction(row: &Transaction, booked: Option<&Booked>, violations: &mut Vec<
         (TransactionState::Succeeded, None) => {
             row.kind == TransactionKind::Void && row.attempts == 0
         }
-        (TransactionState::Pending | TransactionState::RequiresAction, _)
-        | (TransactionState::Succeeded | TransactionState::Declined, Some(_))
-        | (TransactionState::Declined | TransactionState::Reversed, None)
-        | (TransactionState::Failed | TransactionState::Reversed, Some(_)) => false,
+        (
+            TransactionState::Pending
+            | TransactionState::RequiresAction
+            | TransactionState::Succeeded
+            | TransactionState::Declined
+            | TransactionState::Failed
+            | TransactionState::Reversed,
+            _,
+        ) => false,
     };
     if !agrees {
         let status = booked.map(|booked| booked.status);
@@ -111,7 +116,7 @@ fn chains(world: &World, violations: &mut Vec<String>) {
             match ChainCheck::run(entries.map(|(_, entry)| entry.leaf.as_bytes())) {
                 Ok(Some(head)) if head.entity_seq == version => {}
                 Ok(_) => {
-                    violations.push(format!("I7: {id} has version {version}, and other entries"))
+                    violations.push(format!("I7: {id} has version {version}, and other entries"));
                 }
                 Err(error) => violations.push(format!("I7: {id}: {error}")),
             }

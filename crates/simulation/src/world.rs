@@ -17,7 +17,7 @@ use quittance_domain::flows::{Answer, FlowSettings, Flows};
 use quittance_domain::ids::{IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId};
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{CaptureMethod, Initiator, PaymentMethod, PaymentMethodType};
-use quittance_domain::ports::{Observer, Ports, Randomness, Store};
+use quittance_domain::ports::{Observer, Ports, Randomness};
 use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::OperationKind;
 use uuid::Uuid;
@@ -137,7 +137,7 @@ impl World {
             outcome_patience: Duration::from_secs(30),
         };
         let ports = Ports {
-            store: Arc::new(self.store.clone()) as Arc<dyn Store>,
+            store: Arc::new(self.store.clone()),
             providers: Arc::new(self.provider.clone()),
             clock: Arc::new(self.executor.clone()),
             spawn: Arc::new(Spawner {
@@ -327,7 +327,7 @@ impl Call {
                 }
             }
             Err(FlowError::AcceptanceUnknown | FlowError::Internal(_)) => {
-                told.may_be_accepted = true
+                told.may_be_accepted = true;
             }
             Err(_) => {}
         }

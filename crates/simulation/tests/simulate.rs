@@ -1,4 +1,5 @@
 //! Random schedules. `SEEDS=first..last` (or one number) runs others than the default.
+#![allow(clippy::unwrap_used)]
 
 /// Schedules of an ordinary test run.
 const DEFAULT_SCHEDULES: u64 = 3_000;
@@ -7,13 +8,11 @@ fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("SEEDS") else {
         return 0..DEFAULT_SCHEDULES;
     };
-    match text.split_once("..") {
-        Some((first, last)) => first.parse().unwrap()..last.parse().unwrap(),
-        None => {
-            let seed: u64 = text.parse().unwrap();
-            seed..seed + 1
-        }
+    if let Some((first, last)) = text.split_once("..") {
+        return first.parse().unwrap()..last.parse().unwrap();
     }
+    let seed: u64 = text.parse().unwrap();
+    seed..seed + 1
 }
 
 #[test]
@@ -24,9 +23,9 @@ fn every_schedule_keeps_the_invariants() {
         if !violations.is_empty() {
             failed += 1;
             println!("seed {seed} (replay with SEEDS={seed}):");
-            violations
-                .iter()
-                .for_each(|violation| println!("  {violation}"));
+            for violation in violations {
+                println!("  {violation}");
+            }
         }
         assert!(failed < 10, "ten schedules failed");
     }

@@ -353,13 +353,6 @@ impl Ledger {
         self.enter(&draft, OperationStatus::Approved, None, now);
     }
 
-    pub(super) fn payment_at(&self, id: Uuid) -> Result<usize, ApiError> {
-        self.by_payment_id
-            .get(id.as_u128())
-            .copied()
-            .ok_or(NO_PAYMENT)
-    }
-
     fn first_of(&self, payment: usize) -> Result<usize, ApiError> {
         self.payments
             .get(payment)
@@ -376,16 +369,6 @@ impl Ledger {
         }
         let record = self.operations.get(known.first).ok_or(NO_PAYMENT)?;
         Ok((record, self.sums(known)))
-    }
-
-    pub(super) fn sums(&self, payment: &Payment) -> Sums {
-        let mut sums = Sums::default();
-        for at in std::iter::once(&payment.first).chain(&payment.later) {
-            if let Some(record) = self.operations.get(*at) {
-                sums.add(record);
-            }
-        }
-        sums
     }
 }
 

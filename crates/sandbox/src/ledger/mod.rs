@@ -25,12 +25,14 @@ use crate::split_map::{SplitMap, digest};
 use crate::token::Plan;
 use chrono::{DateTime, Utc};
 use events::EventLog;
+use record::Sums;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use totals::Totals;
+use uuid::Uuid;
 
 /// The settings that the books need.
 struct Rules {
@@ -174,6 +176,23 @@ impl Ledger {
         known
             .into_iter()
             .flat_map(|under| std::iter::once(under.first).chain(under.more.iter().copied()))
+    }
+
+    fn payment_at(&self, id: Uuid) -> Result<usize, ApiError> {
+        self.by_payment_id
+            .get(id.as_u128())
+            .copied()
+            .ok_or(ApiError::not_found("no such payment"))
+    }
+
+    fn sums(&self, payment: &Payment) -> Sums {
+        let mut sums = Sums::default();
+        for at in std::iter::once(&payment.first).chain(&payment.later) {
+            if let Some(record) = self.operations.get(*at) {
+                sums.add(record);
+            }
+        }
+        sums
     }
 
     fn touch_payment(&mut self, at: usize) {
