@@ -1,1 +1,50 @@
-//! Placeholder.
+//! The store: PostgreSQL behind the domain's [`Store`](quittance_domain::ports::Store) port. All SQL is
+//! here.
+//!
+//! - Writing: `prepare` turns a change into rows, `committer` gathers changes, `batch` is the one
+//!   statement that writes them; `constraints` says what a violated constraint means.
+//! - Reading: `payments`, `idempotency`, `journal`, `failures`, `api_keys`, through the pool.
+//! - `sequencer` gives committed journal entries their positions; `positions` waits for them.
+//! - `keys` and `sealing` hold the secrets and encrypt columns; `customers` has a key per customer.
+#![allow(clippy::doc_markdown, reason = "PostgreSQL is a name, not code")]
+
+mod api_keys;
+mod batch;
+mod committer;
+mod config;
+mod connection;
+mod constraints;
+mod customers;
+mod durability;
+mod failure;
+mod failures;
+mod idempotency;
+mod journal;
+mod keys;
+mod migrations;
+mod observer;
+mod payment_row;
+mod payments;
+mod pool;
+mod port;
+mod positions;
+mod prepare;
+mod rows;
+mod schema;
+mod sealing;
+mod sequencer;
+mod store;
+
+pub use api_keys::{ApiKey, NewApiKey};
+pub use committer::MAX_BATCH;
+pub use config::{
+    APPLICATION_ROLE, DEFAULT_COMMIT_RESOLUTION_TIMEOUT, DEFAULT_COMMITTERS,
+    DEFAULT_CONNECT_TIMEOUT, DEFAULT_POOL_SIZE, DEFAULT_QUEUE_LEN, DEFAULT_STATEMENT_TIMEOUT,
+    DEFAULT_UNAVAILABLE_AFTER, DatabaseTls, MAX_COMMITTERS, StoreConfig, StoreStartError,
+};
+pub use durability::{MAX_CLOCK_DIFFERENCE_SECONDS, MINIMUM_POSTGRES};
+pub use keys::{KEY_BYTES, KeyRing, KeyRingError, MAX_KEYS};
+pub use observer::{StoreObserver, Unobserved};
+pub use prepare::MAX_TRANSACTIONS_PER_CHANGE;
+pub use sequencer::{LEASE as SEQUENCER_LEASE, MAX_PASS as SEQUENCER_MAX_PASS};
+pub use store::PgStore;

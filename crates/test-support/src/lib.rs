@@ -1,1 +1,26 @@
-//! Placeholder.
+//! What tests share: a fresh database for each, and builders of valid changes.
+//!
+//! ```no_run
+//! # async fn test() {
+//! use quittance_domain::ports::Store as _;
+//! use quittance_test_support::{Story, TestDb};
+//!
+//! let db = TestDb::new().await;
+//! let store = db.store().await;
+//! let (mut story, accepted) = Story::accept("acme", "order-1", 1_000);
+//! store.commit(accepted).await.unwrap();
+//! store.commit(story.authorized()).await.unwrap();
+//! # }
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "only tests use this crate, and a test that cannot go on panics"
+)]
+
+mod story;
+mod test_db;
+
+pub use story::{SALT_BYTE, Story, entry_of_stream, tenant};
+pub use test_db::{TestDb, eventually, test_keys};

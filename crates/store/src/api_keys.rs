@@ -1,0 +1,172 @@
+//! Tenants and API keys.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use futures::FutureExt as _;
+use quittance_domain::ids::TenantId;
+use quittance_domain::ports::StoreError;
+
+use crate::schema::{api_keys, tenants};
+use crate::store::PgStore;
+
+/// A new API key, without its secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewApiKey {
+    /// Its public part.
+    pub key_id: String,
+    /// For which tenant it calls; must exist.
+    pub tenant: TenantId,
+    /// The caller's name.
+    pub name: String,
+    /// What it may do, such as `payments.write`.
+    pub roles: Vec<String>,
+    /// MAC of the secret part (see [`crate::KeyRing::api_key_mac`]).
+    pub secret_mac: [u8; 32],
+    /// Which key of the ring made it.
+    pub mac_key_id: String,
+}
+
+/// An API key as stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its public part.
+    pub key_id: String,
+    /// For which tenant it calls.
+    pub tenant: TenantId,
+    /// The caller's name.
+    pub name: String,
+    /// What it may do.
+    pub roles: Vec<String>,
+    /// MAC of the secret part.
+    pub secret_mac: Vec<u8>,
+    /// Which key of the ring made it.
+    pub mac_key_id: String,
+    /// When it was created (database clock).
+    pub created_at: DateTime<Utc>,
+    /// When it was revoked (database clock), where it was.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKey")
+            .field("key_id", &self.key_id)
+            .field("tenant", &self.tenant)
+            .field("name", &self.name)
+            .field("roles", &self.roles)
+            .field("revoked_at", &self.revoked_at)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = api_keys, check_for_backend(diesel::pg::Pg))]
+struct ApiKeyRow {
+    key_id: String,
+    tenant_id: String,
+    name: String,
+    roles: Vec<String>,
+    secret_mac: Vec<u8>,
+    mac_key_id: String,
+    created_at: DateTime<Utc>,
+    revoked_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<ApiKeyRow> for ApiKey {
+    type Error = StoreError;
+
+    fn try_from(row: ApiKeyRow) -> Result<Self, StoreError> {
+        let tenant = TenantId::parse(row.tenant_id)
+            .map_err(|_| StoreError::Corrupt("api_keys.tenant_id".to_owned()))?;
+        Ok(Self {
+            key_id: row.key_id,
+            tenant,
+            name: row.name,
+            roles: row.roles,
+            secret_mac: row.secret_mac,
+            mac_key_id: row.mac_key_id,
+            created_at: row.created_at,
+            revoked_at: row.revoked_at,
+        })
+    }
+}
+
+impl PgStore {
+    /// Creates a tenant; false where it exists already.
+    pub async fn create_tenant(&self, tenant: &TenantId) -> Result<bool, StoreError> {
+        let created = self.inner.reader.read("create tenant", |connection| {
+            let insert = diesel::insert_into(tenants::table)
+                .values(tenants::tenant_id.eq(tenant.as_str().to_owned()))
+                .on_conflict(tenants::tenant_id)
+                .do_nothing();
+            async move { insert.execute(connection).await }.boxed()
+        });
+        Ok(created.await? == 1)
+    }
+
+    /// Creates an API key; false where its id is taken. `Refused` where the tenant does not exist.
+    pub async fn create_api_key(&self, key: &NewApiKey) -> Result<bool, StoreError> {
+        let created = self.inner.reader.read("create API key", |connection| {
+            let insert = diesel::insert_into(api_keys::table)
+                .values((
+                    api_keys::key_id.eq(key.key_id.clone()),
+                    api_keys::tenant_id.eq(key.tenant.as_str().to_owned()),
+                    api_keys::name.eq(key.name.clone()),
+                    api_keys::roles.eq(key.roles.clone()),
+                    api_keys::secret_mac.eq(key.secret_mac.to_vec()),
+                    api_keys::mac_key_id.eq(key.mac_key_id.clone()),
+                ))
+                .on_conflict(api_keys::key_id)
+                .do_nothing();
+            async move { insert.execute(connection).await }.boxed()
+        });
+        Ok(created.await? == 1)
+    }
+
+    /// The API key with this id, revoked or not.
+    pub async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, StoreError> {
+        let read = self.inner.reader.read("read API key", |connection| {
+            let query = api_keys::table.find(key_id.to_owned()).select(ApiKeyRow::as_select());
+            async move { query.first(connection).await.optional() }.boxed()
+        });
+        read.await?.map(ApiKey::try_from).transpose()
+    }
+
+    /// Lists API keys by id, of one tenant or of all; those after `after` (exclusive).
+    pub async fn api_keys(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ApiKey>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let read = self.inner.reader.read("list API keys", |connection| {
+            let mut query = api_keys::table
+                .select(ApiKeyRow::as_select())
+                .into_boxed::<diesel::pg::Pg>()
+                .order(api_keys::key_id)
+                .limit(limit);
+            if let Some(tenant) = tenant {
+                query = query.filter(api_keys::tenant_id.eq(tenant.as_str().to_owned()));
+            }
+            if let Some(after) = after {
+                query = query.filter(api_keys::key_id.gt(after.to_owned()));
+            }
+            async move { query.load(connection).await }.boxed()
+        });
+        read.await?.into_iter().map(ApiKey::try_from).collect()
+    }
+
+    /// Revokes an API key; false where there is none with this id, or it was revoked before.
+    pub async fn revoke_api_key(&self, key_id: &str) -> Result<bool, StoreError> {
+        let revoked = self.inner.reader.read("revoke API key", |connection| {
+            let key = api_keys::table
+                .filter(api_keys::key_id.eq(key_id.to_owned()))
+                .filter(api_keys::revoked_at.is_null());
+            let update = diesel::update(key).set(api_keys::revoked_at.eq(diesel::dsl::now));
+            async move { update.execute(connection).await }.boxed()
+        });
+        Ok(revoked.await? == 1)
+    }
+}

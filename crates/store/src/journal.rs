@@ -1,0 +1,211 @@
+//! Reading the journal.
+
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Text};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures::FutureExt as _;
+use quittance_domain::ids::{EntryId, TenantId};
+use quittance_domain::ports::{EntryFilter, StoreError, StoredEntry};
+use uuid::Uuid;
+
+use crate::schema::{journal, journal_positions};
+use crate::store::PgStore;
+
+/// Id, stream, number, leaf, position.
+type Row = (Uuid, Uuid, i64, Vec<u8>, Option<i64>);
+
+/// Every tenant that the journal knows, and null: walks the index from one to the next.
+const TENANTS: &str = "\
+    with recursive known as ( \
+        (select min(tenant_id) as tenant_id from journal) \
+        union all \
+        select (select min(j.tenant_id) from journal j where j.tenant_id > known.tenant_id) \
+        from known where known.tenant_id is not null \
+    ) select tenant_id from known";
+
+#[derive(QueryableByName)]
+struct KnownTenant {
+    #[diesel(sql_type = Nullable<Text>)]
+    tenant_id: Option<String>,
+}
+
+/// Whose entries one query reads. The index on entries starts with the tenant.
+#[derive(Clone)]
+enum Owner {
+    Tenant(String),
+    /// What concerns no tenant.
+    Nobody,
+}
+
+impl PgStore {
+    pub(crate) async fn read_entries(
+        &self,
+        tenant: Option<&TenantId>,
+        filter: &EntryFilter,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        let read = self.inner.reader.read("list journal entries", |connection| {
+            let (tenant, filter) = (tenant.cloned(), filter.clone());
+            async move { entries(connection, tenant, &filter, after, None, limit).await }.boxed()
+        });
+        read.await?.into_iter().map(stored).collect()
+    }
+
+    pub(crate) async fn read_entry(
+        &self,
+        tenant: Option<&TenantId>,
+        id: EntryId,
+    ) -> Result<Option<StoredEntry>, StoreError> {
+        let filter = EntryFilter::default();
+        let read = self.inner.reader.read("read journal entry", |connection| {
+            let (tenant, filter) = (tenant.cloned(), filter.clone());
+            async move { entries(connection, tenant, &filter, None, Some(id), 1).await }.boxed()
+        });
+        read.await?.into_iter().next().map(stored).transpose()
+    }
+
+    pub(crate) async fn read_entries_from(
+        &self,
+        tenant: Option<&TenantId>,
+        position: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        let Ok(position) = i64::try_from(position) else { return Ok(Vec::new()) };
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let read = self.inner.reader.read("read sequenced entries", |connection| {
+            let mut query = journal_positions::table
+                .inner_join(
+                    journal::table.on(journal::stream_id
+                        .eq(journal_positions::stream_id)
+                        .and(journal::entity_seq.eq(journal_positions::entity_seq))),
+                )
+                .select((
+                    journal::entry_id,
+                    journal::stream_id,
+                    journal::entity_seq,
+                    journal::leaf,
+                    journal_positions::position.nullable(),
+                ))
+                .into_boxed::<Pg>()
+                .filter(journal_positions::position.ge(position))
+                .order(journal_positions::position)
+                .limit(limit);
+            if let Some(tenant) = tenant {
+                query = query.filter(journal_positions::tenant_id.eq(tenant.as_str().to_owned()));
+            }
+            async move { query.load::<Row>(connection).await }.boxed()
+        });
+        read.await?.into_iter().map(stored).collect()
+    }
+}
+
+fn stored((id, stream, entity_seq, leaf, position): Row) -> Result<StoredEntry, StoreError> {
+    let unsigned = |value: i64, column: &str| {
+        u64::try_from(value).map_err(|_| StoreError::Corrupt(column.to_owned()))
+    };
+    Ok(StoredEntry {
+        id: EntryId(id),
+        stream,
+        entity_seq: unsigned(entity_seq, "journal.entity_seq")?,
+        leaf,
+        position: position
+            .map(|position| unsigned(position, "journal_positions.position"))
+            .transpose()?,
+    })
+}
+
+/// Entries in order of their ids: of one tenant, or of all, each read apart and merged.
+async fn entries(
+    connection: &mut AsyncPgConnection,
+    tenant: Option<TenantId>,
+    filter: &EntryFilter,
+    after: Option<EntryId>,
+    only: Option<EntryId>,
+    limit: usize,
+) -> QueryResult<Vec<Row>> {
+    let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+    let owners = match tenant {
+        Some(tenant) => vec![Owner::Tenant(tenant.as_str().to_owned())],
+        None => known_owners(connection).await?,
+    };
+    let mut found: Vec<Row> = Vec::new();
+    for owner in owners {
+        let query = listed(&owner, filter, after, only).limit(rows);
+        found.extend(query.load::<Row>(connection).await?);
+        found.sort_unstable_by_key(|row| row.0);
+        found.truncate(limit);
+    }
+    Ok(found)
+}
+
+async fn known_owners(connection: &mut AsyncPgConnection) -> QueryResult<Vec<Owner>> {
+    let known: Vec<KnownTenant> = diesel::sql_query(TENANTS).load(connection).await?;
+    let tenants = known.into_iter().filter_map(|known| known.tenant_id).map(Owner::Tenant);
+    Ok(tenants.chain([Owner::Nobody]).collect())
+}
+
+#[diesel::dsl::auto_type]
+fn selected() -> _ {
+    journal::table
+        .left_join(journal_positions::table.on(journal_positions::arrival.eq(journal::arrival)))
+        .select((
+            journal::entry_id,
+            journal::stream_id,
+            journal::entity_seq,
+            journal::leaf,
+            journal_positions::position.nullable(),
+        ))
+}
+
+fn listed(
+    owner: &Owner,
+    filter: &EntryFilter,
+    after: Option<EntryId>,
+    only: Option<EntryId>,
+) -> diesel::helper_types::IntoBoxed<'static, selected, Pg> {
+    let mut query = selected().into_boxed::<Pg>().order(journal::entry_id);
+    query = match owner {
+        Owner::Tenant(tenant) => query.filter(journal::tenant_id.eq(tenant.clone())),
+        Owner::Nobody => query.filter(journal::tenant_id.is_null()),
+    };
+    if let Some(after) = after {
+        query = query.filter(journal::entry_id.gt(after.0));
+    }
+    if let Some(only) = only {
+        query = query.filter(journal::entry_id.eq(only.0));
+    }
+    if let Some(payment) = filter.payment {
+        // The payment's own stream: its entries, by the primary key.
+        query = query.filter(journal::stream_id.eq(payment.0));
+    }
+    if let Some(transaction) = filter.transaction {
+        query = query.filter(journal::transaction_id.eq(transaction.0));
+    }
+    if let Some(trace) = filter.trace_id {
+        query = query.filter(journal::trace_id.eq(trace.to_vec()));
+    }
+    if let Some(actor) = &filter.actor {
+        query = query.filter(journal::actor.eq(actor.clone()));
+    }
+    if let Some(event_type) = &filter.event_type {
+        query = query.filter(journal::event_type.eq(event_type.clone()));
+    }
+    if let Some(source) = &filter.source {
+        query = query.filter(journal::source.eq(source.clone()));
+    }
+    if let Some(result) = &filter.result {
+        query = query.filter(journal::result.eq(result.clone()));
+    }
+    if let Some(cause) = &filter.cause {
+        query = query.filter(journal::cause.eq(cause.clone()));
+    }
+    if let Some(from) = filter.from {
+        query = query.filter(journal::occurred_at.ge(from));
+    }
+    if let Some(to) = filter.to {
+        query = query.filter(journal::occurred_at.lt(to));
+    }
+    query
+}

@@ -1,0 +1,265 @@
+//! The key ring: secrets that the database never sees, and the subkeys derived from them.
+
+use std::fmt;
+
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac as _};
+use quittance_evidence::{MacKey, MacKeyId};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Size of a key of the ring, and of every subkey, in bytes.
+pub const KEY_BYTES: usize = 32;
+/// Most keys of a ring.
+pub const MAX_KEYS: usize = 16;
+
+/// What a subkey is for. Each purpose has its own, so that no two uses share a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Encryption of columns.
+    Columns,
+    /// MAC of journal entries.
+    Journal,
+    /// Fingerprints of requests.
+    Fingerprint,
+    /// MAC of API keys' secrets.
+    ApiKey,
+    /// Page and resume tokens.
+    PageToken,
+    /// MAC of customer references.
+    CustomerReference,
+}
+
+impl Purpose {
+    /// HKDF's `info`. Never change one: what it protects could not be read any more.
+    const fn info(self) -> &'static [u8] {
+        match self {
+            Self::Columns => b"quittance columns v1",
+            Self::Journal => b"quittance journal-mac v1",
+            Self::Fingerprint => b"quittance fingerprint v1",
+            Self::ApiKey => b"quittance api-key v1",
+            Self::PageToken => b"quittance page-token v1",
+            Self::CustomerReference => b"quittance customer-reference v1",
+        }
+    }
+}
+
+/// Why a key ring was refused. Names ids, never secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum KeyRingError {
+    /// There is no key.
+    #[error("the key ring is empty")]
+    Empty,
+    /// There are more than [`MAX_KEYS`].
+    #[error("the key ring holds more than {MAX_KEYS} keys")]
+    TooMany,
+    /// An id is not 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    #[error("a key id is 1 to 64 of A-Z a-z 0-9 . _ -")]
+    Id,
+    /// Two keys have the same id.
+    #[error("two keys have the id {0}")]
+    DuplicateId(String),
+}
+
+/// One key and its subkeys.
+#[derive(Clone)]
+struct RingKey {
+    id: String,
+    columns: Zeroizing<[u8; KEY_BYTES]>,
+    journal: MacKey,
+    fingerprint: Zeroizing<[u8; KEY_BYTES]>,
+    api_key: Zeroizing<[u8; KEY_BYTES]>,
+    page_token: Zeroizing<[u8; KEY_BYTES]>,
+    customer_reference: Zeroizing<[u8; KEY_BYTES]>,
+}
+
+impl RingKey {
+    fn derive(id: String, secret: &[u8; KEY_BYTES]) -> Result<Self, KeyRingError> {
+        let subkey = |purpose| subkey(secret, purpose);
+        let mac_id = MacKeyId::new(id.as_str()).map_err(|_| KeyRingError::Id)?;
+        Ok(Self {
+            columns: subkey(Purpose::Columns),
+            journal: MacKey::new(mac_id, *subkey(Purpose::Journal)),
+            fingerprint: subkey(Purpose::Fingerprint),
+            api_key: subkey(Purpose::ApiKey),
+            page_token: subkey(Purpose::PageToken),
+            customer_reference: subkey(Purpose::CustomerReference),
+            id,
+        })
+    }
+}
+
+/// HKDF-SHA256 (RFC 5869) without salt: the ring's keys are random already.
+fn subkey(secret: &[u8; KEY_BYTES], purpose: Purpose) -> Zeroizing<[u8; KEY_BYTES]> {
+    let mut out = Zeroizing::new([0; KEY_BYTES]);
+    // Fails only for more than 255 blocks of output; this is one.
+    let expanded = Hkdf::<Sha256>::new(None, secret).expand(purpose.info(), out.as_mut());
+    debug_assert!(expanded.is_ok());
+    out
+}
+
+/// HMAC-SHA256. Takes a key of any length, so that it cannot fail.
+fn hmac(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> [u8; 32] {
+    let mut block = Zeroizing::new([0_u8; 64]);
+    block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+    let mut mac = <Hmac<Sha256> as hmac::digest::KeyInit>::new((&*block).into());
+    for part in parts {
+        mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// The active key and older ones. What older ones encrypted or signed stays readable.
+#[derive(Clone)]
+pub struct KeyRing {
+    active: RingKey,
+    older: Vec<RingKey>,
+}
+
+impl KeyRing {
+    /// Takes (id, secret) pairs: the active key first, then older ones, newest first; 1 to
+    /// [`MAX_KEYS`]. Never take a key out of the configuration while anything was made under it.
+    pub fn new(
+        keys: impl IntoIterator<Item = (String, [u8; KEY_BYTES])>,
+    ) -> Result<Self, KeyRingError> {
+        let mut derived: Vec<RingKey> = Vec::new();
+        for (id, secret) in keys {
+            let secret = Zeroizing::new(secret);
+            if derived.len() == MAX_KEYS {
+                return Err(KeyRingError::TooMany);
+            }
+            if derived.iter().any(|known| known.id == id) {
+                return Err(KeyRingError::DuplicateId(id));
+            }
+            derived.push(RingKey::derive(id, &secret)?);
+        }
+        let mut derived = derived.into_iter();
+        let active = derived.next().ok_or(KeyRingError::Empty)?;
+        Ok(Self { active, older: derived.collect() })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &RingKey> {
+        std::iter::once(&self.active).chain(&self.older)
+    }
+
+    fn find(&self, id: &str) -> Option<&RingKey> {
+        self.all().find(|key| key.id == id)
+    }
+
+    /// Id of the key that new things are made under.
+    pub fn active_id(&self) -> &str {
+        &self.active.id
+    }
+
+    /// The key of request fingerprints (32 secret bytes).
+    ///
+    /// From the ring's *oldest* key: stored fingerprints name no key, and idempotency keys never
+    /// expire, so it must stay the same when another key becomes active.
+    pub fn fingerprint_key(&self) -> [u8; KEY_BYTES] {
+        *self.older.last().unwrap_or(&self.active).fingerprint
+    }
+
+    /// The keys of page and resume tokens (32 secret bytes each): made under the first, read under any.
+    pub fn page_token_keys(&self) -> Vec<[u8; KEY_BYTES]> {
+        self.all().map(|key| *key.page_token).collect()
+    }
+
+    /// The MAC of an API key's secret part, to be stored with the id of the key that made it.
+    pub fn api_key_mac(&self, secret: &[u8]) -> ([u8; 32], String) {
+        (hmac(&self.active.api_key, &[secret]), self.active.id.clone())
+    }
+
+    /// Whether `mac`, made under the ring's key `key_id`, is of this secret; in constant time.
+    pub fn verify_api_key(&self, secret: &[u8], key_id: &str, mac: &[u8]) -> bool {
+        self.find(key_id)
+            .is_some_and(|key| bool::from(hmac(&key.api_key, &[secret]).as_slice().ct_eq(mac)))
+    }
+
+    /// The key under which journal entries are authenticated.
+    pub fn journal_key(&self) -> &MacKey {
+        &self.active.journal
+    }
+
+    /// The journal key with this id, where the ring has it.
+    pub fn journal_key_by_id(&self, id: &str) -> Option<&MacKey> {
+        self.find(id).map(|key| &key.journal)
+    }
+
+    /// The column key in use.
+    pub(crate) fn column_key(&self) -> (&str, &[u8; KEY_BYTES]) {
+        (&self.active.id, &self.active.columns)
+    }
+
+    /// The column key with this id.
+    pub(crate) fn column_key_by_id(&self, id: &str) -> Option<&[u8; KEY_BYTES]> {
+        self.find(id).map(|key| &*key.columns)
+    }
+
+    /// MACs of a customer's reference under every key, the active one's first.
+    pub(crate) fn customer_reference_macs(&self, tenant: &str, reference: &str) -> Vec<[u8; 32]> {
+        let parts = [tenant.as_bytes(), reference.as_bytes()];
+        self.all().map(|key| hmac(&key.customer_reference, &parts)).collect()
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all().map(|key| &key.id)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(ids: &[(&str, u8)]) -> Result<KeyRing, KeyRingError> {
+        KeyRing::new(ids.iter().map(|(id, byte)| ((*id).to_owned(), [*byte; KEY_BYTES])))
+    }
+
+    #[test]
+    fn a_ring_has_one_to_sixteen_keys_with_plain_and_different_ids() {
+        assert_eq!(ring(&[]).unwrap_err(), KeyRingError::Empty);
+        assert_eq!(ring(&[("a:b", 1)]).unwrap_err(), KeyRingError::Id);
+        let twice = ring(&[("a", 1), ("a", 2)]).unwrap_err();
+        assert_eq!(twice, KeyRingError::DuplicateId("a".into()));
+        let many: Vec<_> = (0..17).map(|n| (format!("k{n}"), [n; KEY_BYTES])).collect();
+        assert_eq!(KeyRing::new(many).unwrap_err(), KeyRingError::TooMany);
+    }
+
+    #[test]
+    fn every_purpose_has_its_own_key() {
+        let ring = ring(&[("a", 7)]).unwrap();
+        let key = &ring.active;
+        let mut all = vec![
+            *key.columns,
+            *key.fingerprint,
+            *key.api_key,
+            *key.page_token,
+            *key.customer_reference,
+            [7; KEY_BYTES],
+        ];
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 6);
+    }
+
+    #[test]
+    fn api_keys_and_fingerprints_survive_a_new_active_key() {
+        let old = ring(&[("a", 1)]).unwrap();
+        let new = ring(&[("b", 2), ("a", 1)]).unwrap();
+        let (mac, id) = old.api_key_mac(b"secret");
+        assert!(new.verify_api_key(b"secret", &id, &mac));
+        assert!(!new.verify_api_key(b"Secret", &id, &mac));
+        assert!(!new.verify_api_key(b"secret", "b", &mac));
+        assert!(!new.verify_api_key(b"secret", "c", &mac));
+        assert_eq!(old.fingerprint_key(), new.fingerprint_key());
+    }
+
+    #[test]
+    fn a_ring_prints_ids_only() {
+        assert_eq!(format!("{:?}", ring(&[("b", 2), ("a", 1)]).unwrap()), r#"["b", "a"]"#);
+    }
+}

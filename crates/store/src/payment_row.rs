@@ -1,0 +1,303 @@
+//! Rows of payments and transactions as they are read, and the domain values in them. A value that
+//! cannot be read is named by its column, never shown.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use quittance_domain::amounts::Amounts;
+use quittance_domain::decline::{Cause, Decline, DeclineCode, Failure};
+use quittance_domain::ids::{
+    PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
+};
+use quittance_domain::money::{Currency, Money};
+use quittance_domain::payment::{
+    CaptureMethod, Initiator, NextAction, Payment, PaymentMethod, PaymentMethodType, PaymentState,
+};
+use quittance_domain::ports::StoreError;
+use quittance_domain::text::{Sensitive, Text};
+use quittance_domain::transaction::{
+    PreparedRequest, Transaction, TransactionKind, TransactionOrigin, TransactionState,
+};
+use uuid::Uuid;
+
+use crate::keys::KeyRing;
+use crate::prepare::{SealedCustomer, SealedNextAction};
+use crate::schema::{customers, payments, transactions};
+use crate::sealing::{CustomerKey, Place, open};
+
+/// A payment as read. The provider's token is not among the columns: only its creation needs it.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = payments, check_for_backend(diesel::pg::Pg))]
+pub(crate) struct PaymentRow {
+    payment_id: Uuid,
+    tenant_id: String,
+    version: i64,
+    state: String,
+    disputed: bool,
+    expired: bool,
+    livemode: bool,
+    amount: i64,
+    currency: String,
+    currency_exponent: i16,
+    authorized: i64,
+    captured: i64,
+    capture_pending: i64,
+    voided: i64,
+    void_pending: i64,
+    refunded: i64,
+    refund_pending: i64,
+    charged_back: i64,
+    excess: i64,
+    method_kind: String,
+    brand: String,
+    last4: String,
+    expiry_month: Option<i16>,
+    expiry_year: Option<i16>,
+    capture_method: String,
+    merchant_reference: String,
+    description: String,
+    return_url: String,
+    initiator: String,
+    mandate_reference: String,
+    metadata: serde_json::Value,
+    customer_sealed: Option<Vec<u8>>,
+    provider_account: String,
+    provider_reference: Option<String>,
+    next_action: Option<Vec<u8>>,
+    decline_code: Option<String>,
+    decline_provider_code: Option<String>,
+    failure_cause: Option<String>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+    last_leaf_hash: Vec<u8>,
+}
+
+/// What is read of a payment's customer.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = customers, check_for_backend(diesel::pg::Pg))]
+pub(crate) struct CustomerRow {
+    pub(crate) customer_id: Uuid,
+    pub(crate) data_key: Vec<u8>,
+}
+
+/// A transaction as read.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = transactions, check_for_backend(diesel::pg::Pg))]
+pub(crate) struct TransactionRow {
+    payment_id: Uuid,
+    transaction_id: Uuid,
+    kind: String,
+    origin: String,
+    state: String,
+    amount: i64,
+    provider_account: String,
+    provider_reference: Option<String>,
+    decline_code: Option<String>,
+    decline_provider_code: Option<String>,
+    failure_cause: Option<String>,
+    reason: String,
+    final_capture: bool,
+    attempts: i32,
+    ever_unknown: bool,
+    request: Option<Vec<u8>>,
+    execute_before: DateTime<Utc>,
+    lease_until: Option<DateTime<Utc>>,
+    next_step_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+/// A value that its column should not hold.
+fn corrupt(column: &str) -> StoreError {
+    StoreError::Corrupt(column.to_owned())
+}
+
+/// Reads one value, naming its column where it cannot be read.
+trait ReadAs<T> {
+    fn at(self, column: &str) -> Result<T, StoreError>;
+}
+
+impl<T> ReadAs<T> for Option<T> {
+    fn at(self, column: &str) -> Result<T, StoreError> {
+        self.ok_or_else(|| corrupt(column))
+    }
+}
+
+impl<T, E> ReadAs<T> for Result<T, E> {
+    fn at(self, column: &str) -> Result<T, StoreError> {
+        self.map_err(|_| corrupt(column))
+    }
+}
+
+fn decline(code: Option<String>, provider_code: Option<String>) -> Result<Option<Decline>, StoreError> {
+    let Some(code) = code else { return Ok(None) };
+    let code = DeclineCode::from_name(&code).at("decline_code")?;
+    let provider_code =
+        Text::parse(provider_code.unwrap_or_default()).at("decline_provider_code")?;
+    Ok(Some(Decline { code, provider_code }))
+}
+
+fn failure(cause: Option<String>) -> Result<Option<Failure>, StoreError> {
+    let cause = cause.map(|cause| Cause::from_name(&cause).at("failure_cause")).transpose()?;
+    Ok(cause.map(|cause| Failure { cause }))
+}
+
+fn provider_reference(value: Option<String>) -> Result<Option<ProviderReference>, StoreError> {
+    value.map(|value| ProviderReference::parse(value).at("provider_reference")).transpose()
+}
+
+impl PaymentRow {
+    pub(crate) fn id(&self) -> Uuid {
+        self.payment_id
+    }
+
+    /// The payment. The customer's reference is read where the customer's key is given.
+    pub(crate) fn into_payment(
+        self,
+        ring: &KeyRing,
+        customer: Option<&CustomerKey>,
+    ) -> Result<Payment, StoreError> {
+        let currency = Currency::parse(&self.currency).at("payments.currency")?;
+        if i16::from(currency.exponent()) != self.currency_exponent {
+            return Err(corrupt("payments.currency_exponent"));
+        }
+        let next_action = self.next_action(ring)?;
+        let customer_reference = self.customer_reference(ring, customer)?;
+        Ok(Payment {
+            id: PaymentId(self.payment_id),
+            amounts: self.amounts(),
+            method: self.method()?,
+            state: PaymentState::from_name(&self.state).at("payments.state")?,
+            capture_method: CaptureMethod::from_name(&self.capture_method)
+                .at("payments.capture_method")?,
+            initiator: Initiator::from_name(&self.initiator).at("payments.initiator")?,
+            last_leaf_hash: Some(
+                self.last_leaf_hash.as_slice().try_into().at("payments.last_leaf_hash")?,
+            ),
+            tenant: TenantId::parse(self.tenant_id).at("payments.tenant_id")?,
+            disputed: self.disputed,
+            expired: self.expired,
+            livemode: self.livemode,
+            amount: Money::new(self.amount, currency).at("payments.amount")?,
+            merchant_reference: Text::parse(self.merchant_reference)
+                .at("payments.merchant_reference")?,
+            description: Text::parse(self.description).at("payments.description")?,
+            return_url: Text::parse(self.return_url).at("payments.return_url")?,
+            mandate_reference: Text::parse(self.mandate_reference)
+                .at("payments.mandate_reference")?,
+            metadata: serde_json::from_value::<BTreeMap<String, String>>(self.metadata)
+                .at("payments.metadata")?,
+            customer_reference,
+            provider_account: ProviderAccount::parse(self.provider_account)
+                .at("payments.provider_account")?,
+            provider_reference: provider_reference(self.provider_reference)?,
+            next_action,
+            decline: decline(self.decline_code, self.decline_provider_code)?,
+            failure: failure(self.failure_cause)?,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            expires_at: self.expires_at,
+            version: u64::try_from(self.version).at("payments.version")?,
+        })
+    }
+
+    fn amounts(&self) -> Amounts {
+        Amounts {
+            authorized: self.authorized,
+            captured: self.captured,
+            capture_pending: self.capture_pending,
+            voided: self.voided,
+            void_pending: self.void_pending,
+            refunded: self.refunded,
+            refund_pending: self.refund_pending,
+            charged_back: self.charged_back,
+            excess: self.excess,
+        }
+    }
+
+    fn method(&self) -> Result<PaymentMethod, StoreError> {
+        let month = self.expiry_month.map(u8::try_from).transpose();
+        let year = self.expiry_year.map(u16::try_from).transpose();
+        Ok(PaymentMethod {
+            kind: PaymentMethodType::from_name(&self.method_kind).at("payments.method_kind")?,
+            token: None,
+            brand: Text::parse(self.brand.as_str()).at("payments.brand")?,
+            last4: Text::parse(self.last4.as_str()).at("payments.last4")?,
+            expiry_month: month.at("payments.expiry_month")?,
+            expiry_year: year.at("payments.expiry_year")?,
+        })
+    }
+
+    fn next_action(&self, ring: &KeyRing) -> Result<Option<NextAction>, StoreError> {
+        let Some(sealed) = &self.next_action else { return Ok(None) };
+        let place = Place::new("payments", "next_action", self.payment_id);
+        let plain = open(ring, None, place, sealed)?;
+        let SealedNextAction { redirect_url, data } =
+            serde_json::from_slice(&plain).at("payments.next_action")?;
+        Ok(Some(NextAction { redirect_url: Sensitive::new(redirect_url), data: Sensitive::new(data) }))
+    }
+
+    fn customer_reference(
+        &self,
+        ring: &KeyRing,
+        customer: Option<&CustomerKey>,
+    ) -> Result<Option<Sensitive<String>>, StoreError> {
+        let (Some(sealed), Some(_)) = (&self.customer_sealed, customer) else { return Ok(None) };
+        let place = Place::new("payments", "customer_sealed", self.payment_id);
+        let plain = open(ring, customer, place, sealed)?;
+        let value: SealedCustomer = serde_json::from_slice(&plain).at("payments.customer_sealed")?;
+        Ok(Some(Sensitive::new(value.reference)))
+    }
+}
+
+impl TransactionRow {
+    pub(crate) fn payment_id(&self) -> Uuid {
+        self.payment_id
+    }
+
+    /// The transaction. Its request is opened where keys are given, and left out where not.
+    pub(crate) fn into_transaction(
+        self,
+        keys: Option<(&KeyRing, Option<&CustomerKey>)>,
+    ) -> Result<Transaction, StoreError> {
+        let request = match keys {
+            Some((ring, customer)) => self.request(ring, customer)?,
+            None => None,
+        };
+        Ok(Transaction {
+            id: TransactionId(self.transaction_id),
+            kind: TransactionKind::from_name(&self.kind).at("transactions.kind")?,
+            origin: TransactionOrigin::from_name(&self.origin).at("transactions.origin")?,
+            state: TransactionState::from_name(&self.state).at("transactions.state")?,
+            amount: self.amount,
+            provider_account: ProviderAccount::parse(self.provider_account)
+                .at("transactions.provider_account")?,
+            provider_reference: provider_reference(self.provider_reference)?,
+            decline: decline(self.decline_code, self.decline_provider_code)?,
+            failure: failure(self.failure_cause)?,
+            reason: Text::parse(self.reason).at("transactions.reason")?,
+            final_capture: self.final_capture,
+            attempts: u32::try_from(self.attempts).at("transactions.attempts")?,
+            ever_unknown: self.ever_unknown,
+            request,
+            execute_before: self.execute_before,
+            lease_until: self.lease_until,
+            next_step_at: self.next_step_at,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+
+    fn request(
+        &self,
+        ring: &KeyRing,
+        customer: Option<&CustomerKey>,
+    ) -> Result<Option<PreparedRequest>, StoreError> {
+        let Some(sealed) = &self.request else { return Ok(None) };
+        let place = Place::new("transactions", "request", self.transaction_id);
+        let plain = open(ring, customer, place, sealed)?;
+        Ok(Some(PreparedRequest { bytes: Sensitive::new(plain.to_vec()) }))
+    }
+}

@@ -1,0 +1,280 @@
+//! The sequencer: gives every committed journal entry its position, gapless, after the commit.
+//!
+//! Entries commit out of order, so no serial column of theirs can be read as if it were complete.
+//! `arrival`, taken from a sequence when a row is written, only says where to look: rows become visible
+//! in any order, and some never do. One sequencer at a time (by lease, fenced) reads what has become
+//! visible and appends it to `journal_positions`, in order of arrival within a pass; positions once
+//! given never change. An entry is visible to whoever decides upon it, so the entries of one payment
+//! are in order.
+//!
+//! An arrival that is not visible while later ones are is a *hole*: its transaction still runs, or was
+//! rolled back. Holes are looked at in every pass, until they are proved dead: whoever took the number
+//! holds a lock on the journal from before that moment to the end of its transaction, so once everybody
+//! who held that lock after the hole was seen has let go, and a later look does not find the row, it
+//! will never come.
+
+mod holes;
+mod statements;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use diesel::result::Error;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::connection::Use;
+use crate::failure;
+use crate::store::PgStore;
+use holes::Holes;
+use statements::{
+    Acquire, Arrived, Assign, FirstGaps, Gap, Head, JournalWriters, ReadArrivals, ReadHead, Release,
+};
+
+/// Most new entries that one pass gives positions.
+pub const MAX_PASS: usize = 1_024;
+/// How long a sequencer that says nothing stays the one: another takes over after.
+pub const LEASE: Duration = Duration::from_secs(3);
+/// How often the lease is renewed where there is nothing to do.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// How often the journal is looked at, where no commit of this process says that there is something:
+/// other replicas' commits wait this long at most.
+const POLL: Duration = Duration::from_millis(100);
+/// Shortest time between two passes, so that a pass has something to do under load.
+const MIN_PASS_INTERVAL: Duration = Duration::from_millis(2);
+/// How long a sequencer waits after an error.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
+/// Longest that one statement may take.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Why a pass ended early.
+#[derive(Debug)]
+enum Trouble {
+    /// Another sequencer has taken over, or the head is not where it was left: begin anew.
+    Fenced,
+    /// The database failed.
+    Database(Error),
+    /// A statement took too long.
+    Timeout,
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// What the one sequencer remembers; the head row holds all that it cannot find out again.
+struct Active {
+    fence: i64,
+    next_position: i64,
+    /// Greatest arrival that was seen.
+    seen: i64,
+    holes: Holes,
+    renewed: Instant,
+}
+
+impl PgStore {
+    /// Starts the sequencer of this process, and making partitions ahead: once per store. They end with
+    /// [`PgStore::shutdown`].
+    pub fn start_workers(&self) {
+        self.keep_task(tokio::spawn(self.clone().keep_partitions()));
+        let sequencer = Sequencer::new(self.clone());
+        self.keep_task(tokio::spawn(sequencer.run()));
+    }
+}
+
+/// One contender for being the sequencer.
+struct Sequencer {
+    store: PgStore,
+    holder: Uuid,
+    stop: watch::Receiver<bool>,
+    active: Option<Active>,
+}
+
+impl Sequencer {
+    fn new(store: PgStore) -> Self {
+        let stop = store.inner.stop.subscribe();
+        Self { store, holder: Uuid::now_v7(), stop, active: None }
+    }
+
+    /// Runs until the store is shut down.
+    async fn run(mut self) {
+        self.store.inner.positions.set_followed(true);
+        let mut connection: Option<AsyncPgConnection> = None;
+        while !*self.stop.borrow() {
+            let Some(ready) = &mut connection else {
+                connection = self.store.inner.connector.connect(Use::Sequence).await.ok();
+                if connection.is_none() {
+                    self.rest(PAUSE_AFTER_ERROR).await;
+                }
+                continue;
+            };
+            if let Err(trouble) = self.serve(ready).await {
+                self.active = None;
+                match trouble {
+                    Trouble::Fenced => tracing::info!("another sequencer has taken over"),
+                    Trouble::Database(error) => {
+                        tracing::warn!(kind = failure::kind(&error), "the sequencer's database failed");
+                        connection = None;
+                    }
+                    Trouble::Timeout => {
+                        tracing::warn!("a statement of the sequencer took too long");
+                        connection = None;
+                    }
+                }
+                self.rest(PAUSE_AFTER_ERROR).await;
+            }
+        }
+        if let (Some(active), Some(mut connection)) = (&self.active, connection) {
+            let release = Release { holder: self.holder, fence: active.fence };
+            // Where this fails, the lease runs out.
+            let _ = timed(release.execute(&mut connection)).await;
+        }
+        self.store.inner.positions.set_followed(false);
+    }
+
+    /// One step: becoming the sequencer, or a pass as the sequencer; then a rest.
+    async fn serve(&mut self, connection: &mut AsyncPgConnection) -> Result<(), Trouble> {
+        if self.active.is_none() {
+            self.active = self.acquire(connection).await?;
+        }
+        let Some(active) = &mut self.active else {
+            let next = timed(ReadHead.load::<i64>(connection)).await?;
+            let next = next.into_iter().filter_map(|next| u64::try_from(next).ok()).max();
+            self.store.inner.positions.publish(next.unwrap_or(0));
+            self.rest(POLL).await;
+            return Ok(());
+        };
+        let more = active.pass(&self.store, self.holder, connection).await?;
+        if more {
+            return Ok(());
+        }
+        self.rest_until_commit().await;
+        Ok(())
+    }
+
+    /// Takes the lease where it is free, and finds out where to go on.
+    async fn acquire(&self, connection: &mut AsyncPgConnection) -> Result<Option<Active>, Trouble> {
+        let acquire = Acquire { holder: self.holder, lease_seconds: LEASE.as_secs_f64() };
+        let head: Vec<Head> = timed(acquire.load(connection)).await?;
+        let Some(head) = head.into_iter().next() else { return Ok(None) };
+        // What has a position is known; what lies between is holes, to be proved again.
+        let gaps: Vec<Gap> = timed(FirstGaps { low: head.low_arrival }.load(connection)).await?;
+        let mut holes = Holes::default();
+        let mut seen = head.low_arrival.saturating_sub(1);
+        for gap in gaps {
+            if gap.from_arrival <= gap.to_arrival {
+                holes.add(gap.from_arrival, gap.to_arrival);
+            }
+            seen = seen.max(gap.last_arrival);
+        }
+        tracing::info!(fence = head.fence, position = head.next_position, "this sequencer is active");
+        Ok(Some(Active {
+            fence: head.fence,
+            next_position: head.next_position,
+            seen,
+            holes,
+            renewed: Instant::now(),
+        }))
+    }
+
+    /// Waits a while, or until the store is shut down.
+    async fn rest(&mut self, limit: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(limit) => {}
+            _ = self.stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    /// Waits for a commit of this process, at most [`POLL`].
+    async fn rest_until_commit(&mut self) {
+        let committed = Arc::clone(&self.store.inner.committed);
+        self.rest(MIN_PASS_INTERVAL).await;
+        tokio::select! {
+            () = committed.notified() => {}
+            () = self.rest(POLL) => {}
+        }
+    }
+}
+
+impl Active {
+    /// Gives positions to what has become visible. True where there may be more at once.
+    async fn pass(
+        &mut self,
+        store: &PgStore,
+        holder: Uuid,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<bool, Trouble> {
+        // Before the look at the journal: what is let go now, the look would see.
+        if !self.holes.is_empty() {
+            self.holes.observe(&timed(JournalWriters.load::<String>(connection)).await?);
+        }
+        let (from, to) = self.holes.bounds();
+        let read = ReadArrivals { after: self.seen, limit: limit(), from, to };
+        let mut arrived: Vec<Arrived> = timed(read.load(connection)).await?;
+        arrived.sort_unstable_by_key(|row| row.arrival);
+        for row in &arrived {
+            if row.arrival > self.seen {
+                self.holes.add(self.seen + 1, row.arrival - 1);
+                self.seen = row.arrival;
+            } else {
+                self.holes.fill(row.arrival);
+            }
+        }
+        let dead = self.holes.remove_dead();
+        let due = self.renewed.elapsed() >= RENEW_EVERY;
+        if arrived.is_empty() && !dead && !due {
+            return Ok(false);
+        }
+        self.assign(store, holder, &arrived, connection).await?;
+        Ok(arrived.len() >= MAX_PASS)
+    }
+
+    /// Appends to the positions, in one statement that only the holder of the fence can make.
+    async fn assign(
+        &mut self,
+        store: &PgStore,
+        holder: Uuid,
+        arrived: &[Arrived],
+        connection: &mut AsyncPgConnection,
+    ) -> Result<(), Trouble> {
+        let count = i64::try_from(arrived.len()).map_err(|_| Trouble::Fenced)?;
+        let low = self.holes.lowest().unwrap_or(self.seen + 1);
+        let fence = statements::Fence {
+            holder,
+            fence: self.fence,
+            expected: self.next_position,
+            next: self.next_position + count,
+            low,
+            lease_seconds: LEASE.as_secs_f64(),
+        };
+        let written: Vec<i64> = timed(Assign::new(fence, arrived).load(connection)).await?;
+        if written != [count] {
+            return Err(Trouble::Fenced);
+        }
+        self.next_position += count;
+        self.renewed = Instant::now();
+        store.inner.positions.publish(u64::try_from(self.next_position).unwrap_or(0));
+        if let Some(oldest) = arrived.iter().map(|row| row.occurred_at).min() {
+            let lag = (Utc::now() - oldest).to_std().unwrap_or_default();
+            store.inner.observer.sequencer_lag(lag.as_secs_f64());
+        }
+        Ok(())
+    }
+}
+
+fn limit() -> i64 {
+    i64::try_from(MAX_PASS).unwrap_or(i64::MAX)
+}
+
+/// A statement within its time.
+async fn timed<T>(statement: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
+    match tokio::time::timeout(STATEMENT_LIMIT, statement).await {
+        Ok(result) => result.map_err(Trouble::from),
+        Err(_) => Err(Trouble::Timeout),
+    }
+}

@@ -1,0 +1,235 @@
+//! The sequencer's statements. Each has a type of its own, so that it is prepared once.
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{
+    Array, BigInt, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
+use uuid::Uuid;
+
+/// Declares a statement: its answer's type, and its text with what is bound in between.
+macro_rules! statement {
+    ($name:ty, $static:ty, $answer:ty, |$self:ident, $out:ident| $walk:block) => {
+        impl QueryFragment<Pg> for $name {
+            fn walk_ast<'b>(&'b $self, mut $out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+                $walk
+                Ok(())
+            }
+        }
+
+        impl QueryId for $name {
+            type QueryId = $static;
+            const HAS_STATIC_QUERY_ID: bool = true;
+        }
+
+        impl Query for $name {
+            type SqlType = $answer;
+        }
+
+        impl<C> diesel::RunQueryDsl<C> for $name {}
+    };
+}
+
+/// The head, as its new holder finds it.
+#[derive(Queryable)]
+pub(super) struct Head {
+    pub(super) fence: i64,
+    pub(super) next_position: i64,
+    pub(super) low_arrival: i64,
+}
+
+/// Takes the lease where it has run out; raises the fence.
+pub(super) struct Acquire {
+    pub(super) holder: Uuid,
+    pub(super) lease_seconds: f64,
+}
+
+statement!(Acquire, Acquire, (BigInt, BigInt, BigInt), |self, out| {
+    out.push_sql("update sequencer_head set fence = fence + 1, holder = ");
+    out.push_bind_param::<SqlUuid, _>(&self.holder)?;
+    out.push_sql(", lease_until = clock_timestamp() + make_interval(secs => ");
+    out.push_bind_param::<Double, _>(&self.lease_seconds)?;
+    out.push_sql(
+        ") where holder is null or lease_until < clock_timestamp() \
+         returning fence, next_position, low_arrival",
+    );
+});
+
+/// Gives the lease back.
+pub(super) struct Release {
+    pub(super) holder: Uuid,
+    pub(super) fence: i64,
+}
+
+statement!(Release, Release, BigInt, |self, out| {
+    out.push_sql("update sequencer_head set holder = null where holder = ");
+    out.push_bind_param::<SqlUuid, _>(&self.holder)?;
+    out.push_sql(" and fence = ");
+    out.push_bind_param::<BigInt, _>(&self.fence)?;
+});
+
+/// Reads how many entries have a position.
+pub(super) struct ReadHead;
+
+statement!(ReadHead, ReadHead, BigInt, |self, out| {
+    out.push_sql("select next_position from sequencer_head");
+});
+
+/// A run of arrivals without a position below one that has one; empty (`from` > `to`) for the last.
+#[derive(Queryable)]
+pub(super) struct Gap {
+    pub(super) from_arrival: i64,
+    pub(super) to_arrival: i64,
+    pub(super) last_arrival: i64,
+}
+
+/// Finds the holes among the arrivals from `low` on.
+pub(super) struct FirstGaps {
+    pub(super) low: i64,
+}
+
+statement!(FirstGaps, FirstGaps, (BigInt, BigInt, BigInt), |self, out| {
+    out.push_sql(
+        "select previous + 1, arrival - 1, arrival from (\
+             select arrival, lag(arrival) over (order by arrival) as previous, \
+                    lead(arrival) over (order by arrival) as following \
+             from (select ",
+    );
+    out.push_bind_param::<BigInt, _>(&self.low)?;
+    out.push_sql(
+        "::bigint - 1 as arrival union all select arrival from journal_positions where arrival >= ",
+    );
+    out.push_bind_param::<BigInt, _>(&self.low)?;
+    out.push_sql(
+        ") known) pairs where previous is not null and (arrival > previous + 1 or following is null)",
+    );
+});
+
+/// The transactions that may be writing to the journal, by their virtual ids.
+pub(super) struct JournalWriters;
+
+statement!(JournalWriters, JournalWriters, Text, |self, out| {
+    // Also whoever writes to a partition of it directly. Locks that only readers take do not count.
+    out.push_sql(
+        "select distinct virtualtransaction from pg_locks \
+         where locktype = 'relation' \
+           and database = (select oid from pg_database where datname = current_database()) \
+           and relation in (select relid from pg_partition_tree('journal'::regclass)) \
+           and mode not in ('AccessShareLock', 'RowShareLock') \
+           and pid is distinct from pg_backend_pid()",
+    );
+});
+
+/// An entry without a position.
+#[derive(Queryable)]
+pub(super) struct Arrived {
+    pub(super) arrival: i64,
+    pub(super) entry_id: Uuid,
+    pub(super) stream_id: Uuid,
+    pub(super) entity_seq: i64,
+    pub(super) tenant_id: Option<String>,
+    pub(super) occurred_at: DateTime<Utc>,
+}
+
+/// Reads what became visible: after what was seen, and in the holes.
+pub(super) struct ReadArrivals {
+    pub(super) after: i64,
+    pub(super) limit: i64,
+    pub(super) from: Vec<i64>,
+    pub(super) to: Vec<i64>,
+}
+
+type ArrivedTypes = (BigInt, SqlUuid, SqlUuid, BigInt, Nullable<Text>, Timestamptz);
+
+statement!(ReadArrivals, ReadArrivals, ArrivedTypes, |self, out| {
+    const COLUMNS: &str =
+        "j.arrival, j.entry_id, j.stream_id, j.entity_seq, j.tenant_id, j.occurred_at";
+    out.push_sql("(select ");
+    out.push_sql(COLUMNS);
+    out.push_sql(" from journal j where j.arrival > ");
+    out.push_bind_param::<BigInt, _>(&self.after)?;
+    out.push_sql(" order by j.arrival limit ");
+    out.push_bind_param::<BigInt, _>(&self.limit)?;
+    out.push_sql(") union all (select ");
+    out.push_sql(COLUMNS);
+    out.push_sql(" from unnest(");
+    out.push_bind_param::<Array<BigInt>, _>(&self.from)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Array<BigInt>, _>(&self.to)?;
+    out.push_sql(
+        ") as h (first, last) join journal j on j.arrival between h.first and h.last)",
+    );
+});
+
+/// What the head must be, and what it becomes.
+pub(super) struct Fence {
+    pub(super) holder: Uuid,
+    pub(super) fence: i64,
+    pub(super) expected: i64,
+    pub(super) next: i64,
+    pub(super) low: i64,
+    pub(super) lease_seconds: f64,
+}
+
+/// Moves the head and appends positions, both or neither; answers how many were appended, and with no
+/// row at all where the fence does not hold.
+pub(super) struct Assign<'a> {
+    fence: Fence,
+    arrivals: Vec<i64>,
+    entries: Vec<Uuid>,
+    streams: Vec<Uuid>,
+    numbers: Vec<i64>,
+    tenants: Vec<Option<&'a str>>,
+}
+
+impl<'a> Assign<'a> {
+    pub(super) fn new(fence: Fence, rows: &'a [Arrived]) -> Self {
+        Self {
+            fence,
+            arrivals: rows.iter().map(|row| row.arrival).collect(),
+            entries: rows.iter().map(|row| row.entry_id).collect(),
+            streams: rows.iter().map(|row| row.stream_id).collect(),
+            numbers: rows.iter().map(|row| row.entity_seq).collect(),
+            tenants: rows.iter().map(|row| row.tenant_id.as_deref()).collect(),
+        }
+    }
+}
+
+statement!(Assign<'_>, Assign<'static>, BigInt, |self, out| {
+    out.push_sql("with head as (update sequencer_head set next_position = ");
+    out.push_bind_param::<BigInt, _>(&self.fence.next)?;
+    out.push_sql(", low_arrival = ");
+    out.push_bind_param::<BigInt, _>(&self.fence.low)?;
+    out.push_sql(", lease_until = clock_timestamp() + make_interval(secs => ");
+    out.push_bind_param::<Double, _>(&self.fence.lease_seconds)?;
+    out.push_sql(") where holder = ");
+    out.push_bind_param::<SqlUuid, _>(&self.fence.holder)?;
+    out.push_sql(" and fence = ");
+    out.push_bind_param::<BigInt, _>(&self.fence.fence)?;
+    out.push_sql(" and next_position = ");
+    out.push_bind_param::<BigInt, _>(&self.fence.expected)?;
+    out.push_sql(
+        " returning true), placed as (insert into journal_positions \
+         (position, arrival, entry_id, stream_id, entity_seq, tenant_id) select ",
+    );
+    out.push_bind_param::<BigInt, _>(&self.fence.expected)?;
+    out.push_sql(
+        "::bigint + s.number - 1, s.arrival, s.entry_id, s.stream_id, s.entity_seq, s.tenant_id from unnest(",
+    );
+    out.push_bind_param::<Array<BigInt>, _>(&self.arrivals)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Array<SqlUuid>, _>(&self.entries)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Array<SqlUuid>, _>(&self.streams)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Array<BigInt>, _>(&self.numbers)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Array<Nullable<Text>>, _>(&self.tenants)?;
+    out.push_sql(
+        ") with ordinality as s (arrival, entry_id, stream_id, entity_seq, tenant_id, number) \
+         where exists (select 1 from head) returning position) \
+         select count(*) from placed having exists (select 1 from head)",
+    );
+});

@@ -1,0 +1,222 @@
+//! The store itself: what holds the parts together, and the write path's entrance.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use quittance_domain::change::{Change, JournalEntry};
+use quittance_domain::ports::{Commit, StoreError};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::committer::{Committer, Job, Limits};
+use crate::config::{StoreConfig, StoreStartError};
+use crate::connection::{Connector, Use};
+use crate::customers::Customers;
+use crate::keys::KeyRing;
+use crate::observer::StoreObserver;
+use crate::pool::Reader;
+use crate::positions::Positions;
+use crate::prepare::{change_rows, entry_rows};
+use crate::rows::{ChangeRows, PaymentWrite};
+
+/// The summary of a commit, for spans and metrics.
+const COMMIT_PAYMENT: &str = "commit payment";
+/// The summary of a journal entry that comes alone.
+const APPEND_ENTRY: &str = "append journal";
+
+/// The store on PostgreSQL. Cheap to clone.
+#[derive(Clone)]
+pub struct PgStore {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) connector: Connector,
+    pub(crate) reader: Reader,
+    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) customers: Customers,
+    pub(crate) observer: Arc<dyn StoreObserver>,
+    pub(crate) positions: Positions,
+    pub(crate) committed: Arc<Notify>,
+    committers: Vec<mpsc::Sender<Job>>,
+    pub(crate) stop: watch::Sender<bool>,
+    tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for PgStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgStore").finish_non_exhaustive()
+    }
+}
+
+impl PgStore {
+    /// Connects, and starts the committers. The database must be there and migrated.
+    pub async fn connect(
+        config: StoreConfig,
+        observer: Arc<dyn StoreObserver>,
+    ) -> Result<Self, StoreStartError> {
+        config.check()?;
+        let connector = Connector::new(&config)?;
+        connector.check_role().await?;
+        let reader = Reader::new(
+            &connector,
+            config.pool_size,
+            config.unavailable_after,
+            Arc::clone(&observer),
+        );
+        let keys = Arc::new(config.keys);
+        let limits = Limits {
+            unavailable_after: config.unavailable_after,
+            resolution: config.commit_resolution_timeout,
+        };
+        let committed = Arc::new(Notify::new());
+        let (stop, stopped) = watch::channel(false);
+        let (mut committers, mut tasks) = (Vec::new(), Vec::new());
+        for _ in 0..config.committers {
+            let connection = connector.connect(Use::Commit).await;
+            let connection = connection.map_err(|error| StoreStartError::Connect(error.to_string()))?;
+            let (sender, queue) = mpsc::channel(config.queue_len);
+            let committer = Committer::new(
+                queue,
+                connector.clone(),
+                limits,
+                Arc::clone(&observer),
+                Arc::clone(&committed),
+                stopped.clone(),
+            );
+            committers.push(sender);
+            tasks.push(tokio::spawn(committer.run(connection)));
+        }
+        let customers = Customers::new(reader.clone(), Arc::clone(&keys));
+        let positions = Positions::new(reader.clone());
+        let tasks = parking_lot::Mutex::new(tasks);
+        let inner = Inner {
+            connector, reader, keys, customers, observer, positions, committed, committers, stop, tasks,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The keys, for what else is derived from them.
+    pub fn keys(&self) -> &KeyRing {
+        &self.inner.keys
+    }
+
+    /// Whether the database answers and the committers run; within the checkout timeout.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        if self.inner.committers.iter().any(mpsc::Sender::is_closed) {
+            return Err(StoreError::Unavailable);
+        }
+        let ping = self.inner.reader.read("ping", |connection| {
+            use diesel_async::SimpleAsyncConnection as _;
+            async move { connection.batch_execute("select 1").await }.boxed()
+        });
+        ping.await
+    }
+
+    /// Takes no more changes, writes those that wait, and ends the committers and the sequencer.
+    /// Ends within `limit`; what is not written by then answers its caller as it stands.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.inner.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        let deadline = Instant::now() + limit;
+        for mut task in tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+
+    pub(crate) fn keep_task(&self, task: JoinHandle<()>) {
+        self.inner.tasks.lock().push(task);
+    }
+
+    pub(crate) async fn commit_change(&self, change: Change) -> Result<Commit, StoreError> {
+        let (payment, entry) = (change.payment.id.0, change.entry.id.0);
+        let span = tracing::info_span!(
+            "commit payment",
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = "WITH",
+            db.query.summary = COMMIT_PAYMENT,
+            payment.id = %payment,
+            audit.entry_id = %entry,
+        );
+        let committing = async {
+            let rows = self.rows(change).await?;
+            let result = self.write(rows, COMMIT_PAYMENT).await;
+            if result == Ok(Commit::Committed) {
+                tracing::info!(
+                    payment.id = %payment,
+                    audit.entry_id = %entry,
+                    "payment.audit.recorded"
+                );
+            }
+            result
+        };
+        committing.instrument(span).await
+    }
+
+    pub(crate) async fn append_entry(&self, entry: JournalEntry) -> Result<Commit, StoreError> {
+        let span = tracing::info_span!(
+            "append journal",
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            db.operation.name = "WITH",
+            db.query.summary = APPEND_ENTRY,
+            audit.entry_id = %entry.id,
+        );
+        let appending = async { self.write(entry_rows(entry, &self.inner.keys)?, APPEND_ENTRY).await };
+        appending.instrument(span).await
+    }
+
+    /// Encrypts and lays out a change, on the caller's task: committers only move rows.
+    async fn rows(&self, change: Change) -> Result<ChangeRows, StoreError> {
+        let reference = match &change.customer {
+            Some(data) => Some(&data.reference),
+            None => change.payment.customer_reference.as_ref(),
+        };
+        let customer = match reference {
+            Some(reference) => {
+                let tenant = change.payment.tenant.as_str();
+                Some(self.inner.customers.key(tenant, reference.expose()).await?)
+            }
+            None => None,
+        };
+        change_rows(change, &self.inner.keys, customer.as_ref())
+    }
+
+    async fn write(&self, rows: ChangeRows, summary: &'static str) -> Result<Commit, StoreError> {
+        let since = Instant::now();
+        let (reply, answer) = oneshot::channel();
+        let queue = self.committer_of(&rows).ok_or(StoreError::Unavailable)?;
+        let job = Job { rows, reply, since };
+        let result = match queue.try_send(job) {
+            // A committer that died may have written it.
+            Ok(()) => answer.await.unwrap_or(Err(StoreError::CommitUnknown)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(StoreError::Unavailable),
+        };
+        self.inner.observer.operation(summary, since.elapsed().as_secs_f64(), result.is_ok());
+        result
+    }
+
+    /// New payments go by their idempotency key, everything else by its stream: what excludes each
+    /// other meets in one committer, and does not wait for locks.
+    fn committer_of(&self, rows: &ChangeRows) -> Option<&mpsc::Sender<Job>> {
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+        let mut hasher = DefaultHasher::new();
+        match (&rows.payment, &rows.key) {
+            (Some(PaymentWrite::Insert(_)), Some(key)) => {
+                (key.tenant_id.as_str(), key.idempotency_key.as_str()).hash(&mut hasher);
+            }
+            _ => Uuid::hash(&rows.entry.stream_id, &mut hasher),
+        }
+        let count = u64::try_from(self.inner.committers.len()).ok()?;
+        let index = usize::try_from(hasher.finish().checked_rem(count)?).ok()?;
+        self.inner.committers.get(index)
+    }
+}

@@ -1,0 +1,3 @@
+drop table customers;
+drop table api_keys;
+drop table tenants;
