@@ -1,0 +1,21 @@
+//! The configuration: parsed once at start, every mistake named by its setting.
+//!
+//! [`Sources`] says where settings come from, [`Settings`] gathers them and refuses unknown ones,
+//! and [`Config`] is what the rest of the server works with: values that cannot be invalid.
+
+mod error;
+mod providers;
+mod secret;
+mod sections;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, Origin};
+pub use quittance_providers::config::ProvidersConfig;
+pub use secret::Secret;
+pub use sections::{
+    AuthConfig, Config, DatabaseConfig, LimitsConfig, MasterKey, PaymentsConfig, ReflectionAccess,
+    SecretsConfig, ServerConfig, TlsFiles, telemetry,
+};
+pub use settings::{COMMAND_VARIABLES, DEFAULTS, Settings, Sources, variable_name};

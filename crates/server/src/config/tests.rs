@@ -1,0 +1,381 @@
+//! Configuration: layers, refusals, redaction, and that the documentation shows every setting.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use toml::Value;
+
+use super::*;
+
+const KEY: &str = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+fn account() -> Value {
+    let text = "[[accounts]]\nname = \"sandbox\"\nkind = \"sandbox\"\n\
+                base_url = \"http://127.0.0.1:1\"\napi_key = \"sandbox-secret\"\n";
+    text.parse::<toml::Table>()
+        .unwrap()
+        .remove("accounts")
+        .unwrap()
+}
+
+/// The least that `serve` needs, as a command would set it: file and environment win over it.
+fn minimal() -> Sources {
+    Sources {
+        command: vec![
+            ("server.plaintext", Value::Boolean(true)),
+            (
+                "database.url",
+                Value::String("postgres://app:db-secret@localhost/q".to_owned()),
+            ),
+            (
+                "secrets.keys",
+                Value::Array(vec![Value::String(KEY.to_owned())]),
+            ),
+            ("providers.accounts", account()),
+        ],
+        ..Sources::default()
+    }
+}
+
+fn with_file(text: &str) -> (Sources, tempfile::NamedTempFile) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    (
+        Sources {
+            file: Some(file.path().to_owned()),
+            ..minimal()
+        },
+        file,
+    )
+}
+
+fn with_variables(variables: &[(&str, &str)]) -> Sources {
+    let environment = variables
+        .iter()
+        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+        .collect();
+    Sources {
+        environment,
+        ..minimal()
+    }
+}
+
+fn error(sources: &Sources) -> String {
+    Config::load(sources).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let (mut sources, _file) =
+        with_file("[server.limits]\nmax_connections = 7\nmax_in_flight = 8\n");
+    sources.environment = vec![(
+        "QUITTANCE_SERVER__LIMITS__MAX_IN_FLIGHT".to_owned(),
+        "9".to_owned(),
+    )];
+    let limits = Config::load(&sources).unwrap().server.limits;
+    assert_eq!(limits.max_connections, 7);
+    assert_eq!(limits.max_in_flight, 9);
+    assert_eq!(limits.max_request_bytes, 262_144);
+}
+
+#[test]
+fn unknown_settings_are_refused_with_the_nearest_known_one() {
+    let (sources, _file) = with_file("[server]\ngrcp_listen = \"127.0.0.1:1\"\n");
+    let message = error(&sources);
+    assert!(message.contains("server.grcp_listen"), "{message}");
+    assert!(
+        message.contains("did you mean server.grpc_listen?"),
+        "{message}"
+    );
+
+    let message = error(&with_variables(&[("QUITTANCE_SERVER__PLAINTXT", "true")]));
+    assert!(message.contains("QUITTANCE_SERVER__PLAINTXT"), "{message}");
+    assert!(
+        message.contains("QUITTANCE_SERVER__PLAINTEXT?"),
+        "{message}"
+    );
+
+    let (sources, _file) = with_file("server = 1\n");
+    assert!(error(&sources).contains("unknown setting server "));
+}
+
+#[test]
+fn variables_of_commands_and_of_others_are_left_alone() {
+    let others = [
+        ("QUITTANCE_CONFIG", "x"),
+        ("QUITTANCE_DATA_DIR", "y"),
+        ("HOME", "/"),
+        ("QUIT", "z"),
+    ];
+    assert!(Config::load(&with_variables(&others)).is_ok());
+}
+
+#[test]
+fn values_out_of_range_or_of_another_type_name_their_setting_and_origin() {
+    for (variable, value, expected) in [
+        ("QUITTANCE_DATABASE__POOL_SIZE", "0", "from 1 to 1000"),
+        ("QUITTANCE_DATABASE__POOL_SIZE", "-1", "from 1 to 1000"),
+        (
+            "QUITTANCE_DATABASE__POOL_SIZE",
+            "many",
+            "must be a whole number",
+        ),
+        (
+            "QUITTANCE_SERVER__PLAINTEXT",
+            "yes",
+            "must be true or false",
+        ),
+        (
+            "QUITTANCE_SERVER__REFLECTION",
+            "maybe",
+            r#"one of "open", "authenticated", "off""#,
+        ),
+        (
+            "QUITTANCE_SERVER__GRPC_LISTEN",
+            "localhost",
+            "an IP address and a port",
+        ),
+        ("QUITTANCE_SECRETS__KEYS", "k1:short", "base64 of 32 bytes"),
+        ("QUITTANCE_SECRETS__KEYS", "[", "is not a TOML list"),
+        (
+            "QUITTANCE_DATABASE__APPLICATION_ROLE",
+            "x; drop",
+            "a-z 0-9 _",
+        ),
+    ] {
+        let message = error(&with_variables(&[(variable, value)]));
+        assert!(message.contains(expected), "{variable}: {message}");
+        assert!(message.contains(&format!("set by {variable}")), "{message}");
+    }
+}
+
+#[test]
+fn plaintext_is_for_loopback_only() {
+    let open = [("QUITTANCE_SERVER__GRPC_LISTEN", "0.0.0.0:7443")];
+    assert!(error(&with_variables(&open)).starts_with("server.plaintext"));
+    let v6 = [("QUITTANCE_SERVER__GRPC_LISTEN", "[::1]:7443")];
+    assert!(Config::load(&with_variables(&v6)).is_ok());
+    let off = [("QUITTANCE_SERVER__PLAINTEXT", "false")];
+    assert!(error(&with_variables(&off)).starts_with("server.tls.certificate_file"));
+}
+
+#[test]
+fn what_serve_needs_is_asked_for_by_name() {
+    for missing in ["database.url", "secrets.keys", "providers.accounts"] {
+        let mut sources = minimal();
+        sources.command.retain(|(key, _)| *key != missing);
+        assert!(error(&sources).starts_with(missing));
+    }
+}
+
+#[test]
+fn database_url_wins_over_everything_in_either_order() {
+    let ours = ("QUITTANCE_DATABASE__URL", "postgres://other/x");
+    let standard = ("DATABASE_URL", "postgres://standard/x");
+    for variables in [[ours, standard], [standard, ours]] {
+        let config = Config::load(&with_variables(&variables)).unwrap();
+        assert_eq!(config.database.url.expose(), standard.1);
+    }
+    let config = Config::load(&with_variables(&[("DATABASE_URL", "")])).unwrap();
+    assert!(config.database.url.expose().contains("db-secret"));
+}
+
+#[test]
+fn secrets_come_from_files_or_values_but_not_from_both() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "{KEY}\nold:{}", &KEY[3..]).unwrap();
+    let path = file.path().to_str().unwrap();
+    let both = with_variables(&[("QUITTANCE_SECRETS__KEYS_FILE", path)]);
+    assert!(error(&both).contains("secrets.keys is set too"));
+    let mut only = both;
+    only.command.retain(|(key, _)| *key != "secrets.keys");
+    let secrets = Config::load(&only).unwrap().secrets;
+    assert_eq!(secrets.active.id, "k1");
+    assert_eq!(secrets.older.len(), 1);
+
+    let missing = with_variables(&[("QUITTANCE_DATABASE__URL_FILE", "/no/such/file")]);
+    assert!(error(&missing).contains("database.url is set too"));
+    let twice = with_variables(&[("QUITTANCE_SECRETS__KEYS", &format!("{KEY},{KEY}"))]);
+    assert!(error(&twice).contains("key k1 appears twice"));
+}
+
+#[test]
+fn nothing_secret_is_shown() {
+    let config = Config::load(&minimal()).unwrap();
+    let shown = format!("{config:?}");
+    for secret in ["db-secret", "sandbox-secret", &KEY[3..]] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    let (sources, _file) = with_file("[database]\nurl = \"postgres://u:p4ss@h/d\n");
+    let message = error(&sources);
+    assert!(!message.contains("p4ss"), "{message}");
+    assert!(message.contains("line 2, column"), "{message}");
+}
+
+#[test]
+fn a_wrong_account_is_named_by_its_place_and_not_by_its_secret() {
+    let (mut sources, _file) = with_file(
+        "[[providers.accounts]]\nname = \"a\"\nkind = \"sandbox\"\nbase_url = \"https://a\"\n\
+         api_key = \"s3cret\"\napi_kee = \"s3cret\"\n",
+    );
+    let message = error(&sources);
+    assert!(
+        message.starts_with("providers.accounts (set in "),
+        "{message}"
+    );
+    assert!(
+        message.contains("entry 1: unknown field `api_kee`"),
+        "{message}"
+    );
+    assert!(!message.contains("s3cret"), "{message}");
+
+    let mut key = tempfile::NamedTempFile::new().unwrap();
+    writeln!(key, "s3cret").unwrap();
+    let accounts = format!(
+        "[{{ name = \"a\", kind = \"sandbox\", base_url = \"https://a\", api_key_file = {:?} }}]",
+        key.path()
+    );
+    sources.file = None;
+    sources.environment = vec![("QUITTANCE_PROVIDERS__ACCOUNTS".to_owned(), accounts)];
+    let config = Config::load(&sources).unwrap();
+    assert_eq!(config.providers.accounts[0].api_key.expose(), "s3cret");
+}
+
+/// One setting of the default file.
+struct Documented {
+    key: String,
+    default: String,
+    comment: Vec<String>,
+}
+
+fn documented() -> (Vec<String>, Vec<Documented>) {
+    let (mut section, mut comment, mut head) = (String::new(), Vec::new(), None);
+    let mut settings = Vec::new();
+    for line in DEFAULTS.lines() {
+        if let Some(text) = line.strip_prefix('#') {
+            comment.push(text.strip_prefix(' ').unwrap_or(text).to_owned());
+        } else if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']').to_owned();
+            head.get_or_insert(std::mem::take(&mut comment));
+            comment.clear();
+        } else if let Some((name, default)) = line.split_once(" = ") {
+            let key = format!("{section}.{name}");
+            let comment = std::mem::take(&mut comment);
+            settings.push(Documented {
+                key,
+                default: default.to_owned(),
+                comment,
+            });
+        } else if !comment.is_empty() && head.is_none() {
+            head = Some(std::mem::take(&mut comment));
+        }
+    }
+    (head.unwrap_or_default(), settings)
+}
+
+fn paragraph(text: &mut String, lines: &[String]) {
+    let mut in_code = false;
+    for line in lines {
+        let indented = line.starts_with("  ");
+        if indented != in_code {
+            text.push_str(if indented { "\n```text\n" } else { "```\n\n" });
+            in_code = indented;
+        }
+        writeln!(
+            text,
+            "{}",
+            if indented {
+                line.get(2..).unwrap_or_default()
+            } else {
+                line
+            }
+        )
+        .unwrap();
+    }
+    if in_code {
+        text.push_str("```\n");
+    }
+}
+
+fn rendered() -> String {
+    let (_, settings) = documented();
+    let mut text = String::from(
+        "# Configuration\n\nGenerated from `config.default.toml`, and compared with it by a test; to write it anew:\n\
+         `UPDATE_DOCS=1 cargo test -p quittance-server config`.\n\n\
+         Settings come from, each winning over the one before: the defaults below, the file that `--config` or\n\
+         `QUITTANCE_CONFIG` names (TOML), the environment. The variable of a setting is its path in capitals behind\n\
+         `QUITTANCE_`, with two underscores between its parts. Lists are given as TOML or, of plain texts, separated by\n\
+         commas. `DATABASE_URL` wins over `database.url`. An empty text means \"not set\". Unknown settings are refused\n\
+         in file and environment, and every value is checked at start.\n\n\
+         Options of commands, no settings: `QUITTANCE_CONFIG` (`--config`), `QUITTANCE_DATA_DIR` (`--data-dir` of\n\
+         `quittance dev`). Telemetry also honours the `OTEL_*` variables of the OpenTelemetry specification.\n",
+    );
+    let mut last_section = String::new();
+    for setting in &settings {
+        let section = setting.key.rsplit_once('.').unwrap().0.to_owned();
+        if section != last_section {
+            writeln!(text, "\n## `[{section}]`").unwrap();
+            last_section = section;
+        }
+        writeln!(text, "\n### `{}`\n", setting.key).unwrap();
+        writeln!(
+            text,
+            "Default `{}` · `{}`\n",
+            setting.default,
+            variable_name(&setting.key)
+        )
+        .unwrap();
+        paragraph(&mut text, &setting.comment);
+    }
+    text
+}
+
+#[test]
+fn the_documentation_shows_every_setting_and_no_other() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, rendered()).unwrap();
+    }
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(text, rendered());
+    let shown: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
+        .map(str::to_owned)
+        .collect();
+    let mut sorted = shown.clone();
+    sorted.sort();
+    let settings = Settings::gather(&Sources::default()).unwrap();
+    assert_eq!(
+        sorted,
+        settings.keys().map(str::to_owned).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn every_setting_is_explained_and_its_stated_range_is_that_of_the_code() {
+    for setting in documented().1 {
+        assert!(
+            !setting.comment.is_empty(),
+            "{} has no comment",
+            setting.key
+        );
+        if setting.default.parse::<u64>().is_err() {
+            continue;
+        }
+        let comment = setting.comment.join(" ");
+        let beyond = (u64::MAX / 2).to_string();
+        let message = error(&with_variables(&[(&variable_name(&setting.key), &beyond)]));
+        let range = message
+            .split("whole number from ")
+            .nth(1)
+            .unwrap_or_default();
+        let stated = range.replace(" to ", "..");
+        let (from, to) = stated.split_once("..").unwrap_or_default();
+        assert!(
+            comment.contains(&format!("{from} to {to}")),
+            "{}: {message}",
+            setting.key
+        );
+    }
+}

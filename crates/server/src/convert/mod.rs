@@ -1,0 +1,27 @@
+//! Between the contract's messages and the domain's types.
+//!
+//! Into the domain everything is parsed, once: a command that comes out of here is well-formed, and what
+//! is not is refused with every bad field named. Out of the domain every field is filled from the
+//! model, and audit entries from their proved bytes.
+
+mod commands;
+mod create;
+pub mod entry;
+pub mod payment;
+mod queries;
+mod scalars;
+mod violations;
+
+pub use commands::{capture, confirm, get, refund, sync, void};
+pub use create::create;
+pub use queries::{
+    DEFAULT_PAGE, DEFAULT_SUMMARY_RANGE, EntriesQuery, MAX_PAGE, MAX_SUMMARY_RANGE, PaymentsQuery,
+    Start, SummaryQuery, TailQuery, WatchQuery, get_entry, list_entries, list_payments, summarize,
+    tail, watch,
+};
+pub use violations::{MAX_VIOLATIONS, Violation, Violations};
+
+#[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,420 @@
+//! `AuditService`. Every read is recorded before its first answer; what cannot be recorded is not read (R18).
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _, stream};
+use prost::Message as _;
+use quittance_domain::context::Caller;
+use quittance_domain::error::FlowError;
+use quittance_domain::flows::audit::AuditEvent;
+use quittance_domain::ids::{EntryId, PaymentId, TenantId};
+use quittance_domain::ports::EntryFilter;
+use quittance_proto::v1;
+use quittance_proto::v1::ErrorReason;
+use quittance_proto::v1::audit_service_server::AuditService;
+use tonic::{Request, Response, Status};
+
+use super::call::Call;
+use super::feed::{Feed, FeedSettings, StreamLimit, Until, listens};
+use super::payments::{page_start, stream_start};
+use super::status::{Failure, platform_role_required};
+use super::{Services, TokenKind, Tokens};
+use crate::convert;
+use crate::convert::entry::{self, View};
+use crate::convert::payment::timestamp;
+use crate::convert::{SummaryQuery, TailQuery};
+
+/// How often an access is recorded anew after another of the same process got in between.
+const RECORD_TRIES: usize = 3;
+
+/// `AuditService` on the log.
+pub(super) struct AuditRpcs {
+    services: Services,
+    streams: StreamLimit,
+}
+
+/// What a caller may read.
+struct Scope {
+    /// Of which tenant; `None` for all.
+    tenant: Option<TenantId>,
+    /// With positions.
+    platform: bool,
+}
+
+impl Scope {
+    /// What the caller asks for, if it may. Only the platform's auditors read beyond their own tenant.
+    fn of(caller: &Caller, platform: bool, named: Option<TenantId>) -> Result<Self, Failure> {
+        let tenant = match (named, platform) {
+            (Some(named), false) if named != caller.tenant => return Err(platform_role_required()),
+            (None, false) => Some(caller.tenant.clone()),
+            (named, _) => named,
+        };
+        Ok(Self { tenant, platform })
+    }
+
+    /// What tokens are bound to. A tenant's name is never empty, so that "all" is nobody's.
+    fn bound(&self) -> &[u8] {
+        self.tenant
+            .as_ref()
+            .map_or(&[], |tenant| tenant.as_str().as_bytes())
+    }
+
+    /// The caller as the log's reader: for the tenant that it reads.
+    fn reader(&self, caller: &Caller) -> Caller {
+        let tenant = self.tenant.clone().unwrap_or_else(|| caller.tenant.clone());
+        Caller {
+            tenant,
+            ..caller.clone()
+        }
+    }
+
+    fn across(&self) -> bool {
+        self.tenant.is_none()
+    }
+
+    fn view(&self, leaf_data: bool) -> View {
+        View {
+            leaf_data,
+            leaf_index: self.platform,
+        }
+    }
+}
+
+impl AuditRpcs {
+    pub(super) fn new(services: Services, streams: StreamLimit) -> Self {
+        Self { services, streams }
+    }
+
+    /// Records an access, under the tenant of whoever reads.
+    async fn record(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+        event_type: &'static str,
+        payment: Option<PaymentId>,
+        facts: Facts,
+    ) -> Result<(), Failure> {
+        let mut facts = facts;
+        if scope.tenant.as_ref() != Some(&caller.tenant) {
+            let whose = scope.tenant.as_ref().map_or("*", TenantId::as_str);
+            facts.add("tenant_id", whose);
+        }
+        let event = AuditEvent {
+            event_type,
+            payment,
+            details: facts.0,
+        };
+        for _ in 1..RECORD_TRIES {
+            match self.services.audit.record(caller, event.clone()).await {
+                Err(FlowError::ConcurrentChange) => {}
+                other => return other.map_err(unrecorded),
+            }
+        }
+        self.services
+            .audit
+            .record(caller, event)
+            .await
+            .map_err(unrecorded)
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListEntriesRequest>,
+    ) -> Result<v1::ListEntriesResponse, Failure> {
+        let Call {
+            caller,
+            platform,
+            message,
+        } = Call::of(request)?;
+        let filters = filter_bytes(&message);
+        let token = message.page_token.clone();
+        let leaf_data = message.include_leaf_data;
+        let query = convert::list_entries(message)?;
+        let scope = Scope::of(&caller, platform, query.tenant)?;
+        let bound = [scope.bound(), &filters];
+        let tokens = &self.services.tokens;
+        let after = page_start(tokens, TokenKind::Entries, &bound, &token)?.map(EntryId);
+        let facts = Facts::of_filter(&query.filter);
+        let about = query.filter.payment;
+        self.record(&caller, &scope, "audit.entries_listed", about, facts)
+            .await?;
+        let reader = scope.reader(&caller);
+        let (size, log) = (query.page_size, &self.services.audit);
+        let mut stored = log
+            .list(&reader, scope.across(), &query.filter, after, size + 1)
+            .await?;
+        let more = stored.len() > size;
+        stored.truncate(size);
+        let last = stored.last().map(|entry| entry.id).filter(|_| more);
+        let view = scope.view(leaf_data);
+        let entries = stored
+            .iter()
+            .map(|one| entry::entry(one, scope.tenant.as_ref(), view));
+        Ok(v1::ListEntriesResponse {
+            entries: entries.collect::<Result<_, _>>()?,
+            next_page_token: last
+                .map(|id| tokens.seal(TokenKind::Entries, &bound, id.0.as_bytes()))
+                .unwrap_or_default(),
+        })
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetEntryRequest>,
+    ) -> Result<v1::GetEntryResponse, Failure> {
+        let Call {
+            caller,
+            platform,
+            message,
+        } = Call::of(request)?;
+        let id = convert::get_entry(&message)?;
+        let scope = Scope::of(&caller, platform, None)?;
+        let mut facts = Facts::default();
+        facts.add("entry_id", id);
+        self.record(&caller, &scope, "audit.entry_read", None, facts)
+            .await?;
+        let stored = self
+            .services
+            .audit
+            .entry(&caller, scope.across(), id)
+            .await?;
+        let entry = entry::entry(&stored, scope.tenant.as_ref(), scope.view(true))?;
+        Ok(v1::GetEntryResponse { entry: Some(entry) })
+    }
+
+    async fn tail(&self, request: Request<v1::TailEntriesRequest>) -> Result<EntryStream, Failure> {
+        let Call {
+            caller,
+            platform,
+            message,
+        } = Call::of(request)?;
+        let leaf_data = message.include_leaf_data;
+        let TailQuery { start, tenant } = convert::tail(message)?;
+        let scope = Scope::of(&caller, platform, tenant)?;
+        let tokens = self.services.tokens.clone();
+        let position = stream_start(&tokens, TokenKind::Tail, &[scope.bound()], &start)?;
+        let permit = self.streams.open(&caller.tenant)?;
+        let facts = Facts::default();
+        self.record(&caller, &scope, "audit.entries_tailed", None, facts)
+            .await?;
+        let settings = FeedSettings {
+            tenant: scope.tenant.clone(),
+            position,
+            until: Until::Closed,
+            listens: listens(caller.deadline, self.services.clock.now()),
+        };
+        let store = Arc::clone(&self.services.store);
+        let stop = self.services.stop.clone();
+        let feed = Feed::open(store, settings, stop, permit).await?;
+        let view = scope.view(leaf_data);
+        let entries = Entries {
+            feed,
+            scope,
+            tokens,
+            view,
+        };
+        let entries = stream::unfold(Some(entries), |entries| async {
+            let mut entries = entries?;
+            match entries.next().await {
+                Ok(Some(entry)) => Some((Ok(entry), Some(entries))),
+                Ok(None) => None,
+                Err(failure) => Some((Err(failure.nothing_moved().into()), None)),
+            }
+        });
+        Ok(entries.boxed())
+    }
+
+    async fn summarize(
+        &self,
+        request: Request<v1::SummarizeFailuresRequest>,
+    ) -> Result<v1::SummarizeFailuresResponse, Failure> {
+        let Call {
+            caller,
+            platform,
+            message,
+        } = Call::of(request)?;
+        let query = convert::summarize(message, self.services.clock.now())?;
+        let SummaryQuery {
+            from,
+            to,
+            max_buckets,
+            tenant,
+        } = query;
+        let scope = Scope::of(&caller, platform, tenant)?;
+        let mut facts = Facts::default();
+        facts.add("from_time", from.to_rfc3339());
+        facts.add("to_time", to.to_rfc3339());
+        self.record(&caller, &scope, "audit.failures_summarized", None, facts)
+            .await?;
+        let store = &self.services.store;
+        let tenant = scope.tenant.as_ref();
+        let summaries = store
+            .summarize_failures(tenant, from, to, max_buckets)
+            .await?;
+        Ok(v1::SummarizeFailuresResponse {
+            buckets: summaries.into_iter().map(entry::failure_bucket).collect(),
+            from_time: Some(timestamp(from)),
+            to_time: Some(timestamp(to)),
+        })
+    }
+}
+
+/// Entries of the log, as they come.
+struct Entries {
+    feed: Feed,
+    scope: Scope,
+    tokens: Tokens,
+    view: View,
+}
+
+impl Entries {
+    async fn next(&mut self) -> Result<Option<v1::TailEntriesResponse>, Failure> {
+        let Some((stored, position)) = self.feed.next().await? else {
+            return Ok(None);
+        };
+        let next = (position + 1).to_be_bytes();
+        Ok(Some(v1::TailEntriesResponse {
+            entry: Some(entry::entry(
+                &stored,
+                self.scope.tenant.as_ref(),
+                self.view,
+            )?),
+            resume_token: self
+                .tokens
+                .seal(TokenKind::Tail, &[self.scope.bound()], &next),
+        }))
+    }
+}
+
+type EntryStream = Pin<Box<dyn Stream<Item = Result<v1::TailEntriesResponse, Status>> + Send>>;
+
+/// Further facts of an access, by name.
+#[derive(Debug, Default)]
+struct Facts(BTreeMap<String, String>);
+
+impl Facts {
+    fn add(&mut self, name: &str, value: impl ToString) {
+        self.0.insert(name.to_owned(), value.to_string());
+    }
+
+    fn add_if(&mut self, name: &str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.add(name, value);
+        }
+    }
+
+    /// The filters that were given.
+    fn of_filter(filter: &EntryFilter) -> Self {
+        let mut facts = Self::default();
+        facts.add_if("payment_id", filter.payment);
+        facts.add_if("transaction_id", filter.transaction);
+        facts.add_if("trace_id", filter.trace_id.map(hex::encode));
+        facts.add_if("actor_id", filter.actor.as_ref());
+        facts.add_if("event_type", filter.event_type.as_ref());
+        facts.add_if("source", filter.source.as_ref());
+        facts.add_if("result", filter.result.as_ref());
+        facts.add_if("cause", filter.cause.as_ref());
+        facts.add_if("occurred_from", filter.from.map(|time| time.to_rfc3339()));
+        facts.add_if("occurred_to", filter.to.map(|time| time.to_rfc3339()));
+        facts
+    }
+}
+
+/// The access may be recorded or not; either way nothing was read, and no money is in question.
+fn unrecorded(error: FlowError) -> Failure {
+    match error {
+        FlowError::AcceptanceUnknown => FlowError::DatabaseUnavailable.into(),
+        other => other.into(),
+    }
+}
+
+/// The filters of a page, as bytes: a page token is good for these only.
+fn filter_bytes(request: &v1::ListEntriesRequest) -> Vec<u8> {
+    let mut filters = request.clone();
+    filters.page_token.clear();
+    filters.page_size = 0;
+    filters.include_leaf_data = false;
+    filters.encode_to_vec()
+}
+
+/// What the server cannot do before it signs its log.
+fn not_implemented() -> Status {
+    let message = "this version does not sign its log yet";
+    Failure::new(ErrorReason::NotImplemented, message).into()
+}
+
+#[tonic::async_trait]
+impl AuditService for AuditRpcs {
+    async fn list_entries(
+        &self,
+        request: Request<v1::ListEntriesRequest>,
+    ) -> Result<Response<v1::ListEntriesResponse>, Status> {
+        let page = self.list(request).await;
+        Ok(Response::new(page.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn get_entry(
+        &self,
+        request: Request<v1::GetEntryRequest>,
+    ) -> Result<Response<v1::GetEntryResponse>, Status> {
+        let entry = self.get(request).await;
+        Ok(Response::new(entry.map_err(Failure::nothing_moved)?))
+    }
+
+    type TailEntriesStream = EntryStream;
+
+    async fn tail_entries(
+        &self,
+        request: Request<v1::TailEntriesRequest>,
+    ) -> Result<Response<EntryStream>, Status> {
+        let entries = self.tail(request).await;
+        Ok(Response::new(entries.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn summarize_failures(
+        &self,
+        request: Request<v1::SummarizeFailuresRequest>,
+    ) -> Result<Response<v1::SummarizeFailuresResponse>, Status> {
+        let summary = self.summarize(request).await;
+        Ok(Response::new(summary.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        _: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
+        Err(not_implemented())
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        _: Request<v1::GetInclusionProofRequest>,
+    ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
+        Err(not_implemented())
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        _: Request<v1::GetConsistencyProofRequest>,
+    ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
+        Err(not_implemented())
+    }
+
+    async fn export_evidence(
+        &self,
+        _: Request<v1::ExportEvidenceRequest>,
+    ) -> Result<Response<v1::ExportEvidenceResponse>, Status> {
+        Err(not_implemented())
+    }
+
+    type VerifyLogStream = stream::Empty<Result<v1::VerifyLogResponse, Status>>;
+
+    async fn verify_log(
+        &self,
+        _: Request<v1::VerifyLogRequest>,
+    ) -> Result<Response<Self::VerifyLogStream>, Status> {
+        Err(not_implemented())
+    }
+}

@@ -1,0 +1,47 @@
+//! Who calls, as the edge found out.
+
+use quittance_domain::context::Caller;
+use tonic::{Request, Response};
+
+use super::REPLAYED_HEADER;
+use super::status::Failure;
+use crate::auth::{Authenticated, Role};
+use crate::layers::CallContext;
+
+/// A request with its caller.
+pub(super) struct Call<T> {
+    /// Who asks, from where, and until when they wait.
+    pub caller: Caller,
+    /// Whether they may read across tenants.
+    pub platform: bool,
+    /// What they ask.
+    pub message: T,
+}
+
+impl<T> Call<T> {
+    /// Takes the request apart. It is a defect if it did not come through the edge, which knows who calls.
+    pub(super) fn of(request: Request<T>) -> Result<Self, Failure> {
+        let extensions = request.extensions();
+        let (Some(who), Some(context)) = (
+            extensions.get::<Authenticated>(),
+            extensions.get::<CallContext>(),
+        ) else {
+            return Err(Failure::defect("a call reached its RPC without a caller"));
+        };
+        Ok(Self {
+            caller: context.caller(who),
+            platform: who.roles.contains(Role::PlatformAudit),
+            message: request.into_inner(),
+        })
+    }
+}
+
+/// The answer to a command, marked if it had been given before.
+pub(super) fn answer<T>(message: T, replayed: bool) -> Response<T> {
+    let mut response = Response::new(message);
+    if replayed {
+        let value = tonic::metadata::MetadataValue::from_static("true");
+        response.metadata_mut().insert(REPLAYED_HEADER, value);
+    }
+    response
+}

@@ -1,0 +1,113 @@
+//! The gRPC services: requests are parsed, handed to the flows, and their answers put into messages.
+
+mod audit;
+mod call;
+mod feed;
+mod payments;
+pub mod status;
+mod status_layer;
+mod tokens;
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use quittance_domain::flows::Flows;
+use quittance_domain::flows::audit::AuditLog;
+use quittance_domain::ports::{Clock, Store};
+use quittance_proto::v1::audit_service_server::{self, AuditServiceServer};
+use quittance_proto::v1::payment_service_server::{self, PaymentServiceServer};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use self::audit::AuditRpcs;
+use self::feed::StreamLimit;
+use self::payments::PaymentRpcs;
+
+pub use self::status::{normalize_framework_status, refusal};
+pub use self::status_layer::StatusLayer;
+pub use self::tokens::{TokenKind, Tokens};
+
+/// Response metadata of an answer to a repeated request.
+pub const REPLAYED_HEADER: &str = "idempotent-replayed";
+
+/// What the services need.
+#[derive(Clone)]
+pub struct Services {
+    /// The payment flows.
+    pub flows: Flows,
+    /// The audit log.
+    pub audit: AuditLog,
+    /// The database, for streams and summaries.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Seals page and resume tokens.
+    pub tokens: Tokens,
+    /// Most bytes of one request message.
+    pub max_request_bytes: usize,
+    /// Most streams (`WatchPayments`, `TailEntries`) that one tenant may have open.
+    pub max_streams_per_tenant: usize,
+    /// Ends every open stream, and turns health to "not serving".
+    pub stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services")
+            .field("max_request_bytes", &self.max_request_bytes)
+            .field("max_streams_per_tenant", &self.max_streams_per_tenant)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All services, behind the layer that gives every error its form.
+pub type EdgeRoutes = StatusLayer<Routes>;
+
+/// Makes the routes. Needs a Tokio runtime: once `stop` is cancelled, health says that nothing is served any more.
+///
+/// # Errors
+/// The descriptor set cannot be read: a defect of the build.
+pub fn routes(services: Services) -> Result<EdgeRoutes, tonic_reflection::server::Error> {
+    let limit = services.max_request_bytes;
+    let streams = StreamLimit::new(services.max_streams_per_tenant);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(quittance_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Nobody else holds the reporter's lock yet, so this is done at once.
+    let _ = report(&reporter, ServingStatus::Serving).now_or_never();
+    drop(tokio::spawn(report_stop(reporter, services.stop.clone())));
+    let payments = PaymentRpcs::new(services.clone(), streams.clone());
+    let audit = AuditRpcs::new(services, streams);
+    let routes = Routes::new(PaymentServiceServer::new(payments).max_decoding_message_size(limit))
+        .add_service(AuditServiceServer::new(audit).max_decoding_message_size(limit))
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .prepare();
+    Ok(StatusLayer::new(routes))
+}
+
+async fn report(reporter: &HealthReporter, status: ServingStatus) {
+    // The empty name is the server as a whole (gRPC health checking protocol).
+    for service in [
+        "",
+        payment_service_server::SERVICE_NAME,
+        audit_service_server::SERVICE_NAME,
+    ] {
+        reporter.set_service_status(service, status).await;
+    }
+}
+
+async fn report_stop(reporter: HealthReporter, stop: CancellationToken) {
+    stop.cancelled().await;
+    report(&reporter, ServingStatus::NotServing).await;
+}
+
+#[cfg(test)]
+#[path = "rpc_tests.rs"]
+mod tests;

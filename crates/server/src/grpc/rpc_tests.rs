@@ -1,0 +1,979 @@
+//! The services over an in-memory log: what is decided here rather than in the flows.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
+use http_body_util::{BodyExt as _, Full};
+use parking_lot::Mutex;
+use prost::Message;
+use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
+use quittance_domain::context::Instance;
+use quittance_domain::fingerprint::FingerprintKey;
+use quittance_domain::flows::FlowSettings;
+use quittance_domain::ids::{EntryId, IdempotencyKey, PaymentId, ProviderAccount, TenantId};
+use quittance_domain::money::Money;
+use quittance_domain::payment::{PaymentMethodType, PaymentRecord};
+use quittance_domain::ports::{
+    Commit, EntryFilter, FailureSummary, Observer, PaymentFilter, Ports, Provider, Providers,
+    StoreError, StoredEntry,
+};
+use quittance_evidence::{Actor, EntryResult, Leaf, SCHEMA_VERSION, Source, StreamId};
+use quittance_proto::v1;
+use quittance_proto::v1::audit_service_server::AuditService as _;
+use quittance_proto::v1::payment_service_server::PaymentService as _;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+use tower::{Service as _, ServiceExt as _};
+use uuid::Uuid;
+
+use super::*;
+use crate::adapters::{OsRandomness, SystemClock, TrackedSpawn};
+use crate::auth::{Access, Authenticated, Role, Rpc};
+use crate::layers::CallContext;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_REQUEST: usize = 4_096;
+
+/// A log in memory; payments are the store's own tests' business.
+#[derive(Default)]
+struct Log {
+    entries: Mutex<Vec<(TenantId, StoredEntry)>>,
+    grown: tokio::sync::Notify,
+    down: Mutex<bool>,
+}
+
+impl Log {
+    fn push(&self, tenant: &str, id: Uuid, stream: Uuid, leaf: Vec<u8>) {
+        let mut entries = self.entries.lock();
+        let position = u64::try_from(entries.len()).unwrap();
+        let stored = StoredEntry {
+            id: EntryId(id),
+            stream,
+            entity_seq: 1,
+            leaf,
+            position: Some(position),
+        };
+        entries.push((TenantId::parse(tenant).unwrap(), stored));
+        self.grown.notify_waiters();
+    }
+
+    /// A payment's first entry.
+    fn accept(&self, tenant: &str) -> Uuid {
+        let payment = Uuid::now_v7();
+        let leaf = leaf(tenant, StreamId::Payment(payment), "payment.accepted");
+        self.push(
+            tenant,
+            leaf.entry_id,
+            payment,
+            leaf.encode().unwrap().into_bytes(),
+        );
+        payment
+    }
+
+    fn up(&self) -> Result<(), StoreError> {
+        if *self.down.lock() {
+            Err(StoreError::Unavailable)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn seen(
+        &self,
+        tenant: Option<&TenantId>,
+        wanted: impl Fn(&StoredEntry) -> bool,
+    ) -> Vec<StoredEntry> {
+        let entries = self.entries.lock();
+        let own = entries
+            .iter()
+            .filter(|(owner, _)| tenant.is_none_or(|tenant| tenant == owner));
+        own.map(|(_, entry)| entry)
+            .filter(|entry| wanted(entry))
+            .cloned()
+            .collect()
+    }
+
+    fn types(&self, tenant: &str) -> Vec<String> {
+        let tenant = TenantId::parse(tenant).unwrap();
+        let entries = self.seen(Some(&tenant), |_| true);
+        entries
+            .iter()
+            .map(|entry| Leaf::decode(&entry.leaf).unwrap().event_type)
+            .collect()
+    }
+}
+
+fn leaf(tenant: &str, stream_id: StreamId, event_type: &str) -> Leaf {
+    let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+    let payment_id = match stream_id {
+        StreamId::Payment(id) => Some(id),
+        StreamId::Named { .. } => None,
+    };
+    Leaf {
+        schema_version: SCHEMA_VERSION,
+        leaf_salt: [7; 16],
+        entry_id: Uuid::now_v7(),
+        tenant_id: tenant.to_owned(),
+        stream_id,
+        entity_seq: 1,
+        prev_leaf_hash: None,
+        payment_id,
+        transaction_id: Some(Uuid::now_v7()),
+        merchant_reference: Some("order 1".to_owned()),
+        capture_method: Some("AUTOMATIC".to_owned()),
+        decline_code: None,
+        amounts: Some(quittance_evidence::Amounts {
+            authorized: 5,
+            ..Default::default()
+        }),
+        payment_row_digest: None,
+        event_type: event_type.to_owned(),
+        occurred_at: now,
+        recorded_at: now,
+        actor: Actor {
+            kind: "service".to_owned(),
+            id: "key".to_owned(),
+            auth_method: None,
+        },
+        source: Source {
+            service: "quittance".to_owned(),
+            version: "1".to_owned(),
+            instance: "a".to_owned(),
+            peer: None,
+            rpc_method: None,
+        },
+        result: EntryResult::Success,
+        grpc_status: None,
+        cause: None,
+        state_from: None,
+        state_to: Some("PENDING".to_owned()),
+        amount_minor: Some(1234),
+        currency: Some("EUR".to_owned()),
+        currency_exponent: Some(2),
+        attempt: Some(1),
+        max_attempts: None,
+        next_retry_at: None,
+        provider_account: Some("sandbox".to_owned()),
+        provider_reference: None,
+        provider_request_digest: None,
+        provider_response_digest: None,
+        idempotency_key_digest: None,
+        request_id: None,
+        trace_id: [3; 16],
+        span_id: [4; 8],
+        trace_flags: 1,
+        remote_trace_id: None,
+        remote_span_id: None,
+        personal_data: std::collections::BTreeMap::new(),
+        details: std::collections::BTreeMap::new(),
+    }
+}
+
+#[async_trait]
+impl Store for Log {
+    async fn commit(&self, _: Change) -> Result<Commit, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn append(&self, entry: JournalEntry) -> Result<Commit, StoreError> {
+        self.up()?;
+        let tenant = entry.tenant.unwrap();
+        self.push(
+            tenant.as_str(),
+            entry.id.0,
+            entry.stream,
+            entry.leaf.into_bytes(),
+        );
+        Ok(Commit::Committed)
+    }
+
+    async fn payment(
+        &self,
+        _: &TenantId,
+        _: PaymentId,
+    ) -> Result<Option<PaymentRecord>, StoreError> {
+        self.up()?;
+        Ok(None)
+    }
+
+    async fn idempotency_record(
+        &self,
+        _: &TenantId,
+        _: &IdempotencyKey,
+    ) -> Result<Option<IdempotencyRecord>, StoreError> {
+        self.up()?;
+        Ok(None)
+    }
+
+    async fn list_payments(
+        &self,
+        _: &TenantId,
+        _: &PaymentFilter,
+        _: Option<PaymentId>,
+        _: usize,
+    ) -> Result<Vec<PaymentRecord>, StoreError> {
+        self.up()?;
+        Ok(Vec::new())
+    }
+
+    async fn list_entries(
+        &self,
+        tenant: Option<&TenantId>,
+        _: &EntryFilter,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        self.up()?;
+        let mut entries = self.seen(tenant, |entry| after.is_none_or(|after| entry.id > after));
+        entries.sort_by_key(|entry| entry.id);
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    async fn entry(
+        &self,
+        tenant: Option<&TenantId>,
+        id: EntryId,
+    ) -> Result<Option<StoredEntry>, StoreError> {
+        self.up()?;
+        Ok(self.seen(tenant, |entry| entry.id == id).pop())
+    }
+
+    async fn entries_from(
+        &self,
+        tenant: Option<&TenantId>,
+        position: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        self.up()?;
+        let mut entries = self.seen(tenant, |entry| entry.position >= Some(position));
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    async fn next_position(&self) -> Result<u64, StoreError> {
+        self.up()?;
+        Ok(u64::try_from(self.entries.lock().len()).unwrap())
+    }
+
+    async fn wait_for_position(&self, position: u64, limit: Duration) {
+        let grown = self.grown.notified();
+        let mut grown = std::pin::pin!(grown);
+        grown.as_mut().enable();
+        if u64::try_from(self.entries.lock().len()).unwrap() <= position {
+            let _ = tokio::time::timeout(limit, grown).await;
+        }
+    }
+
+    async fn summarize_failures(
+        &self,
+        _: Option<&TenantId>,
+        _: DateTime<Utc>,
+        _: DateTime<Utc>,
+        _: usize,
+    ) -> Result<Vec<FailureSummary>, StoreError> {
+        self.up()?;
+        Ok(vec![FailureSummary {
+            cause: "RESPONSE_TIMEOUT".to_owned(),
+            provider_account: "sandbox".to_owned(),
+            operation: "purchase".to_owned(),
+            failures: 1,
+            attempts: 4,
+            latency: [0.1, 0.2, 0.3],
+            examples: Vec::new(),
+        }])
+    }
+}
+
+struct Nothing;
+
+impl Providers for Nothing {
+    fn account(&self, _: &ProviderAccount) -> Option<Arc<dyn Provider>> {
+        None
+    }
+
+    fn route(&self, _: &TenantId, _: Money, _: PaymentMethodType) -> Vec<ProviderAccount> {
+        Vec::new()
+    }
+}
+
+impl Observer for Nothing {
+    fn current_trace(&self) -> quittance_domain::context::TraceIds {
+        quittance_domain::context::TraceIds::default()
+    }
+
+    fn attempt_ended(
+        &self,
+        _: &ProviderAccount,
+        _: quittance_domain::transaction::OperationKind,
+        _: &'static str,
+        _: Option<quittance_domain::decline::Cause>,
+        _: f64,
+    ) {
+    }
+
+    fn replayed(&self, _: quittance_domain::change::CommandKind) {}
+}
+
+struct World {
+    log: Arc<Log>,
+    services: Services,
+    streams: StreamLimit,
+}
+
+impl World {
+    fn new() -> Self {
+        let log = Arc::new(Log::default());
+        let ports = Ports {
+            store: Arc::<Log>::clone(&log),
+            providers: Arc::new(Nothing),
+            clock: Arc::new(SystemClock),
+            spawn: Arc::new(TrackedSpawn::new(tokio_util::task::TaskTracker::new())),
+            random: Arc::new(OsRandomness::default()),
+            observer: Arc::new(Nothing),
+        };
+        let instance = Instance {
+            service: "quittance",
+            version: "1",
+            instance: "test".to_owned(),
+        };
+        let settings = FlowSettings {
+            instance: instance.clone(),
+            fingerprint_key: FingerprintKey::new([1; 32]),
+            answer_margin: Duration::from_millis(100),
+            default_wait: Duration::from_secs(1),
+            max_decisions: 8,
+            outcome_patience: Duration::from_secs(1),
+        };
+        let services = Services {
+            flows: Flows::new(ports.clone(), settings),
+            audit: AuditLog::new(ports.clone(), instance),
+            store: Arc::<Log>::clone(&log),
+            clock: Arc::clone(&ports.clock),
+            tokens: Tokens::new(&[[9; 32]]).unwrap(),
+            max_request_bytes: MAX_REQUEST,
+            max_streams_per_tenant: 2,
+            stop: CancellationToken::new(),
+        };
+        Self {
+            log,
+            services,
+            streams: StreamLimit::new(2),
+        }
+    }
+
+    fn payments(&self) -> PaymentRpcs {
+        PaymentRpcs::new(self.services.clone(), self.streams.clone())
+    }
+
+    fn audit(&self) -> AuditRpcs {
+        AuditRpcs::new(self.services.clone(), self.streams.clone())
+    }
+}
+
+fn authenticated(tenant: &str, role: Role) -> Authenticated {
+    Authenticated {
+        tenant: TenantId::parse(tenant).unwrap(),
+        key_id: "key".into(),
+        name: "test".into(),
+        roles: [role].into_iter().collect(),
+        auth_method: "api_key",
+    }
+}
+
+fn context() -> CallContext {
+    CallContext {
+        rpc: Rpc {
+            method: "test",
+            access: Access::Authenticated,
+            streams: true,
+        },
+        peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+        request_id: "r".into(),
+        remote: None,
+        deadline: None,
+    }
+}
+
+fn asked<T>(tenant: &str, role: Role, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(authenticated(tenant, role));
+    request.extensions_mut().insert(context());
+    request
+}
+
+fn of<T>(tenant: &str, message: T) -> Request<T> {
+    asked(tenant, Role::AuditRead, message)
+}
+
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().unwrap().reason
+}
+
+fn moved(status: &Status) -> String {
+    status.get_details_error_info().unwrap().metadata["money_may_have_moved"].clone()
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap()
+}
+
+async fn watch(
+    world: &World,
+    request: v1::WatchPaymentsRequest,
+) -> Result<payments::EventStream, Status> {
+    let answer = world.payments().watch_payments(of("acme", request)).await;
+    answer.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_from_its_token_without_loss_or_repetition() {
+    let world = World::new();
+    let payments: Vec<_> = (0..300)
+        .map(|_| {
+            world.log.accept("other");
+            world.log.accept("acme")
+        })
+        .collect();
+    let mut seen = Vec::new();
+    let mut token = String::new();
+    loop {
+        let request = v1::WatchPaymentsRequest {
+            resume_token: token.clone(),
+            ..Default::default()
+        };
+        let part: Vec<_> = watch(&world, request)
+            .await
+            .unwrap()
+            .take(37)
+            .collect()
+            .await;
+        if part.is_empty() {
+            break;
+        }
+        for message in part {
+            let message = message.unwrap();
+            token = message.resume_token;
+            seen.push(message.event.unwrap());
+        }
+    }
+    let ids: Vec<_> = seen.iter().map(|event| event.payment_id.clone()).collect();
+    let expected: Vec<_> = payments.iter().map(Uuid::to_string).collect();
+    assert_eq!(ids, expected);
+    let event = &seen[0];
+    assert_eq!(event.event_type, "payment.accepted");
+    assert_eq!(event.state(), v1::PaymentState::Pending);
+    assert_eq!(event.previous_state(), v1::PaymentState::Unspecified);
+    assert_eq!(event.amount.as_ref().unwrap().minor_units, 1234);
+    assert_eq!(event.trace_id, "03".repeat(16));
+}
+
+#[tokio::test]
+async fn a_following_stream_gets_what_comes_and_leaves_out_what_concerns_no_payment() {
+    let world = World::new();
+    world.log.accept("acme");
+    let request = v1::WatchPaymentsRequest {
+        follow: true,
+        from_now: true,
+        ..Default::default()
+    };
+    let mut stream = watch(&world, request).await.unwrap();
+    let next = tokio::spawn(async move { stream.next().await });
+    world
+        .audit()
+        .list_entries(of("acme", v1::ListEntriesRequest::default()))
+        .await
+        .unwrap();
+    world.log.accept("other");
+    let payment = world.log.accept("acme");
+    let message = soon(next).await.unwrap().unwrap().unwrap();
+    assert_eq!(message.event.unwrap().payment_id, payment.to_string());
+}
+
+#[tokio::test]
+async fn i11_a_resume_token_is_good_for_its_tenant_and_stream_only() {
+    let world = World::new();
+    world.log.accept("acme");
+    let mut stream = watch(&world, v1::WatchPaymentsRequest::default())
+        .await
+        .unwrap();
+    let resume_token = stream.next().await.unwrap().unwrap().resume_token;
+    let request = v1::WatchPaymentsRequest {
+        resume_token: resume_token.clone(),
+        ..Default::default()
+    };
+    let refused = world
+        .payments()
+        .watch_payments(of("other", request))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(reason(&refused), "INVALID_RESUME_TOKEN");
+    let request = v1::TailEntriesRequest {
+        resume_token,
+        ..Default::default()
+    };
+    let refused = world
+        .audit()
+        .tail_entries(of("acme", request))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::InvalidArgument, "INVALID_RESUME_TOKEN")
+    );
+}
+
+#[tokio::test]
+async fn i12_a_tenant_has_so_many_streams_and_a_closed_one_counts_no_more() {
+    let world = World::new();
+    let request = || v1::WatchPaymentsRequest {
+        follow: true,
+        ..Default::default()
+    };
+    let first = watch(&world, request()).await.unwrap();
+    let _second = watch(&world, request()).await.unwrap();
+    let refused = watch(&world, request()).await.err().unwrap();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "TOO_MANY_STREAMS")
+    );
+    assert!(
+        world
+            .payments()
+            .watch_payments(of("other", request()))
+            .await
+            .is_ok()
+    );
+    drop(first);
+    assert!(watch(&world, request()).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_open_stream_ends_with_the_server_or_with_its_deadline() {
+    let world = World::new();
+    let request = v1::WatchPaymentsRequest {
+        follow: true,
+        ..Default::default()
+    };
+    let mut short = of("acme", request.clone());
+    short
+        .extensions_mut()
+        .get_mut::<CallContext>()
+        .unwrap()
+        .deadline = Some(Utc::now() + chrono::TimeDelta::milliseconds(50));
+    let mut short = world
+        .payments()
+        .watch_payments(short)
+        .await
+        .unwrap()
+        .into_inner();
+    let ended = soon(short.next()).await.unwrap().unwrap_err();
+    assert_eq!(
+        (ended.code(), moved(&ended).as_str()),
+        (Code::DeadlineExceeded, "false")
+    );
+
+    let mut stream = watch(&world, request).await.unwrap();
+    let next = tokio::spawn(async move { (stream.next().await, stream.next().await) });
+    world.services.stop.cancel();
+    let (ended, after) = soon(next).await.unwrap();
+    let ended = ended.unwrap().unwrap_err();
+    assert_eq!(
+        (ended.code(), reason(&ended).as_str()),
+        (Code::Unavailable, "SHUTTING_DOWN")
+    );
+    assert!(after.is_none());
+}
+
+#[tokio::test]
+async fn r18_reading_the_log_is_logged_and_what_cannot_be_logged_is_not_read() {
+    let world = World::new();
+    let audit = world.audit();
+    world.log.accept("acme");
+    let page = audit
+        .list_entries(of("acme", v1::ListEntriesRequest::default()))
+        .await
+        .unwrap();
+    let entry_id = page.into_inner().entries[0].entry_id.clone();
+    let asked = || v1::GetEntryRequest {
+        entry_id: entry_id.clone(),
+    };
+    let entry = audit
+        .get_entry(of("acme", asked()))
+        .await
+        .unwrap()
+        .into_inner()
+        .entry
+        .unwrap();
+    assert_eq!(entry.event_type, "payment.accepted");
+    assert!(!entry.leaf_data.is_empty());
+    assert_eq!(
+        entry.leaf_index, None,
+        "positions are for the platform's auditors"
+    );
+    audit
+        .summarize_failures(of("acme", v1::SummarizeFailuresRequest::default()))
+        .await
+        .unwrap();
+    let mut tail = audit
+        .tail_entries(of("acme", v1::TailEntriesRequest::default()))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(soon(tail.next()).await.unwrap().is_ok());
+    assert_eq!(
+        world.log.types("acme"),
+        [
+            "payment.accepted",
+            "audit.entries_listed",
+            "audit.entry_read",
+            "audit.failures_summarized",
+            "audit.entries_tailed",
+        ]
+    );
+    *world.log.down.lock() = true;
+    let refused = audit.get_entry(of("acme", asked())).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unavailable, "DATABASE_UNAVAILABLE")
+    );
+    assert_eq!(moved(&refused), "false");
+}
+
+#[tokio::test]
+async fn pages_of_entries_hold_each_entry_once() {
+    let world = World::new();
+    let audit = world.audit();
+    let payments: Vec<_> = (0..7)
+        .map(|_| world.log.accept("acme").to_string())
+        .collect();
+    let mut seen = Vec::new();
+    let mut token = String::new();
+    loop {
+        let request = v1::ListEntriesRequest {
+            page_size: 3,
+            page_token: token.clone(),
+            event_type: "payment.accepted".to_owned(),
+            ..Default::default()
+        };
+        let page = audit
+            .list_entries(of("acme", request))
+            .await
+            .unwrap()
+            .into_inner();
+        let of_payments = page
+            .entries
+            .into_iter()
+            .filter(|entry| !entry.payment_id.is_empty());
+        seen.extend(of_payments.map(|entry| entry.payment_id));
+        if seen.len() >= payments.len() {
+            break;
+        }
+        token = page.next_page_token;
+        assert!(!token.is_empty());
+    }
+    assert_eq!(seen, payments);
+    let other_filter = v1::ListEntriesRequest {
+        page_token: token,
+        ..Default::default()
+    };
+    let refused = audit
+        .list_entries(of("acme", other_filter))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&refused), "INVALID_PAGE_TOKEN");
+}
+
+#[tokio::test]
+async fn i11_only_the_platforms_auditors_read_across_tenants() {
+    let world = World::new();
+    let audit = world.audit();
+    let id = world.log.accept("acme");
+    let list = |tenant_id: &str| v1::ListEntriesRequest {
+        tenant_id: tenant_id.to_owned(),
+        ..Default::default()
+    };
+    let refused = audit
+        .list_entries(of("other", list("acme")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::PermissionDenied, "ROLE_REQUIRED")
+    );
+    let own = audit
+        .list_entries(of("other", list("other")))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(own.entries.iter().all(|entry| entry.tenant_id == "other"));
+    for tenant in ["", "acme"] {
+        let request = asked("ops", Role::PlatformAudit, list(tenant));
+        let page = audit.list_entries(request).await.unwrap().into_inner();
+        let entry = page
+            .entries
+            .iter()
+            .find(|entry| entry.payment_id == id.to_string())
+            .unwrap();
+        assert_eq!(entry.leaf_index, Some(0));
+    }
+    let own = world.log.types("ops");
+    assert_eq!(
+        own, ["audit.entries_listed"; 2],
+        "the reader's tenant has the record"
+    );
+}
+
+#[tokio::test]
+async fn an_entry_of_another_tenant_is_not_shown_whatever_the_index_says() {
+    let world = World::new();
+    let stray = leaf(
+        "other",
+        StreamId::Payment(Uuid::now_v7()),
+        "payment.accepted",
+    );
+    let bytes = stray.encode().unwrap().into_bytes();
+    world
+        .log
+        .push("acme", stray.entry_id, Uuid::now_v7(), bytes);
+    let refused = world
+        .audit()
+        .list_entries(of("acme", v1::ListEntriesRequest::default()))
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::Internal);
+}
+
+#[tokio::test]
+async fn what_the_evidence_needs_is_not_implemented_yet() {
+    let world = World::new();
+    let refused = world
+        .audit()
+        .verify_log(Request::new(v1::VerifyLogRequest {}))
+        .await;
+    let refused = refused.err().unwrap();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unimplemented, "NOT_IMPLEMENTED")
+    );
+}
+
+#[tokio::test]
+async fn bad_requests_and_lost_databases_answer_in_our_form() {
+    let world = World::new();
+    let payments = world.payments();
+    let empty = of("acme", v1::CreatePaymentRequest::default());
+    let refused = payments.create_payment(empty).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::InvalidArgument, "INVALID_FIELD")
+    );
+    let fields = refused.get_details_bad_request().unwrap().field_violations;
+    let fields: Vec<_> = fields
+        .iter()
+        .map(|violation| violation.field.as_str())
+        .collect();
+    assert_eq!(fields, ["idempotency_key", "amount", "payment_method"]);
+
+    let lookup = v1::get_payment_request::Lookup::PaymentId(Uuid::now_v7().to_string());
+    let get = || {
+        of(
+            "acme",
+            v1::GetPaymentRequest {
+                lookup: Some(lookup.clone()),
+            },
+        )
+    };
+    assert_eq!(
+        reason(&payments.get_payment(get()).await.unwrap_err()),
+        "PAYMENT_NOT_FOUND"
+    );
+    *world.log.down.lock() = true;
+    let refused = payments.get_payment(get()).await.unwrap_err();
+    assert_eq!(reason(&refused), "DATABASE_UNAVAILABLE");
+    assert!(refused.get_details_retry_info().is_some());
+
+    let bare = Request::new(v1::ListPaymentsRequest::default());
+    assert_eq!(
+        payments.list_payments(bare).await.unwrap_err().code(),
+        Code::Internal
+    );
+}
+
+/// A request as it comes over the wire.
+async fn send(world: &World, path: &str, body: Bytes, encoding: Option<&str>) -> Status {
+    let mut routes = routes(world.services.clone()).unwrap();
+    let mut request = http::Request::post(path)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    if let Some(encoding) = encoding {
+        request = request.header("grpc-encoding", encoding);
+    }
+    let mut request = request
+        .body(tonic::body::Body::new(Full::new(body)))
+        .unwrap();
+    request
+        .extensions_mut()
+        .insert(authenticated("acme", Role::PaymentsWrite));
+    request.extensions_mut().insert(context());
+    let response = routes.ready().await.unwrap().call(request).await.unwrap();
+    let headers = response.headers().clone();
+    let body = response.into_body().collect().await.unwrap();
+    Status::from_header_map(&headers)
+        .or_else(|| Status::from_header_map(body.trailers()?))
+        .unwrap()
+}
+
+fn frame(flag: u8, message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_u8(flag);
+    frame.put_u32(u32::try_from(message.len()).unwrap());
+    frame.put_slice(message);
+    frame.freeze()
+}
+
+/// Holds the framework's statuses to what `normalize_framework_status` knows of them.
+#[tokio::test]
+async fn s81_what_the_framework_refuses_has_our_form() {
+    const CREATE: &str = "/quittance.v1.PaymentService/CreatePayment";
+    let world = World::new();
+    let not_text = [0x0a, 2, 0xff, 0xfe];
+    for (path, body, encoding, code, expected) in [
+        (
+            CREATE,
+            frame(0, &[0xff; 9]),
+            None,
+            Code::InvalidArgument,
+            "UNDECODABLE_REQUEST",
+        ),
+        (
+            CREATE,
+            frame(0, &not_text),
+            None,
+            Code::InvalidArgument,
+            "UNDECODABLE_REQUEST",
+        ),
+        (
+            CREATE,
+            frame(7, &[]),
+            None,
+            Code::InvalidArgument,
+            "UNDECODABLE_REQUEST",
+        ),
+        (
+            CREATE,
+            frame(1, &[]),
+            None,
+            Code::InvalidArgument,
+            "UNDECODABLE_REQUEST",
+        ),
+        (
+            CREATE,
+            Bytes::new(),
+            None,
+            Code::InvalidArgument,
+            "UNDECODABLE_REQUEST",
+        ),
+        (
+            CREATE,
+            frame(0, &[1; 50]).slice(..20),
+            None,
+            Code::InvalidArgument,
+            "UNDECODABLE_REQUEST",
+        ),
+        (
+            CREATE,
+            frame(0, &[1; MAX_REQUEST + 1]),
+            None,
+            Code::ResourceExhausted,
+            "MESSAGE_TOO_LARGE",
+        ),
+        (
+            CREATE,
+            frame(1, &[]),
+            Some("gzip"),
+            Code::Unimplemented,
+            "UNSUPPORTED_COMPRESSION",
+        ),
+        (
+            "/quittance.v1.PaymentService/Nothing",
+            frame(0, &[]),
+            None,
+            Code::Unimplemented,
+            "UNKNOWN_METHOD",
+        ),
+        (
+            "/nothing.At/All",
+            frame(0, &[]),
+            None,
+            Code::Unimplemented,
+            "UNKNOWN_METHOD",
+        ),
+        (
+            CREATE,
+            frame(0, &[]),
+            None,
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+        ),
+    ] {
+        let status = send(&world, path, body, encoding).await;
+        assert_eq!(status.code(), code, "{expected}: {status:?}");
+        assert_eq!(reason(&status), expected);
+        assert_eq!(moved(&status), "false", "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn health_knows_each_service_until_the_server_stops() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+    let world = World::new();
+    let mut routes = routes(world.services.clone()).unwrap();
+    let mut check = async |service: &str| {
+        let message = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let body = Full::new(frame(0, &message.encode_to_vec()));
+        let request = http::Request::post("/grpc.health.v1.Health/Check")
+            .header("content-type", "application/grpc")
+            .body(tonic::body::Body::new(body))
+            .unwrap();
+        let response = routes.ready().await.unwrap().call(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        HealthCheckResponse::decode(body.slice(5..))
+            .unwrap()
+            .status()
+    };
+    for service in [
+        "",
+        "quittance.v1.PaymentService",
+        "quittance.v1.AuditService",
+    ] {
+        assert_eq!(check(service).await, ServingStatus::Serving, "{service}");
+    }
+    world.services.stop.cancel();
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while check("").await == ServingStatus::Serving {
+        assert!(tokio::time::Instant::now() < until);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_answer_is_marked() {
+    let marked = call::answer((), true);
+    assert_eq!(marked.metadata().get(REPLAYED_HEADER).unwrap(), "true");
+    assert!(
+        call::answer((), false)
+            .metadata()
+            .get(REPLAYED_HEADER)
+            .is_none()
+    );
+}

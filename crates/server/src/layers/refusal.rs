@@ -1,0 +1,35 @@
+//! Why a call is refused before it reaches its RPC.
+
+use crate::auth::{AuthFailure, Role};
+
+/// Why a call did not reach its RPC, or did not end in time. `grpc::status` gives each its status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No credentials.
+    MissingCredentials,
+    /// Credentials that are not valid.
+    InvalidCredentials,
+    /// The caller lacks this role.
+    RoleRequired(Role),
+    /// There is no such RPC.
+    UnknownMethod,
+    /// As many calls as may be are being worked on; nothing was sent.
+    Overloaded,
+    /// The database cannot be asked who calls; nothing was sent.
+    DatabaseUnavailable,
+    /// The caller's deadline, or the server's own limit, passed before there was an answer.
+    DeadlineExceeded,
+    /// The RPC panicked: a defect. The panic is in the log.
+    Defect,
+}
+
+impl From<AuthFailure> for Refusal {
+    fn from(failure: AuthFailure) -> Self {
+        match failure {
+            AuthFailure::Missing => Self::MissingCredentials,
+            AuthFailure::Invalid => Self::InvalidCredentials,
+            AuthFailure::Overloaded => Self::Overloaded,
+            AuthFailure::Unavailable => Self::DatabaseUnavailable,
+        }
+    }
+}

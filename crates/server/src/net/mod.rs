@@ -1,0 +1,11 @@
+//! Connections: accepted within a limit, secured within a time, served until their last call is done.
+
+mod listener;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use listener::{Connection, Listener, ListenerSettings};
+pub use serve::{Http2Settings, serve_grpc, serve_http};
+pub use tls::{Alpn, TlsError, acceptor};

@@ -1,0 +1,111 @@
+//! Serves one connection until its last call is done, or the server stops waiting for it.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tower::{Service, ServiceExt as _};
+
+use super::listener::Connection;
+
+/// How long the headers of an HTTP/1.1 request may take to arrive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest head of an HTTP/1.1 request, in bytes.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// Limits of an HTTP/2 connection.
+#[derive(Debug, Clone)]
+pub struct Http2Settings {
+    /// Calls open at once.
+    pub max_concurrent_streams: u32,
+    /// Bytes of all headers of one request.
+    pub max_header_list_size: u32,
+    /// Pause after which a silent connection is pinged.
+    pub keepalive_interval: Duration,
+    /// How long the answer to a ping may take.
+    pub keepalive_timeout: Duration,
+}
+
+/// Serves gRPC. After `stop` no new call is accepted, and it returns when the open ones are done;
+/// after `kill` it returns at once.
+pub async fn serve_grpc<S>(
+    connection: Connection,
+    service: S,
+    settings: Http2Settings,
+    stop: CancellationToken,
+    kill: CancellationToken,
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    let Connection {
+        stream,
+        peer,
+        permit,
+    } = connection;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        service.clone().oneshot(request)
+    });
+    let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_header_list_size(settings.max_header_list_size)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        // How a connection ends is the peer's business.
+        _ = serving.as_mut() => {}
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            tokio::select! {
+                _ = serving => {}
+                () = kill.cancelled() => {}
+            }
+        }
+    }
+    drop(permit);
+}
+
+/// Serves HTTP/1.1, as [`serve_grpc`] does gRPC.
+pub async fn serve_http(
+    connection: Connection,
+    router: axum::Router,
+    stop: CancellationToken,
+    kill: CancellationToken,
+) {
+    let Connection {
+        stream,
+        peer: _,
+        permit,
+    } = connection;
+    let service = service_fn(move |request: Request<Incoming>| router.clone().oneshot(request));
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        _ = serving.as_mut() => {}
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            tokio::select! {
+                _ = serving => {}
+                () = kill.cancelled() => {}
+            }
+        }
+    }
+    drop(permit);
+}
