@@ -115,6 +115,22 @@ fn a_request_that_was_given_up_on_keeps_its_lease_since_it_may_still_arrive() {
 }
 
 #[test]
+fn i3_nothing_is_given_up_or_sent_again_while_a_sender_may_be_alive() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let id = world.newest();
+    world.record.transactions[0].lease_until = Some(start() + TimeDelta::days(1));
+    let given_up = world
+        .decide(|record, _, stamp| decide::give_up_unsent(record, id, stamp).unwrap().ok_or(()));
+    assert_eq!(given_up, Err(()));
+    let resent = world.decide(|record, rules, stamp| {
+        decide::start_attempt(record, id, rules, stamp)
+            .unwrap()
+            .ok_or(())
+    });
+    assert_eq!(resent, Err(()));
+}
+
+#[test]
 fn s13_a_refused_connection_waits_and_a_refused_request_fails() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
