@@ -84,6 +84,23 @@ impl Amounts {
         self.excess += amount - taken;
     }
 
+    /// Records that a proved refund was reversed later: first from what counts as refunded, the rest from the
+    /// excess that it once was.
+    pub(crate) fn take_back_refund(&mut self, amount: i64) {
+        let taken = amount.min(self.refunded);
+        self.refunded -= taken;
+        self.excess = (self.excess - (amount - taken)).max(0);
+    }
+
+    /// Records that a proved capture was reversed later. What has been refunded of it, or is being refunded,
+    /// cannot be taken from the captures (I5): it is money that left beyond what came in, hence excess.
+    pub(crate) fn take_back_capture(&mut self, amount: i64) {
+        let room = (self.captured - self.refunded - self.refund_pending).max(0);
+        let taken = amount.min(room);
+        self.captured -= taken;
+        self.excess += amount - taken;
+    }
+
     /// Records a proved release of everything that is neither captured nor reserved by a capture.
     pub(crate) fn add_voided_rest(&mut self) {
         self.void_pending = 0;

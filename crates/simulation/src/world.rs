@@ -38,6 +38,8 @@ pub struct Told {
     pub transactions: Vec<TransactionId>,
     /// Whether any answer left open that it was accepted (or none came at all).
     pub may_be_accepted: bool,
+    /// Whether it was rejected after it had been accepted.
+    pub rejected_though_known: bool,
 }
 
 /// A world.
@@ -155,6 +157,7 @@ impl World {
         let executor = self.executor.clone();
         let replicas: Vec<_> = (0..REPLICAS).map(|process| self.flows(process)).collect();
         let (told, payments) = (Arc::clone(&self.told), Arc::clone(&self.payments));
+        let store = self.store.clone();
         self.executor.spawn(WORLD, async move {
             for step in 0..executor.pick(2..8) {
                 executor.wait_up_to(TROUBLE / 10).await;
@@ -167,6 +170,7 @@ impl World {
                     };
                     let call = Call {
                         act: act.clone(),
+                        store: store.clone(),
                         told: Arc::clone(&told),
                         payments: Arc::clone(&payments),
                     };
@@ -275,6 +279,7 @@ impl Act {
 /// One call of an act.
 struct Call {
     act: Act,
+    store: SimStore,
     told: Arc<Mutex<BTreeMap<String, Told>>>,
     payments: Arc<Mutex<Vec<PaymentId>>>,
 }
@@ -289,14 +294,7 @@ impl Call {
 
     async fn make(self, flows: &Flows, executor: &Executor) {
         let key = self.act.key().map(str::to_owned);
-        if let Some(key) = &key {
-            // Should this replica crash meanwhile, nothing is said.
-            self.told
-                .lock()
-                .entry(key.clone())
-                .or_default()
-                .may_be_accepted |= false;
-        }
+        let known = key.clone().is_some_and(|key| self.is_known(key));
         let unheard = Unheard {
             key: key.clone(),
             told: Arc::clone(&self.told),
@@ -329,8 +327,16 @@ impl Call {
             Err(FlowError::AcceptanceUnknown | FlowError::Internal(_)) => {
                 told.may_be_accepted = true;
             }
+            Err(FlowError::Rejected(_)) => told.rejected_though_known |= known,
             Err(_) => {}
         }
+    }
+
+    /// Whether the database holds the key already.
+    fn is_known(&self, key: String) -> bool {
+        let tenant = TenantId::parse("acme").ok();
+        let place = tenant.map(|tenant| (tenant, key_of(key)));
+        place.is_some_and(|place| self.store.look(|tables| tables.keys.contains_key(&place)))
     }
 }
 

@@ -290,24 +290,14 @@ fn opening_not_done(step: &mut Step, record: &PaymentRecord) -> bool {
 /// A success that the provider took back later.
 fn reversed(step: &mut Step, cause: Cause) {
     let transaction = step.subject.row().clone();
-    let amounts = &mut step.payment.amounts;
-    let take = |from: &mut i64, excess: &mut i64| {
-        let taken = transaction.amount.min(*from);
-        *from -= taken;
-        *excess = (*excess - (transaction.amount - taken)).max(0);
-    };
+    let excess_before = step.payment.amounts.excess;
     let event = match transaction.kind {
         TransactionKind::Refund => {
-            take(&mut amounts.refunded, &mut amounts.excess);
+            step.payment.amounts.take_back_refund(transaction.amount);
             PaymentEvent::RefundReversed
         }
         TransactionKind::Capture => {
-            // I5 keeps refunds within captures: what was refunded beyond is the provider's excess.
-            take(&mut amounts.captured, &mut amounts.excess);
-            let over = (amounts.refunded + amounts.refund_pending - amounts.captured).max(0);
-            let given = over.min(amounts.refunded);
-            amounts.refunded -= given;
-            amounts.excess += given;
+            step.payment.amounts.take_back_capture(transaction.amount);
             PaymentEvent::CaptureFailed
         }
         TransactionKind::Purchase
@@ -328,6 +318,7 @@ fn reversed(step: &mut Step, cause: Cause) {
     step.event_type = format!("{}.reversed", prefix(transaction.kind));
     step.end(Reversed, Some(cause));
     step.advance(event);
+    step.report_excess(excess_before);
 }
 
 fn requires_action(step: &mut Step, action: &NextAction) {

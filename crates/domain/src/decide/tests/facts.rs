@@ -213,6 +213,23 @@ fn s43_a_refund_that_fails_later_gives_its_amount_back() {
 }
 
 #[test]
+fn a_capture_that_fails_later_under_a_refund_is_recorded_as_excess() {
+    let mut world = World::authorized(100);
+    world.capture(Some(60), false).unwrap();
+    let capture = world.newest();
+    world.answer(approved(60));
+    world.refund(Some(20)).unwrap();
+    let failed = told(FactKind::Failed(Cause::ProviderReportedFailure));
+    assert!(world.learn(capture, &failed));
+    let amounts = world.record.payment.amounts;
+    assert_eq!(
+        (amounts.captured, amounts.refund_pending, amounts.excess),
+        (20, 20, 20)
+    );
+    assert_eq!(world.action(), Some(OperatorActionKind::ExcessAmount));
+}
+
+#[test]
 fn a_void_of_a_pending_payment_waits_for_the_authorization() {
     let mut world = World::accepted(100, CaptureMethod::Manual);
     let opening = world.attempt();

@@ -136,7 +136,9 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(
+        std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(3_000),
+    ))]
 
     #[test]
     fn s42_any_sequence_keeps_the_invariants(manual in any::<bool>(), acts in prop::collection::vec(act(), 0..25)) {
