@@ -97,7 +97,7 @@ comment on column sequencer_head.lease_until is 'Until when (database clock).';
 comment on column sequencer_head.next_position is 'The position that the next entry gets: how many have one.';
 comment on column sequencer_head.low_arrival is 'Every arrival below has a position, or is proved never to come.';
 insert into sequencer_head (fence, holder, lease_until, next_position, low_arrival)
-values (0, null, '-infinity', 0, 0);
+values (0, null, '-infinity', 0, 1);
 
 grant usage on sequence journal_arrival to quittance_app;
 grant select, insert on journal, journal_positions to quittance_app;

@@ -86,11 +86,22 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // `{:#}` appends the causes.
-            let _ = writeln!(std::io::stderr(), "quittance: {error:#}");
+            let _ = writeln!(std::io::stderr(), "quittance: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, without those that its own text holds already.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
@@ -182,6 +193,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("port taken").context("cannot listen: port taken");
+        assert_eq!(with_causes(&error), "cannot listen: port taken");
+        assert_eq!(
+            with_causes(&error.context("no start")),
+            "no start: cannot listen: port taken"
+        );
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl Server {
         let listeners = bind(&config.server).await?;
         let observer = Arc::new(StoreMetrics(metrics.clone()));
         let store = database::connect(&config.database, keys.clone(), observer).await?;
+        store.start_workers();
         let tasks = TaskTracker::new();
         let stop = Stop::default();
         let ports = Ports {

@@ -127,7 +127,9 @@ impl PgStore {
     /// The API key with this id, revoked or not.
     pub async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, StoreError> {
         let read = self.inner.reader.read("read API key", |connection| {
-            let query = api_keys::table.find(key_id.to_owned()).select(ApiKeyRow::as_select());
+            let query = api_keys::table
+                .find(key_id.to_owned())
+                .select(ApiKeyRow::as_select());
             async move { query.first(connection).await.optional() }.boxed()
         });
         read.await?.map(ApiKey::try_from).transpose()

@@ -48,7 +48,10 @@ impl<'a> BatchStatement<'a> {
         }
         sorted.retain(|change| change.key.is_some());
         sorted.sort_by_key(|change| {
-            change.key.as_ref().map(|key| (key.tenant_id.as_str(), key.idempotency_key.as_str()))
+            change
+                .key
+                .as_ref()
+                .map(|key| (key.tenant_id.as_str(), key.idempotency_key.as_str()))
         });
         for change in sorted {
             if let Some(key) = &change.key {
@@ -71,10 +74,22 @@ impl<'a> BatchStatement<'a> {
             Some(PaymentWrite::Update(row)) => self.payment_updates.push(row),
             None => {}
         }
-        change.transaction_inserts.iter().for_each(|row| self.transaction_inserts.push(row));
-        change.transaction_updates.iter().for_each(|row| self.transaction_updates.push(row));
-        change.attempt_insert.iter().for_each(|row| self.attempt_inserts.push(row));
-        change.attempt_update.iter().for_each(|row| self.attempt_updates.push(row));
+        change
+            .transaction_inserts
+            .iter()
+            .for_each(|row| self.transaction_inserts.push(row));
+        change
+            .transaction_updates
+            .iter()
+            .for_each(|row| self.transaction_updates.push(row));
+        change
+            .attempt_insert
+            .iter()
+            .for_each(|row| self.attempt_inserts.push(row));
+        change
+            .attempt_update
+            .iter()
+            .for_each(|row| self.attempt_updates.push(row));
         change.action.iter().for_each(|row| self.actions.push(row));
         self.entries.push(&change.entry);
     }
@@ -82,7 +97,11 @@ impl<'a> BatchStatement<'a> {
 
 /// `first, second, …` of a source's columns, steering columns left out.
 fn target_columns(names: &[&str]) -> String {
-    let columns: Vec<_> = names.iter().copied().filter(|name| !STEERING.contains(name)).collect();
+    let columns: Vec<_> = names
+        .iter()
+        .copied()
+        .filter(|name| !STEERING.contains(name))
+        .collect();
     columns.join(", ")
 }
 
@@ -140,14 +159,33 @@ impl BatchStatement<'_> {
     /// Keys, payments, and which of these were written.
     fn walk_payments<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("with ");
-        insert!(out, "new_keys", "idempotency_records", self.new_keys, KeyColumns,
-            "\n    on conflict (tenant_id, idempotency_key) do nothing\n    returning payment_id\n), ");
-        insert!(out, "inserted", "payments", self.payment_inserts, PaymentInserts,
+        insert!(
+            out,
+            "new_keys",
+            "idempotency_records",
+            self.new_keys,
+            KeyColumns,
+            "\n    on conflict (tenant_id, idempotency_key) do nothing\n    returning payment_id\n), "
+        );
+        insert!(
+            out,
+            "inserted",
+            "payments",
+            self.payment_inserts,
+            PaymentInserts,
             "\n    where not s.keyed or s.payment_id in (select payment_id from new_keys)\
-             \n    returning payment_id\n), ");
-        update!(out, "updated", "payments", self.payment_updates, PaymentUpdates, &["payment_id"],
+             \n    returning payment_id\n), "
+        );
+        update!(
+            out,
+            "updated",
+            "payments",
+            self.payment_updates,
+            PaymentUpdates,
+            &["payment_id"],
             "\n    where t.payment_id = s.payment_id and t.version = s.version - 1\
-             \n    returning t.payment_id\n), ");
+             \n    returning t.payment_id\n), "
+        );
         out.push_sql(
             "written as (\n    select payment_id from inserted union all select payment_id from updated\n), ",
         );
@@ -158,25 +196,66 @@ impl BatchStatement<'_> {
     fn walk_parts<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         let gate = format!("\n    where {WRITTEN}\n), ");
         // A key that is taken aborts the statement: a version was won already, and must be given back.
-        insert!(out, "later_keys", "idempotency_records", self.later_keys, KeyColumns, &gate);
-        insert!(out, "new_transactions", "transactions", self.transaction_inserts,
-            TransactionInserts, &gate);
+        insert!(
+            out,
+            "later_keys",
+            "idempotency_records",
+            self.later_keys,
+            KeyColumns,
+            &gate
+        );
+        insert!(
+            out,
+            "new_transactions",
+            "transactions",
+            self.transaction_inserts,
+            TransactionInserts,
+            &gate
+        );
         let same = "t.payment_id = s.payment_id and t.transaction_id = s.transaction_id";
-        update!(out, "old_transactions", "transactions", self.transaction_updates,
-            TransactionUpdates, &["payment_id", "transaction_id"],
-            &format!("\n    where {same} and {WRITTEN}\n), "));
-        insert!(out, "new_attempts", "attempts", self.attempt_inserts, AttemptInserts, &gate);
-        update!(out, "old_attempts", "attempts", self.attempt_updates, AttemptUpdates,
+        update!(
+            out,
+            "old_transactions",
+            "transactions",
+            self.transaction_updates,
+            TransactionUpdates,
+            &["payment_id", "transaction_id"],
+            &format!("\n    where {same} and {WRITTEN}\n), ")
+        );
+        insert!(
+            out,
+            "new_attempts",
+            "attempts",
+            self.attempt_inserts,
+            AttemptInserts,
+            &gate
+        );
+        update!(
+            out,
+            "old_attempts",
+            "attempts",
+            self.attempt_updates,
+            AttemptUpdates,
             &["payment_id", "transaction_id", "number"],
-            &format!("\n    where {same} and t.number = s.number and {WRITTEN}\n), "));
-        insert!(out, "actions", "operator_actions", self.actions, ActionColumns, &gate);
+            &format!("\n    where {same} and t.number = s.number and {WRITTEN}\n), ")
+        );
+        insert!(
+            out,
+            "actions",
+            "operator_actions",
+            self.actions,
+            ActionColumns,
+            &gate
+        );
         Ok(())
     }
 
     /// The journal: entries of payments that were written, and entries that come alone.
     fn walk_journal<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        let (target, source) =
-            (target_columns(JournalColumns::NAMES), source_columns(JournalColumns::NAMES));
+        let (target, source) = (
+            target_columns(JournalColumns::NAMES),
+            source_columns(JournalColumns::NAMES),
+        );
         out.push_sql("entries as materialized (\n    select * from ");
         self.entries.walk(out.reborrow())?;
         out.push_sql(&format!(
@@ -252,7 +331,11 @@ mod tests {
 
     #[test]
     fn its_text_does_not_depend_on_the_batch_so_that_it_is_prepared_once() {
-        assert!(BatchStatement::default().is_safe_to_cache_prepared(&Pg).unwrap());
+        assert!(
+            BatchStatement::default()
+                .is_safe_to_cache_prepared(&Pg)
+                .unwrap()
+        );
         assert!(<BatchStatement<'_> as QueryId>::query_id().is_some());
     }
 }

@@ -67,7 +67,11 @@ impl Member {
 
     /// Gives up: honestly.
     fn give_up(self) {
-        let error = if self.doubtful { StoreError::CommitUnknown } else { StoreError::Unavailable };
+        let error = if self.doubtful {
+            StoreError::CommitUnknown
+        } else {
+            StoreError::Unavailable
+        };
         self.answer(Err(error));
     }
 
@@ -75,7 +79,9 @@ impl Member {
     fn conflict(&self) -> Commit {
         match &self.job.rows.payment {
             Some(PaymentWrite::Insert(row)) if row.keyed => Commit::IdempotencyKeyTaken,
-            Some(PaymentWrite::Insert(_) | PaymentWrite::Update(_)) | None => Commit::VersionConflict,
+            Some(PaymentWrite::Insert(_) | PaymentWrite::Update(_)) | None => {
+                Commit::VersionConflict
+            }
         }
     }
 }
@@ -120,7 +126,15 @@ impl Committer {
         committed: Arc<Notify>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { queue, waiting: VecDeque::new(), connector, limits, observer, committed, stop }
+        Self {
+            queue,
+            waiting: VecDeque::new(),
+            connector,
+            limits,
+            observer,
+            committed,
+            stop,
+        }
     }
 
     /// Runs until it is told to stop and its queue is empty.
@@ -159,7 +173,9 @@ impl Committer {
 
     fn take_queued(&mut self) {
         while self.waiting.len() < MAX_WAITING {
-            let Ok(job) = self.queue.try_recv() else { return };
+            let Ok(job) = self.queue.try_recv() else {
+                return;
+            };
             self.waiting.push_back(job);
         }
     }
@@ -177,7 +193,10 @@ impl Committer {
             let free_stream = streams.insert(job.rows.entry.stream_id);
             let free_key = key.is_none_or(|key| keys.insert(key));
             if free_stream && free_key && batch.len() < MAX_BATCH {
-                batch.push(Member { job, doubtful: false });
+                batch.push(Member {
+                    job,
+                    doubtful: false,
+                });
             } else {
                 later.push_back(job);
             }
@@ -209,7 +228,11 @@ impl Committer {
         part: &mut Vec<Member>,
         connection: &mut Option<AsyncPgConnection>,
     ) -> Option<String> {
-        let oldest = part.iter().map(|member| member.job.since).min().unwrap_or_else(Instant::now);
+        let oldest = part
+            .iter()
+            .map(|member| member.job.since)
+            .min()
+            .unwrap_or_else(Instant::now);
         let mut deadline = oldest + self.limits.unavailable_after;
         let mut retries = 0;
         loop {
@@ -238,7 +261,8 @@ impl Committer {
                     part.iter_mut().for_each(|member| member.doubtful = true);
                 }
             }
-            self.meanwhile(tokio::time::sleep(pause(retries)), deadline).await;
+            self.meanwhile(tokio::time::sleep(pause(retries)), deadline)
+                .await;
             if Instant::now() >= deadline {
                 part.drain(..).for_each(Member::give_up);
                 return None;
@@ -261,8 +285,10 @@ impl Committer {
             Some(Err(error)) => return doubt(&error, connection).await,
             None => return Executed::Lost,
         };
-        let missing: Vec<_> =
-            part.iter().filter(|member| !written.contains(&member.stream())).collect();
+        let missing: Vec<_> = part
+            .iter()
+            .filter(|member| !written.contains(&member.stream()))
+            .collect();
         if missing.is_empty() {
             return Executed::Written(written);
         }
@@ -283,14 +309,21 @@ impl Committer {
     ) -> Result<Vec<Uuid>, Executed> {
         let query = EntriesAt {
             streams: members.iter().map(|member| member.stream()).collect(),
-            numbers: members.iter().map(|member| member.rows().entry.entity_seq).collect(),
+            numbers: members
+                .iter()
+                .map(|member| member.rows().entry.entity_seq)
+                .collect(),
         };
         let limit = self.connector.client_timeout();
         let running = async { timed(limit, query.load::<Uuid>(connection)).await };
         match self.attending(running).await {
             Some(Ok(entries)) => {
                 let own = |member: &&&Member| entries.contains(&member.rows().entry.entry_id);
-                Ok(members.iter().filter(own).map(|member| member.stream()).collect())
+                Ok(members
+                    .iter()
+                    .filter(own)
+                    .map(|member| member.stream())
+                    .collect())
             }
             Some(Err(error)) => Err(doubt(&error, connection).await),
             None => Err(Executed::Lost),
@@ -350,12 +383,18 @@ impl Committer {
     ) -> Option<&'c mut AsyncPgConnection> {
         let mut failures = 0;
         // One that ended while it was idle has taken nothing with it: no doubt arises.
-        if connection.as_mut().is_some_and(PoolableConnection::is_broken) {
+        if connection
+            .as_mut()
+            .is_some_and(PoolableConnection::is_broken)
+        {
             *connection = None;
         }
         while connection.is_none() {
             let connector = self.connector.clone();
-            match self.meanwhile(connector.connect(Use::Commit), deadline).await? {
+            match self
+                .meanwhile(connector.connect(Use::Commit), deadline)
+                .await?
+            {
                 Ok(made) => {
                     tracing::info!("a committer is connected to the database again");
                     *connection = Some(made);
@@ -363,7 +402,8 @@ impl Committer {
                 Err(error) => {
                     failures += 1;
                     tracing::warn!(%error, failures, "a committer cannot connect to the database");
-                    self.meanwhile(tokio::time::sleep(pause(failures)), deadline).await?;
+                    self.meanwhile(tokio::time::sleep(pause(failures)), deadline)
+                        .await?;
                 }
             }
         }
@@ -399,7 +439,11 @@ impl Committer {
     fn expire(&mut self) {
         self.take_queued();
         let limit = self.limits.unavailable_after;
-        let expired = self.waiting.iter().take_while(|job| job.since.elapsed() >= limit).count();
+        let expired = self
+            .waiting
+            .iter()
+            .take_while(|job| job.since.elapsed() >= limit)
+            .count();
         for job in self.waiting.drain(..expired) {
             let _ = job.reply.send(Err(StoreError::Unavailable));
         }
@@ -433,6 +477,8 @@ async fn doubt(error: &diesel::result::Error, connection: &mut AsyncPgConnection
 /// The pause before another try: doubling up to [`MAX_PAUSE`], with full jitter above half of it, so
 /// that replicas do not come back in step.
 fn pause(tries: u32) -> Duration {
-    let full = MIN_PAUSE.saturating_mul(2_u32.saturating_pow(tries.min(16))).min(MAX_PAUSE);
+    let full = MIN_PAUSE
+        .saturating_mul(2_u32.saturating_pow(tries.min(16)))
+        .min(MAX_PAUSE);
     full.mul_f64(rand::rng().random_range(0.5..1.0))
 }

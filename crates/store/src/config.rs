@@ -99,7 +99,9 @@ impl StoreConfig {
             self.connect_timeout,
         ];
         if durations.iter().any(Duration::is_zero) {
-            return Err(StoreStartError::Setting("timeouts must be longer than zero"));
+            return Err(StoreStartError::Setting(
+                "timeouts must be longer than zero",
+            ));
         }
         Ok(())
     }
@@ -139,7 +141,9 @@ pub enum StoreStartError {
     #[error("the database cannot be reached: {0}")]
     Connect(String),
     /// The role cannot be taken on.
-    #[error("the login may not act as role {role}: run `quittance migrate`, then `grant {role} to <login>`")]
+    #[error(
+        "the login may not act as role {role}: run `quittance migrate`, then `grant {role} to <login>`"
+    )]
     Role {
         /// The application role.
         role: String,
@@ -151,13 +155,17 @@ pub enum StoreStartError {
         found: String,
     },
     /// The server does not keep what it was told to keep.
-    #[error("the database has {setting} = off: a committed payment could be lost. Turn it on, or allow it explicitly")]
+    #[error(
+        "the database has {setting} = off: a committed payment could be lost. Turn it on, or allow it explicitly"
+    )]
     NotDurable {
         /// Which setting.
         setting: &'static str,
     },
     /// The clocks differ.
-    #[error("the clock of the database differs from this machine's by {seconds:.1} s (at most {max} s): synchronise them")]
+    #[error(
+        "the clock of the database differs from this machine's by {seconds:.1} s (at most {max} s): synchronise them"
+    )]
     Clock {
         /// By how much.
         seconds: f64,
@@ -165,7 +173,9 @@ pub enum StoreStartError {
         max: i64,
     },
     /// Migrations were not run.
-    #[error("the database lacks {count} migration(s), the first is {first}: run `quittance migrate`")]
+    #[error(
+        "the database lacks {count} migration(s), the first is {first}: run `quittance migrate`"
+    )]
     PendingMigrations {
         /// How many.
         count: usize,

@@ -88,10 +88,16 @@ impl Connector {
         let mut config: tokio_postgres::Config = url
             .parse()
             // The parser's own messages may quote the URL, and so the password.
-            .map_err(|_| StoreStartError::Url("expected postgres://user:password@host/database".into()))?;
+            .map_err(|_| {
+                StoreStartError::Url("expected postgres://user:password@host/database".into())
+            })?;
         if !url.contains("sslmode=") {
             let local = is_local(&config);
-            config.ssl_mode(if local { SslMode::Disable } else { SslMode::Require });
+            config.ssl_mode(if local {
+                SslMode::Disable
+            } else {
+                SslMode::Require
+            });
         }
         config.connect_timeout(connect_timeout);
         config.keepalives_idle(KEEPALIVE_IDLE);
@@ -99,7 +105,13 @@ impl Connector {
             SslMode::Disable => None,
             _ => Some(MakeRustlsConnect::new(tls_config(tls)?)),
         };
-        Ok(Self { config, tls, role, statement_timeout, connect_timeout })
+        Ok(Self {
+            config,
+            tls,
+            role,
+            statement_timeout,
+            connect_timeout,
+        })
     }
 
     /// How long we wait for a statement: a little longer than the server.
@@ -123,7 +135,11 @@ impl Connector {
         };
         tokio::time::timeout(self.connect_timeout, connecting)
             .await
-            .unwrap_or_else(|_| Err(ConnectionError::BadConnection("connecting took too long".into())))
+            .unwrap_or_else(|_| {
+                Err(ConnectionError::BadConnection(
+                    "connecting took too long".into(),
+                ))
+            })
     }
 
     async fn open(&self, purpose: Use) -> Result<AsyncPgConnection, ConnectionError> {
@@ -191,7 +207,9 @@ fn tls_config(tls: &DatabaseTls) -> Result<ClientConfig, StoreStartError> {
                 return Err(refused(format!("{} holds no certificate", path.display())));
             }
             for certificate in certificates {
-                roots.add(certificate).map_err(|error| refused(error.to_string()))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| refused(error.to_string()))?;
             }
         }
         None => {
@@ -213,7 +231,10 @@ mod tests {
         let timeout = Duration::from_secs(1);
         let tls = DatabaseTls::default();
         let connector = Connector::of_url(url, &tls, None, timeout, timeout).unwrap();
-        assert_eq!(connector.tls.is_some(), connector.config.get_ssl_mode() != SslMode::Disable);
+        assert_eq!(
+            connector.tls.is_some(),
+            connector.config.get_ssl_mode() != SslMode::Disable
+        );
         connector.config.get_ssl_mode()
     }
 
@@ -221,11 +242,21 @@ mod tests {
     fn tls_is_required_off_this_machine_unless_the_url_says_otherwise() {
         assert_eq!(mode("postgres://u@db.example.com/q"), SslMode::Require);
         assert_eq!(mode("postgres://u@10.0.0.1/q"), SslMode::Require);
-        assert_eq!(mode("postgres://u@db.example.com/q?sslmode=disable"), SslMode::Disable);
+        assert_eq!(
+            mode("postgres://u@db.example.com/q?sslmode=disable"),
+            SslMode::Disable
+        );
         for local in ["localhost", "127.0.0.1", "%2Ftmp%2Fx"] {
-            assert_eq!(mode(&format!("postgres://u@{local}/q")), SslMode::Disable, "{local}");
+            assert_eq!(
+                mode(&format!("postgres://u@{local}/q")),
+                SslMode::Disable,
+                "{local}"
+            );
         }
-        assert_eq!(mode("postgres://u@localhost/q?sslmode=require"), SslMode::Require);
+        assert_eq!(
+            mode("postgres://u@localhost/q?sslmode=require"),
+            SslMode::Require
+        );
     }
 
     #[test]

@@ -81,10 +81,18 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("transactions_state_known", NotAllowed),
 ];
 
+/// The names of all constraints of the schema, in alphabetical order.
+pub fn constraint_names() -> impl Iterator<Item = &'static str> {
+    CONSTRAINTS.iter().map(|(name, _)| *name)
+}
+
 /// What a violation of this constraint means. `None` for a name that the schema does not have.
 pub(crate) fn meaning(constraint: &str) -> Option<Violation> {
     let name = table_constraint(constraint);
-    CONSTRAINTS.iter().find(|(known, _)| *known == name).map(|(_, meaning)| *meaning)
+    CONSTRAINTS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, meaning)| *meaning)
 }
 
 /// The constraint's name on the table, where a partition reports its own (`payments_p202601_pkey`).
@@ -95,7 +103,10 @@ fn table_constraint(constraint: &str) -> String {
                 month.len() == 6 && month.bytes().all(|digit| digit.is_ascii_digit())
             })
     };
-    let parts: Vec<_> = constraint.split('_').filter(|part| !is_partition(part)).collect();
+    let parts: Vec<_> = constraint
+        .split('_')
+        .filter(|part| !is_partition(part))
+        .collect();
     parts.join("_")
 }
 
@@ -107,8 +118,14 @@ mod tests {
     fn a_partitions_constraint_is_its_tables() {
         assert_eq!(meaning("payments_p202611_pkey"), Some(Exists));
         assert_eq!(meaning("journal_default_pkey"), Some(Exists));
-        assert_eq!(meaning("idempotency_records_pkey"), Some(IdempotencyKeyTaken));
-        assert_eq!(meaning("payments_refunds_within_captured"), Some(NotAllowed));
+        assert_eq!(
+            meaning("idempotency_records_pkey"),
+            Some(IdempotencyKeyTaken)
+        );
+        assert_eq!(
+            meaning("payments_refunds_within_captured"),
+            Some(NotAllowed)
+        );
         assert_eq!(meaning("unheard_of"), None);
     }
 }

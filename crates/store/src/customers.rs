@@ -55,7 +55,11 @@ impl Cache {
 
 impl Customers {
     pub(crate) fn new(reader: Reader, ring: Arc<KeyRing>) -> Self {
-        Self { reader, ring, cache: Arc::default() }
+        Self {
+            reader,
+            ring,
+            cache: Arc::default(),
+        }
     }
 
     /// The data key of a tenant's customer; makes the customer where it is new.
@@ -65,7 +69,10 @@ impl Customers {
         reference: &str,
     ) -> Result<CustomerKey, StoreError> {
         let macs = self.ring.customer_reference_macs(tenant, reference);
-        let active = *macs.as_slice().first().ok_or_else(|| StoreError::Corrupt("key ring".to_owned()))?;
+        let active = *macs
+            .as_slice()
+            .first()
+            .ok_or_else(|| StoreError::Corrupt("key ring".to_owned()))?;
         if let Some(found) = self.cache.lock().get(&active) {
             return Ok(found);
         }
@@ -92,7 +99,8 @@ impl Customers {
             async move { query.first::<(Uuid, Vec<u8>)>(connection).await.optional() }.boxed()
         });
         let row = row.await?;
-        row.map(|(id, sealed)| CustomerKey::unwrap(&self.ring, id, &sealed)).transpose()
+        row.map(|(id, sealed)| CustomerKey::unwrap(&self.ring, id, &sealed))
+            .transpose()
     }
 
     /// Makes the customer; where another was quicker, takes what that one made.

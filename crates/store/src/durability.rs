@@ -39,13 +39,23 @@ async fn value(connection: &mut AsyncPgConnection, sql: &str) -> Result<String, 
 }
 
 /// Refuses servers that are too old.
-pub(crate) async fn check_version(connection: &mut AsyncPgConnection) -> Result<(), StoreStartError> {
-    let number = value(connection, "select current_setting('server_version_num') as value").await?;
+pub(crate) async fn check_version(
+    connection: &mut AsyncPgConnection,
+) -> Result<(), StoreStartError> {
+    let number = value(
+        connection,
+        "select current_setting('server_version_num') as value",
+    )
+    .await?;
     let number: u32 = number.parse().unwrap_or(0);
     if number / 10_000 >= MINIMUM_POSTGRES {
         return Ok(());
     }
-    let found = value(connection, "select current_setting('server_version') as value").await?;
+    let found = value(
+        connection,
+        "select current_setting('server_version') as value",
+    )
+    .await?;
     Err(StoreStartError::Version { found })
 }
 
@@ -57,10 +67,14 @@ impl Connector {
             .connect(Use::Migrate)
             .await
             .map_err(|error| StoreStartError::Connect(error.to_string()))?;
-        let Some(role) = self.role() else { return Ok(()) };
+        let Some(role) = self.role() else {
+            return Ok(());
+        };
         let set = format!("set role \"{}\"", role.replace('"', "\"\""));
         let set = connection.batch_execute(&set).await;
-        set.map_err(|_| StoreStartError::Role { role: role.to_owned() })
+        set.map_err(|_| StoreStartError::Role {
+            role: role.to_owned(),
+        })
     }
 }
 
@@ -82,14 +96,18 @@ impl PgStore {
             if !allow_unsafe {
                 return Err(StoreStartError::NotDurable { setting });
             }
-            tracing::warn!(setting, "the database may lose committed payments: a setting is off");
+            tracing::warn!(
+                setting,
+                "the database may lose committed payments: a setting is off"
+            );
         }
         Ok(())
     }
 }
 
 async fn check_migrations(connection: &mut AsyncPgConnection) -> Result<(), StoreStartError> {
-    let exists = "select coalesce(to_regclass('public.__diesel_schema_migrations')::text, '') as value";
+    let exists =
+        "select coalesce(to_regclass('public.__diesel_schema_migrations')::text, '') as value";
     let run: Vec<Value> = if value(connection, exists).await?.is_empty() {
         Vec::new()
     } else {
@@ -98,16 +116,23 @@ async fn check_migrations(connection: &mut AsyncPgConnection) -> Result<(), Stor
         run.map_err(|error| refused(&error))?
     };
     let versions = migrations::versions();
-    let mut missing =
-        versions.iter().filter(|(_, version)| run.iter().all(|run| run.value != *version));
-    let Some((first, _)) = missing.next() else { return Ok(()) };
-    Err(StoreStartError::PendingMigrations { count: 1 + missing.count(), first: first.clone() })
+    let mut missing = versions
+        .iter()
+        .filter(|(_, version)| run.iter().all(|run| run.value != *version));
+    let Some((first, _)) = missing.next() else {
+        return Ok(());
+    };
+    Err(StoreStartError::PendingMigrations {
+        count: 1 + missing.count(),
+        first: first.clone(),
+    })
 }
 
 async fn check_clock(connection: &mut AsyncPgConnection) -> Result<(), StoreStartError> {
     let before = Utc::now();
-    let row: Result<Moment, _> =
-        diesel::sql_query("select clock_timestamp() as moment").get_result(connection).await;
+    let row: Result<Moment, _> = diesel::sql_query("select clock_timestamp() as moment")
+        .get_result(connection)
+        .await;
     let theirs = row.map_err(|error| refused(&error))?.moment;
     let ours = before + (Utc::now() - before) / 2;
     let difference = (theirs - ours).abs();
@@ -115,5 +140,8 @@ async fn check_clock(connection: &mut AsyncPgConnection) -> Result<(), StoreStar
         return Ok(());
     }
     let seconds = difference.to_std().unwrap_or_default().as_secs_f64();
-    Err(StoreStartError::Clock { seconds, max: MAX_CLOCK_DIFFERENCE_SECONDS })
+    Err(StoreStartError::Clock {
+        seconds,
+        max: MAX_CLOCK_DIFFERENCE_SECONDS,
+    })
 }

@@ -58,7 +58,10 @@ pub(crate) fn kind(error: &Error) -> String {
     match error {
         Error::DatabaseError(kind, information) => {
             let at = information.constraint_name().or(information.table_name());
-            format!("{kind:?}{}", at.map(|at| format!(" ({at})")).unwrap_or_default())
+            format!(
+                "{kind:?}{}",
+                at.map(|at| format!(" ({at})")).unwrap_or_default()
+            )
         }
         Error::NotFound => "not found".to_owned(),
         _ => "driver".to_owned(),

@@ -21,18 +21,21 @@ impl PgStore {
         tenant: &TenantId,
         key: &IdempotencyKey,
     ) -> Result<Option<IdempotencyRecord>, StoreError> {
-        let read = self.inner.reader.read("read idempotency record", |connection| {
-            let query = records::table
-                .find((tenant.as_str().to_owned(), key.as_str().to_owned()))
-                .select((
-                    records::command,
-                    records::fingerprint,
-                    records::payment_id,
-                    records::transaction_id,
-                    records::created_at,
-                ));
-            async move { query.first::<Row>(connection).await.optional() }.boxed()
-        });
+        let read = self
+            .inner
+            .reader
+            .read("read idempotency record", |connection| {
+                let query = records::table
+                    .find((tenant.as_str().to_owned(), key.as_str().to_owned()))
+                    .select((
+                        records::command,
+                        records::fingerprint,
+                        records::payment_id,
+                        records::transaction_id,
+                        records::created_at,
+                    ));
+                async move { query.first::<Row>(connection).await.optional() }.boxed()
+            });
         let Some((command, fingerprint, payment, transaction, created_at)) = read.await? else {
             return Ok(None);
         };

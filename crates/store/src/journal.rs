@@ -46,10 +46,14 @@ impl PgStore {
         after: Option<EntryId>,
         limit: usize,
     ) -> Result<Vec<StoredEntry>, StoreError> {
-        let read = self.inner.reader.read("list journal entries", |connection| {
-            let (tenant, filter) = (tenant.cloned(), filter.clone());
-            async move { entries(connection, tenant, &filter, after, None, limit).await }.boxed()
-        });
+        let read = self
+            .inner
+            .reader
+            .read("list journal entries", |connection| {
+                let (tenant, filter) = (tenant.cloned(), filter.clone());
+                async move { entries(connection, tenant, &filter, after, None, limit).await }
+                    .boxed()
+            });
         read.await?.into_iter().map(stored).collect()
     }
 
@@ -72,31 +76,37 @@ impl PgStore {
         position: u64,
         limit: usize,
     ) -> Result<Vec<StoredEntry>, StoreError> {
-        let Ok(position) = i64::try_from(position) else { return Ok(Vec::new()) };
+        let Ok(position) = i64::try_from(position) else {
+            return Ok(Vec::new());
+        };
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let read = self.inner.reader.read("read sequenced entries", |connection| {
-            let mut query = journal_positions::table
-                .inner_join(
-                    journal::table.on(journal::stream_id
-                        .eq(journal_positions::stream_id)
-                        .and(journal::entity_seq.eq(journal_positions::entity_seq))),
-                )
-                .select((
-                    journal::entry_id,
-                    journal::stream_id,
-                    journal::entity_seq,
-                    journal::leaf,
-                    journal_positions::position.nullable(),
-                ))
-                .into_boxed::<Pg>()
-                .filter(journal_positions::position.ge(position))
-                .order(journal_positions::position)
-                .limit(limit);
-            if let Some(tenant) = tenant {
-                query = query.filter(journal_positions::tenant_id.eq(tenant.as_str().to_owned()));
-            }
-            async move { query.load::<Row>(connection).await }.boxed()
-        });
+        let read = self
+            .inner
+            .reader
+            .read("read sequenced entries", |connection| {
+                let mut query = journal_positions::table
+                    .inner_join(
+                        journal::table.on(journal::stream_id
+                            .eq(journal_positions::stream_id)
+                            .and(journal::entity_seq.eq(journal_positions::entity_seq))),
+                    )
+                    .select((
+                        journal::entry_id,
+                        journal::stream_id,
+                        journal::entity_seq,
+                        journal::leaf,
+                        journal_positions::position.nullable(),
+                    ))
+                    .into_boxed::<Pg>()
+                    .filter(journal_positions::position.ge(position))
+                    .order(journal_positions::position)
+                    .limit(limit);
+                if let Some(tenant) = tenant {
+                    query =
+                        query.filter(journal_positions::tenant_id.eq(tenant.as_str().to_owned()));
+                }
+                async move { query.load::<Row>(connection).await }.boxed()
+            });
         read.await?.into_iter().map(stored).collect()
     }
 }
@@ -142,7 +152,10 @@ async fn entries(
 
 async fn known_owners(connection: &mut AsyncPgConnection) -> QueryResult<Vec<Owner>> {
     let known: Vec<KnownTenant> = diesel::sql_query(TENANTS).load(connection).await?;
-    let tenants = known.into_iter().filter_map(|known| known.tenant_id).map(Owner::Tenant);
+    let tenants = known
+        .into_iter()
+        .filter_map(|known| known.tenant_id)
+        .map(Owner::Tenant);
     Ok(tenants.chain([Owner::Nobody]).collect())
 }
 

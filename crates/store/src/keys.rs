@@ -138,7 +138,10 @@ impl KeyRing {
         }
         let mut derived = derived.into_iter();
         let active = derived.next().ok_or(KeyRingError::Empty)?;
-        Ok(Self { active, older: derived.collect() })
+        Ok(Self {
+            active,
+            older: derived.collect(),
+        })
     }
 
     fn all(&self) -> impl Iterator<Item = &RingKey> {
@@ -169,7 +172,10 @@ impl KeyRing {
 
     /// The MAC of an API key's secret part, to be stored with the id of the key that made it.
     pub fn api_key_mac(&self, secret: &[u8]) -> ([u8; 32], String) {
-        (hmac(&self.active.api_key, &[secret]), self.active.id.clone())
+        (
+            hmac(&self.active.api_key, &[secret]),
+            self.active.id.clone(),
+        )
     }
 
     /// Whether `mac`, made under the ring's key `key_id`, is of this secret; in constant time.
@@ -201,13 +207,17 @@ impl KeyRing {
     /// MACs of a customer's reference under every key, the active one's first.
     pub(crate) fn customer_reference_macs(&self, tenant: &str, reference: &str) -> Vec<[u8; 32]> {
         let parts = [tenant.as_bytes(), reference.as_bytes()];
-        self.all().map(|key| hmac(&key.customer_reference, &parts)).collect()
+        self.all()
+            .map(|key| hmac(&key.customer_reference, &parts))
+            .collect()
     }
 }
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.all().map(|key| &key.id)).finish()
+        f.debug_list()
+            .entries(self.all().map(|key| &key.id))
+            .finish()
     }
 }
 
@@ -216,7 +226,10 @@ mod tests {
     use super::*;
 
     fn ring(ids: &[(&str, u8)]) -> Result<KeyRing, KeyRingError> {
-        KeyRing::new(ids.iter().map(|(id, byte)| ((*id).to_owned(), [*byte; KEY_BYTES])))
+        KeyRing::new(
+            ids.iter()
+                .map(|(id, byte)| ((*id).to_owned(), [*byte; KEY_BYTES])),
+        )
     }
 
     #[test]
@@ -260,6 +273,9 @@ mod tests {
 
     #[test]
     fn a_ring_prints_ids_only() {
-        assert_eq!(format!("{:?}", ring(&[("b", 2), ("a", 1)]).unwrap()), r#"["b", "a"]"#);
+        assert_eq!(
+            format!("{:?}", ring(&[("b", 2), ("a", 1)]).unwrap()),
+            r#"["b", "a"]"#
+        );
     }
 }

@@ -42,6 +42,7 @@ pub use config::{
     DEFAULT_CONNECT_TIMEOUT, DEFAULT_POOL_SIZE, DEFAULT_QUEUE_LEN, DEFAULT_STATEMENT_TIMEOUT,
     DEFAULT_UNAVAILABLE_AFTER, DatabaseTls, MAX_COMMITTERS, StoreConfig, StoreStartError,
 };
+pub use constraints::constraint_names;
 pub use durability::{MAX_CLOCK_DIFFERENCE_SECONDS, MINIMUM_POSTGRES};
 pub use keys::{KEY_BYTES, KeyRing, KeyRingError, MAX_KEYS};
 pub use observer::{StoreObserver, Unobserved};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::Pg;
 use diesel_async::AsyncPgConnection;
-use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
 use diesel_async::RunQueryDsl;
+use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
@@ -30,7 +30,10 @@ pub(crate) const PARTITION_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 pub(crate) fn versions() -> Vec<(String, String)> {
     let migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS).unwrap_or_default();
     let version = |migration: &Box<dyn Migration<Pg>>| {
-        (migration.name().to_string(), migration.name().version().as_owned().to_string())
+        (
+            migration.name().to_string(),
+            migration.name().version().as_owned().to_string(),
+        )
     };
     let mut versions: Vec<_> = migrations.iter().map(version).collect();
     versions.sort_unstable();
@@ -66,7 +69,9 @@ impl PgStore {
             run.map(|run| run.iter().map(ToString::to_string).collect::<Vec<_>>())
                 .map_err(|error| error.to_string())
         });
-        run.await.map_err(|error| failed(error.to_string()))?.map_err(failed)
+        run.await
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(failed)
     }
 
     /// Makes this month's partitions and those of the months ahead; returns how many were new.

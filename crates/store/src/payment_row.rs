@@ -131,21 +131,31 @@ impl<T, E> ReadAs<T> for Result<T, E> {
     }
 }
 
-fn decline(code: Option<String>, provider_code: Option<String>) -> Result<Option<Decline>, StoreError> {
+fn decline(
+    code: Option<String>,
+    provider_code: Option<String>,
+) -> Result<Option<Decline>, StoreError> {
     let Some(code) = code else { return Ok(None) };
     let code = DeclineCode::from_name(&code).at("decline_code")?;
     let provider_code =
         Text::parse(provider_code.unwrap_or_default()).at("decline_provider_code")?;
-    Ok(Some(Decline { code, provider_code }))
+    Ok(Some(Decline {
+        code,
+        provider_code,
+    }))
 }
 
 fn failure(cause: Option<String>) -> Result<Option<Failure>, StoreError> {
-    let cause = cause.map(|cause| Cause::from_name(&cause).at("failure_cause")).transpose()?;
+    let cause = cause
+        .map(|cause| Cause::from_name(&cause).at("failure_cause"))
+        .transpose()?;
     Ok(cause.map(|cause| Failure { cause }))
 }
 
 fn provider_reference(value: Option<String>) -> Result<Option<ProviderReference>, StoreError> {
-    value.map(|value| ProviderReference::parse(value).at("provider_reference")).transpose()
+    value
+        .map(|value| ProviderReference::parse(value).at("provider_reference"))
+        .transpose()
 }
 
 impl PaymentRow {
@@ -174,7 +184,10 @@ impl PaymentRow {
                 .at("payments.capture_method")?,
             initiator: Initiator::from_name(&self.initiator).at("payments.initiator")?,
             last_leaf_hash: Some(
-                self.last_leaf_hash.as_slice().try_into().at("payments.last_leaf_hash")?,
+                self.last_leaf_hash
+                    .as_slice()
+                    .try_into()
+                    .at("payments.last_leaf_hash")?,
             ),
             tenant: TenantId::parse(self.tenant_id).at("payments.tenant_id")?,
             disputed: self.disputed,
@@ -231,12 +244,17 @@ impl PaymentRow {
     }
 
     fn next_action(&self, ring: &KeyRing) -> Result<Option<NextAction>, StoreError> {
-        let Some(sealed) = &self.next_action else { return Ok(None) };
+        let Some(sealed) = &self.next_action else {
+            return Ok(None);
+        };
         let place = Place::new("payments", "next_action", self.payment_id);
         let plain = open(ring, None, place, sealed)?;
         let SealedNextAction { redirect_url, data } =
             serde_json::from_slice(&plain).at("payments.next_action")?;
-        Ok(Some(NextAction { redirect_url: Sensitive::new(redirect_url), data: Sensitive::new(data) }))
+        Ok(Some(NextAction {
+            redirect_url: Sensitive::new(redirect_url),
+            data: Sensitive::new(data),
+        }))
     }
 
     fn customer_reference(
@@ -244,10 +262,13 @@ impl PaymentRow {
         ring: &KeyRing,
         customer: Option<&CustomerKey>,
     ) -> Result<Option<Sensitive<String>>, StoreError> {
-        let (Some(sealed), Some(_)) = (&self.customer_sealed, customer) else { return Ok(None) };
+        let (Some(sealed), Some(_)) = (&self.customer_sealed, customer) else {
+            return Ok(None);
+        };
         let place = Place::new("payments", "customer_sealed", self.payment_id);
         let plain = open(ring, customer, place, sealed)?;
-        let value: SealedCustomer = serde_json::from_slice(&plain).at("payments.customer_sealed")?;
+        let value: SealedCustomer =
+            serde_json::from_slice(&plain).at("payments.customer_sealed")?;
         Ok(Some(Sensitive::new(value.reference)))
     }
 }
@@ -295,9 +316,13 @@ impl TransactionRow {
         ring: &KeyRing,
         customer: Option<&CustomerKey>,
     ) -> Result<Option<PreparedRequest>, StoreError> {
-        let Some(sealed) = &self.request else { return Ok(None) };
+        let Some(sealed) = &self.request else {
+            return Ok(None);
+        };
         let place = Place::new("transactions", "request", self.transaction_id);
         let plain = open(ring, customer, place, sealed)?;
-        Ok(Some(PreparedRequest { bytes: Sensitive::new(plain.to_vec()) }))
+        Ok(Some(PreparedRequest {
+            bytes: Sensitive::new(plain.to_vec()),
+        }))
     }
 }

@@ -29,9 +29,12 @@ impl PgStore {
         let read = self.inner.reader.read("read payment", |connection| {
             // One statement, so that payment and transactions are of one moment.
             let query = payments::table
-                .left_join(transactions::table.on(transactions::payment_id.eq(payments::payment_id)))
                 .left_join(
-                    customers::table.on(payments::customer_id.eq(customers::customer_id.nullable())),
+                    transactions::table.on(transactions::payment_id.eq(payments::payment_id)),
+                )
+                .left_join(
+                    customers::table
+                        .on(payments::customer_id.eq(customers::customer_id.nullable())),
                 )
                 .filter(payments::payment_id.eq(id.0))
                 .filter(payments::tenant_id.eq(tenant.as_str().to_owned()))
@@ -48,16 +51,22 @@ impl PgStore {
             payment.get_or_insert((row, customer));
             rows.extend(transaction);
         }
-        let Some((payment, customer)) = payment else { return Ok(None) };
+        let Some((payment, customer)) = payment else {
+            return Ok(None);
+        };
         let keys = &*self.inner.keys;
-        let customer = customer.map(|row| CustomerKey::unwrap(keys, row.customer_id, &row.data_key));
+        let customer =
+            customer.map(|row| CustomerKey::unwrap(keys, row.customer_id, &row.data_key));
         let customer = customer.transpose()?;
         let payment = payment.into_payment(keys, customer.as_ref())?;
         let transactions = rows
             .into_iter()
             .map(|row| row.into_transaction(Some((keys, customer.as_ref()))))
             .collect::<Result<_, _>>()?;
-        Ok(Some(PaymentRecord { payment, transactions }))
+        Ok(Some(PaymentRecord {
+            payment,
+            transactions,
+        }))
     }
 
     pub(crate) async fn read_payments(
@@ -96,12 +105,18 @@ impl PgStore {
     ) -> Result<Vec<PaymentRecord>, StoreError> {
         let mut of_payment = std::collections::HashMap::<Uuid, Vec<_>>::new();
         for row in transactions {
-            of_payment.entry(row.payment_id()).or_default().push(row.into_transaction(None)?);
+            of_payment
+                .entry(row.payment_id())
+                .or_default()
+                .push(row.into_transaction(None)?);
         }
         let records = payments.into_iter().map(|row| {
             let transactions = of_payment.remove(&row.id()).unwrap_or_default();
             let payment = row.into_payment(&self.inner.keys, None)?;
-            Ok(PaymentRecord { payment, transactions })
+            Ok(PaymentRecord {
+                payment,
+                transactions,
+            })
         });
         records.collect()
     }
@@ -113,7 +128,11 @@ async fn transactions_of(
 ) -> QueryResult<Vec<TransactionRow>> {
     transactions::table
         .filter(transactions::payment_id.eq_any(payments))
-        .order((transactions::payment_id, transactions::created_at, transactions::transaction_id))
+        .order((
+            transactions::payment_id,
+            transactions::created_at,
+            transactions::transaction_id,
+        ))
         .select(TransactionRow::as_select())
         .load(connection)
         .await
@@ -121,7 +140,10 @@ async fn transactions_of(
 
 type Listed = diesel::helper_types::IntoBoxed<
     'static,
-    diesel::helper_types::Select<payments::table, diesel::helper_types::AsSelect<PaymentRow, diesel::pg::Pg>>,
+    diesel::helper_types::Select<
+        payments::table,
+        diesel::helper_types::AsSelect<PaymentRow, diesel::pg::Pg>,
+    >,
     diesel::pg::Pg,
 >;
 
@@ -140,11 +162,15 @@ fn listed(tenant: &TenantId, filter: &PaymentFilter, after: Option<PaymentId>) -
     }
     if let Some(from) = filter.created_from {
         let floor = uuid_floor(from - ID_TIME_MARGIN);
-        query = query.filter(payments::created_at.ge(from)).filter(payments::payment_id.ge(floor));
+        query = query
+            .filter(payments::created_at.ge(from))
+            .filter(payments::payment_id.ge(floor));
     }
     if let Some(to) = filter.created_to {
         let ceiling = uuid_floor(to + ID_TIME_MARGIN);
-        query = query.filter(payments::created_at.lt(to)).filter(payments::payment_id.lt(ceiling));
+        query = query
+            .filter(payments::created_at.lt(to))
+            .filter(payments::payment_id.lt(ceiling));
     }
     if let Some(account) = &filter.provider_account {
         query = query.filter(payments::provider_account.eq(account.as_str().to_owned()));

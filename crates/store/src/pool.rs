@@ -53,8 +53,14 @@ impl Reader {
         let manager = AsyncDieselConnectionManager::new_with_config("", manager);
         let pool = Pool::builder(manager).max_size(size).build();
         // Building fails only where timeouts are set without a runtime, and none are.
-        let pool = pool.unwrap_or_else(|_| unreachable!("a pool without timeouts needs no runtime"));
-        Self { pool, checkout_timeout, statement_timeout, observer }
+        let pool =
+            pool.unwrap_or_else(|_| unreachable!("a pool without timeouts needs no runtime"));
+        Self {
+            pool,
+            checkout_timeout,
+            statement_timeout,
+            observer,
+        }
     }
 
     /// Takes a connection, and waits for one no longer than the checkout timeout.
@@ -76,7 +82,8 @@ impl Reader {
     {
         let started = Instant::now();
         let result = self.read_retrying(query).await;
-        self.observer.operation(summary, started.elapsed().as_secs_f64(), result.is_ok());
+        self.observer
+            .operation(summary, started.elapsed().as_secs_f64(), result.is_ok());
         result
     }
 

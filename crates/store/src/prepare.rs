@@ -64,7 +64,9 @@ impl Sealer<'_> {
     }
 
     fn next_action(&self, payment: &Payment) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(NextAction { redirect_url, data }) = &payment.next_action else { return Ok(None) };
+        let Some(NextAction { redirect_url, data }) = &payment.next_action else {
+            return Ok(None);
+        };
         let value = SealedNextAction {
             redirect_url: redirect_url.expose().clone(),
             data: data.expose().clone(),
@@ -76,13 +78,20 @@ impl Sealer<'_> {
     fn request(&self, transaction: &Transaction) -> Result<Option<Vec<u8>>, StoreError> {
         let place = Place::new("transactions", "request", transaction.id.0);
         let request = transaction.request.as_ref();
-        request.map(|request| self.personal(place, request.bytes.expose())).transpose()
+        request
+            .map(|request| self.personal(place, request.bytes.expose()))
+            .transpose()
     }
 
     fn response(&self, attempt: &Attempt) -> Result<Option<Vec<u8>>, StoreError> {
         let place = Place::new("attempts", "response", attempt.id.0);
-        let response = attempt.ended.as_ref().and_then(|ended| ended.response.as_ref());
-        response.map(|response| self.personal(place, response.expose())).transpose()
+        let response = attempt
+            .ended
+            .as_ref()
+            .and_then(|ended| ended.response.as_ref());
+        response
+            .map(|response| self.personal(place, response.expose()))
+            .transpose()
     }
 }
 
@@ -94,8 +103,15 @@ pub(crate) fn change_rows(
 ) -> Result<ChangeRows, StoreError> {
     check(&change)?;
     let sealer = Sealer { ring, customer };
-    let Change { payment, idempotency, transactions, attempt, customer: data, operator_action, entry } =
-        change;
+    let Change {
+        payment,
+        idempotency,
+        transactions,
+        attempt,
+        customer: data,
+        operator_action,
+        entry,
+    } = change;
     let id = payment.id.0;
     let mut rows = ChangeRows {
         key: idempotency.map(key_row),
@@ -109,19 +125,27 @@ pub(crate) fn change_rows(
     };
     for transaction in transactions {
         match transaction {
-            Write::Insert(row) => rows.transaction_inserts.push(new_transaction(id, row, &sealer)?),
-            Write::Update(row) => rows.transaction_updates.push(old_transaction(id, row, &sealer)?),
+            Write::Insert(row) => rows
+                .transaction_inserts
+                .push(new_transaction(id, row, &sealer)?),
+            Write::Update(row) => rows
+                .transaction_updates
+                .push(old_transaction(id, row, &sealer)?),
         }
     }
     match attempt {
-        Some(Write::Insert(row)) => rows.attempt_insert = Some(new_attempt(&payment, row, &sealer)?),
+        Some(Write::Insert(row)) => {
+            rows.attempt_insert = Some(new_attempt(&payment, row, &sealer)?)
+        }
         Some(Write::Update(row)) => rows.attempt_update = Some(ended_attempt(id, &row, &sealer)?),
         None => {}
     }
     let keyed = rows.key.is_some();
     let leaf_hash = rows.entry.leaf_hash.clone();
     rows.payment = Some(if payment.version == 1 {
-        PaymentWrite::Insert(Box::new(new_payment(payment, data, keyed, leaf_hash, &sealer)?))
+        PaymentWrite::Insert(Box::new(new_payment(
+            payment, data, keyed, leaf_hash, &sealer,
+        )?))
     } else {
         PaymentWrite::Update(Box::new(old_payment(payment, leaf_hash, &sealer)?))
     });
@@ -146,10 +170,17 @@ pub(crate) fn entry_rows(entry: JournalEntry, ring: &KeyRing) -> Result<ChangeRo
 fn check(change: &Change) -> Result<(), StoreError> {
     let Change { payment, entry, .. } = change;
     let own_stream = entry.stream == payment.id.0 && entry.payment == Some(payment.id);
-    if !own_stream || entry.entity_seq != payment.version || entry.tenant.as_ref() != Some(&payment.tenant) {
+    if !own_stream
+        || entry.entity_seq != payment.version
+        || entry.tenant.as_ref() != Some(&payment.tenant)
+    {
         return Err(refused("the entry is not the payment's"));
     }
-    if change.idempotency.as_ref().is_some_and(|record| record.payment != payment.id) {
+    if change
+        .idempotency
+        .as_ref()
+        .is_some_and(|record| record.payment != payment.id)
+    {
         return Err(refused("the idempotency record is not the payment's"));
     }
     if change.transactions.len() > MAX_TRANSACTIONS_PER_CHANGE {
@@ -168,7 +199,8 @@ fn number<From, To: TryFrom<From>>(value: From) -> Result<To, StoreError> {
 }
 
 fn json<T: Serialize>(value: &T) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    let bytes = serde_json::to_vec(value).map_err(|_| refused("a value cannot be written as JSON"))?;
+    let bytes =
+        serde_json::to_vec(value).map_err(|_| refused("a value cannot be written as JSON"))?;
     Ok(Zeroizing::new(bytes))
 }
 
@@ -195,7 +227,11 @@ fn action_row(action: OperatorAction, payment: &Payment, entry: &JournalEntry) -
     }
 }
 
-fn journal_row(entry: JournalEntry, ring: &KeyRing, appended: bool) -> Result<JournalRow, StoreError> {
+fn journal_row(
+    entry: JournalEntry,
+    ring: &KeyRing,
+    appended: bool,
+) -> Result<JournalRow, StoreError> {
     let mac = LeafMac::compute(ring.journal_key(), &entry.leaf);
     Ok(JournalRow {
         appended,
@@ -249,7 +285,10 @@ fn sealed_customer(
         salt: hex::encode(field.salt),
         value: field.value.into_exposed(),
     });
-    let value = SealedCustomer { reference: reference.into_exposed(), fields: fields.collect() };
+    let value = SealedCustomer {
+        reference: reference.into_exposed(),
+        fields: fields.collect(),
+    };
     let place = Place::new("payments", "customer_sealed", payment.id.0);
     sealer.personal(place, &json(&value)?).map(Some)
 }
@@ -264,8 +303,9 @@ fn new_payment(
     let id: Uuid = payment.id.0;
     let token_place = Place::new("payments", "provider_token", id);
     let token = payment.method.token.as_ref();
-    let provider_token =
-        token.map(|token| sealer.own(token_place, token.expose().as_bytes())).transpose()?;
+    let provider_token = token
+        .map(|token| sealer.own(token_place, token.expose().as_bytes()))
+        .transpose()?;
     let customer_sealed = sealed_customer(&payment, data, sealer)?;
     let (decline_code, decline_provider_code) = decline_columns(payment.decline.as_ref());
     let amounts = payment.amounts;
@@ -416,8 +456,10 @@ fn new_attempt(
     sealer: &Sealer<'_>,
 ) -> Result<AttemptInsert, StoreError> {
     let end = ended_attempt(payment.id.0, &row, sealer)?;
-    let digest_salt =
-        sealer.personal(Place::new("attempts", "digest_salt", row.id.0), &row.digest_salt)?;
+    let digest_salt = sealer.personal(
+        Place::new("attempts", "digest_salt", row.id.0),
+        &row.digest_salt,
+    )?;
     Ok(AttemptInsert {
         payment_id: end.payment_id,
         transaction_id: end.transaction_id,
@@ -453,8 +495,13 @@ fn ended_attempt(
         latency_micros: end.map(|end| number(end.latency_micros)).transpose()?,
         outcome: end.map(|end| end.outcome.name()),
         cause: end.and_then(|end| end.cause).map(|cause| cause.name()),
-        http_status: end.and_then(|end| end.http_status).map(number).transpose()?,
+        http_status: end
+            .and_then(|end| end.http_status)
+            .map(number)
+            .transpose()?,
         response: sealer.response(row)?,
-        response_digest: end.and_then(|end| end.response_digest).map(|digest| digest.to_vec()),
+        response_digest: end
+            .and_then(|end| end.response_digest)
+            .map(|digest| digest.to_vec()),
     })
 }

@@ -83,7 +83,10 @@ impl CustomerKey {
         let place = Self::place(customer);
         let bytes = open(ring, None, place, sealed)?;
         let secret = bytes.as_slice().try_into().map_err(|_| place.corrupt())?;
-        Ok(Self { customer, secret: Zeroizing::new(secret) })
+        Ok(Self {
+            customer,
+            secret: Zeroizing::new(secret),
+        })
     }
 
     fn id(&self) -> String {
@@ -93,7 +96,9 @@ impl CustomerKey {
 
 impl fmt::Debug for CustomerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CustomerKey").field("customer", &self.customer).finish_non_exhaustive()
+        f.debug_struct("CustomerKey")
+            .field("customer", &self.customer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,7 +116,10 @@ pub(crate) fn seal(
     };
     let mut nonce = [0; NONCE_BYTES];
     rand::rng().fill_bytes(&mut nonce);
-    let payload = Payload { msg: plain, aad: &place.associated_data() };
+    let payload = Payload {
+        msg: plain,
+        aad: &place.associated_data(),
+    };
     let cipher = XChaCha20Poly1305::new(key.into());
     // Fails only for messages of hundreds of gigabytes.
     let sealed = cipher.encrypt(XNonce::from_slice(&nonce), payload);
@@ -139,8 +147,13 @@ pub(crate) fn open(
         _ => ring.column_key_by_id(id),
     };
     let cipher = XChaCha20Poly1305::new(key.ok_or_else(|| place.corrupt())?.into());
-    let payload = Payload { msg: ciphertext, aad: &place.associated_data() };
-    let plain = cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| place.corrupt())?;
+    let payload = Payload {
+        msg: ciphertext,
+        aad: &place.associated_data(),
+    };
+    let plain = cipher
+        .decrypt(XNonce::from_slice(nonce), payload)
+        .map_err(|_| place.corrupt())?;
     Ok(Zeroizing::new(plain))
 }
 
@@ -169,7 +182,10 @@ mod tests {
     fn a_value_opens_only_in_its_place() {
         let ring = ring(&[("a", 1)]);
         let sealed = seal(&ring, None, PLACE, b"tok_approve").unwrap();
-        assert_eq!(open(&ring, None, PLACE, &sealed).unwrap().as_slice(), b"tok_approve");
+        assert_eq!(
+            open(&ring, None, PLACE, &sealed).unwrap().as_slice(),
+            b"tok_approve"
+        );
         for place in [
             Place::new("payments", "provider_token", Uuid::from_u128(2)),
             Place::new("payments", "next_action", ROW),
@@ -195,7 +211,12 @@ mod tests {
         assert!(open(&ring, None, PLACE, &sealed).is_err());
         let row = customer.wrap(&ring).unwrap();
         let again = CustomerKey::unwrap(&ring, customer.customer, &row).unwrap();
-        assert_eq!(open(&ring, Some(&again), PLACE, &sealed).unwrap().as_slice(), b"Ada");
+        assert_eq!(
+            open(&ring, Some(&again), PLACE, &sealed)
+                .unwrap()
+                .as_slice(),
+            b"Ada"
+        );
         assert!(CustomerKey::unwrap(&ring, Uuid::from_u128(8), &row).is_err());
     }
 

@@ -98,7 +98,12 @@ struct Sequencer {
 impl Sequencer {
     fn new(store: PgStore) -> Self {
         let stop = store.inner.stop.subscribe();
-        Self { store, holder: Uuid::now_v7(), stop, active: None }
+        Self {
+            store,
+            holder: Uuid::now_v7(),
+            stop,
+            active: None,
+        }
     }
 
     /// Runs until the store is shut down.
@@ -118,7 +123,10 @@ impl Sequencer {
                 match trouble {
                     Trouble::Fenced => tracing::info!("another sequencer has taken over"),
                     Trouble::Database(error) => {
-                        tracing::warn!(kind = failure::kind(&error), "the sequencer's database failed");
+                        tracing::warn!(
+                            kind = failure::kind(&error),
+                            "the sequencer's database failed"
+                        );
                         connection = None;
                     }
                     Trouble::Timeout => {
@@ -130,7 +138,10 @@ impl Sequencer {
             }
         }
         if let (Some(active), Some(mut connection)) = (&self.active, connection) {
-            let release = Release { holder: self.holder, fence: active.fence };
+            let release = Release {
+                holder: self.holder,
+                fence: active.fence,
+            };
             // Where this fails, the lease runs out.
             let _ = timed(release.execute(&mut connection)).await;
         }
@@ -144,7 +155,10 @@ impl Sequencer {
         }
         let Some(active) = &mut self.active else {
             let next = timed(ReadHead.load::<i64>(connection)).await?;
-            let next = next.into_iter().filter_map(|next| u64::try_from(next).ok()).max();
+            let next = next
+                .into_iter()
+                .filter_map(|next| u64::try_from(next).ok())
+                .max();
             self.store.inner.positions.publish(next.unwrap_or(0));
             self.rest(POLL).await;
             return Ok(());
@@ -159,11 +173,22 @@ impl Sequencer {
 
     /// Takes the lease where it is free, and finds out where to go on.
     async fn acquire(&self, connection: &mut AsyncPgConnection) -> Result<Option<Active>, Trouble> {
-        let acquire = Acquire { holder: self.holder, lease_seconds: LEASE.as_secs_f64() };
+        let acquire = Acquire {
+            holder: self.holder,
+            lease_seconds: LEASE.as_secs_f64(),
+        };
         let head: Vec<Head> = timed(acquire.load(connection)).await?;
-        let Some(head) = head.into_iter().next() else { return Ok(None) };
+        let Some(head) = head.into_iter().next() else {
+            return Ok(None);
+        };
         // What has a position is known; what lies between is holes, to be proved again.
-        let gaps: Vec<Gap> = timed(FirstGaps { low: head.low_arrival }.load(connection)).await?;
+        let gaps: Vec<Gap> = timed(
+            FirstGaps {
+                low: head.low_arrival,
+            }
+            .load(connection),
+        )
+        .await?;
         let mut holes = Holes::default();
         let mut seen = head.low_arrival.saturating_sub(1);
         for gap in gaps {
@@ -172,7 +197,11 @@ impl Sequencer {
             }
             seen = seen.max(gap.last_arrival);
         }
-        tracing::info!(fence = head.fence, position = head.next_position, "this sequencer is active");
+        tracing::info!(
+            fence = head.fence,
+            position = head.next_position,
+            "this sequencer is active"
+        );
         Ok(Some(Active {
             fence: head.fence,
             next_position: head.next_position,
@@ -211,10 +240,16 @@ impl Active {
     ) -> Result<bool, Trouble> {
         // Before the look at the journal: what is let go now, the look would see.
         if !self.holes.is_empty() {
-            self.holes.observe(&timed(JournalWriters.load::<String>(connection)).await?);
+            self.holes
+                .observe(&timed(JournalWriters.load::<String>(connection)).await?);
         }
         let (from, to) = self.holes.bounds();
-        let read = ReadArrivals { after: self.seen, limit: limit(), from, to };
+        let read = ReadArrivals {
+            after: self.seen,
+            limit: limit(),
+            from,
+            to,
+        };
         let mut arrived: Vec<Arrived> = timed(read.load(connection)).await?;
         arrived.sort_unstable_by_key(|row| row.arrival);
         for row in &arrived {
@@ -258,7 +293,10 @@ impl Active {
         }
         self.next_position += count;
         self.renewed = Instant::now();
-        store.inner.positions.publish(u64::try_from(self.next_position).unwrap_or(0));
+        store
+            .inner
+            .positions
+            .publish(u64::try_from(self.next_position).unwrap_or(0));
         if let Some(oldest) = arrived.iter().map(|row| row.occurred_at).min() {
             let lag = (Utc::now() - oldest).to_std().unwrap_or_default();
             store.inner.observer.sequencer_lag(lag.as_secs_f64());

@@ -78,7 +78,8 @@ impl PgStore {
         let (mut committers, mut tasks) = (Vec::new(), Vec::new());
         for _ in 0..config.committers {
             let connection = connector.connect(Use::Commit).await;
-            let connection = connection.map_err(|error| StoreStartError::Connect(error.to_string()))?;
+            let connection =
+                connection.map_err(|error| StoreStartError::Connect(error.to_string()))?;
             let (sender, queue) = mpsc::channel(config.queue_len);
             let committer = Committer::new(
                 queue,
@@ -95,9 +96,20 @@ impl PgStore {
         let positions = Positions::new(reader.clone());
         let tasks = parking_lot::Mutex::new(tasks);
         let inner = Inner {
-            connector, reader, keys, customers, observer, positions, committed, committers, stop, tasks,
+            connector,
+            reader,
+            keys,
+            customers,
+            observer,
+            positions,
+            committed,
+            committers,
+            stop,
+            tasks,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The keys, for what else is derived from them.
@@ -169,7 +181,10 @@ impl PgStore {
             db.query.summary = APPEND_ENTRY,
             audit.entry_id = %entry.id,
         );
-        let appending = async { self.write(entry_rows(entry, &self.inner.keys)?, APPEND_ENTRY).await };
+        let appending = async {
+            self.write(entry_rows(entry, &self.inner.keys)?, APPEND_ENTRY)
+                .await
+        };
         appending.instrument(span).await
     }
 
@@ -200,7 +215,9 @@ impl PgStore {
             Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(StoreError::Unavailable),
         };
-        self.inner.observer.operation(summary, since.elapsed().as_secs_f64(), result.is_ok());
+        self.inner
+            .observer
+            .operation(summary, since.elapsed().as_secs_f64(), result.is_ok());
         result
     }
 

@@ -18,29 +18,60 @@ async fn a_payment_is_accepted_authorized_and_captured() {
     let store = db.store().await;
     let (mut story, accepted) = Story::accept("acme", "key-1", 1_000);
     assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
-    let read = store.payment(&tenant("acme"), story.payment.id).await.unwrap().unwrap();
+    let read = store
+        .payment(&tenant("acme"), story.payment.id)
+        .await
+        .unwrap()
+        .unwrap();
     let mut expected = story.payment.clone();
     expected.method.token = None;
     assert_eq!(read.payment, expected);
     assert_eq!(read.transactions, vec![story.transaction.clone()]);
 
     let authorization = {
-        assert_eq!(store.commit(story.authorized()).await, Ok(Commit::Committed));
+        assert_eq!(
+            store.commit(story.authorized()).await,
+            Ok(Commit::Committed)
+        );
         story.transaction.clone()
     };
-    assert_eq!(store.commit(story.capture("key-2", 400)).await, Ok(Commit::Committed));
+    assert_eq!(
+        store.commit(story.capture("key-2", 400)).await,
+        Ok(Commit::Committed)
+    );
     assert_eq!(store.commit(story.captured()).await, Ok(Commit::Committed));
-    let read = store.payment(&tenant("acme"), story.payment.id).await.unwrap().unwrap();
+    let read = store
+        .payment(&tenant("acme"), story.payment.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(read.payment.state, PaymentState::PartiallyCaptured);
     assert_eq!(read.payment.version, 4);
     assert_eq!(read.payment.amounts, story.payment.amounts);
     assert_eq!(read.payment.last_leaf_hash, story.payment.last_leaf_hash);
-    assert_eq!(read.transactions, vec![authorization, story.transaction.clone()]);
-    assert_eq!(count(&db, "select count(*) from attempts where outcome = 'APPROVED'").await, 2);
+    assert_eq!(
+        read.transactions,
+        vec![authorization, story.transaction.clone()]
+    );
+    assert_eq!(
+        count(
+            &db,
+            "select count(*) from attempts where outcome = 'APPROVED'"
+        )
+        .await,
+        2
+    );
 
     let key = IdempotencyKey::parse("key-2").unwrap();
-    let record = store.idempotency_record(&tenant("acme"), &key).await.unwrap().unwrap();
-    assert_eq!((record.payment, record.transaction), (story.payment.id, story.transaction.id));
+    let record = store
+        .idempotency_record(&tenant("acme"), &key)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (record.payment, record.transaction),
+        (story.payment.id, story.transaction.id)
+    );
 }
 
 #[tokio::test]
@@ -48,7 +79,12 @@ async fn i7_every_change_has_one_entry_and_they_are_chained() {
     let db = TestDb::new().await;
     let store = db.store().await;
     let (mut story, accepted) = Story::accept("acme", "key-1", 1_000);
-    for change in [accepted, story.authorized(), story.capture("key-2", 1_000), story.captured()] {
+    for change in [
+        accepted,
+        story.authorized(),
+        story.capture("key-2", 1_000),
+        story.captured(),
+    ] {
         assert_eq!(store.commit(change).await, Ok(Commit::Committed));
     }
     let entries = store
@@ -88,13 +124,25 @@ async fn a_change_decided_upon_an_old_version_is_a_conflict_and_writes_nothing()
     let (mut story, accepted) = Story::accept("acme", "key-1", 1_000);
     store.commit(accepted).await.unwrap();
     let mut other = story.clone();
-    assert_eq!(store.commit(story.authorized()).await, Ok(Commit::Committed));
-    assert_eq!(store.commit(other.answer_lost()).await, Ok(Commit::VersionConflict));
+    assert_eq!(
+        store.commit(story.authorized()).await,
+        Ok(Commit::Committed)
+    );
+    assert_eq!(
+        store.commit(other.answer_lost()).await,
+        Ok(Commit::VersionConflict)
+    );
     assert_eq!(count(&db, "select count(*) from journal").await, 2);
-    assert_eq!(count(&db, "select count(*) from transactions where ever_unknown").await, 0);
+    assert_eq!(
+        count(&db, "select count(*) from transactions where ever_unknown").await,
+        0
+    );
     // One that was never accepted has moved on, too, as far as anybody can tell.
     let (mut unknown, _) = Story::accept("acme", "key-2", 1_000);
-    assert_eq!(store.commit(unknown.authorized()).await, Ok(Commit::VersionConflict));
+    assert_eq!(
+        store.commit(unknown.authorized()).await,
+        Ok(Commit::VersionConflict)
+    );
 }
 
 #[tokio::test]
@@ -127,9 +175,22 @@ async fn i6_of_a_hundred_requests_under_one_key_one_is_accepted() {
         results.push(task.await.unwrap());
     }
     let of = |fate| results.iter().filter(|result| **result == fate).count();
-    assert_eq!((of(Commit::Committed), of(Commit::IdempotencyKeyTaken)), (1, 99));
-    for table in ["payments", "transactions", "attempts", "journal", "idempotency_records"] {
-        assert_eq!(count(&db, &format!("select count(*) from {table}")).await, 1, "{table}");
+    assert_eq!(
+        (of(Commit::Committed), of(Commit::IdempotencyKeyTaken)),
+        (1, 99)
+    );
+    for table in [
+        "payments",
+        "transactions",
+        "attempts",
+        "journal",
+        "idempotency_records",
+    ] {
+        assert_eq!(
+            count(&db, &format!("select count(*) from {table}")).await,
+            1,
+            "{table}"
+        );
     }
     // The key of another tenant is another key.
     let (_, accepted) = Story::accept("other", "one-key", 1_000);
@@ -145,9 +206,16 @@ async fn i6_a_later_command_under_a_taken_key_changes_nothing() {
     store.commit(story.authorized()).await.unwrap();
     let capture = story.clone().capture("key-1", 10);
     assert_eq!(store.commit(capture).await, Ok(Commit::IdempotencyKeyTaken));
-    let read = store.payment(&tenant("acme"), story.payment.id).await.unwrap().unwrap();
+    let read = store
+        .payment(&tenant("acme"), story.payment.id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((read.payment.version, read.transactions.len()), (2, 1));
-    assert_eq!(store.commit(story.capture("key-2", 10)).await, Ok(Commit::Committed));
+    assert_eq!(
+        store.commit(story.capture("key-2", 10)).await,
+        Ok(Commit::Committed)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,14 +236,18 @@ async fn a_change_that_the_database_refuses_fails_alone_in_its_batch() {
         .collect();
     let running: Vec<_> = changes
         .into_iter()
-        .map(|change| tokio::spawn({
-            let store = store.clone();
-            async move { store.commit(change).await }
-        }))
+        .map(|change| {
+            tokio::spawn({
+                let store = store.clone();
+                async move { store.commit(change).await }
+            })
+        })
         .collect();
     for (number, task) in running.into_iter().enumerate() {
         let expected = if number == 23 {
-            Err(StoreError::Refused("payments_captures_within_authorized".to_owned()))
+            Err(StoreError::Refused(
+                "payments_captures_within_authorized".to_owned(),
+            ))
         } else {
             Ok(Commit::Committed)
         };
@@ -190,17 +262,29 @@ async fn i5_amounts_beyond_the_limits_are_refused_by_the_database() {
     let store = db.store().await;
     type Edit = fn(&mut quittance_domain::amounts::Amounts);
     let cases: [(&str, Edit); 11] = [
-        ("payments_captures_within_authorized", |a| a.capture_pending = 1),
-        ("payments_captures_within_authorized", |a| a.void_pending = 1),
+        ("payments_captures_within_authorized", |a| {
+            a.capture_pending = 1
+        }),
+        ("payments_captures_within_authorized", |a| {
+            a.void_pending = 1
+        }),
         ("payments_captures_within_authorized", |a| a.voided = 1),
         ("payments_refunds_within_captured", |a| a.refund_pending = 1),
         ("payments_refunds_within_captured", |a| a.refunded = 1),
-        ("payments_charged_back_not_negative", |a| a.charged_back = -1),
+        ("payments_charged_back_not_negative", |a| {
+            a.charged_back = -1
+        }),
         ("payments_excess_not_negative", |a| a.excess = -1),
         ("payments_refunded_not_negative", |a| a.refunded = -1),
-        ("payments_refund_pending_not_negative", |a| a.refund_pending = -1),
-        ("payments_captured_not_negative", |a| (a.captured, a.refunded) = (-1, -1)),
-        ("payments_authorized_not_negative", |a| (a.authorized, a.captured) = (-1, -1)),
+        ("payments_refund_pending_not_negative", |a| {
+            a.refund_pending = -1
+        }),
+        ("payments_captured_not_negative", |a| {
+            (a.captured, a.refunded) = (-1, -1)
+        }),
+        ("payments_authorized_not_negative", |a| {
+            (a.authorized, a.captured) = (-1, -1)
+        }),
     ];
     for (number, (constraint, edit)) in cases.into_iter().enumerate() {
         let (_, mut change) = Story::accept("acme", &format!("key-{number}"), 1_000);
@@ -209,7 +293,10 @@ async fn i5_amounts_beyond_the_limits_are_refused_by_the_database() {
             panic!("{constraint} does not hold");
         };
         // Where two are violated, PostgreSQL names the first in alphabetical order.
-        assert!(violated <= constraint.to_owned(), "{violated} for {constraint}");
+        assert!(
+            violated <= constraint.to_owned(),
+            "{violated} for {constraint}"
+        );
     }
     assert_eq!(count(&db, "select count(*) from payments").await, 0);
 }
@@ -220,7 +307,12 @@ async fn another_tenants_payment_is_not_there() {
     let store = db.store().await;
     let (story, accepted) = Story::accept("acme", "key-1", 1_000);
     store.commit(accepted).await.unwrap();
-    assert_eq!(store.payment(&tenant("other"), story.payment.id).await, Ok(None));
-    let list = store.list_payments(&tenant("other"), &Default::default(), None, 10).await;
+    assert_eq!(
+        store.payment(&tenant("other"), story.payment.id).await,
+        Ok(None)
+    );
+    let list = store
+        .list_payments(&tenant("other"), &Default::default(), None, 10)
+        .await;
     assert_eq!(list, Ok(vec![]));
 }

@@ -101,7 +101,12 @@ impl Story {
         self.payment.state = PaymentState::Authorized;
         self.payment.amounts.authorized = self.payment.amount.minor_units();
         self.payment.provider_reference = Some(ProviderReference::parse("ref_1").unwrap());
-        self.ended(TransactionState::Succeeded, AttemptOutcome::Approved, None, "payment.authorized")
+        self.ended(
+            TransactionState::Succeeded,
+            AttemptOutcome::Approved,
+            None,
+            "payment.authorized",
+        )
     }
 
     /// The answer was lost: it stays pending.
@@ -132,13 +137,22 @@ impl Story {
         let amount = self.transaction.amount;
         self.payment.amounts.capture_pending -= amount;
         self.payment.amounts.captured += amount;
-        let Amounts { authorized, captured, .. } = self.payment.amounts;
+        let Amounts {
+            authorized,
+            captured,
+            ..
+        } = self.payment.amounts;
         self.payment.state = if captured < authorized {
             PaymentState::PartiallyCaptured
         } else {
             PaymentState::Captured
         };
-        self.ended(TransactionState::Succeeded, AttemptOutcome::Approved, None, "payment.captured")
+        self.ended(
+            TransactionState::Succeeded,
+            AttemptOutcome::Approved,
+            None,
+            "payment.captured",
+        )
     }
 
     fn command(
@@ -175,7 +189,9 @@ impl Story {
             self.transaction.lease_until = None;
             self.transaction.next_step_at = None;
         }
-        let response = cause.is_none().then(|| Sensitive::new(b"{\"status\":\"ok\"}".to_vec()));
+        let response = cause
+            .is_none()
+            .then(|| Sensitive::new(b"{\"status\":\"ok\"}".to_vec()));
         self.attempt.ended = Some(AttemptEnd {
             ended_at: now,
             latency_micros: 12_345,
@@ -185,7 +201,11 @@ impl Story {
             response_digest: response.as_ref().map(|_| [4; 32]),
             response,
         });
-        let result = if cause.is_some() { EntryResult::Unknown } else { EntryResult::Success };
+        let result = if cause.is_some() {
+            EntryResult::Unknown
+        } else {
+            EntryResult::Success
+        };
         let mut change = self.next(event, result);
         change.transactions = vec![Write::Update(self.transaction.clone())];
         change.attempt = Some(Write::Update(self.attempt.clone()));
@@ -213,7 +233,11 @@ impl Story {
     }
 
     fn change(&mut self, event: &str, previous: Option<[u8; 32]>, result: EntryResult) -> Change {
-        let mut leaf = leaf(StreamId::Payment(self.payment.id.0), self.payment.version, event);
+        let mut leaf = leaf(
+            StreamId::Payment(self.payment.id.0),
+            self.payment.version,
+            event,
+        );
         leaf.tenant_id = self.payment.tenant.as_str().to_owned();
         leaf.prev_leaf_hash = previous.map(Hash::from_bytes);
         leaf.payment_id = Some(self.payment.id.0);
@@ -290,7 +314,11 @@ fn leaf(stream_id: StreamId, entity_seq: u64, event: &str) -> Leaf {
         event_type: event.to_owned(),
         occurred_at: now,
         recorded_at: now,
-        actor: Actor { kind: "service".into(), id: "key-1".into(), auth_method: None },
+        actor: Actor {
+            kind: "service".into(),
+            id: "key-1".into(),
+            auth_method: None,
+        },
         source: Source {
             service: "quittance".into(),
             version: "0".into(),

@@ -55,8 +55,15 @@ impl TestDb {
         } else {
             format!("create database {name} template template0")
         };
-        admin.batch_execute(&create).await.context("creating the test database")?;
-        Ok(Self { url: with_database(&server.url, &name), name, admin_url })
+        admin
+            .batch_execute(&create)
+            .await
+            .context("creating the test database")?;
+        Ok(Self {
+            url: with_database(&server.url, &name),
+            name,
+            admin_url,
+        })
     }
 
     /// The URL of the database, as its owner.
@@ -71,7 +78,9 @@ impl TestDb {
 
     /// A connection as the owner, for looking behind the store.
     pub async fn client(&self) -> Client {
-        connect(&self.url).await.expect("a connection to the test database")
+        connect(&self.url)
+            .await
+            .expect("a connection to the test database")
     }
 
     /// Settings of a store on this database.
@@ -84,7 +93,9 @@ impl TestDb {
 
     /// A store on this database.
     pub async fn store(&self) -> PgStore {
-        PgStore::connect(self.config(), Arc::new(Unobserved)).await.expect("a store")
+        PgStore::connect(self.config(), Arc::new(Unobserved))
+            .await
+            .expect("a store")
     }
 }
 
@@ -93,7 +104,9 @@ impl Drop for TestDb {
         let (url, name) = (self.admin_url.clone(), self.name.clone());
         // A thread with a runtime of its own: the test's may be ending.
         let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             let Ok(runtime) = runtime else { return };
             runtime.block_on(async {
                 if let Ok(admin) = connect(&url).await {
@@ -113,14 +126,20 @@ impl Server {
             return Ok(Self { url, _own: None });
         }
         let server = EmbeddedPostgres::start_async(Options::default()).await?;
-        Ok(Self { url: server.url("postgres"), _own: Some(server) })
+        Ok(Self {
+            url: server.url("postgres"),
+            _own: Some(server),
+        })
     }
 }
 
 /// Two fixed keys, the first active.
 pub fn test_keys() -> KeyRing {
-    KeyRing::new([("test-2".to_owned(), [2; 32]), ("test-1".to_owned(), [1; 32])])
-        .expect("a valid key ring")
+    KeyRing::new([
+        ("test-2".to_owned(), [2; 32]),
+        ("test-1".to_owned(), [1; 32]),
+    ])
+    .expect("a valid key ring")
 }
 
 /// Waits until `condition` holds, at most ten seconds; says `what` did not happen otherwise.
@@ -146,29 +165,48 @@ async fn connect(url: &str) -> Result<Client> {
 
 /// The same server's URL with another database.
 fn with_database(url: &str, name: &str) -> String {
-    let (address, query) = url.split_once('?').map_or((url, None), |(a, q)| (a, Some(q)));
+    let (address, query) = url
+        .split_once('?')
+        .map_or((url, None), |(a, q)| (a, Some(q)));
     let after_scheme = address.find("://").map_or(0, |at| at + 3);
-    let end = address[after_scheme..].find('/').map_or(address.len(), |at| after_scheme + at);
+    let end = address[after_scheme..]
+        .find('/')
+        .map_or(address.len(), |at| after_scheme + at);
     let base = &address[..end];
-    query.map_or_else(|| format!("{base}/{name}"), |query| format!("{base}/{name}?{query}"))
+    query.map_or_else(
+        || format!("{base}/{name}"),
+        |query| format!("{base}/{name}?{query}"),
+    )
 }
 
 /// Makes the template once per server and state of the migrations, whoever comes first.
 async fn template(server_url: &str) -> Result<String> {
     let name = format!("quittance_template_{:016x}", migrations_hash()?);
     let admin = connect(&with_database(server_url, "postgres")).await?;
-    admin.batch_execute("select pg_advisory_lock(hashtext('quittance_test_template'))").await?;
+    admin
+        .batch_execute("select pg_advisory_lock(hashtext('quittance_test_template'))")
+        .await?;
     let exists = "select 1 from pg_database where datname = $1";
     if admin.query_opt(exists, &[&name]).await?.is_none() {
         let unfinished = format!("{name}_new");
-        admin.batch_execute(&format!("drop database if exists {unfinished} with (force)")).await?;
-        admin.batch_execute(&format!("create database {unfinished} template template0")).await?;
+        admin
+            .batch_execute(&format!(
+                "drop database if exists {unfinished} with (force)"
+            ))
+            .await?;
+        admin
+            .batch_execute(&format!("create database {unfinished} template template0"))
+            .await?;
         let url = with_database(server_url, &unfinished);
-        PgStore::migrate(&url, &DatabaseTls::default()).await.context("migrating the template")?;
+        PgStore::migrate(&url, &DatabaseTls::default())
+            .await
+            .context("migrating the template")?;
         // The migration's connection ends a moment later; a database in use cannot be renamed.
         let end = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = $1";
         admin.query(end, &[&unfinished]).await?;
-        admin.batch_execute(&format!("alter database {unfinished} rename to {name}")).await?;
+        admin
+            .batch_execute(&format!("alter database {unfinished} rename to {name}"))
+            .await?;
     }
     Ok(name)
 }

@@ -85,13 +85,11 @@ fn amount(
     bad: &mut Violations,
     value: Option<&v1::Money>,
 ) -> Option<quittance_domain::money::Money> {
-    match value {
-        Some(value) => scalars::money(bad, "amount", value),
-        None => {
-            bad.invalid("amount", "is required");
-            None
-        }
-    }
+    let Some(value) = value else {
+        bad.invalid("amount", "is required");
+        return None;
+    };
+    scalars::money(bad, "amount", value)
 }
 
 fn payment_method(bad: &mut Violations, value: Option<v1::PaymentMethod>) -> Option<PaymentMethod> {
@@ -153,7 +151,7 @@ fn last_digits(bad: &mut Violations, value: String) -> Option<Text<LAST_DIGITS>>
     scalars::text(bad, FIELD, value)
 }
 
-/// Month and year: both or neither. The outer `None` means that they were refused.
+/// Month and year: both or neither.
 fn expiry(bad: &mut Violations, month: u32, year: u32) -> Option<(Option<u8>, Option<u16>)> {
     const MONTH: &str = "payment_method.expiry_month";
     const YEAR: &str = "payment_method.expiry_year";

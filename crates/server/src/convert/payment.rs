@@ -47,7 +47,9 @@ pub fn payment(record: &PaymentRecord) -> v1::Payment {
         provider_reference: reference(payment.provider_reference.as_ref()),
         next_action: next_action(payment),
         decline: in_state(payment, PaymentState::Declined, payment.decline.as_ref()).map(decline),
-        failure: in_state(payment, PaymentState::Failed, payment.failure.as_ref()).map(failure),
+        failure: in_state(payment, PaymentState::Failed, payment.failure.as_ref())
+            .copied()
+            .map(failure),
         transactions: transactions
             .map(|row| transaction(row, payment.currency()))
             .collect(),
@@ -94,7 +96,7 @@ fn transaction(row: &Transaction, currency: Currency) -> v1::Transaction {
         provider_account: row.provider_account.to_string(),
         provider_reference: reference(row.provider_reference.as_ref()),
         decline: row.decline.as_ref().filter(|_| declined).map(decline),
-        failure: row.failure.as_ref().filter(|_| failed).map(failure),
+        failure: row.failure.filter(|_| failed).map(failure),
         reason: row.reason.as_str().to_owned(),
         final_capture: row.final_capture,
         attempts: row.attempts,
@@ -162,7 +164,7 @@ fn decline(decline: &Decline) -> v1::Decline {
     }
 }
 
-fn failure(failure: &Failure) -> v1::Failure {
+fn failure(failure: Failure) -> v1::Failure {
     v1::Failure {
         cause: failure.cause.name().to_owned(),
         // For the caller, who asks anew: what came too late can come in time.

@@ -10,7 +10,7 @@ use quittance_evidence::EntryResult;
 use quittance_proto::v1;
 
 use super::payment::state_of;
-use super::scalars;
+use super::scalars::{self, Checked};
 use super::violations::Violations;
 
 /// Items of a page when the caller names no number.
@@ -313,14 +313,14 @@ fn start(bad: &mut Violations, token: String, from_now: bool) -> Option<Start> {
     }
 }
 
-fn optional_uuid(bad: &mut Violations, field: &str, value: &str) -> Option<Option<uuid::Uuid>> {
+fn optional_uuid(bad: &mut Violations, field: &str, value: &str) -> Checked<Option<uuid::Uuid>> {
     if value.is_empty() {
         return Some(None);
     }
     scalars::uuid(bad, field, value).map(Some)
 }
 
-fn trace_id(bad: &mut Violations, value: &str) -> Option<Option<[u8; 16]>> {
+fn trace_id(bad: &mut Violations, value: &str) -> Checked<Option<[u8; 16]>> {
     if value.is_empty() {
         return Some(None);
     }
@@ -335,7 +335,7 @@ fn trace_id(bad: &mut Violations, value: &str) -> Option<Option<[u8; 16]>> {
     Some(Some(id))
 }
 
-fn result(bad: &mut Violations, number: i32) -> Option<Option<String>> {
+fn result(bad: &mut Violations, number: i32) -> Checked<Option<String>> {
     use v1::AuditResult as Given;
     let result = match scalars::known(bad, "result", number)? {
         Given::Unspecified => return Some(None),
@@ -346,9 +346,9 @@ fn result(bad: &mut Violations, number: i32) -> Option<Option<String>> {
     Some(Some(result.as_str().to_owned()))
 }
 
-fn tenant(bad: &mut Violations, value: String) -> Option<Option<TenantId>> {
+fn tenant(bad: &mut Violations, value: String) -> Checked<Option<TenantId>> {
     if value.is_empty() {
         return Some(None);
     }
-    scalars::parsed(bad, "tenant_id", value, |value| TenantId::parse(value)).map(Some)
+    scalars::parsed(bad, "tenant_id", value, TenantId::parse).map(Some)
 }

@@ -20,6 +20,9 @@ const UUID_TEXT: usize = 36;
 /// Digits after the second that are kept: those that the database keeps.
 const SUBSECOND_DIGITS: u16 = 6;
 
+/// A value that was looked at: `None` where it was refused, and what is wrong with it is in the violations.
+pub(super) type Checked<T> = Option<T>;
+
 /// A parser that says why it refuses a text.
 type Parse<T> = fn(String) -> Result<T, TextError>;
 
@@ -43,7 +46,7 @@ pub(super) fn text<const MAX: usize>(
     field: &str,
     value: String,
 ) -> Option<Text<MAX>> {
-    parsed(bad, field, value, |value| Text::parse(value))
+    parsed(bad, field, value, Text::parse)
 }
 
 /// Text that must not be empty.
@@ -63,12 +66,12 @@ pub(super) fn not_empty<const MAX: usize>(value: String) -> Result<Text<MAX>, Te
     Text::parse(value)
 }
 
-/// A filter: absent when empty. The outer `None` means that it was refused.
+/// A filter: absent when empty.
 pub(super) fn filter<const MAX: usize>(
     bad: &mut Violations,
     field: &str,
     value: String,
-) -> Option<Option<String>> {
+) -> Checked<Option<String>> {
     let text = text::<MAX>(bad, field, value)?;
     Some(text.non_empty().map(str::to_owned))
 }
@@ -97,7 +100,7 @@ pub(super) fn idempotency_key(bad: &mut Violations, value: String) -> Option<Ide
 pub(super) fn provider_account(
     bad: &mut Violations,
     value: String,
-) -> Option<Option<ProviderAccount>> {
+) -> Checked<Option<ProviderAccount>> {
     if value.is_empty() {
         return Some(None);
     }
@@ -147,24 +150,24 @@ pub(super) fn money(bad: &mut Violations, field: &str, value: &v1::Money) -> Opt
     money.map_err(|error| bad.money(field, &error)).ok()
 }
 
-/// An amount that may be absent. The outer `None` means that it was refused.
+/// An amount that may be absent.
 pub(super) fn optional_money(
     bad: &mut Violations,
     field: &str,
     value: Option<&v1::Money>,
-) -> Option<Option<Money>> {
+) -> Checked<Option<Money>> {
     match value {
         None => Some(None),
         Some(value) => money(bad, field, value).map(Some),
     }
 }
 
-/// A time, cut to microseconds. The outer `None` means that it was refused.
+/// A time, cut to microseconds.
 pub(super) fn time(
     bad: &mut Violations,
     field: &str,
     value: Option<Timestamp>,
-) -> Option<Option<DateTime<Utc>>> {
+) -> Checked<Option<DateTime<Utc>>> {
     let Some(value) = value else {
         return Some(None);
     };
@@ -172,16 +175,13 @@ pub(super) fn time(
     let parsed = in_range.and_then(|value| {
         DateTime::from_timestamp(value.seconds, u32::try_from(value.nanos).ok()?)
     });
-    match parsed {
-        Some(time) => Some(Some(time.trunc_subsecs(SUBSECOND_DIGITS))),
-        None => {
-            bad.invalid(
-                field,
-                "must be a time from year 1 to 9999, nanos 0 to 999,999,999",
-            );
-            None
-        }
+    if parsed.is_none() {
+        bad.invalid(
+            field,
+            "must be a time from year 1 to 9999, nanos 0 to 999,999,999",
+        );
     }
+    parsed.map(|time| Some(time.trunc_subsecs(SUBSECOND_DIGITS)))
 }
 
 /// The range of `google.protobuf.Timestamp`: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z.
@@ -196,7 +196,7 @@ pub(super) fn execute_before(
     bad: &mut Violations,
     value: Option<Timestamp>,
     now: DateTime<Utc>,
-) -> Option<Option<DateTime<Utc>>> {
+) -> Checked<Option<DateTime<Utc>>> {
     const FIELD: &str = "execute_before";
     let time = time(bad, FIELD, value)?;
     let latest = now.checked_add_signed(delta(MAX_EXECUTE_WITHIN));

@@ -2,8 +2,8 @@
 
 use chrono::{Datelike as _, NaiveDate, TimeDelta, Utc};
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose,
-    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, NameConstraints, date_time_ymd,
 };
 
 use super::data_dir::{DataDir, DataDirError};
@@ -53,7 +53,7 @@ pub fn issue(directory: &DataDir) -> Result<TlsFiles, DataDirError> {
 }
 
 /// Always the same, so that the kept certificate and a later issuer agree. Whoever trusts it trusts
-/// it for this machine only: its key lies in a directory of a developer.
+/// it for no other name: its key lies in a directory of a developer.
 fn authority() -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters
@@ -62,14 +62,8 @@ fn authority() -> CertificateParams {
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     parameters.name_constraints = Some(NameConstraints {
-        permitted_subtrees: vec![
-            GeneralSubtree::DnsName("localhost".to_owned()),
-            GeneralSubtree::IpAddress(CidrSubnet::V4([127, 0, 0, 0], [255, 0, 0, 0])),
-            GeneralSubtree::IpAddress(CidrSubnet::V6(
-                std::net::Ipv6Addr::LOCALHOST.octets(),
-                [0xff; 16],
-            )),
-        ],
+        // Names only: BoringSSL, and so every gRPC client built on it, refuses constraints of addresses.
+        permitted_subtrees: vec![GeneralSubtree::DnsName("localhost".to_owned())],
         excluded_subtrees: Vec::new(),
     });
     parameters.not_before = date_time_ymd(2025, 1, 1);

@@ -172,7 +172,7 @@ impl AuditRpcs {
         let id = convert::get_entry(&message)?;
         let scope = Scope::of(&caller, platform, None)?;
         let mut facts = Facts::default();
-        facts.add("entry_id", id);
+        facts.add("entry_id", &id);
         self.record(&caller, &scope, "audit.entry_read", None, facts)
             .await?;
         let stored = self
@@ -244,8 +244,8 @@ impl AuditRpcs {
         } = query;
         let scope = Scope::of(&caller, platform, tenant)?;
         let mut facts = Facts::default();
-        facts.add("from_time", from.to_rfc3339());
-        facts.add("to_time", to.to_rfc3339());
+        facts.add("from_time", &from.to_rfc3339());
+        facts.add("to_time", &to.to_rfc3339());
         self.record(&caller, &scope, "audit.failures_summarized", None, facts)
             .await?;
         let store = &self.services.store;
@@ -295,13 +295,13 @@ type EntryStream = Pin<Box<dyn Stream<Item = Result<v1::TailEntriesResponse, Sta
 struct Facts(BTreeMap<String, String>);
 
 impl Facts {
-    fn add(&mut self, name: &str, value: impl ToString) {
+    fn add(&mut self, name: &str, value: &(impl ToString + ?Sized)) {
         self.0.insert(name.to_owned(), value.to_string());
     }
 
     fn add_if(&mut self, name: &str, value: Option<impl ToString>) {
         if let Some(value) = value {
-            self.add(name, value);
+            self.add(name, &value);
         }
     }
 

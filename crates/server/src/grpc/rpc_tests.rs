@@ -1,27 +1,13 @@
 //! The services over an in-memory log: what is decided here rather than in the flows.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, Full};
-use parking_lot::Mutex;
 use prost::Message;
-use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
-use quittance_domain::context::Instance;
-use quittance_domain::fingerprint::FingerprintKey;
-use quittance_domain::flows::FlowSettings;
-use quittance_domain::ids::{EntryId, IdempotencyKey, PaymentId, ProviderAccount, TenantId};
-use quittance_domain::money::Money;
-use quittance_domain::payment::{PaymentMethodType, PaymentRecord};
-use quittance_domain::ports::{
-    Commit, EntryFilter, FailureSummary, Observer, PaymentFilter, Ports, Provider, Providers,
-    StoreError, StoredEntry,
-};
-use quittance_evidence::{Actor, EntryResult, Leaf, SCHEMA_VERSION, Source, StreamId};
+use quittance_evidence::StreamId;
 use quittance_proto::v1;
 use quittance_proto::v1::audit_service_server::AuditService as _;
 use quittance_proto::v1::payment_service_server::PaymentService as _;
@@ -30,382 +16,16 @@ use tonic_types::StatusExt as _;
 use tower::{Service as _, ServiceExt as _};
 use uuid::Uuid;
 
+use self::world::{MAX_REQUEST, World, asked, authenticated, context, leaf, past_id};
 use super::*;
-use crate::adapters::{OsRandomness, SystemClock, TrackedSpawn};
-use crate::auth::{Access, Authenticated, Role, Rpc};
+use crate::auth::Role;
 use crate::layers::CallContext;
+
+#[path = "test_world.rs"]
+mod world;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(10);
-const MAX_REQUEST: usize = 4_096;
-
-/// A log in memory; payments are the store's own tests' business.
-#[derive(Default)]
-struct Log {
-    entries: Mutex<Vec<(TenantId, StoredEntry)>>,
-    grown: tokio::sync::Notify,
-    down: Mutex<bool>,
-}
-
-impl Log {
-    fn push(&self, tenant: &str, id: Uuid, stream: Uuid, leaf: Vec<u8>) {
-        let mut entries = self.entries.lock();
-        let position = u64::try_from(entries.len()).unwrap();
-        let stored = StoredEntry {
-            id: EntryId(id),
-            stream,
-            entity_seq: 1,
-            leaf,
-            position: Some(position),
-        };
-        entries.push((TenantId::parse(tenant).unwrap(), stored));
-        self.grown.notify_waiters();
-    }
-
-    /// A payment's first entry.
-    fn accept(&self, tenant: &str) -> Uuid {
-        let payment = Uuid::now_v7();
-        let leaf = leaf(tenant, StreamId::Payment(payment), "payment.accepted");
-        self.push(
-            tenant,
-            leaf.entry_id,
-            payment,
-            leaf.encode().unwrap().into_bytes(),
-        );
-        payment
-    }
-
-    fn up(&self) -> Result<(), StoreError> {
-        if *self.down.lock() {
-            Err(StoreError::Unavailable)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn seen(
-        &self,
-        tenant: Option<&TenantId>,
-        wanted: impl Fn(&StoredEntry) -> bool,
-    ) -> Vec<StoredEntry> {
-        let entries = self.entries.lock();
-        let own = entries
-            .iter()
-            .filter(|(owner, _)| tenant.is_none_or(|tenant| tenant == owner));
-        own.map(|(_, entry)| entry)
-            .filter(|entry| wanted(entry))
-            .cloned()
-            .collect()
-    }
-
-    fn types(&self, tenant: &str) -> Vec<String> {
-        let tenant = TenantId::parse(tenant).unwrap();
-        let entries = self.seen(Some(&tenant), |_| true);
-        entries
-            .iter()
-            .map(|entry| Leaf::decode(&entry.leaf).unwrap().event_type)
-            .collect()
-    }
-}
-
-fn leaf(tenant: &str, stream_id: StreamId, event_type: &str) -> Leaf {
-    let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
-    let payment_id = match stream_id {
-        StreamId::Payment(id) => Some(id),
-        StreamId::Named { .. } => None,
-    };
-    Leaf {
-        schema_version: SCHEMA_VERSION,
-        leaf_salt: [7; 16],
-        entry_id: Uuid::now_v7(),
-        tenant_id: tenant.to_owned(),
-        stream_id,
-        entity_seq: 1,
-        prev_leaf_hash: None,
-        payment_id,
-        transaction_id: Some(Uuid::now_v7()),
-        merchant_reference: Some("order 1".to_owned()),
-        capture_method: Some("AUTOMATIC".to_owned()),
-        decline_code: None,
-        amounts: Some(quittance_evidence::Amounts {
-            authorized: 5,
-            ..Default::default()
-        }),
-        payment_row_digest: None,
-        event_type: event_type.to_owned(),
-        occurred_at: now,
-        recorded_at: now,
-        actor: Actor {
-            kind: "service".to_owned(),
-            id: "key".to_owned(),
-            auth_method: None,
-        },
-        source: Source {
-            service: "quittance".to_owned(),
-            version: "1".to_owned(),
-            instance: "a".to_owned(),
-            peer: None,
-            rpc_method: None,
-        },
-        result: EntryResult::Success,
-        grpc_status: None,
-        cause: None,
-        state_from: None,
-        state_to: Some("PENDING".to_owned()),
-        amount_minor: Some(1234),
-        currency: Some("EUR".to_owned()),
-        currency_exponent: Some(2),
-        attempt: Some(1),
-        max_attempts: None,
-        next_retry_at: None,
-        provider_account: Some("sandbox".to_owned()),
-        provider_reference: None,
-        provider_request_digest: None,
-        provider_response_digest: None,
-        idempotency_key_digest: None,
-        request_id: None,
-        trace_id: [3; 16],
-        span_id: [4; 8],
-        trace_flags: 1,
-        remote_trace_id: None,
-        remote_span_id: None,
-        personal_data: std::collections::BTreeMap::new(),
-        details: std::collections::BTreeMap::new(),
-    }
-}
-
-#[async_trait]
-impl Store for Log {
-    async fn commit(&self, _: Change) -> Result<Commit, StoreError> {
-        Err(StoreError::Unavailable)
-    }
-
-    async fn append(&self, entry: JournalEntry) -> Result<Commit, StoreError> {
-        self.up()?;
-        let tenant = entry.tenant.unwrap();
-        self.push(
-            tenant.as_str(),
-            entry.id.0,
-            entry.stream,
-            entry.leaf.into_bytes(),
-        );
-        Ok(Commit::Committed)
-    }
-
-    async fn payment(
-        &self,
-        _: &TenantId,
-        _: PaymentId,
-    ) -> Result<Option<PaymentRecord>, StoreError> {
-        self.up()?;
-        Ok(None)
-    }
-
-    async fn idempotency_record(
-        &self,
-        _: &TenantId,
-        _: &IdempotencyKey,
-    ) -> Result<Option<IdempotencyRecord>, StoreError> {
-        self.up()?;
-        Ok(None)
-    }
-
-    async fn list_payments(
-        &self,
-        _: &TenantId,
-        _: &PaymentFilter,
-        _: Option<PaymentId>,
-        _: usize,
-    ) -> Result<Vec<PaymentRecord>, StoreError> {
-        self.up()?;
-        Ok(Vec::new())
-    }
-
-    async fn list_entries(
-        &self,
-        tenant: Option<&TenantId>,
-        _: &EntryFilter,
-        after: Option<EntryId>,
-        limit: usize,
-    ) -> Result<Vec<StoredEntry>, StoreError> {
-        self.up()?;
-        let mut entries = self.seen(tenant, |entry| after.is_none_or(|after| entry.id > after));
-        entries.sort_by_key(|entry| entry.id);
-        entries.truncate(limit);
-        Ok(entries)
-    }
-
-    async fn entry(
-        &self,
-        tenant: Option<&TenantId>,
-        id: EntryId,
-    ) -> Result<Option<StoredEntry>, StoreError> {
-        self.up()?;
-        Ok(self.seen(tenant, |entry| entry.id == id).pop())
-    }
-
-    async fn entries_from(
-        &self,
-        tenant: Option<&TenantId>,
-        position: u64,
-        limit: usize,
-    ) -> Result<Vec<StoredEntry>, StoreError> {
-        self.up()?;
-        let mut entries = self.seen(tenant, |entry| entry.position >= Some(position));
-        entries.truncate(limit);
-        Ok(entries)
-    }
-
-    async fn next_position(&self) -> Result<u64, StoreError> {
-        self.up()?;
-        Ok(u64::try_from(self.entries.lock().len()).unwrap())
-    }
-
-    async fn wait_for_position(&self, position: u64, limit: Duration) {
-        let grown = self.grown.notified();
-        let mut grown = std::pin::pin!(grown);
-        grown.as_mut().enable();
-        if u64::try_from(self.entries.lock().len()).unwrap() <= position {
-            let _ = tokio::time::timeout(limit, grown).await;
-        }
-    }
-
-    async fn summarize_failures(
-        &self,
-        _: Option<&TenantId>,
-        _: DateTime<Utc>,
-        _: DateTime<Utc>,
-        _: usize,
-    ) -> Result<Vec<FailureSummary>, StoreError> {
-        self.up()?;
-        Ok(vec![FailureSummary {
-            cause: "RESPONSE_TIMEOUT".to_owned(),
-            provider_account: "sandbox".to_owned(),
-            operation: "purchase".to_owned(),
-            failures: 1,
-            attempts: 4,
-            latency: [0.1, 0.2, 0.3],
-            examples: Vec::new(),
-        }])
-    }
-}
-
-struct Nothing;
-
-impl Providers for Nothing {
-    fn account(&self, _: &ProviderAccount) -> Option<Arc<dyn Provider>> {
-        None
-    }
-
-    fn route(&self, _: &TenantId, _: Money, _: PaymentMethodType) -> Vec<ProviderAccount> {
-        Vec::new()
-    }
-}
-
-impl Observer for Nothing {
-    fn current_trace(&self) -> quittance_domain::context::TraceIds {
-        quittance_domain::context::TraceIds::default()
-    }
-
-    fn attempt_ended(
-        &self,
-        _: &ProviderAccount,
-        _: quittance_domain::transaction::OperationKind,
-        _: &'static str,
-        _: Option<quittance_domain::decline::Cause>,
-        _: f64,
-    ) {
-    }
-
-    fn replayed(&self, _: quittance_domain::change::CommandKind) {}
-}
-
-struct World {
-    log: Arc<Log>,
-    services: Services,
-    streams: StreamLimit,
-}
-
-impl World {
-    fn new() -> Self {
-        let log = Arc::new(Log::default());
-        let ports = Ports {
-            store: Arc::<Log>::clone(&log),
-            providers: Arc::new(Nothing),
-            clock: Arc::new(SystemClock),
-            spawn: Arc::new(TrackedSpawn::new(tokio_util::task::TaskTracker::new())),
-            random: Arc::new(OsRandomness::default()),
-            observer: Arc::new(Nothing),
-        };
-        let instance = Instance {
-            service: "quittance",
-            version: "1",
-            instance: "test".to_owned(),
-        };
-        let settings = FlowSettings {
-            instance: instance.clone(),
-            fingerprint_key: FingerprintKey::new([1; 32]),
-            answer_margin: Duration::from_millis(100),
-            default_wait: Duration::from_secs(1),
-            max_decisions: 8,
-            outcome_patience: Duration::from_secs(1),
-        };
-        let services = Services {
-            flows: Flows::new(ports.clone(), settings),
-            audit: AuditLog::new(ports.clone(), instance),
-            store: Arc::<Log>::clone(&log),
-            clock: Arc::clone(&ports.clock),
-            tokens: Tokens::new(&[[9; 32]]).unwrap(),
-            max_request_bytes: MAX_REQUEST,
-            max_streams_per_tenant: 2,
-            stop: CancellationToken::new(),
-        };
-        Self {
-            log,
-            services,
-            streams: StreamLimit::new(2),
-        }
-    }
-
-    fn payments(&self) -> PaymentRpcs {
-        PaymentRpcs::new(self.services.clone(), self.streams.clone())
-    }
-
-    fn audit(&self) -> AuditRpcs {
-        AuditRpcs::new(self.services.clone(), self.streams.clone())
-    }
-}
-
-fn authenticated(tenant: &str, role: Role) -> Authenticated {
-    Authenticated {
-        tenant: TenantId::parse(tenant).unwrap(),
-        key_id: "key".into(),
-        name: "test".into(),
-        roles: [role].into_iter().collect(),
-        auth_method: "api_key",
-    }
-}
-
-fn context() -> CallContext {
-    CallContext {
-        rpc: Rpc {
-            method: "test",
-            access: Access::Authenticated,
-            streams: true,
-        },
-        peer: SocketAddr::from(([127, 0, 0, 1], 1)),
-        request_id: "r".into(),
-        remote: None,
-        deadline: None,
-    }
-}
-
-fn asked<T>(tenant: &str, role: Role, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.extensions_mut().insert(authenticated(tenant, role));
-    request.extensions_mut().insert(context());
-    request
-}
 
 fn of<T>(tenant: &str, message: T) -> Request<T> {
     asked(tenant, Role::AuditRead, message)
@@ -734,15 +354,9 @@ async fn i11_only_the_platforms_auditors_read_across_tenants() {
 #[tokio::test]
 async fn an_entry_of_another_tenant_is_not_shown_whatever_the_index_says() {
     let world = World::new();
-    let stray = leaf(
-        "other",
-        StreamId::Payment(Uuid::now_v7()),
-        "payment.accepted",
-    );
+    let stray = leaf("other", StreamId::Payment(past_id()), "payment.accepted");
     let bytes = stray.encode().unwrap().into_bytes();
-    world
-        .log
-        .push("acme", stray.entry_id, Uuid::now_v7(), bytes);
+    world.log.push("acme", stray.entry_id, past_id(), bytes);
     let refused = world
         .audit()
         .list_entries(of("acme", v1::ListEntriesRequest::default()))
@@ -781,7 +395,7 @@ async fn bad_requests_and_lost_databases_answer_in_our_form() {
         .collect();
     assert_eq!(fields, ["idempotency_key", "amount", "payment_method"]);
 
-    let lookup = v1::get_payment_request::Lookup::PaymentId(Uuid::now_v7().to_string());
+    let lookup = v1::get_payment_request::Lookup::PaymentId(past_id().to_string());
     let get = || {
         of(
             "acme",
@@ -840,6 +454,7 @@ fn frame(flag: u8, message: &[u8]) -> Bytes {
 
 /// Holds the framework's statuses to what `normalize_framework_status` knows of them.
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 async fn s81_what_the_framework_refuses_has_our_form() {
     const CREATE: &str = "/quittance.v1.PaymentService/CreatePayment";
     let world = World::new();

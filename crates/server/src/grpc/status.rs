@@ -154,7 +154,7 @@ impl Failure {
     pub fn defect(cause: &str) -> Self {
         let id = Uuid::new_v4();
         tracing::error!(error.id = %id, error.message = cause, "a call ended in a defect");
-        Self::new(ErrorReason::Internal, format!("internal error {id}")).with("error_id", id)
+        Self::new(ErrorReason::Internal, format!("internal error {id}")).with("error_id", &id)
     }
 
     /// A page token that was not issued for this list.
@@ -193,7 +193,7 @@ impl Failure {
         self.0.reason
     }
 
-    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+    fn with(mut self, name: &'static str, value: &(impl ToString + ?Sized)) -> Self {
         self.0.metadata.push((name, value.to_string()));
         self
     }
@@ -266,7 +266,7 @@ impl From<Violations> for Failure {
             failure = failure.field(&violation.field, &violation.description);
         }
         if violations.omitted() > 0 {
-            failure = failure.with("violations_omitted", violations.omitted());
+            failure = failure.with("violations_omitted", &violations.omitted());
         }
         failure
     }
@@ -313,10 +313,10 @@ impl From<Rejection> for Failure {
         match rejection {
             Rejection::StateForbids { state } => state_forbids(state, message),
             Rejection::ExceedsCapturable { left } => forbidden(R::AmountExceedsCapturable)
-                .with("left_minor_units", left)
+                .with("left_minor_units", &left)
                 .precondition("AMOUNT_CAPTURABLE"),
             Rejection::ExceedsRefundable { left } => forbidden(R::AmountExceedsRefundable)
-                .with("left_minor_units", left)
+                .with("left_minor_units", &left)
                 .precondition("AMOUNT_REFUNDABLE"),
             Rejection::CurrencyDiffers => forbidden(R::CurrencyMismatch)
                 .field("amount.currency_code", "must be the payment's currency"),
@@ -344,7 +344,7 @@ impl From<Rejection> for Failure {
 
 fn state_forbids(state: PaymentState, message: String) -> Failure {
     Failure::new(ErrorReason::PaymentStateForbids, message)
-        .with("state", state)
+        .with("state", &state)
         .precondition(state.name())
 }
 

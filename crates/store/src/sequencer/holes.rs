@@ -36,27 +36,54 @@ impl Holes {
 
     /// First and last arrivals of each hole.
     pub(super) fn bounds(&self) -> (Vec<i64>, Vec<i64>) {
-        self.holes.iter().map(|(from, hole)| (*from, hole.to)).unzip()
+        self.holes
+            .iter()
+            .map(|(from, hole)| (*from, hole.to))
+            .unzip()
     }
 
     /// Adds a hole, where there is one: `from` to `to`, both missing.
     pub(super) fn add(&mut self, from: i64, to: i64) {
         if from <= to {
-            self.holes.insert(from, Hole { to, proof: Proof::None });
+            self.holes.insert(
+                from,
+                Hole {
+                    to,
+                    proof: Proof::None,
+                },
+            );
         }
     }
 
     /// An arrival became visible: what is left of its hole stays, with its proof.
     pub(super) fn fill(&mut self, arrival: i64) {
-        let found = self.holes.range(..=arrival).next_back().map(|(from, hole)| (*from, hole.clone()));
-        let Some((from, hole)) = found.filter(|(_, hole)| arrival <= hole.to) else { return };
+        let found = self
+            .holes
+            .range(..=arrival)
+            .next_back()
+            .map(|(from, hole)| (*from, hole.clone()));
+        let Some((from, hole)) = found.filter(|(_, hole)| arrival <= hole.to) else {
+            return;
+        };
         self.holes.remove(&from);
         if from < arrival {
             let proof = hole.proof.clone();
-            self.holes.insert(from, Hole { to: arrival - 1, proof });
+            self.holes.insert(
+                from,
+                Hole {
+                    to: arrival - 1,
+                    proof,
+                },
+            );
         }
         if arrival < hole.to {
-            self.holes.insert(arrival + 1, Hole { to: hole.to, proof: hole.proof });
+            self.holes.insert(
+                arrival + 1,
+                Hole {
+                    to: hole.to,
+                    proof: hole.proof,
+                },
+            );
         }
     }
 
@@ -94,7 +121,11 @@ mod tests {
     use super::*;
 
     fn ranges(holes: &Holes) -> Vec<(i64, i64)> {
-        holes.holes.iter().map(|(from, hole)| (*from, hole.to)).collect()
+        holes
+            .holes
+            .iter()
+            .map(|(from, hole)| (*from, hole.to))
+            .collect()
     }
 
     fn writers(names: &[&str]) -> Vec<String> {

@@ -4,9 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{
-    Array, BigInt, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
 /// Declares a statement: its answer's type, and its text with what is bound in between.
@@ -27,8 +25,6 @@ macro_rules! statement {
         impl Query for $name {
             type SqlType = $answer;
         }
-
-        impl<C> diesel::RunQueryDsl<C> for $name {}
     };
 }
 
@@ -51,10 +47,10 @@ statement!(Acquire, Acquire, (BigInt, BigInt, BigInt), |self, out| {
     out.push_bind_param::<SqlUuid, _>(&self.holder)?;
     out.push_sql(", lease_until = clock_timestamp() + make_interval(secs => ");
     out.push_bind_param::<Double, _>(&self.lease_seconds)?;
-    out.push_sql(
-        ") where holder is null or lease_until < clock_timestamp() \
-         returning fence, next_position, low_arrival",
-    );
+    // One that lost its connection need not wait for its own lease.
+    out.push_sql(") where holder is null or lease_until < clock_timestamp() or holder = ");
+    out.push_bind_param::<SqlUuid, _>(&self.holder)?;
+    out.push_sql(" returning fence, next_position, low_arrival");
 });
 
 /// Gives the lease back.
@@ -90,22 +86,27 @@ pub(super) struct FirstGaps {
     pub(super) low: i64,
 }
 
-statement!(FirstGaps, FirstGaps, (BigInt, BigInt, BigInt), |self, out| {
-    out.push_sql(
-        "select previous + 1, arrival - 1, arrival from (\
+statement!(
+    FirstGaps,
+    FirstGaps,
+    (BigInt, BigInt, BigInt),
+    |self, out| {
+        out.push_sql(
+            "select previous + 1, arrival - 1, arrival from (\
              select arrival, lag(arrival) over (order by arrival) as previous, \
                     lead(arrival) over (order by arrival) as following \
              from (select ",
-    );
-    out.push_bind_param::<BigInt, _>(&self.low)?;
-    out.push_sql(
+        );
+        out.push_bind_param::<BigInt, _>(&self.low)?;
+        out.push_sql(
         "::bigint - 1 as arrival union all select arrival from journal_positions where arrival >= ",
     );
-    out.push_bind_param::<BigInt, _>(&self.low)?;
-    out.push_sql(
+        out.push_bind_param::<BigInt, _>(&self.low)?;
+        out.push_sql(
         ") known) pairs where previous is not null and (arrival > previous + 1 or following is null)",
     );
-});
+    }
+);
 
 /// The transactions that may be writing to the journal, by their virtual ids.
 pub(super) struct JournalWriters;
@@ -141,7 +142,14 @@ pub(super) struct ReadArrivals {
     pub(super) to: Vec<i64>,
 }
 
-type ArrivedTypes = (BigInt, SqlUuid, SqlUuid, BigInt, Nullable<Text>, Timestamptz);
+type ArrivedTypes = (
+    BigInt,
+    SqlUuid,
+    SqlUuid,
+    BigInt,
+    Nullable<Text>,
+    Timestamptz,
+);
 
 statement!(ReadArrivals, ReadArrivals, ArrivedTypes, |self, out| {
     const COLUMNS: &str =
@@ -158,9 +166,7 @@ statement!(ReadArrivals, ReadArrivals, ArrivedTypes, |self, out| {
     out.push_bind_param::<Array<BigInt>, _>(&self.from)?;
     out.push_sql(", ");
     out.push_bind_param::<Array<BigInt>, _>(&self.to)?;
-    out.push_sql(
-        ") as h (first, last) join journal j on j.arrival between h.first and h.last)",
-    );
+    out.push_sql(") as h (first, last) join journal j on j.arrival between h.first and h.last)");
 });
 
 /// What the head must be, and what it becomes.

@@ -1,0 +1,243 @@
+//! The database goes away, and comes back; connections break under load.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use quittance_domain::ids::PaymentId;
+use quittance_domain::ports::{Commit, Store, StoreError};
+use quittance_embedded_postgres::{EmbeddedPostgres, Options};
+use quittance_store::{DatabaseTls, PgStore, StoreConfig, Unobserved};
+use quittance_test_support::{Story, TestDb, eventually, tenant, test_keys};
+
+/// A caller is told that the database is away within this time.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+async fn start(data_dir: &std::path::Path) -> EmbeddedPostgres {
+    let data_dir = Some(data_dir.to_owned());
+    EmbeddedPostgres::start_async(Options {
+        data_dir,
+        ..Options::default()
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_database_is_unavailable_within_two_seconds_and_works_again_by_itself() {
+    let parent = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(parent.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let directory = parent.path().join("pg");
+    let server = start(&directory).await;
+    let url = server.url("postgres");
+    PgStore::migrate(&url, &DatabaseTls::default())
+        .await
+        .unwrap();
+    let config = StoreConfig::new(url.as_str(), test_keys());
+    let store = PgStore::connect(config, Arc::new(Unobserved))
+        .await
+        .unwrap();
+    store.start_workers();
+    let (mut story, accepted) = Story::accept("acme", "key-1", 1_000);
+    assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
+    assert!(
+        store
+            .payment(&tenant("acme"), story.payment.id)
+            .await
+            .unwrap()
+            .is_some()
+    );
+
+    tokio::task::spawn_blocking(move || server.stop().unwrap())
+        .await
+        .unwrap();
+    let authorized = story.authorized();
+    for _ in 0..3 {
+        let started = Instant::now();
+        assert_eq!(
+            store.commit(authorized.clone()).await,
+            Err(StoreError::Unavailable)
+        );
+        assert!(started.elapsed() < TOLD_WITHIN, "{:?}", started.elapsed());
+    }
+    let started = Instant::now();
+    let many = (0..200).map(|number| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            store
+                .commit(Story::accept("acme", &format!("lost-{number}"), 1).1)
+                .await
+        })
+    });
+    for task in many.collect::<Vec<_>>() {
+        assert_eq!(task.await.unwrap(), Err(StoreError::Unavailable));
+    }
+    assert!(started.elapsed() < TOLD_WITHIN, "{:?}", started.elapsed());
+    let started = Instant::now();
+    let read = store.payment(&tenant("acme"), story.payment.id).await;
+    assert_eq!(
+        (read, store.ping().await.is_err()),
+        (Err(StoreError::Unavailable), true)
+    );
+    assert!(
+        started.elapsed() < 2 * TOLD_WITHIN,
+        "{:?}",
+        started.elapsed()
+    );
+
+    let server = start(&directory).await;
+    assert_eq!(server.url("postgres"), url);
+    eventually("commits work again", || async {
+        store.commit(authorized.clone()).await == Ok(Commit::Committed)
+    })
+    .await;
+    let read = store
+        .payment(&tenant("acme"), story.payment.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(read.payment.version, 2);
+    // What was answered "unavailable" was not written, and never is.
+    let list = store
+        .list_payments(&tenant("acme"), &Default::default(), None, 10)
+        .await
+        .unwrap();
+    assert_eq!(list.len(), 1);
+    eventually("the sequencer works again", || async {
+        store.next_position().await == Ok(2)
+    })
+    .await;
+    store.shutdown(Duration::from_secs(5)).await;
+}
+
+/// One caller: accepts and authorizes payments until told to stop; gives what it was answered.
+async fn call(
+    store: PgStore,
+    caller: usize,
+    stop: Arc<AtomicBool>,
+) -> Vec<(PaymentId, u64, Result<Commit, StoreError>)> {
+    let mut answers = Vec::new();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        let (mut story, accepted) = Story::accept("acme", &format!("key-{caller}-{number}"), 1_000);
+        let answer = store.commit(accepted).await;
+        let accepted = answer == Ok(Commit::Committed);
+        answers.push((story.payment.id, 1, answer));
+        if accepted {
+            let answer = store.commit(story.authorized()).await;
+            answers.push((story.payment.id, 2, answer));
+        }
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_broken_connections_every_change_is_committed_once_or_reported() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..16)
+        .map(|caller| tokio::spawn(call(store.clone(), caller, Arc::clone(&stop))))
+        .collect();
+    let client = db.client().await;
+    let entries = "select count(*) from journal";
+    for round in 1..=25 {
+        eventually("commits go on", || async {
+            let count: i64 = client.query_one(entries, &[]).await.unwrap().get(0);
+            count > 20 * round
+        })
+        .await;
+        let kill = "select pg_terminate_backend(pid) from pg_stat_activity \
+                    where application_name = 'quittance commit' and datname = current_database()";
+        client.query(kill, &[]).await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut answers = Vec::new();
+    for caller in callers {
+        answers.extend(caller.await.unwrap());
+    }
+    let versions = "select p.payment_id::text, p.version, count(j.entity_seq), max(j.entity_seq) \
+                    from payments p join journal j on j.stream_id = p.payment_id group by 1, 2";
+    let rows = client.query(versions, &[]).await.unwrap();
+    let versions: std::collections::HashMap<uuid::Uuid, i64> = rows
+        .iter()
+        .map(|row| {
+            let (version, entries, last): (i64, i64, i64) = (row.get(1), row.get(2), row.get(3));
+            assert_eq!((entries, last), (version, version));
+            (row.get::<_, String>(0).parse().unwrap(), version)
+        })
+        .collect();
+    for (payment, version, answer) in answers {
+        let written =
+            versions.get(&payment.0).copied().unwrap_or(0) >= i64::try_from(version).unwrap();
+        match answer {
+            Ok(Commit::Committed) => assert!(written),
+            Err(StoreError::Unavailable) => assert!(!written),
+            Err(StoreError::CommitUnknown) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_overloaded_and_a_shut_down_store_writes_what_waits() {
+    let db = TestDb::new().await;
+    let mut config = db.config();
+    (config.committers, config.queue_len) = (1, 4);
+    let store = PgStore::connect(config, Arc::new(Unobserved))
+        .await
+        .unwrap();
+    let client = db.client().await;
+    // Commits wait for this lock, well within their time.
+    client
+        .batch_execute("begin; lock table idempotency_records in share mode")
+        .await
+        .unwrap();
+    let commit = |number: usize| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            store
+                .commit(Story::accept("acme", &format!("key-{number}"), 1).1)
+                .await
+        })
+    };
+    let first = commit(0);
+    let waiting = "select count(*) from pg_locks where not granted";
+    eventually("the first batch waits for the lock", || async {
+        client
+            .query_one(waiting, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            > 0
+    })
+    .await;
+    // A batch in the statement, at most 512 beside the queue, and the queue: one of these is too many.
+    let more: Vec<_> = (1..2_000).map(commit).collect();
+    let shutdown = tokio::spawn({
+        let store = store.clone();
+        async move { store.shutdown(Duration::from_secs(10)).await }
+    });
+    client.batch_execute("commit").await.unwrap();
+    assert_eq!(first.await.unwrap(), Ok(Commit::Committed));
+    let mut written = 1;
+    let mut refused = 0;
+    for task in more {
+        match task.await.unwrap() {
+            Ok(Commit::Committed) => written += 1,
+            Err(StoreError::Overloaded | StoreError::Unavailable) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    shutdown.await.unwrap();
+    assert!(refused > 0);
+    let payments = client
+        .query_one("select count(*) from payments", &[])
+        .await
+        .unwrap();
+    assert_eq!(payments.get::<_, i64>(0), written);
+    let late = store.commit(Story::accept("acme", "late", 1).1).await;
+    assert_eq!(late, Err(StoreError::Unavailable));
+}
