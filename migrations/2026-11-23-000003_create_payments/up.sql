@@ -148,6 +148,7 @@ create table transactions (
     final_capture boolean not null,
     attempts integer not null,
     ever_unknown boolean not null,
+    open_case text collate "C",
     request bytea,
     execute_before timestamptz not null,
     lease_until timestamptz,
@@ -160,6 +161,8 @@ create table transactions (
     constraint transactions_origin_known check (origin in ('CALLER', 'PROVIDER', 'OPERATOR')),
     constraint transactions_state_known check (state in (
         'PENDING', 'REQUIRES_ACTION', 'SUCCEEDED', 'DECLINED', 'FAILED', 'REVERSED')),
+    constraint transactions_open_case_known check (open_case in (
+        'AMOUNT_MISMATCH', 'CONTRADICTING_FACT', 'EXCESS_AMOUNT')),
     constraint transactions_amount_not_negative check (amount >= 0),
     constraint transactions_attempts_not_negative check (attempts >= 0),
     -- The request holds the provider's token: it goes when the outcome is known.
@@ -183,6 +186,7 @@ comment on column transactions.reason is 'The caller''s reason; may be empty.';
 comment on column transactions.final_capture is 'Whether this capture releases the rest.';
 comment on column transactions.attempts is 'How many sends were committed.';
 comment on column transactions.ever_unknown is 'Whether a send may have been processed without an answer.';
+comment on column transactions.open_case is 'The case for a person that is open about it, where one is.';
 comment on column transactions.request is 'The bytes that every send carries; encrypted; wiped when the outcome is known.';
 comment on column transactions.execute_before is 'No first send after this.';
 comment on column transactions.lease_until is 'A sender may be alive until then.';

@@ -1,6 +1,8 @@
 -- The audit log. The application can add entries and read them, and nothing else (I8).
 
-create sequence journal_arrival as bigint;
+-- Never let sessions take numbers in advance (cache 1): a number must be taken by the very transaction
+-- that writes its row, or the sequencer could give up waiting for a row that is still to come.
+create sequence journal_arrival as bigint cache 1;
 comment on sequence journal_arrival is 'Order in which journal rows are handed to the sequencer; has gaps, and commits out of order.';
 
 create table journal (
@@ -36,6 +38,9 @@ create table journal (
 create index journal_tenant_entry_idx on journal (tenant_id, entry_id);
 create index journal_trace_id_idx on journal (trace_id) where trace_id is not null;
 create index journal_arrival_idx on journal (arrival);
+-- Entries about a payment in other streams, such as that somebody read its audit log. A payment's own
+-- entries are not in it, and so do not pay for it.
+create index journal_about_payment_idx on journal (payment_id, entry_id) where payment_id <> stream_id;
 
 comment on table journal is 'The audit log: one entry per change of a payment, and one per event that concerns none.';
 comment on column journal.stream_id is 'The payment''s id, or the id of a named stream (UUIDv7 made when it opened); partition key.';

@@ -7,10 +7,13 @@ create function quittance_create_partitions(from_month date, months integer) ret
 language plpgsql
 security definer
 set search_path = pg_catalog, public
+-- A month begins and ends in UTC, whatever zone the session or the database is in.
+set timezone = 'UTC'
 as $$
 declare
     hot text;
-    start_month timestamptz;
+    -- Without a zone, so that adding a month knows nothing of daylight saving.
+    start_month timestamp;
     partition text;
     made integer := 0;
 begin
@@ -20,16 +23,16 @@ begin
     -- One at a time: replicas start together.
     perform pg_advisory_xact_lock(hashtext('quittance_create_partitions'));
     for step in 0 .. months - 1 loop
-        start_month := (date_trunc('month', from_month::timestamp) + make_interval(months => step)) at time zone 'UTC';
+        start_month := date_trunc('month', from_month::timestamp) + make_interval(months => step);
         foreach hot in array array['payments', 'transactions', 'attempts', 'journal'] loop
-            partition := hot || '_p' || to_char(start_month at time zone 'UTC', 'YYYYMM');
+            partition := hot || '_p' || to_char(start_month, 'YYYYMM');
             continue when to_regclass('public.' || partition) is not null;
             begin
                 execute format(
                     'create table public.%I partition of public.%I for values from (%L) to (%L) with (fillfactor = %s)',
                     partition, hot,
-                    public.quittance_uuid_floor(start_month),
-                    public.quittance_uuid_floor(start_month + interval '1 month'),
+                    public.quittance_uuid_floor(start_month at time zone 'UTC'),
+                    public.quittance_uuid_floor((start_month + interval '1 month') at time zone 'UTC'),
                     -- Rows that are updated soon after their insert find room on their own page.
                     case hot when 'journal' then 100 else 70 end);
                 made := made + 1;
@@ -63,7 +66,7 @@ comment on table transactions_default is 'Transactions of a month without a part
 comment on table attempts_default is 'Attempts of a month without a partition.';
 comment on table journal_default is 'Journal entries of a month without a partition.';
 
-select quittance_create_partitions(current_date, 3);
+select quittance_create_partitions((now() at time zone 'UTC')::date, 3);
 
 revoke execute on function quittance_create_partitions(date, integer) from public;
 grant execute on function quittance_create_partitions(date, integer) to quittance_app;

@@ -1,6 +1,7 @@
 //! The journal entry of a change: who, what, when, from where, with which result.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use quittance_evidence as evidence;
@@ -235,44 +236,86 @@ fn leaf_amounts(amounts: &Amounts) -> evidence::Amounts {
     }
 }
 
-/// Digest of what may change on a payment's row, so that replaying the journal against the payments table
-/// shows a row that was changed without an entry.
+/// Digest of a payment's row, so that replaying the journal against the payments table shows a row that was
+/// changed without an entry.
 ///
-/// SHA-256 over `name=value` lines in this fixed order: `payment_id`, `tenant_id`, `state`, `disputed`, `expired`,
-/// `amount`, `currency`, the nine amounts, `provider_account`, `provider_reference`, `version`.
+/// SHA-256 over lines `name=value`, in the order below; absent values are empty, times are microseconds since
+/// 1970, metadata comes last, a line `metadata.key=value` each, sorted by key. No value holds a line break.
+/// Encrypted columns, `updated_at` and `last_leaf_hash` are left out.
 pub fn row_digest(payment: &Payment) -> [u8; 32] {
-    let a = &payment.amounts;
+    let mut text = String::with_capacity(1_024);
+    let mut line = |name: &str, value: &dyn std::fmt::Display| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name}={value}");
+    };
+    let micros = |time: DateTime<Utc>| time.timestamp_micros().to_string();
+    let method = &payment.method;
+    let number = |value: Option<u16>| value.map(|value| value.to_string()).unwrap_or_default();
     let reference = payment
         .provider_reference
         .as_ref()
         .map_or("", |reference| reference.as_str());
-    let text = format!(
-        "payment_id={}\ntenant_id={}\nstate={}\ndisputed={}\nexpired={}\namount={}\ncurrency={}\n\
-         authorized={}\ncaptured={}\ncapture_pending={}\nvoided={}\nvoid_pending={}\nrefunded={}\n\
-         refund_pending={}\ncharged_back={}\nexcess={}\nprovider_account={}\nprovider_reference={}\n\
-         version={}\n",
-        payment.id,
-        payment.tenant,
-        payment.state,
-        payment.disputed,
-        payment.expired,
-        payment.amount.minor_units(),
-        payment.currency(),
-        a.authorized,
-        a.captured,
-        a.capture_pending,
-        a.voided,
-        a.void_pending,
-        a.refunded,
-        a.refund_pending,
-        a.charged_back,
-        a.excess,
-        payment.provider_account,
-        reference,
-        payment.version,
+    let decline = payment.decline.as_ref();
+    line("payment_id", &payment.id);
+    line("tenant_id", &payment.tenant);
+    line("version", &payment.version);
+    line("state", &payment.state);
+    line("disputed", &payment.disputed);
+    line("expired", &payment.expired);
+    line("livemode", &payment.livemode);
+    line("amount", &payment.amount.minor_units());
+    line("currency", &payment.currency());
+    for (name, amount) in AMOUNT_NAMES.iter().zip(payment.amounts.all()) {
+        line(name, &amount);
+    }
+    line("method_kind", &method.kind);
+    line("brand", &method.brand.as_str());
+    line("last4", &method.last4.as_str());
+    line("expiry_month", &number(method.expiry_month.map(u16::from)));
+    line("expiry_year", &number(method.expiry_year));
+    line("capture_method", &payment.capture_method);
+    line("merchant_reference", &payment.merchant_reference.as_str());
+    line("description", &payment.description.as_str());
+    line("return_url", &payment.return_url.as_str());
+    line("initiator", &payment.initiator);
+    line("mandate_reference", &payment.mandate_reference.as_str());
+    line("provider_account", &payment.provider_account);
+    line("provider_reference", &reference);
+    line(
+        "decline_code",
+        &decline.map_or("", |decline| decline.code.name()),
     );
+    line(
+        "decline_provider_code",
+        &decline.map_or("", |decline| decline.provider_code.as_str()),
+    );
+    line(
+        "failure_cause",
+        &payment.failure.map_or("", |failure| failure.cause.name()),
+    );
+    line("created_at", &micros(payment.created_at));
+    line(
+        "expires_at",
+        &payment.expires_at.map(micros).unwrap_or_default(),
+    );
+    for (key, value) in &payment.metadata {
+        line(&format!("metadata.{key}"), value);
+    }
     Sha256::digest(text.as_bytes()).into()
 }
+
+/// Names of the amounts, in the order of [`Amounts::all`].
+const AMOUNT_NAMES: [&str; 9] = [
+    "authorized",
+    "captured",
+    "capture_pending",
+    "voided",
+    "void_pending",
+    "refunded",
+    "refund_pending",
+    "charged_back",
+    "excess",
+];
 
 /// The salted digest of what was sent or received.
 pub fn salted_digest(salt: &[u8; 16], bytes: &[u8]) -> [u8; 32] {

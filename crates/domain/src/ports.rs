@@ -293,6 +293,9 @@ pub trait Providers: Send + Sync + 'static {
     /// The account with this name.
     fn account(&self, name: &ProviderAccount) -> Option<Arc<dyn Provider>>;
 
+    /// Whether this tenant may use an account; an account that does not exist serves nobody.
+    fn serves(&self, tenant: &TenantId, name: &ProviderAccount) -> bool;
+
     /// The accounts that may serve a new payment, best first.
     fn route(
         &self,
@@ -315,10 +318,15 @@ pub trait Clock: Send + Sync + 'static {
 /// A future that outlives its caller.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 
+/// As many tasks run as are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("too many commands are being carried out")]
+pub struct Saturated;
+
 /// Starts tasks that outlive the caller's cancellation or deadline, in the current trace.
 pub trait Spawn: Send + Sync + 'static {
-    /// Starts one.
-    fn spawn(&self, task: Task);
+    /// Starts one, unless as many as are allowed run already.
+    fn spawn(&self, task: Task) -> Result<(), Saturated>;
 }
 
 /// Ids and salts.

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::change::OperatorActionKind;
 use crate::decline::{Cause, Decline, Failure};
 use crate::ids::{AttemptId, ProviderAccount, ProviderReference, TransactionId};
 use crate::money::Money;
@@ -104,6 +105,8 @@ pub struct Transaction {
     pub attempts: u32,
     /// I4: one send may have been processed, so no later refusal proves anything.
     pub ever_unknown: bool,
+    /// The case that is open about it, so that the same finding does not open it again.
+    pub open_case: Option<OperatorActionKind>,
     /// The bytes that every send carries (I2); wiped when the transaction ends.
     pub request: Option<PreparedRequest>,
     /// No first send after this.
@@ -271,7 +274,7 @@ pub struct SendReport {
     pub latency_micros: u64,
     /// The HTTP status, where one came.
     pub http_status: Option<u16>,
-    /// What came back, at most [`MAX_STORED_RESPONSE`] bytes.
+    /// What came back, whole: its digest is made of this, and [`MAX_STORED_RESPONSE`] bytes of it are stored.
     pub response: Option<Sensitive<Vec<u8>>>,
     /// How long the provider asked us to wait.
     pub retry_after: Option<std::time::Duration>,

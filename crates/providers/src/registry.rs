@@ -102,11 +102,27 @@ impl Providers for Registry {
         amount: Money,
         method: PaymentMethodType,
     ) -> Vec<ProviderAccount> {
-        let rule = self
+        let mut rules = self.rules.iter();
+        if let Some(rule) = rules.find(|rule| rule.matches(tenant, amount, method)) {
+            return rule.accounts.clone();
+        }
+        let open = self
+            .everything
+            .iter()
+            .filter(|name| self.serves(tenant, name));
+        open.cloned().collect()
+    }
+
+    /// An account that only rules of certain tenants name is theirs alone.
+    fn serves(&self, tenant: &TenantId, name: &ProviderAccount) -> bool {
+        let mut naming = self
             .rules
             .iter()
-            .find(|rule| rule.matches(tenant, amount, method));
-        rule.map_or(&self.everything, |rule| &rule.accounts).clone()
+            .filter(|rule| rule.accounts.contains(name))
+            .peekable();
+        let unnamed = naming.peek().is_none();
+        let open = naming.any(|rule| rule.tenant.as_ref().is_none_or(|bound| bound == tenant));
+        self.accounts.contains_key(name) && (unnamed || open)
     }
 }
 
@@ -221,6 +237,20 @@ mod tests {
         let money = Money::new(minor_units, Currency::parse(currency).unwrap()).unwrap();
         let accounts = registry.route(&TenantId::parse(tenant).unwrap(), money, method);
         accounts.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_account_that_only_rules_of_some_tenants_name_is_theirs_alone() {
+        let theirs = RoutingRuleConfig {
+            tenant: Some("bank".to_owned()),
+            ..rule(&["two"])
+        };
+        let registry = registry(vec![theirs]).unwrap();
+        let two = ProviderAccount::parse("two").unwrap();
+        assert!(registry.serves(&TenantId::parse("bank").unwrap(), &two));
+        assert!(!registry.serves(&TenantId::parse("shop").unwrap(), &two));
+        let accounts = routed(&registry, "shop", 1, "EUR", PaymentMethodType::Card);
+        assert_eq!(accounts, ["one", "three"]);
     }
 
     #[test]

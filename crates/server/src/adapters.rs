@@ -1,6 +1,6 @@
 //! The small ports: time, tasks, ids and telemetry.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,12 +8,17 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use quittance_domain::change::CommandKind;
 use quittance_domain::context::TraceIds;
 use quittance_domain::decline::Cause;
-use quittance_domain::ids::ProviderAccount;
-use quittance_domain::ports::{Clock, Observer, Randomness, Spawn, Task};
+use quittance_domain::ids::{ProviderAccount, TenantId};
+use quittance_domain::money::Money;
+use quittance_domain::payment::PaymentMethodType;
+use quittance_domain::ports::{
+    Clock, Observer, Provider, Providers, Randomness, Saturated, Spawn, Task,
+};
 use quittance_domain::transaction::OperationKind;
 use quittance_providers::{NotSent, Unknown};
 use quittance_telemetry::{self as telemetry, Metrics};
 use rand::RngCore as _;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 use uuid::timestamp::context::ContextV7;
@@ -41,20 +46,53 @@ impl Clock for SystemClock {
     }
 }
 
-/// Tasks that outlive their caller: counted, so that shutdown waits for them.
+/// Tasks that outlive their caller: counted, so that shutdown waits for them, and limited, because each
+/// holds a payment in memory for as long as its provider takes to answer (I12).
 #[derive(Debug, Clone)]
-pub struct TrackedSpawn(TaskTracker);
+pub struct TrackedSpawn {
+    tracker: TaskTracker,
+    places: Arc<Semaphore>,
+}
 
 impl TrackedSpawn {
-    /// Spawns into `tracker`.
-    pub fn new(tracker: TaskTracker) -> Self {
-        Self(tracker)
+    /// Spawns into `tracker`, at most `max` tasks at once; more than [`Semaphore::MAX_PERMITS`] count as that.
+    pub fn new(tracker: TaskTracker, max: usize) -> Self {
+        Self {
+            tracker,
+            places: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))),
+        }
     }
 }
 
 impl Spawn for TrackedSpawn {
-    fn spawn(&self, task: Task) {
-        drop(self.0.spawn(task.instrument(Span::current())));
+    fn spawn(&self, task: Task) -> Result<(), Saturated> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| Saturated)?;
+        let task = async move {
+            task.await;
+            // Held to the end, also if the task panics.
+            drop(place);
+        };
+        drop(self.tracker.spawn(task.instrument(Span::current())));
+        Ok(())
+    }
+}
+
+/// No provider accounts: for commands that write audit entries and handle no payment.
+#[derive(Debug, Clone, Copy)]
+pub struct NoProviders;
+
+impl Providers for NoProviders {
+    fn account(&self, _: &ProviderAccount) -> Option<Arc<dyn Provider>> {
+        None
+    }
+
+    fn serves(&self, _: &TenantId, _: &ProviderAccount) -> bool {
+        false
+    }
+
+    fn route(&self, _: &TenantId, _: Money, _: PaymentMethodType) -> Vec<ProviderAccount> {
+        Vec::new()
     }
 }
 
@@ -199,6 +237,37 @@ mod tests {
             assert!(next > last);
             last = next;
         }
+    }
+
+    #[tokio::test]
+    async fn i12_tasks_beyond_the_limit_are_refused_until_one_ends() {
+        let tracker = TaskTracker::new();
+        let spawn = TrackedSpawn::new(tracker.clone(), 2);
+        let go = Arc::new(Semaphore::new(0));
+        let waiting = || -> Task {
+            let go = Arc::clone(&go);
+            Box::pin(async move { drop(go.acquire().await) })
+        };
+        assert_eq!(spawn.spawn(waiting()), Ok(()));
+        assert_eq!(spawn.spawn(Box::pin(async { panic!("a defect") })), Ok(()));
+        assert_eq!(spawn.spawn(waiting()), Err(Saturated));
+        let soon = |wanted: usize| {
+            let places = Arc::clone(&spawn.places);
+            async move {
+                let wanted = u32::try_from(wanted).unwrap();
+                let places = places.acquire_many_owned(wanted);
+                let places = tokio::time::timeout(Duration::from_secs(10), places).await;
+                drop(places.unwrap().unwrap());
+            }
+        };
+        // The task that panicked gives its place back.
+        soon(1).await;
+        assert_eq!(spawn.spawn(waiting()), Ok(()));
+        assert_eq!(spawn.spawn(waiting()), Err(Saturated));
+        go.add_permits(1);
+        soon(2).await;
+        tracker.close();
+        tracker.wait().await;
     }
 
     #[test]

@@ -157,13 +157,13 @@ async fn dispatch(
         }
         Command::Migrate => commands::migrate(&settings).await,
         Command::Keys(KeysCommand::Create(wanted)) => {
-            commands::keys::create(&settings, &wanted).await
+            commands::keys::create(&settings, telemetry, &wanted).await
         }
         Command::Keys(KeysCommand::List { tenant }) => {
-            commands::keys::list(&settings, tenant.as_deref()).await
+            commands::keys::list(&settings, telemetry, tenant.as_deref()).await
         }
         Command::Keys(KeysCommand::Revoke { key_id }) => {
-            commands::keys::revoke(&settings, &key_id).await
+            commands::keys::revoke(&settings, telemetry, &key_id).await
         }
         Command::Demo => crate::demo::run(sources, telemetry).await,
     }

@@ -184,6 +184,14 @@ impl Keys {
         Ok(stored.is_some_and(|stored| key.matches(&stored.hash, ring)))
     }
 
+    /// A key that works.
+    ///
+    /// # Errors
+    /// [`KeysError::Store`] where the database cannot be asked.
+    pub async fn stored(&self, id: &KeyId) -> Result<Option<StoredKey>, KeysError> {
+        Ok(self.find(id).await?)
+    }
+
     /// All keys, revoked ones included, by id.
     ///
     /// # Errors

@@ -16,8 +16,10 @@ pub mod grpc;
 pub mod http;
 pub mod layers;
 pub mod net;
+mod operator;
 mod output;
 pub mod server;
 mod signals;
+pub mod trail;
 
 pub use server::{RunningServer, Server, StartError};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use quittance_domain::context::Instance;
+use quittance_domain::error::FlowError;
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::audit::AuditLog;
 use quittance_domain::flows::{FlowSettings, Flows};
@@ -24,13 +25,16 @@ use crate::config::{Config, LimitsConfig, ServerConfig};
 use crate::database::{self, StoreMetrics};
 use crate::grpc::{self, EdgeRoutes, Services, Tokens};
 use crate::http::{HttpState, Readiness};
-use crate::layers::{Edge, EdgeSettings, Methods};
+use crate::layers::{Edge, EdgeSettings, Methods, Refusals};
 use crate::net::{self, Alpn, Http2Settings, Listener, ListenerSettings, TlsError};
+use crate::trail::{REFUSALS_EVERY, Trail};
 
 /// How long connections and tasks may take to end after they were told to end at once.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How long waiting changes may take to be written, and connections to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// How long the last audit entries may take to be written.
+const RECORD_LIMIT: Duration = Duration::from_secs(3);
 /// This service's name, in traces and audit entries.
 const SERVICE: &str = "quittance";
 
@@ -62,6 +66,9 @@ pub enum StartError {
     /// The descriptor set of the contract cannot be read: a defect of the build.
     #[error("server reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The start could not be put on record.
+    #[error("the start could not be put on record in the audit log: {0}")]
+    Trail(#[from] FlowError),
     /// Metrics could not be set up.
     #[error(transparent)]
     Telemetry(#[from] telemetry::Error),
@@ -107,17 +114,38 @@ impl Server {
             store: store.clone(),
             providers: Arc::new(registry),
             clock: Arc::new(SystemClock),
-            spawn: Arc::new(TrackedSpawn::new(tasks.clone())),
+            spawn: Arc::new(TrackedSpawn::new(
+                tasks.clone(),
+                config.payments.max_commands_in_flight,
+            )),
             random: Arc::new(OsRandomness::default()),
             observer: Arc::new(TelemetryObserver::new(metrics.clone())),
         };
-        let routes = grpc::routes(services(&config, &keys, &ports, &stop)?)?;
-        let authenticator = Authenticator::new(
+        let authenticator = Arc::new(Authenticator::new(
             Arc::new(database::Keys::new(Arc::clone(&store))),
-            keys,
+            keys.clone(),
             &config.auth,
-        );
-        let edge = Edge::new(routes, edge(&config.server, authenticator, metrics, &ports));
+        ));
+        let instance = instance();
+        let log = AuditLog::new(ports.clone(), instance.clone());
+        let trail = Trail::new(log.clone(), instance.clone());
+        let services = services(
+            &config,
+            &keys,
+            Wired {
+                ports: &ports,
+                log,
+                instance,
+                authenticator: &authenticator,
+                stop: &stop,
+            },
+        )?;
+        let routes = grpc::routes(services)?;
+        let refusals = Refusals::default();
+        let settings = edge(&config.server, authenticator, metrics, &refusals, &ports);
+        let edge = Edge::new(routes, settings);
+        // Before the first call: what cannot be recorded is not done.
+        trail.service_started().await?;
         let http = HttpState {
             readiness: Arc::new(DatabaseReadiness(Arc::clone(&store))),
             prometheus: telemetry.prometheus(),
@@ -128,7 +156,13 @@ impl Server {
             listeners,
             edge,
             http,
-            Parts { store, tasks, stop },
+            Parts {
+                store,
+                tasks,
+                stop,
+                trail,
+                refusals,
+            },
         ))
     }
 }
@@ -147,6 +181,17 @@ struct Parts {
     store: Arc<PgStore>,
     tasks: TaskTracker,
     stop: Stop,
+    trail: Trail,
+    refusals: Refusals,
+}
+
+/// What the services share with the rest of the server.
+struct Wired<'a> {
+    ports: &'a Ports,
+    log: AuditLog,
+    instance: Instance,
+    authenticator: &'a Arc<Authenticator>,
+    stop: &'a Stop,
 }
 
 struct Listeners {
@@ -190,45 +235,45 @@ async fn bind(config: &ServerConfig) -> Result<Listeners, StartError> {
     Ok(Listeners { grpc, http })
 }
 
-fn services(
-    config: &Config,
-    keys: &KeyRing,
-    ports: &Ports,
-    stop: &Stop,
-) -> Result<Services, KeyRingError> {
-    let instance = instance();
+fn services(config: &Config, keys: &KeyRing, wired: Wired<'_>) -> Result<Services, KeyRingError> {
+    let ports = wired.ports;
     let flows = Flows::new(
         ports.clone(),
         FlowSettings {
-            instance: instance.clone(),
+            instance: wired.instance,
             fingerprint_key: FingerprintKey::new(keys.fingerprint_key()),
             answer_margin: config.payments.answer_margin,
             default_wait: config.payments.default_wait,
             max_decisions: config.payments.max_decisions,
             outcome_patience: config.payments.outcome_patience,
+            lease_margin: config.payments.lease_margin,
         },
     );
     Ok(Services {
         flows,
-        audit: AuditLog::new(ports.clone(), instance),
+        audit: wired.log,
         store: Arc::clone(&ports.store),
         clock: Arc::clone(&ports.clock),
+        authenticator: Arc::clone(wired.authenticator),
+        stream_recheck: config.auth.stream_recheck,
         tokens: Tokens::new(&keys.page_token_keys()).ok_or(KeyRingError::Empty)?,
         max_request_bytes: config.server.limits.max_request_bytes,
         max_streams_per_tenant: config.server.limits.max_streams_per_tenant,
-        stop: stop.accepting.clone(),
+        stop: wired.stop.accepting.clone(),
     })
 }
 
 fn edge(
     config: &ServerConfig,
-    authenticator: Authenticator,
+    authenticator: Arc<Authenticator>,
     metrics: Metrics,
+    refusals: &Refusals,
     ports: &Ports,
 ) -> EdgeSettings {
     EdgeSettings {
         methods: Methods::new(config.reflection),
         authenticator,
+        refusals: refusals.clone(),
         metrics,
         clock: Arc::clone(&ports.clock),
         random: Arc::clone(&ports.random),
@@ -268,10 +313,17 @@ fn serve(
         .run(accepting, connections.clone(), move |connection| {
             net::serve_http(connection, router.clone(), stop.clone(), serving.clone())
         });
+    let trail = parts.trail.clone();
+    let recording = trail.keep_refusals(
+        parts.refusals.clone(),
+        REFUSALS_EVERY,
+        parts.stop.accepting.clone(),
+    );
     RunningServer {
         grpc_addr,
         http_addr,
         acceptors: vec![tokio::spawn(grpc), tokio::spawn(http)],
+        recording: tokio::spawn(recording),
         connections,
         grace: config.shutdown_grace,
         parts,
@@ -289,7 +341,7 @@ fn http2(limits: &LimitsConfig) -> Http2Settings {
 }
 
 /// This process, as audit entries name it.
-fn instance() -> Instance {
+pub(crate) fn instance() -> Instance {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .or_else(|_| std::env::var("HOSTNAME"))
         .unwrap_or_else(|_| "unknown".to_owned());
@@ -333,6 +385,8 @@ pub struct RunningServer {
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
     acceptors: Vec<JoinHandle<()>>,
+    /// Puts refused calls on record.
+    recording: JoinHandle<()>,
     connections: TaskTracker,
     grace: Duration,
     parts: Parts,
@@ -353,6 +407,16 @@ impl RunningServer {
     /// The store, for commands and tests that look behind the API.
     pub fn store(&self) -> &Arc<PgStore> {
         &self.parts.store
+    }
+
+    #[cfg(test)]
+    pub(crate) fn trail(&self) -> &Trail {
+        &self.parts.trail
+    }
+
+    #[cfg(test)]
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.parts.refusals
     }
 
     /// The server's own metrics as Prometheus text; `None` where the process has them.
@@ -383,8 +447,25 @@ impl RunningServer {
             self.parts.stop.serving.cancel();
             let _ = tokio::time::timeout(KILL_GRACE, connections.wait()).await;
         }
+        let recorded = tokio::time::timeout(RECORD_LIMIT, self.record_stop(in_time)).await;
+        if recorded.is_err() {
+            tracing::warn!("the stop could not be put on record in time");
+        }
         self.parts.store.shutdown(CLOSE_LIMIT).await;
         in_time
+    }
+
+    /// Puts what is left on record, the stop last. A server that has lost its database stops all the same.
+    async fn record_stop(&mut self, in_time: bool) {
+        // It ends after the entries that it is writing, and does not panic.
+        let _ = (&mut self.recording).await;
+        let Parts {
+            trail, refusals, ..
+        } = &self.parts;
+        trail.record_refusals(refusals).await;
+        if let Err(error) = trail.service_stopped(in_time).await {
+            tracing::warn!(error.message = %error, "the stop could not be put on record");
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
-use quittance_domain::ports::{Clock, Spawn, Task};
+use quittance_domain::ports::{Clock, Saturated, Spawn, Task};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -250,7 +250,8 @@ pub struct Spawner {
 }
 
 impl Spawn for Spawner {
-    fn spawn(&self, task: Task) {
+    fn spawn(&self, task: Task) -> Result<(), Saturated> {
         self.executor.spawn(self.process, task);
+        Ok(())
     }
 }

@@ -485,6 +485,10 @@ impl Providers for SimProvider {
         Some(Arc::new(self.clone()))
     }
 
+    fn serves(&self, _tenant: &TenantId, _name: &ProviderAccount) -> bool {
+        true
+    }
+
     fn route(
         &self,
         _tenant: &TenantId,

@@ -137,6 +137,7 @@ impl World {
             default_wait: Duration::from_secs(30),
             max_decisions: 8,
             outcome_patience: Duration::from_secs(30),
+            lease_margin: Duration::from_secs(15),
         };
         let ports = Ports {
             store: Arc::new(self.store.clone()),
@@ -196,7 +197,7 @@ impl World {
         let executor = self.executor.clone();
         self.executor.spawn(WORLD, async move {
             for payment in open {
-                executor.wait(Duration::from_secs(20)).await;
+                executor.wait(Duration::from_secs(26)).await;
                 // What it answers is checked by what it leaves behind.
                 drop(flows.sync(&caller(&executor, false), payment).await);
             }

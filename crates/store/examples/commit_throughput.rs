@@ -1,12 +1,13 @@
 //! How many payments (accepted + outcome, two commits each) the write path takes a second.
 //!
-//! `DATABASE_URL=… cargo run --release -p quittance-store --example commit_throughput [tasks] [seconds]`
+//! `DATABASE_URL=… cargo run --release -p quittance-store --example commit_throughput [tasks] [seconds] [committers]`
 //!
 //! Not a benchmark of the service (see `bench/`): callers are tasks of this process, and making their
 //! changes (leaves, encryption) is measured with them.
 #![allow(
     clippy::print_stdout,
     clippy::expect_used,
+    clippy::similar_names,
     reason = "a program for people, run by hand"
 )]
 
@@ -62,7 +63,10 @@ async fn main() {
     let (tasks, seconds) = (argument(1, 128), argument(2, 8));
     let db = TestDb::new().await;
     let batches = Arc::new(Batches::default());
-    let store = PgStore::connect(db.config(), batches.clone())
+    let mut config = db.config();
+    let committers = u64::try_from(config.committers).expect("few committers");
+    config.committers = usize::try_from(argument(3, committers)).expect("fewer committers");
+    let store = PgStore::connect(config, batches.clone())
         .await
         .expect("a store");
     store.start_workers();

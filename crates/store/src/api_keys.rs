@@ -1,6 +1,8 @@
 //! Tenants and API keys.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
@@ -9,6 +11,20 @@ use quittance_domain::ports::StoreError;
 
 use crate::schema::{api_keys, tenants};
 use crate::store::PgStore;
+
+diesel::define_sql_function! {
+    /// The database's clock.
+    fn clock_timestamp() -> Timestamptz;
+}
+
+/// How much longer ago than a query began its row's time may be, by another clock's pace.
+const CLOCK_MARGIN: Duration = Duration::from_millis(100);
+
+/// Whether a row of this time was written since a query began so long ago.
+fn written_since(written: DateTime<Utc>, now: DateTime<Utc>, ago: Duration) -> bool {
+    let ago = TimeDelta::from_std(ago + CLOCK_MARGIN).unwrap_or(TimeDelta::MAX);
+    now - written <= ago
+}
 
 /// A new API key, without its secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -93,35 +109,67 @@ impl TryFrom<ApiKeyRow> for ApiKey {
 }
 
 impl PgStore {
-    /// Creates a tenant; false where it exists already.
+    /// Creates a tenant; false where it existed before.
     pub async fn create_tenant(&self, tenant: &TenantId) -> Result<bool, StoreError> {
-        let created = self.inner.reader.read("create tenant", |connection| {
-            let insert = diesel::insert_into(tenants::table)
-                .values(tenants::tenant_id.eq(tenant.as_str().to_owned()))
-                .on_conflict(tenants::tenant_id)
-                .do_nothing();
-            async move { insert.execute(connection).await }.boxed()
-        });
-        Ok(created.await? == 1)
+        let created = self
+            .inner
+            .reader
+            .write("create tenant", |connection, again| {
+                let name = tenant.as_str().to_owned();
+                let insert = diesel::insert_into(tenants::table)
+                    .values(tenants::tenant_id.eq(tenant.as_str().to_owned()))
+                    .on_conflict(tenants::tenant_id)
+                    .do_nothing();
+                async move {
+                    if insert.execute(connection).await? == 1 {
+                        return Ok(true);
+                    }
+                    let Some(ago) = again else { return Ok(false) };
+                    // Perhaps ours, from the time when the answer was lost.
+                    let times = tenants::table
+                        .find(name)
+                        .select((tenants::created_at, clock_timestamp()));
+                    let (created, now) = times.first(connection).await?;
+                    Ok(written_since(created, now, ago))
+                }
+                .boxed()
+            });
+        created.await
     }
 
     /// Creates an API key; false where its id is taken. `Refused` where the tenant does not exist.
     pub async fn create_api_key(&self, key: &NewApiKey) -> Result<bool, StoreError> {
-        let created = self.inner.reader.read("create API key", |connection| {
-            let insert = diesel::insert_into(api_keys::table)
-                .values((
-                    api_keys::key_id.eq(key.key_id.clone()),
-                    api_keys::tenant_id.eq(key.tenant.as_str().to_owned()),
-                    api_keys::name.eq(key.name.clone()),
-                    api_keys::roles.eq(key.roles.clone()),
-                    api_keys::secret_mac.eq(key.secret_mac.to_vec()),
-                    api_keys::mac_key_id.eq(key.mac_key_id.clone()),
-                ))
-                .on_conflict(api_keys::key_id)
-                .do_nothing();
-            async move { insert.execute(connection).await }.boxed()
-        });
-        Ok(created.await? == 1)
+        let created = self
+            .inner
+            .reader
+            .write("create API key", |connection, again| {
+                let (id, secret_mac) = (key.key_id.clone(), key.secret_mac);
+                let insert = diesel::insert_into(api_keys::table)
+                    .values((
+                        api_keys::key_id.eq(key.key_id.clone()),
+                        api_keys::tenant_id.eq(key.tenant.as_str().to_owned()),
+                        api_keys::name.eq(key.name.clone()),
+                        api_keys::roles.eq(key.roles.clone()),
+                        api_keys::secret_mac.eq(key.secret_mac.to_vec()),
+                        api_keys::mac_key_id.eq(key.mac_key_id.clone()),
+                    ))
+                    .on_conflict(api_keys::key_id)
+                    .do_nothing();
+                async move {
+                    if insert.execute(connection).await? == 1 {
+                        return Ok(true);
+                    }
+                    if again.is_none() {
+                        return Ok(false);
+                    }
+                    // Ours, from the time when the answer was lost, where it is the same random secret's.
+                    let stored = api_keys::table.find(id).select(api_keys::secret_mac);
+                    let stored: Option<Vec<u8>> = stored.first(connection).await.optional()?;
+                    Ok(stored.is_some_and(|stored| stored == secret_mac))
+                }
+                .boxed()
+            });
+        created.await
     }
 
     /// The API key with this id, revoked or not.
@@ -162,13 +210,32 @@ impl PgStore {
 
     /// Revokes an API key; false where there is none with this id, or it was revoked before.
     pub async fn revoke_api_key(&self, key_id: &str) -> Result<bool, StoreError> {
-        let revoked = self.inner.reader.read("revoke API key", |connection| {
-            let key = api_keys::table
-                .filter(api_keys::key_id.eq(key_id.to_owned()))
-                .filter(api_keys::revoked_at.is_null());
-            let update = diesel::update(key).set(api_keys::revoked_at.eq(diesel::dsl::now));
-            async move { update.execute(connection).await }.boxed()
-        });
-        Ok(revoked.await? == 1)
+        let revoked = self
+            .inner
+            .reader
+            .write("revoke API key", |connection, again| {
+                let id = key_id.to_owned();
+                let key = api_keys::table
+                    .filter(api_keys::key_id.eq(key_id.to_owned()))
+                    .filter(api_keys::revoked_at.is_null());
+                let update = diesel::update(key).set(api_keys::revoked_at.eq(diesel::dsl::now));
+                async move {
+                    if update.execute(connection).await? == 1 {
+                        return Ok(true);
+                    }
+                    let Some(ago) = again else { return Ok(false) };
+                    // Perhaps by us, at the time when the answer was lost.
+                    let times = api_keys::table
+                        .find(id)
+                        .select((api_keys::revoked_at, clock_timestamp()));
+                    let times: Option<(Option<DateTime<Utc>>, DateTime<Utc>)> =
+                        times.first(connection).await.optional()?;
+                    Ok(times.is_some_and(|(revoked, now)| {
+                        revoked.is_some_and(|revoked| written_since(revoked, now, ago))
+                    }))
+                }
+                .boxed()
+            });
+        revoked.await
     }
 }

@@ -4,111 +4,53 @@
 //! next batch gathers. A batch holds at most one change per payment and per idempotency key, so that
 //! its members cannot get into each other's way.
 
+mod execution;
+mod member;
+
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use diesel_async::pooled_connection::PoolableConnection;
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use quittance_domain::ports::{Commit, StoreError};
-use rand::Rng as _;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::batch::{BatchStatement, EntriesAt};
 use crate::connection::{Connector, Use};
 use crate::constraints::{self, Violation};
-use crate::failure::{self, Failure};
 use crate::observer::StoreObserver;
-use crate::rows::{ChangeRows, PaymentWrite};
+use execution::{Executed, Fate, doubt, pause, timed};
+use member::Member;
+pub(crate) use member::{Job, Limits};
 
 /// Most changes that one statement writes.
 pub const MAX_BATCH: usize = 256;
 /// Most changes that a committer keeps beside its queue, for the batch after the next.
 const MAX_WAITING: usize = 2 * MAX_BATCH;
-/// How often a batch is tried again on a connection that works, before its members are tried apart.
-const MAX_TRANSIENT_RETRIES: u32 = 4;
-/// Longest pause between two attempts to connect, or to write a batch again.
-const MAX_PAUSE: Duration = Duration::from_millis(500);
-/// Shortest such pause.
-const MIN_PAUSE: Duration = Duration::from_millis(10);
-/// How often waiting changes are looked through for those that have waited too long.
+/// How often a batch that fails for no known reason, on a connection that works, is tried again before
+/// its members are tried apart, and one alone is set aside.
+const MAX_UNEXPLAINED_RETRIES: u32 = 4;
+/// How often a batch is tried again before a new connection is made: the database may have moved.
+const RETRIES_PER_CONNECTION: u32 = 4;
+/// Most changes that are set aside; one more is given up at once.
+const MAX_ASIDE: usize = 64;
+/// How often waiting changes are looked through for those that have waited too long, and those that
+/// are set aside are tried again.
 const EXPIRY_TICK: Duration = Duration::from_millis(50);
-
-/// A change on its way to the database.
-pub(crate) struct Job {
-    pub(crate) rows: ChangeRows,
-    pub(crate) reply: oneshot::Sender<Result<Commit, StoreError>>,
-    pub(crate) since: Instant,
-}
-
-/// A job of a batch, and whether an execution of it ended without an answer.
-struct Member {
-    job: Job,
-    doubtful: bool,
-}
-
-impl Member {
-    fn rows(&self) -> &ChangeRows {
-        &self.job.rows
-    }
-
-    /// The payment or the named stream.
-    fn stream(&self) -> Uuid {
-        self.job.rows.entry.stream_id
-    }
-
-    fn answer(self, result: Result<Commit, StoreError>) {
-        // The caller may have gone away; the change does not depend on it.
-        let _ = self.job.reply.send(result);
-    }
-
-    /// Gives up: honestly.
-    fn give_up(self) {
-        let error = if self.doubtful {
-            StoreError::CommitUnknown
-        } else {
-            StoreError::Unavailable
-        };
-        self.answer(Err(error));
-    }
-
-    /// What it means that the database did not write it, though nothing failed.
-    fn conflict(&self) -> Commit {
-        match &self.job.rows.payment {
-            Some(PaymentWrite::Insert(row)) if row.keyed => Commit::IdempotencyKeyTaken,
-            Some(PaymentWrite::Insert(_) | PaymentWrite::Update(_)) | None => {
-                Commit::VersionConflict
-            }
-        }
-    }
-}
-
-/// Limits of a committer.
-#[derive(Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) unavailable_after: Duration,
-    pub(crate) resolution: Duration,
-}
-
-/// What became of executing a batch.
-enum Executed {
-    /// The members' fates are known.
-    Written(HashSet<Uuid>),
-    /// Nothing was written, by a constraint or a value.
-    Refused(String),
-    /// Nothing was written; trying again may help.
-    Transient,
-    /// The connection is gone.
-    Lost,
-}
 
 /// One committer: its queue, its connection, and what waits for the next batch.
 pub(crate) struct Committer {
     queue: mpsc::Receiver<Job>,
     waiting: VecDeque<Job>,
+    /// Changes that fail alone for no known reason: tried between batches until their time is up, so
+    /// that they hold nobody up.
+    aside: VecDeque<Member>,
+    /// When those are tried next.
+    aside_due: Instant,
     connector: Connector,
     limits: Limits,
     observer: Arc<dyn StoreObserver>,
@@ -129,6 +71,8 @@ impl Committer {
         Self {
             queue,
             waiting: VecDeque::new(),
+            aside: VecDeque::new(),
+            aside_due: Instant::now(),
             connector,
             limits,
             observer,
@@ -142,24 +86,33 @@ impl Committer {
         let mut connection = Some(first);
         while self.fill().await {
             let batch = self.take_batch();
-            self.observer.batch(batch.len());
-            self.commit(batch, &mut connection).await;
+            if !batch.is_empty() {
+                self.observer.batch(batch.len());
+                Box::pin(self.commit(batch, &mut connection)).await;
+            }
+            Box::pin(self.retry_aside(&mut connection)).await;
             self.committed.notify_one();
         }
     }
 
-    /// Takes what is in the queue; waits only where nothing waits yet. False at the end.
+    /// Takes what is in the queue; waits only where nothing waits yet, and not for long where something
+    /// is set aside. False at the end.
     async fn fill(&mut self) -> bool {
         if self.waiting.is_empty() {
             let mut jobs = Vec::with_capacity(MAX_BATCH);
+            let mut drained = false;
             loop {
                 tokio::select! {
-                    taken = self.queue.recv_many(&mut jobs, MAX_BATCH) => {
-                        if taken == 0 {
+                    taken = self.queue.recv_many(&mut jobs, MAX_BATCH), if !drained => {
+                        drained = taken == 0;
+                        if drained && self.aside.is_empty() {
                             return false;
                         }
-                        break;
+                        if !drained {
+                            break;
+                        }
                     }
+                    () = tokio::time::sleep_until(self.aside_due), if !self.aside.is_empty() => break,
                     // What is in the queue by now is still written.
                     _ = self.stop.wait_for(|stop| *stop), if !self.queue.is_closed() => self.queue.close(),
                 }
@@ -193,10 +146,7 @@ impl Committer {
             let free_stream = streams.insert(job.rows.entry.stream_id);
             let free_key = key.is_none_or(|key| keys.insert(key));
             if free_stream && free_key && batch.len() < MAX_BATCH {
-                batch.push(Member {
-                    job,
-                    doubtful: false,
-                });
+                batch.push(Member::new(job, self.limits));
             } else {
                 later.push_back(job);
             }
@@ -209,63 +159,100 @@ impl Committer {
     async fn commit(&mut self, batch: Vec<Member>, connection: &mut Option<AsyncPgConnection>) {
         let mut parts = VecDeque::from([batch]);
         while let Some(mut part) = parts.pop_front() {
-            if let Some(reason) = self.commit_part(&mut part, connection).await {
-                if part.len() > 1 {
-                    let second = part.split_off(part.len() / 2);
-                    parts.push_front(second);
-                    parts.push_front(part);
-                } else if let Some(guilty) = part.pop() {
-                    self.judge(guilty, &reason, connection).await;
-                }
+            let fate = self.commit_part(&mut part, connection, true).await;
+            if part.len() > 1 {
+                let second = part.split_off(part.len() / 2);
+                // What is innocent need not wait for what is not.
+                parts.extend([part, second]);
+                continue;
+            }
+            let Some(member) = part.pop() else { continue };
+            match fate {
+                Fate::Refused(reason) => Box::pin(self.judge(member, &reason, connection)).await,
+                Fate::Troubled => self.set_aside(member),
+                Fate::Answered => {}
             }
         }
     }
 
-    /// Executes a part until its fate is known or time is up. Answers and drains its members, or
-    /// leaves them and returns why they are refused together.
+    /// Keeps a change to be tried again later, while there is time and room.
+    fn set_aside(&mut self, member: Member) {
+        if self.aside.len() < MAX_ASIDE && Instant::now() < member.deadline {
+            self.aside.push_back(member);
+        } else {
+            member.give_up();
+        }
+    }
+
+    /// Tries each change that is set aside once more, now and then.
+    async fn retry_aside(&mut self, connection: &mut Option<AsyncPgConnection>) {
+        if Instant::now() < self.aside_due {
+            return;
+        }
+        for member in std::mem::take(&mut self.aside) {
+            let mut part = vec![member];
+            let fate = self.commit_part(&mut part, connection, false).await;
+            let Some(member) = part.pop() else { continue };
+            match fate {
+                Fate::Refused(reason) => Box::pin(self.judge(member, &reason, connection)).await,
+                Fate::Troubled => self.set_aside(member),
+                Fate::Answered => {}
+            }
+        }
+        self.aside_due = Instant::now() + EXPIRY_TICK;
+    }
+
+    /// Executes a part until its fate is known or time is up; once only, where not told to `insist`,
+    /// while it fails for no known reason. Answers and drains its members, or leaves them all.
     async fn commit_part(
         &mut self,
         part: &mut Vec<Member>,
         connection: &mut Option<AsyncPgConnection>,
-    ) -> Option<String> {
-        let oldest = part
-            .iter()
-            .map(|member| member.job.since)
-            .min()
-            .unwrap_or_else(Instant::now);
-        let mut deadline = oldest + self.limits.unavailable_after;
-        let mut retries = 0;
+        insist: bool,
+    ) -> Fate {
+        let (mut tries, mut unexplained) = (0, 0);
         loop {
+            let deadline = part.iter().map(|member| member.deadline).min();
+            let deadline = deadline.unwrap_or_else(Instant::now);
             let Some(ready) = self.connected(connection, deadline).await else {
                 part.drain(..).for_each(Member::give_up);
-                return None;
+                return Fate::Answered;
             };
             match self.execute(part, ready).await {
                 Executed::Written(written) => {
-                    self.settle(part, &written);
-                    return None;
+                    settle(part, &written);
+                    return Fate::Answered;
                 }
-                Executed::Refused(reason) => return Some(reason),
+                Executed::Refused(reason) => return Fate::Refused(reason),
                 Executed::Transient => {
-                    retries += 1;
-                    if retries > MAX_TRANSIENT_RETRIES {
-                        return Some("the database failed repeatedly".to_owned());
+                    tries += 1;
+                    if tries % RETRIES_PER_CONNECTION == 0 {
+                        *connection = None;
+                    }
+                }
+                Executed::Unexplained => {
+                    tries += 1;
+                    unexplained += 1;
+                    if !insist || unexplained > MAX_UNEXPLAINED_RETRIES {
+                        return Fate::Troubled;
                     }
                 }
                 Executed::Lost => {
                     *connection = None;
-                    retries = 0;
-                    if !part.iter().any(|member| member.doubtful) {
-                        deadline = Instant::now() + self.limits.resolution;
+                    tries = 0;
+                    for member in part.iter_mut() {
+                        member.doubt(self.limits);
                     }
-                    part.iter_mut().for_each(|member| member.doubtful = true);
                 }
             }
-            self.meanwhile(tokio::time::sleep(pause(retries)), deadline)
+            // Of now: doubt gives more time.
+            let deadline = part.iter().map(|member| member.deadline).min();
+            let deadline = deadline.unwrap_or_else(Instant::now);
+            self.meanwhile(tokio::time::sleep(pause(tries)), deadline)
                 .await;
             if Instant::now() >= deadline {
                 part.drain(..).for_each(Member::give_up);
-                return None;
+                return Fate::Answered;
             }
         }
     }
@@ -327,18 +314,6 @@ impl Committer {
             }
             Some(Err(error)) => Err(doubt(&error, connection).await),
             None => Err(Executed::Lost),
-        }
-    }
-
-    /// Answers the members of an executed part.
-    fn settle(&mut self, part: &mut Vec<Member>, written: &HashSet<Uuid>) {
-        for member in part.drain(..) {
-            let fate = if written.contains(&member.stream()) {
-                Commit::Committed
-            } else {
-                member.conflict()
-            };
-            member.answer(Ok(fate));
         }
     }
 
@@ -450,35 +425,14 @@ impl Committer {
     }
 }
 
-/// A statement's result, or `None` when it takes longer than it may: its connection is then no good.
-async fn timed<T>(limit: Duration, statement: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(limit, statement).await.ok()
-}
-
-/// What an error says about the batch; asks the connection where the error alone does not say.
-async fn doubt(error: &diesel::result::Error, connection: &mut AsyncPgConnection) -> Executed {
-    let failure = failure::classify(error);
-    match failure {
-        Failure::Refused(reason) => return Executed::Refused(reason),
-        Failure::Transient => return Executed::Transient,
-        Failure::Lost | Failure::Doubtful => {}
+/// Answers the members of an executed part.
+fn settle(part: &mut Vec<Member>, written: &HashSet<Uuid>) {
+    for member in part.drain(..) {
+        let fate = if written.contains(&member.stream()) {
+            Commit::Committed
+        } else {
+            member.conflict()
+        };
+        member.answer(Ok(fate));
     }
-    tracing::warn!(kind = failure::kind(error), "a batch of changes failed");
-    if failure == Failure::Lost {
-        return Executed::Lost;
-    }
-    // An error on a connection that goes on working means that the statement was rolled back.
-    match tokio::time::timeout(MAX_PAUSE, connection.batch_execute("")).await {
-        Ok(Ok(())) => Executed::Transient,
-        Ok(Err(_)) | Err(_) => Executed::Lost,
-    }
-}
-
-/// The pause before another try: doubling up to [`MAX_PAUSE`], with full jitter above half of it, so
-/// that replicas do not come back in step.
-fn pause(tries: u32) -> Duration {
-    let full = MIN_PAUSE
-        .saturating_mul(2_u32.saturating_pow(tries.min(16)))
-        .min(MAX_PAUSE);
-    full.mul_f64(rand::rng().random_range(0.5..1.0))
 }

@@ -160,15 +160,17 @@ impl Connector {
     }
 
     fn session_settings(&self, purpose: Use) -> String {
+        // Dates and months are reckoned in UTC, whatever the database's default is.
+        const UTC: &str = "set timezone = 'UTC'; ";
         if purpose == Use::Migrate {
-            return String::new();
+            return UTC.to_owned();
         }
         let timeout = self.statement_timeout.as_millis();
         let role = self.role.as_ref().map_or_else(String::new, |role| {
             format!("set role \"{}\"; ", role.replace('"', "\"\""))
         });
         format!(
-            "{}set statement_timeout = {timeout}; \
+            "{UTC}{}set statement_timeout = {timeout}; \
              set idle_in_transaction_session_timeout = {timeout}; {role}",
             purpose.settings(),
         )
@@ -257,6 +259,17 @@ mod tests {
             mode("postgres://u@localhost/q?sslmode=require"),
             SslMode::Require
         );
+    }
+
+    #[test]
+    fn every_session_reckons_in_utc() {
+        let (timeout, tls) = (Duration::from_secs(1), DatabaseTls::default());
+        let connector = Connector::of_url("postgres://u@localhost/q", &tls, None, timeout, timeout);
+        let connector = connector.unwrap();
+        for purpose in [Use::Read, Use::Commit, Use::Sequence, Use::Migrate] {
+            let settings = connector.session_settings(purpose);
+            assert!(settings.starts_with("set timezone = 'UTC';"), "{purpose:?}");
+        }
     }
 
     #[test]

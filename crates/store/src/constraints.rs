@@ -75,6 +75,7 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("transactions_amount_not_negative", NotAllowed),
     ("transactions_attempts_not_negative", NotAllowed),
     ("transactions_kind_known", NotAllowed),
+    ("transactions_open_case_known", NotAllowed),
     ("transactions_origin_known", NotAllowed),
     ("transactions_pkey", Exists),
     ("transactions_request_wiped", NotAllowed),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::keys::KeyRing;
 use crate::pool::Reader;
-use crate::schema::customers;
+use crate::schema::{customers, payments};
 use crate::sealing::CustomerKey;
 
 /// Data keys remembered in each of two generations: one that is used moves to the young one.
@@ -26,8 +26,14 @@ pub(crate) struct Customers {
     cache: Arc<Mutex<Cache>>,
 }
 
-/// The MAC of (tenant, reference) under the active key.
-type CacheKey = [u8; 32];
+/// By what data keys are remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum CacheKey {
+    /// The MAC of (tenant, reference).
+    Reference([u8; 32]),
+    /// A payment of the customer's.
+    Payment(Uuid),
+}
 
 #[derive(Default)]
 struct Cache {
@@ -62,39 +68,66 @@ impl Customers {
         }
     }
 
-    /// The data key of a tenant's customer; makes the customer where it is new.
-    pub(crate) async fn key(
+    /// The data key for a new payment of a tenant's customer; makes the customer where it is new.
+    pub(crate) async fn key_for_new(
         &self,
         tenant: &str,
         reference: &str,
+        payment: Uuid,
     ) -> Result<CustomerKey, StoreError> {
-        let macs = self.ring.customer_reference_macs(tenant, reference);
-        let active = *macs
-            .as_slice()
-            .first()
-            .ok_or_else(|| StoreError::Corrupt("key ring".to_owned()))?;
-        if let Some(found) = self.cache.lock().get(&active) {
-            return Ok(found);
-        }
-        let key = match self.find(tenant, &macs).await? {
-            Some(found) => found,
-            None => self.make(tenant, active, &macs).await?,
+        let mac = self.ring.customer_reference_mac(tenant, reference);
+        let remembered = self.cache.lock().get(&CacheKey::Reference(mac));
+        let key = match remembered {
+            Some(key) => key,
+            None => match self.find(tenant, mac).await? {
+                Some(key) => key,
+                None => self.make(tenant, mac).await?,
+            },
         };
-        self.cache.lock().insert(active, key.clone());
+        self.cache
+            .lock()
+            .insert(CacheKey::Reference(mac), key.clone());
+        self.remember(payment, &key);
         Ok(key)
     }
 
-    async fn find(
-        &self,
-        tenant: &str,
-        macs: &[[u8; 32]],
-    ) -> Result<Option<CustomerKey>, StoreError> {
-        let macs: Vec<Vec<u8>> = macs.iter().map(|mac| mac.to_vec()).collect();
+    /// The data key of the customer that a payment was accepted for, whoever has its reference by now.
+    /// `None` where there was none, or the customer was erased.
+    pub(crate) async fn key_of(&self, payment: Uuid) -> Result<Option<CustomerKey>, StoreError> {
+        let remembered = self.cache.lock().get(&CacheKey::Payment(payment));
+        if remembered.is_some() {
+            return Ok(remembered);
+        }
+        let row = self.reader.read("find customer of payment", |connection| {
+            let query = payments::table
+                .inner_join(
+                    customers::table
+                        .on(payments::customer_id.eq(customers::customer_id.nullable())),
+                )
+                .filter(payments::payment_id.eq(payment))
+                .select((customers::customer_id, customers::data_key));
+            async move { query.first::<(Uuid, Vec<u8>)>(connection).await.optional() }.boxed()
+        });
+        let Some((customer, sealed)) = row.await? else {
+            return Ok(None);
+        };
+        let key = CustomerKey::unwrap(&self.ring, customer, &sealed)?;
+        self.remember(payment, &key);
+        Ok(Some(key))
+    }
+
+    /// Remembers under which key a payment's personal data is.
+    pub(crate) fn remember(&self, payment: Uuid, key: &CustomerKey) {
+        self.cache
+            .lock()
+            .insert(CacheKey::Payment(payment), key.clone());
+    }
+
+    async fn find(&self, tenant: &str, mac: [u8; 32]) -> Result<Option<CustomerKey>, StoreError> {
         let row = self.reader.read("find customer", |connection| {
             let query = customers::table
                 .filter(customers::tenant_id.eq(tenant.to_owned()))
-                .filter(customers::reference_mac.eq_any(macs.clone()))
-                .order(customers::customer_id)
+                .filter(customers::reference_mac.eq(mac.to_vec()))
                 .select((customers::customer_id, customers::data_key));
             async move { query.first::<(Uuid, Vec<u8>)>(connection).await.optional() }.boxed()
         });
@@ -103,16 +136,12 @@ impl Customers {
             .transpose()
     }
 
-    /// Makes the customer; where another was quicker, takes what that one made.
-    async fn make(
-        &self,
-        tenant: &str,
-        mac: CacheKey,
-        macs: &[[u8; 32]],
-    ) -> Result<CustomerKey, StoreError> {
+    /// Makes the customer; where another was quicker, takes what that one made. That is also how it
+    /// knows its own row again, where the answer was lost.
+    async fn make(&self, tenant: &str, mac: [u8; 32]) -> Result<CustomerKey, StoreError> {
         let key = CustomerKey::random(Uuid::now_v7());
         let sealed = key.wrap(&self.ring)?;
-        let made = self.reader.read("make customer", |connection| {
+        let made = self.reader.write("make customer", |connection, _| {
             let query = diesel::insert_into(customers::table)
                 .values((
                     customers::customer_id.eq(key.customer),
@@ -127,7 +156,7 @@ impl Customers {
         if made.await? == 1 {
             return Ok(key);
         }
-        let found = self.find(tenant, macs).await?;
+        let found = self.find(tenant, mac).await?;
         found.ok_or_else(|| StoreError::Corrupt("customers.reference_mac".to_owned()))
     }
 }

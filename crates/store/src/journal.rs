@@ -7,13 +7,39 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::ids::{EntryId, TenantId};
 use quittance_domain::ports::{EntryFilter, StoreError, StoredEntry};
+use quittance_evidence::{LeafMac, MacKeyId};
 use uuid::Uuid;
 
+use crate::keys::KeyRing;
 use crate::schema::{journal, journal_positions};
 use crate::store::PgStore;
 
-/// Id, stream, number, leaf, position.
-type Row = (Uuid, Uuid, i64, Vec<u8>, Option<i64>);
+/// An entry as read.
+#[derive(Queryable)]
+struct Row {
+    entry_id: Uuid,
+    stream_id: Uuid,
+    entity_seq: i64,
+    leaf: Vec<u8>,
+    mac: Vec<u8>,
+    mac_key_id: String,
+    position: Option<i64>,
+}
+
+impl Row {
+    /// Whether the entry was written by a holder of one of our keys.
+    fn is_verified(&self, ring: &KeyRing) -> bool {
+        let (Ok(id), Ok(tag)) = (
+            MacKeyId::new(self.mac_key_id.as_str()),
+            self.mac.as_slice().try_into(),
+        ) else {
+            return false;
+        };
+        let key = ring.journal_key_by_id(&self.mac_key_id);
+        let mac = LeafMac::from_parts(id, tag);
+        key.is_some_and(|key| mac.verify(key, &self.leaf).is_ok())
+    }
+}
 
 /// Every tenant that the journal knows, and null: walks the index from one to the next.
 const TENANTS: &str = "\
@@ -36,6 +62,18 @@ enum Owner {
     Tenant(String),
     /// What concerns no tenant.
     Nobody,
+    /// All of them: where another index finds the entries.
+    Anybody,
+}
+
+/// Where one query looks. Each has its own index, which a query for both would not use.
+#[derive(Clone, Copy)]
+enum Place {
+    Everywhere,
+    /// The payment's own stream.
+    Stream(Uuid),
+    /// What other streams hold about the payment, such as who read its entries.
+    About(Uuid),
 }
 
 impl PgStore {
@@ -54,7 +92,7 @@ impl PgStore {
                 async move { entries(connection, tenant, &filter, after, None, limit).await }
                     .boxed()
             });
-        read.await?.into_iter().map(stored).collect()
+        self.stored(read.await?)
     }
 
     pub(crate) async fn read_entry(
@@ -67,7 +105,7 @@ impl PgStore {
             let (tenant, filter) = (tenant.cloned(), filter.clone());
             async move { entries(connection, tenant, &filter, None, Some(id), 1).await }.boxed()
         });
-        read.await?.into_iter().next().map(stored).transpose()
+        Ok(self.stored(read.await?)?.into_iter().next())
     }
 
     pub(crate) async fn read_entries_from(
@@ -95,6 +133,8 @@ impl PgStore {
                         journal::stream_id,
                         journal::entity_seq,
                         journal::leaf,
+                        journal::mac,
+                        journal::mac_key_id,
                         journal_positions::position.nullable(),
                     ))
                     .into_boxed::<Pg>()
@@ -107,20 +147,37 @@ impl PgStore {
                 }
                 async move { query.load::<Row>(connection).await }.boxed()
             });
-        read.await?.into_iter().map(stored).collect()
+        self.stored(read.await?)
+    }
+
+    /// The entries; those that we did not write are served, too, and reported.
+    fn stored(&self, rows: Vec<Row>) -> Result<Vec<StoredEntry>, StoreError> {
+        let unverified: Vec<_> = rows
+            .iter()
+            .filter(|row| !row.is_verified(&self.inner.keys))
+            .map(|row| row.entry_id)
+            .collect();
+        // One line for all of them, so that forgeries cannot flood the log.
+        if let [first, ..] = unverified.as_slice() {
+            let count = unverified.len();
+            tracing::error!(audit.entry_id = %first, count, "journal entries have a wrong MAC");
+            self.inner.observer.unverified_entries(count);
+        }
+        rows.into_iter().map(stored).collect()
     }
 }
 
-fn stored((id, stream, entity_seq, leaf, position): Row) -> Result<StoredEntry, StoreError> {
+fn stored(row: Row) -> Result<StoredEntry, StoreError> {
     let unsigned = |value: i64, column: &str| {
         u64::try_from(value).map_err(|_| StoreError::Corrupt(column.to_owned()))
     };
     Ok(StoredEntry {
-        id: EntryId(id),
-        stream,
-        entity_seq: unsigned(entity_seq, "journal.entity_seq")?,
-        leaf,
-        position: position
+        id: EntryId(row.entry_id),
+        stream: row.stream_id,
+        entity_seq: unsigned(row.entity_seq, "journal.entity_seq")?,
+        leaf: row.leaf,
+        position: row
+            .position
             .map(|position| unsigned(position, "journal_positions.position"))
             .transpose()?,
     })
@@ -136,16 +193,23 @@ async fn entries(
     limit: usize,
 ) -> QueryResult<Vec<Row>> {
     let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-    let owners = match tenant {
-        Some(tenant) => vec![Owner::Tenant(tenant.as_str().to_owned())],
-        None => known_owners(connection).await?,
+    let owners = match (tenant, filter.payment) {
+        (Some(tenant), _) => vec![Owner::Tenant(tenant.as_str().to_owned())],
+        (None, Some(_)) => vec![Owner::Anybody],
+        (None, None) => known_owners(connection).await?,
+    };
+    let places = match filter.payment {
+        Some(payment) => vec![Place::Stream(payment.0), Place::About(payment.0)],
+        None => vec![Place::Everywhere],
     };
     let mut found: Vec<Row> = Vec::new();
     for owner in owners {
-        let query = listed(&owner, filter, after, only).limit(rows);
-        found.extend(query.load::<Row>(connection).await?);
-        found.sort_unstable_by_key(|row| row.0);
-        found.truncate(limit);
+        for place in &places {
+            let query = listed(&owner, *place, filter, after, only).limit(rows);
+            found.extend(query.load::<Row>(connection).await?);
+            found.sort_unstable_by_key(|row| row.entry_id);
+            found.truncate(limit);
+        }
     }
     Ok(found)
 }
@@ -168,12 +232,15 @@ fn selected() -> _ {
             journal::stream_id,
             journal::entity_seq,
             journal::leaf,
+            journal::mac,
+            journal::mac_key_id,
             journal_positions::position.nullable(),
         ))
 }
 
 fn listed(
     owner: &Owner,
+    place: Place,
     filter: &EntryFilter,
     after: Option<EntryId>,
     only: Option<EntryId>,
@@ -182,16 +249,21 @@ fn listed(
     query = match owner {
         Owner::Tenant(tenant) => query.filter(journal::tenant_id.eq(tenant.clone())),
         Owner::Nobody => query.filter(journal::tenant_id.is_null()),
+        Owner::Anybody => query,
+    };
+    query = match place {
+        Place::Everywhere => query,
+        Place::Stream(payment) => query.filter(journal::stream_id.eq(payment)),
+        Place::About(payment) => query
+            .filter(journal::payment_id.eq(payment))
+            // Says that the partial index holds what is looked for.
+            .filter(journal::payment_id.ne(journal::stream_id.nullable())),
     };
     if let Some(after) = after {
         query = query.filter(journal::entry_id.gt(after.0));
     }
     if let Some(only) = only {
         query = query.filter(journal::entry_id.eq(only.0));
-    }
-    if let Some(payment) = filter.payment {
-        // The payment's own stream: its entries, by the primary key.
-        query = query.filter(journal::stream_id.eq(payment.0));
     }
     if let Some(transaction) = filter.transaction {
         query = query.filter(journal::transaction_id.eq(transaction.0));

@@ -204,12 +204,14 @@ impl KeyRing {
         self.find(id).map(|key| &*key.columns)
     }
 
-    /// MACs of a customer's reference under every key, the active one's first.
-    pub(crate) fn customer_reference_macs(&self, tenant: &str, reference: &str) -> Vec<[u8; 32]> {
+    /// The MAC of a customer's reference, by which the customer is found.
+    ///
+    /// From the ring's *oldest* key: while a new key becomes active on one replica after the other, all
+    /// must find the same row, or one customer would get two data keys, and be erased by halves.
+    pub(crate) fn customer_reference_mac(&self, tenant: &str, reference: &str) -> [u8; 32] {
+        let oldest = self.older.last().unwrap_or(&self.active);
         let parts = [tenant.as_bytes(), reference.as_bytes()];
-        self.all()
-            .map(|key| hmac(&key.customer_reference, &parts))
-            .collect()
+        hmac(&oldest.customer_reference, &parts)
     }
 }
 
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn api_keys_and_fingerprints_survive_a_new_active_key() {
+    fn api_keys_fingerprints_and_customers_survive_a_new_active_key() {
         let old = ring(&[("a", 1)]).unwrap();
         let new = ring(&[("b", 2), ("a", 1)]).unwrap();
         let (mac, id) = old.api_key_mac(b"secret");
@@ -269,6 +271,10 @@ mod tests {
         assert!(!new.verify_api_key(b"secret", "b", &mac));
         assert!(!new.verify_api_key(b"secret", "c", &mac));
         assert_eq!(old.fingerprint_key(), new.fingerprint_key());
+        assert_eq!(
+            old.customer_reference_mac("acme", "customer-1"),
+            new.customer_reference_mac("acme", "customer-1")
+        );
     }
 
     #[test]

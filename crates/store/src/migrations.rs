@@ -29,13 +29,16 @@ pub(crate) const PARTITION_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 /// The embedded migrations as (name, version), oldest first: what the database records is the version.
 pub(crate) fn versions() -> Vec<(String, String)> {
     let migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS).unwrap_or_default();
-    let version = |migration: &Box<dyn Migration<Pg>>| {
+    let version = |migration: &dyn Migration<Pg>| {
         (
             migration.name().to_string(),
             migration.name().version().as_owned().to_string(),
         )
     };
-    let mut versions: Vec<_> = migrations.iter().map(version).collect();
+    let mut versions: Vec<_> = migrations
+        .iter()
+        .map(|migration| version(migration.as_ref()))
+        .collect();
     versions.sort_unstable();
     versions
 }
@@ -81,11 +84,14 @@ impl PgStore {
             /// See the migration that creates it.
             fn quittance_create_partitions(from_month: Date, months: Integer) -> Integer;
         }
-        let created = self.inner.reader.read("create partitions", |connection| {
-            let today = chrono::Utc::now().date_naive();
-            let query = diesel::select(quittance_create_partitions(today, MONTHS_AHEAD));
-            async move { query.get_result(connection).await }.boxed()
-        });
+        let created = self
+            .inner
+            .reader
+            .write("create partitions", |connection, _| {
+                let today = chrono::Utc::now().date_naive();
+                let query = diesel::select(quittance_create_partitions(today, MONTHS_AHEAD));
+                async move { query.get_result(connection).await }.boxed()
+            });
         created.await
     }
 

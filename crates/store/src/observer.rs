@@ -10,6 +10,10 @@ pub trait StoreObserver: Send + Sync + 'static {
 
     /// How long ago the oldest entry that was just given a position was committed, about, in seconds.
     fn sequencer_lag(&self, seconds: f64);
+
+    /// So many journal entries were read whose MAC does not verify: somebody wrote to the database past
+    /// us. Worth an alert. Nothing is done about it by default: the log has it, too.
+    fn unverified_entries(&self, _count: usize) {}
 }
 
 /// Takes nothing down.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use quittance_domain::amounts::Amounts;
+use quittance_domain::change::OperatorActionKind;
 use quittance_domain::decline::{Cause, Decline, DeclineCode, Failure};
 use quittance_domain::ids::{
     PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
@@ -27,6 +28,9 @@ use crate::schema::{customers, payments, transactions};
 use crate::sealing::{CustomerKey, Place, open};
 
 /// A payment as read. The provider's token is not among the columns: only its creation needs it.
+///
+/// Nor is the currency's exponent: the code says which it is. ISO 4217 changes one now and then, and what
+/// is stored stays as it was when the payment was accepted, as evidence.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = payments, check_for_backend(diesel::pg::Pg))]
 pub(crate) struct PaymentRow {
@@ -39,7 +43,6 @@ pub(crate) struct PaymentRow {
     livemode: bool,
     amount: i64,
     currency: String,
-    currency_exponent: i16,
     authorized: i64,
     captured: i64,
     capture_pending: i64,
@@ -101,6 +104,7 @@ pub(crate) struct TransactionRow {
     final_capture: bool,
     attempts: i32,
     ever_unknown: bool,
+    open_case: Option<String>,
     request: Option<Vec<u8>>,
     execute_before: DateTime<Utc>,
     lease_until: Option<DateTime<Utc>>,
@@ -163,6 +167,10 @@ impl PaymentRow {
         self.payment_id
     }
 
+    pub(crate) fn version(&self) -> i64 {
+        self.version
+    }
+
     /// The payment. The customer's reference is read where the customer's key is given.
     pub(crate) fn into_payment(
         self,
@@ -170,9 +178,6 @@ impl PaymentRow {
         customer: Option<&CustomerKey>,
     ) -> Result<Payment, StoreError> {
         let currency = Currency::parse(&self.currency).at("payments.currency")?;
-        if i16::from(currency.exponent()) != self.currency_exponent {
-            return Err(corrupt("payments.currency_exponent"));
-        }
         let next_action = self.next_action(ring)?;
         let customer_reference = self.customer_reference(ring, customer)?;
         Ok(Payment {
@@ -287,6 +292,11 @@ impl TransactionRow {
             Some((ring, customer)) => self.request(ring, customer)?,
             None => None,
         };
+        let open_case = self
+            .open_case
+            .as_deref()
+            .map(|kind| OperatorActionKind::from_name(kind).at("transactions.open_case"));
+        let open_case = open_case.transpose()?;
         Ok(Transaction {
             id: TransactionId(self.transaction_id),
             kind: TransactionKind::from_name(&self.kind).at("transactions.kind")?,
@@ -302,6 +312,7 @@ impl TransactionRow {
             final_capture: self.final_capture,
             attempts: u32::try_from(self.attempts).at("transactions.attempts")?,
             ever_unknown: self.ever_unknown,
+            open_case,
             request,
             execute_before: self.execute_before,
             lease_until: self.lease_until,

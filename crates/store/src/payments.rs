@@ -18,7 +18,25 @@ use crate::store::PgStore;
 /// using times to look only at the partitions concerned.
 const ID_TIME_MARGIN: chrono::TimeDelta = chrono::TimeDelta::days(1);
 
-type Joined = (PaymentRow, Option<CustomerRow>, Option<TransactionRow>);
+/// Most transactions that one page of payments shows, over all its payments: a page ends early where they
+/// would be more, but for those of its first payment.
+pub const MAX_TRANSACTIONS_PER_PAGE: usize = 10_000;
+/// How often a payment that changes while it is read is read again, before it is read in a transaction.
+const MAX_OPTIMISTIC_READS: u32 = 2;
+
+/// A page of payments, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentPage {
+    /// The payments.
+    pub payments: Vec<PaymentRecord>,
+    /// Whether the page ended early: there are more, though they are fewer than were asked for.
+    pub ended_early: bool,
+}
+
+/// A payment and its customer.
+type OwnRow = (PaymentRow, Option<CustomerRow>);
+/// Its transactions, each with the payment's version at that moment.
+type Parts = Vec<(i64, TransactionRow)>;
 
 impl PgStore {
     pub(crate) async fn read_payment(
@@ -27,41 +45,23 @@ impl PgStore {
         id: PaymentId,
     ) -> Result<Option<PaymentRecord>, StoreError> {
         let read = self.inner.reader.read("read payment", |connection| {
-            // One statement, so that payment and transactions are of one moment.
-            let query = payments::table
-                .left_join(
-                    transactions::table.on(transactions::payment_id.eq(payments::payment_id)),
-                )
-                .left_join(
-                    customers::table
-                        .on(payments::customer_id.eq(customers::customer_id.nullable())),
-                )
-                .filter(payments::payment_id.eq(id.0))
-                .filter(payments::tenant_id.eq(tenant.as_str().to_owned()))
-                .order((transactions::created_at, transactions::transaction_id))
-                .select((
-                    PaymentRow::as_select(),
-                    Option::<CustomerRow>::as_select(),
-                    Option::<TransactionRow>::as_select(),
-                ));
-            async move { query.load::<Joined>(connection).await }.boxed()
+            let tenant = tenant.as_str().to_owned();
+            async move { payment_of_one_moment(connection, &tenant, id.0).await }.boxed()
         });
-        let (mut payment, mut rows) = (None, Vec::new());
-        for (row, customer, transaction) in read.await? {
-            payment.get_or_insert((row, customer));
-            rows.extend(transaction);
-        }
-        let Some((payment, customer)) = payment else {
+        let Some(((payment, customer), rows)) = read.await? else {
             return Ok(None);
         };
         let keys = &*self.inner.keys;
         let customer =
             customer.map(|row| CustomerKey::unwrap(keys, row.customer_id, &row.data_key));
         let customer = customer.transpose()?;
+        if let Some(customer) = &customer {
+            self.inner.customers.remember(id.0, customer);
+        }
         let payment = payment.into_payment(keys, customer.as_ref())?;
         let transactions = rows
             .into_iter()
-            .map(|row| row.into_transaction(Some((keys, customer.as_ref()))))
+            .map(|(_, row)| row.into_transaction(Some((keys, customer.as_ref()))))
             .collect::<Result<_, _>>()?;
         Ok(Some(PaymentRecord {
             payment,
@@ -69,6 +69,21 @@ impl PgStore {
         }))
     }
 
+    /// Lists a tenant's payments, newest first, those after `after` (exclusive) of an earlier page: at most
+    /// `limit`, and fewer where their transactions would be more than [`MAX_TRANSACTIONS_PER_PAGE`].
+    pub async fn payment_page(
+        &self,
+        tenant: &TenantId,
+        filter: &PaymentFilter,
+        after: Option<PaymentId>,
+        limit: usize,
+    ) -> Result<PaymentPage, StoreError> {
+        let budget = MAX_TRANSACTIONS_PER_PAGE;
+        self.bounded_page(tenant, filter, after, limit, budget)
+            .await
+    }
+
+    /// All of what was asked for, however many pages that takes.
     pub(crate) async fn read_payments(
         &self,
         tenant: &TenantId,
@@ -76,6 +91,28 @@ impl PgStore {
         after: Option<PaymentId>,
         limit: usize,
     ) -> Result<Vec<PaymentRecord>, StoreError> {
+        let (mut records, mut after) = (Vec::new(), after);
+        loop {
+            let left = limit.saturating_sub(records.len());
+            let page = self.payment_page(tenant, filter, after, left).await?;
+            records.extend(page.payments);
+            if !page.ended_early {
+                return Ok(records);
+            }
+            after = records
+                .last()
+                .map(|record: &PaymentRecord| record.payment.id);
+        }
+    }
+
+    async fn bounded_page(
+        &self,
+        tenant: &TenantId,
+        filter: &PaymentFilter,
+        after: Option<PaymentId>,
+        limit: usize,
+        budget: usize,
+    ) -> Result<PaymentPage, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let read = self.inner.reader.read("list payments", |connection| {
             let query = listed(tenant, filter, after).limit(limit);
@@ -85,15 +122,21 @@ impl PgStore {
                 transaction
                     .run(async |connection| {
                         let payments: Vec<PaymentRow> = query.load(connection).await?;
-                        let ids = payments.iter().map(PaymentRow::id).collect();
-                        Ok((payments, transactions_of(connection, ids).await?))
+                        let parts = transactions_of(connection, &payments, budget).await?;
+                        Ok((payments, parts))
                     })
                     .await
             }
             .boxed()
         });
-        let (payments, transactions) = read.await?;
-        self.records(payments, transactions)
+        let (mut payments, parts) = read.await?;
+        let ended_early = parts.complete < payments.len();
+        payments.truncate(parts.complete);
+        let payments = self.records(payments, parts.rows)?;
+        Ok(PaymentPage {
+            payments,
+            ended_early,
+        })
     }
 
     /// Joins payments, in their order, with their transactions. Requests and customers are not opened:
@@ -122,20 +165,114 @@ impl PgStore {
     }
 }
 
+/// Reads a payment and its transactions by two statements, sent together. The version shows whether they
+/// are of one moment: it changes with everything else.
+async fn payment_of_one_moment(
+    connection: &mut AsyncPgConnection,
+    tenant: &str,
+    id: Uuid,
+) -> QueryResult<Option<(OwnRow, Parts)>> {
+    for _ in 0..MAX_OPTIMISTIC_READS {
+        let (mut first, mut second) = (&*connection, &*connection);
+        let (payment, parts) = futures::try_join!(
+            own_row(&mut first, tenant, id),
+            parts_of(&mut second, tenant, id)
+        )?;
+        let Some(payment) = payment else {
+            return Ok(None);
+        };
+        let version = payment.0.version();
+        // None at all: the second statement came first, before the payment did.
+        if !parts.is_empty() && parts.iter().all(|(other, _)| *other == version) {
+            return Ok(Some((payment, parts)));
+        }
+    }
+    let mut transaction = connection.build_transaction().repeatable_read().read_only();
+    transaction
+        .run(async |connection| {
+            let mut connection = &*connection;
+            let Some(payment) = own_row(&mut connection, tenant, id).await? else {
+                return Ok(None);
+            };
+            let parts = parts_of(&mut connection, tenant, id).await?;
+            Ok(Some((payment, parts)))
+        })
+        .await
+}
+
+async fn own_row(
+    connection: &mut &AsyncPgConnection,
+    tenant: &str,
+    id: Uuid,
+) -> QueryResult<Option<OwnRow>> {
+    payments::table
+        .left_join(customers::table.on(payments::customer_id.eq(customers::customer_id.nullable())))
+        .filter(payments::payment_id.eq(id))
+        .filter(payments::tenant_id.eq(tenant))
+        .select((PaymentRow::as_select(), Option::<CustomerRow>::as_select()))
+        .first(connection)
+        .await
+        .optional()
+}
+
+async fn parts_of(
+    connection: &mut &AsyncPgConnection,
+    tenant: &str,
+    id: Uuid,
+) -> QueryResult<Parts> {
+    transactions::table
+        .inner_join(payments::table.on(payments::payment_id.eq(transactions::payment_id)))
+        .filter(transactions::payment_id.eq(id))
+        .filter(payments::payment_id.eq(id))
+        .filter(payments::tenant_id.eq(tenant))
+        .order((transactions::created_at, transactions::transaction_id))
+        .select((payments::version, TransactionRow::as_select()))
+        .load(connection)
+        .await
+}
+
+/// The transactions of some payments.
+struct PageParts {
+    rows: Vec<TransactionRow>,
+    /// Of how many of the payments, from the first on, these are all.
+    complete: usize,
+}
+
+/// Reads the transactions of these payments, `budget` at most, but always all of the first one's.
 async fn transactions_of(
     connection: &mut AsyncPgConnection,
-    payments: Vec<Uuid>,
-) -> QueryResult<Vec<TransactionRow>> {
-    transactions::table
-        .filter(transactions::payment_id.eq_any(payments))
+    payments: &[PaymentRow],
+    budget: usize,
+) -> QueryResult<PageParts> {
+    let ids: Vec<Uuid> = payments.iter().map(PaymentRow::id).collect();
+    // In the order of the page; one more than there is room for, to see whether they are all.
+    let query = transactions::table
+        .filter(transactions::payment_id.eq_any(ids))
         .order((
-            transactions::payment_id,
+            transactions::payment_id.desc(),
             transactions::created_at,
             transactions::transaction_id,
         ))
+        .limit(i64::try_from(budget).map_or(i64::MAX, |budget| budget.saturating_add(1)))
+        .select(TransactionRow::as_select());
+    let mut rows: Vec<TransactionRow> = query.load(connection).await?;
+    let cut = rows.last().filter(|_| rows.len() > budget);
+    let Some(cut) = cut.map(TransactionRow::payment_id) else {
+        let complete = payments.len();
+        return Ok(PageParts { rows, complete });
+    };
+    let complete = payments.iter().position(|payment| payment.id() == cut);
+    if let Some(complete) = complete.filter(|complete| *complete > 0) {
+        rows.retain(|row| row.payment_id() != cut);
+        return Ok(PageParts { rows, complete });
+    }
+    let rows = transactions::table
+        .filter(transactions::payment_id.eq(cut))
+        .order((transactions::created_at, transactions::transaction_id))
         .select(TransactionRow::as_select())
         .load(connection)
-        .await
+        .await?;
+    Ok(PageParts { rows, complete: 1 })
 }
 
 type Listed = diesel::helper_types::IntoBoxed<
@@ -189,4 +326,70 @@ fn listed(tenant: &TenantId, filter: &PaymentFilter, after: Option<PaymentId>) -
 pub(crate) fn uuid_floor(moment: DateTime<Utc>) -> Uuid {
     let millis = u128::try_from(moment.timestamp_millis()).unwrap_or(0);
     Uuid::from_u128((millis & ((1 << 48) - 1)) << 80)
+}
+
+#[cfg(test)]
+mod tests {
+    use quittance_domain::ports::{Commit, Store as _};
+    use quittance_test_support::{Story, TestDb, tenant};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_ends_early_where_its_transactions_are_too_many_but_never_empty() {
+        let db = TestDb::new().await;
+        let config = crate::StoreConfig::new(
+            db.url(),
+            crate::KeyRing::new([("test".to_owned(), [1; 32])]).unwrap(),
+        );
+        let store = PgStore::connect(config, std::sync::Arc::new(crate::Unobserved));
+        let store = store.await.unwrap();
+        // Oldest first: 1, 5, 2 and 2 transactions.
+        let mut ids = Vec::new();
+        for (number, captures) in [0, 4, 1, 1].into_iter().enumerate() {
+            let (mut story, accepted) = Story::accept("acme", &format!("key-{number}"), 1_000);
+            assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
+            store.commit(story.authorized()).await.unwrap();
+            for capture in 0..captures {
+                let key = format!("key-{number}-{capture}");
+                store.commit(story.capture(&key, 1)).await.unwrap();
+                store.commit(story.captured()).await.unwrap();
+            }
+            ids.push(story.payment.id);
+        }
+        let (acme, filter) = (tenant("acme"), PaymentFilter::default());
+        let mut pages = Vec::new();
+        let mut after = None;
+        loop {
+            let page = store
+                .bounded_page(&acme, &filter, after, 10, 3)
+                .await
+                .unwrap();
+            let sizes = page.payments.iter().map(|record| record.transactions.len());
+            pages.push(sizes.collect::<Vec<_>>());
+            after = page.payments.last().map(|record| record.payment.id);
+            if !page.ended_early {
+                break;
+            }
+        }
+        // The largest is shown whole, alone.
+        assert_eq!(pages, [vec![2], vec![2], vec![5], vec![1]]);
+        let page = store
+            .bounded_page(&acme, &filter, None, 10, 10)
+            .await
+            .unwrap();
+        assert!(!page.ended_early);
+        let listed: Vec<_> = page
+            .payments
+            .iter()
+            .map(|record| record.payment.id)
+            .collect();
+        ids.reverse();
+        assert_eq!(listed, ids);
+        let exactly = store
+            .bounded_page(&acme, &filter, None, 2, 4)
+            .await
+            .unwrap();
+        assert_eq!((exactly.payments.len(), exactly.ended_early), (2, false));
+    }
 }

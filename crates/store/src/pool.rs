@@ -17,10 +17,10 @@ use crate::connection::{Connector, Use};
 use crate::failure::{self, Failure, read_error};
 use crate::observer::StoreObserver;
 
-/// How often a read is made again on another connection, where one was lost under it.
-const MAX_READ_RETRIES: u32 = 2;
+/// How often a query is made again on another connection, where one was lost under it.
+const MAX_RETRIES: u32 = 2;
 
-/// A bounded pool of connections, and the one way to read through it.
+/// A bounded pool of connections, and the one way to read through it; and to write what is no payment.
 #[derive(Clone)]
 pub(crate) struct Reader {
     pool: Pool<AsyncPgConnection>,
@@ -29,7 +29,7 @@ pub(crate) struct Reader {
     observer: Arc<dyn StoreObserver>,
 }
 
-/// What a read does with its connection.
+/// What a query does with its connection.
 pub(crate) type Reading<'c, T> = BoxFuture<'c, Result<T, diesel::result::Error>>;
 
 impl Reader {
@@ -80,21 +80,40 @@ impl Reader {
     where
         F: for<'c> Fn(&'c mut AsyncPgConnection) -> Reading<'c, T>,
     {
+        self.retrying(summary, |connection, _| query(connection))
+            .await
+    }
+
+    /// Writes a row by itself. Where the connection is lost the query is made again, and told how long
+    /// ago the first one began: that one may have written the row, so the query must know it again.
+    pub(crate) async fn write<T, F>(&self, summary: &'static str, query: F) -> Result<T, StoreError>
+    where
+        F: for<'c> Fn(&'c mut AsyncPgConnection, Option<Duration>) -> Reading<'c, T>,
+    {
+        self.retrying(summary, query).await
+    }
+
+    async fn retrying<T, F>(&self, summary: &'static str, query: F) -> Result<T, StoreError>
+    where
+        F: for<'c> Fn(&'c mut AsyncPgConnection, Option<Duration>) -> Reading<'c, T>,
+    {
         let started = Instant::now();
-        let result = self.read_retrying(query).await;
+        let result = self.attempts(started, query).await;
         self.observer
             .operation(summary, started.elapsed().as_secs_f64(), result.is_ok());
         result
     }
 
-    async fn read_retrying<T, F>(&self, query: F) -> Result<T, StoreError>
+    async fn attempts<T, F>(&self, started: Instant, query: F) -> Result<T, StoreError>
     where
-        F: for<'c> Fn(&'c mut AsyncPgConnection) -> Reading<'c, T>,
+        F: for<'c> Fn(&'c mut AsyncPgConnection, Option<Duration>) -> Reading<'c, T>,
     {
         let mut retries = 0;
         loop {
             let mut connection = self.connection().await?;
-            let result = tokio::time::timeout(self.statement_timeout, query(&mut connection)).await;
+            let since = (retries > 0).then(|| started.elapsed());
+            let running = query(&mut connection, since);
+            let result = tokio::time::timeout(self.statement_timeout, running).await;
             let Ok(result) = result else {
                 // An answer may still come on it, so it must not be used again.
                 drop(Object::take(connection));
@@ -105,7 +124,7 @@ impl Reader {
                 Err(error) => error,
             };
             let lost = matches!(failure::classify(&error), Failure::Lost | Failure::Doubtful);
-            if !lost || retries == MAX_READ_RETRIES {
+            if !lost || retries == MAX_RETRIES {
                 return Err(read_error(&error));
             }
             drop(Object::take(connection));

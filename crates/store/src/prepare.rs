@@ -1,6 +1,10 @@
 //! Turns a [`Change`] into the rows that it writes: encrypts, authenticates, and checks what the
 //! database cannot.
 
+mod parts;
+
+use std::collections::BTreeMap;
+
 use quittance_domain::change::{
     Change, CustomerData, IdempotencyRecord, JournalEntry, OperatorAction, Write,
 };
@@ -10,16 +14,15 @@ use quittance_domain::ports::StoreError;
 use quittance_domain::transaction::{Attempt, Transaction};
 use quittance_evidence::LeafMac;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::keys::KeyRing;
 use crate::rows::{
-    ActionRow, AttemptInsert, AttemptUpdate, ChangeRows, JournalRow, KeyRow, PaymentInsert,
-    PaymentUpdate, PaymentWrite, TransactionInsert, TransactionUpdate,
+    ActionRow, ChangeRows, JournalRow, KeyRow, PaymentInsert, PaymentUpdate, PaymentWrite,
 };
 use crate::sealing::{CustomerKey, Place, seal};
+use parts::{ended_attempt, new_attempt, new_transaction, old_transaction};
 
 /// Most transactions that one change may write.
 pub const MAX_TRANSACTIONS_PER_CHANGE: usize = 3;
@@ -114,7 +117,7 @@ pub(crate) fn change_rows(
     } = change;
     let id = payment.id.0;
     let mut rows = ChangeRows {
-        key: idempotency.map(key_row),
+        key: idempotency.as_ref().map(key_row),
         payment: None,
         transaction_inserts: Vec::new(),
         transaction_updates: Vec::new(),
@@ -135,7 +138,7 @@ pub(crate) fn change_rows(
     }
     match attempt {
         Some(Write::Insert(row)) => {
-            rows.attempt_insert = Some(new_attempt(&payment, row, &sealer)?)
+            rows.attempt_insert = Some(new_attempt(&payment, &row, &sealer)?);
         }
         Some(Write::Update(row)) => rows.attempt_update = Some(ended_attempt(id, &row, &sealer)?),
         None => {}
@@ -204,7 +207,7 @@ fn json<T: Serialize>(value: &T) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     Ok(Zeroizing::new(bytes))
 }
 
-fn key_row(record: IdempotencyRecord) -> KeyRow {
+fn key_row(record: &IdempotencyRecord) -> KeyRow {
     KeyRow {
         tenant_id: record.tenant.as_str().to_owned(),
         idempotency_key: record.key.as_str().to_owned(),
@@ -390,118 +393,5 @@ fn old_payment(
         updated_at: payment.updated_at,
         expires_at: payment.expires_at,
         last_leaf_hash,
-    })
-}
-
-fn new_transaction(
-    payment_id: Uuid,
-    row: Transaction,
-    sealer: &Sealer<'_>,
-) -> Result<TransactionInsert, StoreError> {
-    let (decline_code, decline_provider_code) = decline_columns(row.decline.as_ref());
-    Ok(TransactionInsert {
-        payment_id,
-        transaction_id: row.id.0,
-        kind: row.kind.name(),
-        origin: row.origin.name(),
-        state: row.state.name(),
-        amount: row.amount,
-        request: sealer.request(&row)?,
-        provider_account: row.provider_account.as_str().to_owned(),
-        provider_reference: row.provider_reference.map(|it| it.as_str().to_owned()),
-        decline_code,
-        decline_provider_code,
-        failure_cause: failure_column(row.failure),
-        reason: row.reason.as_str().to_owned(),
-        final_capture: row.final_capture,
-        attempts: number(row.attempts)?,
-        ever_unknown: row.ever_unknown,
-        execute_before: row.execute_before,
-        lease_until: row.lease_until,
-        next_step_at: row.next_step_at,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-    })
-}
-
-fn old_transaction(
-    payment_id: Uuid,
-    row: Transaction,
-    sealer: &Sealer<'_>,
-) -> Result<TransactionUpdate, StoreError> {
-    let (decline_code, decline_provider_code) = decline_columns(row.decline.as_ref());
-    Ok(TransactionUpdate {
-        payment_id,
-        transaction_id: row.id.0,
-        state: row.state.name(),
-        amount: row.amount,
-        request: sealer.request(&row)?,
-        provider_account: row.provider_account.as_str().to_owned(),
-        provider_reference: row.provider_reference.map(|it| it.as_str().to_owned()),
-        decline_code,
-        decline_provider_code,
-        failure_cause: failure_column(row.failure),
-        attempts: number(row.attempts)?,
-        ever_unknown: row.ever_unknown,
-        execute_before: row.execute_before,
-        lease_until: row.lease_until,
-        next_step_at: row.next_step_at,
-        updated_at: row.updated_at,
-    })
-}
-
-fn new_attempt(
-    payment: &Payment,
-    row: Attempt,
-    sealer: &Sealer<'_>,
-) -> Result<AttemptInsert, StoreError> {
-    let end = ended_attempt(payment.id.0, &row, sealer)?;
-    let digest_salt = sealer.personal(
-        Place::new("attempts", "digest_salt", row.id.0),
-        &row.digest_salt,
-    )?;
-    Ok(AttemptInsert {
-        payment_id: end.payment_id,
-        transaction_id: end.transaction_id,
-        number: end.number,
-        attempt_id: row.id.0,
-        tenant_id: payment.tenant.as_str().to_owned(),
-        operation: row.operation.name(),
-        provider_account: row.provider_account.as_str().to_owned(),
-        digest_salt,
-        request_digest: row.request_digest.to_vec(),
-        started_at: row.started_at,
-        ended_at: end.ended_at,
-        latency_micros: end.latency_micros,
-        outcome: end.outcome,
-        cause: end.cause,
-        http_status: end.http_status,
-        response: end.response,
-        response_digest: end.response_digest,
-    })
-}
-
-fn ended_attempt(
-    payment_id: Uuid,
-    row: &Attempt,
-    sealer: &Sealer<'_>,
-) -> Result<AttemptUpdate, StoreError> {
-    let end = row.ended.as_ref();
-    Ok(AttemptUpdate {
-        payment_id,
-        transaction_id: row.transaction.0,
-        number: number(row.number)?,
-        ended_at: end.map(|end| end.ended_at),
-        latency_micros: end.map(|end| number(end.latency_micros)).transpose()?,
-        outcome: end.map(|end| end.outcome.name()),
-        cause: end.and_then(|end| end.cause).map(|cause| cause.name()),
-        http_status: end
-            .and_then(|end| end.http_status)
-            .map(number)
-            .transpose()?,
-        response: sealer.response(row)?,
-        response_digest: end
-            .and_then(|end| end.response_digest)
-            .map(|digest| digest.to_vec()),
     })
 }

@@ -176,6 +176,7 @@ diesel::table! {
         final_capture -> Bool,
         attempts -> Integer,
         ever_unknown -> Bool,
+        open_case -> Nullable<Text>,
         request -> Nullable<Binary>,
         execute_before -> Timestamptz,
         lease_until -> Nullable<Timestamptz>,

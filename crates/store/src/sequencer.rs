@@ -8,10 +8,10 @@
 //! are in order.
 //!
 //! An arrival that is not visible while later ones are is a *hole*: its transaction still runs, or was
-//! rolled back. Holes are looked at in every pass, until they are proved dead: whoever took the number
-//! holds a lock on the journal from before that moment to the end of its transaction, so once everybody
-//! who held that lock after the hole was seen has let go, and a later look does not find the row, it
-//! will never come.
+//! rolled back. Holes are looked at in every pass (many of them in turns), until they are proved dead:
+//! whoever took the number holds a lock on the journal from before that moment to the end of its
+//! transaction, so once everybody who held that lock after the hole was seen has let go, and a later look
+//! does not find the row, it will never come.
 
 mod holes;
 mod statements;
@@ -34,7 +34,7 @@ use statements::{
     Acquire, Arrived, Assign, FirstGaps, Gap, Head, JournalWriters, ReadArrivals, ReadHead, Release,
 };
 
-/// Most new entries that one pass gives positions.
+/// Most new entries that one pass gives positions; and most that it finds in holes.
 pub const MAX_PASS: usize = 1_024;
 /// How long a sequencer that says nothing stays the one: another takes over after.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -44,7 +44,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// other replicas' commits wait this long at most.
 const POLL: Duration = Duration::from_millis(100);
 /// Shortest time between two passes, so that a pass has something to do under load.
-const MIN_PASS_INTERVAL: Duration = Duration::from_millis(2);
+const MIN_PASS_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a sequencer waits after an error.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 /// Longest that one statement may take.
@@ -192,10 +192,10 @@ impl Sequencer {
         let mut holes = Holes::default();
         let mut seen = head.low_arrival.saturating_sub(1);
         for gap in gaps {
-            if gap.from_arrival <= gap.to_arrival {
-                holes.add(gap.from_arrival, gap.to_arrival);
+            if gap.from <= gap.to {
+                holes.add(gap.from, gap.to);
             }
-            seen = seen.max(gap.last_arrival);
+            seen = seen.max(gap.below);
         }
         tracing::info!(
             fence = head.fence,
@@ -243,30 +243,36 @@ impl Active {
             self.holes
                 .observe(&timed(JournalWriters.load::<String>(connection)).await?);
         }
-        let (from, to) = self.holes.bounds();
+        let (from, to) = self.holes.choose();
         let read = ReadArrivals {
             after: self.seen,
-            limit: limit(),
+            // Entries still come out of holes, and holes still die.
+            limit: if self.holes.is_full() { 0 } else { limit() },
+            hole_limit: limit(),
             from,
             to,
         };
         let mut arrived: Vec<Arrived> = timed(read.load(connection)).await?;
         arrived.sort_unstable_by_key(|row| row.arrival);
+        let (mut new, mut filled) = (0, 0);
         for row in &arrived {
             if row.arrival > self.seen {
                 self.holes.add(self.seen + 1, row.arrival - 1);
                 self.seen = row.arrival;
+                new += 1;
             } else {
                 self.holes.fill(row.arrival);
+                filled += 1;
             }
         }
-        let dead = self.holes.remove_dead();
+        // A look that was cut short proves nothing about what it did not reach.
+        let dead = filled < MAX_PASS && self.holes.remove_dead();
         let due = self.renewed.elapsed() >= RENEW_EVERY;
         if arrived.is_empty() && !dead && !due {
             return Ok(false);
         }
         self.assign(store, holder, &arrived, connection).await?;
-        Ok(arrived.len() >= MAX_PASS)
+        Ok(new >= MAX_PASS || filled >= MAX_PASS)
     }
 
     /// Appends to the positions, in one statement that only the holder of the fence can make.

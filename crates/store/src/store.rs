@@ -73,7 +73,7 @@ impl PgStore {
             unavailable_after: config.unavailable_after,
             resolution: config.commit_resolution_timeout,
         };
-        let committed = Arc::new(Notify::new());
+        let written = Arc::new(Notify::new());
         let (stop, stopped) = watch::channel(false);
         let (mut committers, mut tasks) = (Vec::new(), Vec::new());
         for _ in 0..config.committers {
@@ -86,7 +86,7 @@ impl PgStore {
                 connector.clone(),
                 limits,
                 Arc::clone(&observer),
-                Arc::clone(&committed),
+                Arc::clone(&written),
                 stopped.clone(),
             );
             committers.push(sender);
@@ -102,7 +102,7 @@ impl PgStore {
             customers,
             observer,
             positions,
-            committed,
+            committed: written,
             committers,
             stop,
             tasks,
@@ -190,15 +190,18 @@ impl PgStore {
 
     /// Encrypts and lays out a change, on the caller's task: committers only move rows.
     async fn rows(&self, change: Change) -> Result<ChangeRows, StoreError> {
+        let (payment, customers) = (&change.payment, &self.inner.customers);
         let reference = match &change.customer {
             Some(data) => Some(&data.reference),
-            None => change.payment.customer_reference.as_ref(),
+            None => payment.customer_reference.as_ref(),
         };
         let customer = match reference {
-            Some(reference) => {
-                let tenant = change.payment.tenant.as_str();
-                Some(self.inner.customers.key(tenant, reference.expose()).await?)
+            Some(reference) if payment.version == 1 => {
+                let (tenant, reference) = (payment.tenant.as_str(), reference.expose());
+                let key = customers.key_for_new(tenant, reference, payment.id.0);
+                Some(key.await?)
             }
+            Some(_) => customers.key_of(payment.id.0).await?,
             None => None,
         };
         change_rows(change, &self.inner.keys, customer.as_ref())

@@ -1,4 +1,11 @@
 //! The write path, against a real PostgreSQL.
+#![allow(
+    clippy::similar_names,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    clippy::default_trait_access,
+    reason = "a test reads like its story, and one that cannot go on panics"
+)]
 
 use quittance_domain::ids::IdempotencyKey;
 use quittance_domain::payment::PaymentState;
@@ -256,34 +263,45 @@ async fn a_change_that_the_database_refuses_fails_alone_in_its_batch() {
     assert_eq!(count(&db, "select count(*) from journal").await, 49);
 }
 
+type Edit = fn(&mut quittance_domain::amounts::Amounts);
+
 #[tokio::test]
 async fn i5_amounts_beyond_the_limits_are_refused_by_the_database() {
     let db = TestDb::new().await;
     let store = db.store().await;
-    type Edit = fn(&mut quittance_domain::amounts::Amounts);
     let cases: [(&str, Edit); 11] = [
         ("payments_captures_within_authorized", |a| {
-            a.capture_pending = 1
+            a.capture_pending = 1;
         }),
         ("payments_captures_within_authorized", |a| {
-            a.void_pending = 1
+            a.void_pending = 1;
         }),
-        ("payments_captures_within_authorized", |a| a.voided = 1),
-        ("payments_refunds_within_captured", |a| a.refund_pending = 1),
-        ("payments_refunds_within_captured", |a| a.refunded = 1),
+        ("payments_captures_within_authorized", |a| {
+            a.voided = 1;
+        }),
+        ("payments_refunds_within_captured", |a| {
+            a.refund_pending = 1;
+        }),
+        ("payments_refunds_within_captured", |a| {
+            a.refunded = 1;
+        }),
         ("payments_charged_back_not_negative", |a| {
-            a.charged_back = -1
+            a.charged_back = -1;
         }),
-        ("payments_excess_not_negative", |a| a.excess = -1),
-        ("payments_refunded_not_negative", |a| a.refunded = -1),
+        ("payments_excess_not_negative", |a| {
+            a.excess = -1;
+        }),
+        ("payments_refunded_not_negative", |a| {
+            a.refunded = -1;
+        }),
         ("payments_refund_pending_not_negative", |a| {
-            a.refund_pending = -1
+            a.refund_pending = -1;
         }),
         ("payments_captured_not_negative", |a| {
-            (a.captured, a.refunded) = (-1, -1)
+            (a.captured, a.refunded) = (-1, -1);
         }),
         ("payments_authorized_not_negative", |a| {
-            (a.authorized, a.captured) = (-1, -1)
+            (a.authorized, a.captured) = (-1, -1);
         }),
     ];
     for (number, (constraint, edit)) in cases.into_iter().enumerate() {
@@ -294,7 +312,7 @@ async fn i5_amounts_beyond_the_limits_are_refused_by_the_database() {
         };
         // Where two are violated, PostgreSQL names the first in alphabetical order.
         assert!(
-            violated <= constraint.to_owned(),
+            violated.as_str() <= constraint,
             "{violated} for {constraint}"
         );
     }

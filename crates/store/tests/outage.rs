@@ -1,4 +1,11 @@
 //! The database goes away, and comes back; connections break under load.
+#![allow(
+    clippy::similar_names,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    clippy::default_trait_access,
+    reason = "a test reads like its story, and one that cannot go on panics"
+)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -8,7 +15,7 @@ use std::time::{Duration, Instant};
 use quittance_domain::ids::PaymentId;
 use quittance_domain::ports::{Commit, Store, StoreError};
 use quittance_embedded_postgres::{EmbeddedPostgres, Options};
-use quittance_store::{DatabaseTls, PgStore, StoreConfig, Unobserved};
+use quittance_store::{DatabaseTls, NewApiKey, PgStore, StoreConfig, Unobserved};
 use quittance_test_support::{Story, TestDb, eventually, tenant, test_keys};
 
 /// A caller is told that the database is away within this time.
@@ -240,4 +247,143 @@ async fn a_full_queue_is_overloaded_and_a_shut_down_store_writes_what_waits() {
     assert_eq!(payments.get::<_, i64>(0), written);
     let late = store.commit(Story::accept("acme", "late", 1).1).await;
     assert_eq!(late, Err(StoreError::Unavailable));
+}
+
+async fn set(client: &tokio_postgres::Client, db: &TestDb, setting: &str) {
+    let alter = format!("alter database {} {setting}", db.name());
+    client.batch_execute(&alter).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_no_writes_is_unavailable_and_not_a_defect() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    set(&client, &db, "set default_transaction_read_only = on").await;
+    let store = db.store().await;
+    let started = Instant::now();
+    let many = (0..50).map(|number| {
+        let store = store.clone();
+        let change = Story::accept("acme", &format!("key-{number}"), 1).1;
+        tokio::spawn(async move { store.commit(change).await })
+    });
+    for task in many.collect::<Vec<_>>() {
+        assert_eq!(task.await.unwrap(), Err(StoreError::Unavailable));
+    }
+    assert!(started.elapsed() < TOLD_WITHIN, "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_outlives_a_failover_that_ends_before_its_time_is_up() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    set(&client, &db, "set default_transaction_read_only = on").await;
+    let mut config = db.config();
+    config.unavailable_after = Duration::from_secs(30);
+    let store = PgStore::connect(config, Arc::new(Unobserved))
+        .await
+        .unwrap();
+    let committing = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(Story::accept("acme", "key-1", 1).1).await }
+    });
+    let tried = "select count(*) from pg_stat_activity where datname = current_database() \
+                 and application_name = 'quittance commit' and query like 'with %'";
+    eventually("the change was refused", || async {
+        client.query_one(tried, &[]).await.unwrap().get::<_, i64>(0) > 0
+    })
+    .await;
+    set(&client, &db, "reset default_transaction_read_only").await;
+    assert_eq!(committing.await.unwrap(), Ok(Commit::Committed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_fails_for_no_known_reason_holds_nobody_up() {
+    let db = TestDb::new().await;
+    let mut config = db.config();
+    (config.committers, config.unavailable_after) = (1, Duration::from_secs(5));
+    let store = PgStore::connect(config, Arc::new(Unobserved))
+        .await
+        .unwrap();
+    let commit = |number: usize| {
+        let (_, mut change) = Story::accept("acme", &format!("key-{number}"), 1);
+        if number == 23 {
+            // JSON, but none that PostgreSQL stores; the driver does not say what is wrong with it.
+            let metadata = &mut change.payment.metadata;
+            metadata.insert("colour".to_owned(), "\0".to_owned());
+        }
+        let store = store.clone();
+        tokio::spawn(async move { store.commit(change).await })
+    };
+    let mut tasks: Vec<_> = (0..50).map(commit).collect();
+    let guilty = tasks.remove(23);
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), Ok(Commit::Committed));
+    }
+    assert!(!guilty.is_finished(), "there is time to try it again");
+    for number in 50..60 {
+        let started = Instant::now();
+        assert_eq!(commit(number).await.unwrap(), Ok(Commit::Committed));
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+    assert_eq!(guilty.await.unwrap(), Err(StoreError::Unavailable));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_whose_answer_was_lost_is_known_again() {
+    // Commits wait for a standby that there is not, after they are durable here: that is when their
+    // connections are cut.
+    let standby = ("synchronous_standby_names".to_owned(), "nobody".to_owned());
+    let server = EmbeddedPostgres::start_async(Options {
+        settings: vec![standby],
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let url = server.url("postgres");
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let local_url = format!("{url}{separator}options=-c%20synchronous_commit%3Dlocal");
+    PgStore::migrate(&local_url, &DatabaseTls::default())
+        .await
+        .unwrap();
+    let connect = async |url: &str| {
+        let config = StoreConfig::new(url, test_keys());
+        PgStore::connect(config, Arc::new(Unobserved))
+            .await
+            .unwrap()
+    };
+    let (store, local) = (connect(&url).await, connect(&local_url).await);
+    let (client, connection) = tokio_postgres::connect(&local_url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let cut = async || {
+        let waiting = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+                       where wait_event = 'SyncRep'";
+        eventually("a commit waits", || async {
+            client
+                .query_one(waiting, &[])
+                .await
+                .unwrap()
+                .get::<_, i64>(0)
+                == 1
+        })
+        .await;
+    };
+    let acme = tenant("acme");
+    let (secret_mac, mac_key_id) = store.keys().api_key_mac(b"secret");
+    let key = NewApiKey {
+        key_id: "k1".to_owned(),
+        tenant: acme.clone(),
+        name: "shop".to_owned(),
+        roles: Vec::new(),
+        secret_mac,
+        mac_key_id,
+    };
+    assert_eq!(tokio::join!(store.create_tenant(&acme), cut()).0, Ok(true));
+    assert_eq!(tokio::join!(store.create_api_key(&key), cut()).0, Ok(true));
+    assert_eq!(tokio::join!(store.revoke_api_key("k1"), cut()).0, Ok(true));
+    // Whoever asks anew is told that it is done already.
+    assert_eq!(local.create_tenant(&acme).await, Ok(false));
+    assert_eq!(local.create_api_key(&key).await, Ok(false));
+    assert_eq!(local.revoke_api_key("k1").await, Ok(false));
 }

@@ -1,10 +1,21 @@
 //! Reads, encryption, customers and API keys.
+#![allow(
+    clippy::similar_names,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    clippy::default_trait_access,
+    reason = "a test reads like its story, and one that cannot go on panics"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{TimeDelta, Utc};
+use quittance_domain::change::OperatorActionKind;
 use quittance_domain::payment::{NextAction, PaymentState};
 use quittance_domain::ports::{Commit, EntryFilter, PaymentFilter, Store, StoreError};
 use quittance_domain::text::Sensitive;
-use quittance_store::NewApiKey;
+use quittance_store::{KeyRing, NewApiKey, PgStore, StoreObserver, Unobserved};
 use quittance_test_support::{Story, TestDb, entry_of_stream, tenant};
 use uuid::Uuid;
 
@@ -325,7 +336,8 @@ async fn sealed_columns_hold_nothing_readable_and_the_request_is_wiped() {
 }
 
 fn hex_of(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+    text.bytes()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 #[tokio::test]
@@ -464,4 +476,210 @@ async fn api_keys_are_made_found_listed_and_revoked() {
     );
     assert_eq!(store.api_key("k2").await, Ok(None));
     store.ping().await.unwrap();
+}
+
+async fn count(db: &TestDb, sql: &str) -> i64 {
+    db.client().await.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_customer_keeps_its_key_while_a_new_one_becomes_active_on_one_replica_after_the_other() {
+    let db = TestDb::new().await;
+    let store = async |keys: &[(&str, u8)]| {
+        let mut config = db.config();
+        let keys = keys
+            .iter()
+            .map(|(id, byte)| ((*id).to_owned(), [*byte; 32]));
+        config.keys = KeyRing::new(keys).unwrap();
+        PgStore::connect(config, Arc::new(Unobserved))
+            .await
+            .unwrap()
+    };
+    // First every replica learns the new key, then it becomes active on one after the other.
+    let replicas = [
+        store(&[("new", 8), ("old", 7)]).await,
+        store(&[("new", 8), ("old", 7)]).await,
+        store(&[("old", 7)]).await,
+    ];
+    // The last one does not know it yet, and makes the customer.
+    for (number, replica) in replicas.iter().rev().enumerate() {
+        let key = format!("key-{number}");
+        let change = Story::accept_of_customer("acme", &key, "customer-1", "a@b.c").1;
+        assert_eq!(replica.commit(change).await, Ok(Commit::Committed));
+    }
+    assert_eq!(count(&db, "select count(*) from customers").await, 1);
+    let of_payments = "select count(distinct customer_id) from payments";
+    assert_eq!(count(&db, of_payments).await, 1);
+}
+
+#[tokio::test]
+async fn a_payment_keeps_to_the_customer_that_it_was_accepted_for() {
+    let db = TestDb::new().await;
+    let (mut story, accepted) =
+        Story::accept_of_customer("acme", "key-1", "customer-77", "ada@example.com");
+    db.store().await.commit(accepted).await.unwrap();
+    // Erased, and seen again: another customer now.
+    let client = db.client().await;
+    client.batch_execute("delete from customers").await.unwrap();
+    let (_, again) = Story::accept_of_customer("acme", "key-2", "customer-77", "a@b.c");
+    db.store().await.commit(again).await.unwrap();
+    let outcome = db.store().await.commit(story.authorized()).await;
+    assert_eq!(outcome, Ok(Commit::Committed));
+    let under = "select count(*) from attempts, customers where \
+        position(convert_to('c:' || replace(customer_id::text, '-', ''), 'UTF8') in response) > 0";
+    assert_eq!(count(&db, "select count(response) from attempts").await, 1);
+    assert_eq!(count(&db, under).await, 0);
+}
+
+#[tokio::test]
+async fn a_payment_is_readable_after_its_currency_changed_its_exponent() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let (mut story, accepted) = Story::accept("acme", "key-1", 1_000);
+    store.commit(accepted).await.unwrap();
+    let client = db.client().await;
+    let other = "update payments set currency_exponent = 3";
+    client.batch_execute(other).await.unwrap();
+    let read = store.payment(&tenant("acme"), story.payment.id).await;
+    let mut expected = story.payment.clone();
+    expected.method.token = None;
+    assert_eq!(read.unwrap().unwrap().payment, expected);
+    let outcome = store.commit(story.authorized()).await;
+    assert_eq!(outcome, Ok(Commit::Committed));
+    let stored = "select currency_exponent::bigint from payments";
+    assert_eq!(count(&db, stored).await, 3);
+}
+
+#[tokio::test]
+async fn an_open_case_stays_with_its_transaction_until_it_is_closed() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let (mut story, accepted) = Story::accept("acme", "key-1", 1_000);
+    store.commit(accepted).await.unwrap();
+    for case in [Some(OperatorActionKind::AmountMismatch), None] {
+        story.transaction.open_case = case;
+        store.commit(story.answer_lost()).await.unwrap();
+        let read = store.payment(&tenant("acme"), story.payment.id).await;
+        assert_eq!(read.unwrap().unwrap().transactions[0].open_case, case);
+    }
+}
+
+#[tokio::test]
+async fn entries_about_a_payment_are_listed_with_its_own() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let (story, accepted) = Story::accept("acme", "key-1", 1_000);
+    let (_, other) = Story::accept("acme", "key-2", 1_000);
+    store.commit(accepted).await.unwrap();
+    store.commit(other).await.unwrap();
+    // Somebody read its entries; somebody read another thing.
+    let (log, mut ids) = (Uuid::now_v7(), Vec::new());
+    for number in 1..=4 {
+        let mut access = entry_of_stream("acme", log, number);
+        if number % 2 == 0 {
+            access.payment = Some(story.payment.id);
+            ids.push(access.id);
+        }
+        store.append(access).await.unwrap();
+    }
+    let filter = EntryFilter {
+        payment: Some(story.payment.id),
+        ..EntryFilter::default()
+    };
+    let acme = tenant("acme");
+    for scope in [Some(&acme), None] {
+        let all = store.list_entries(scope, &filter, None, 10).await.unwrap();
+        assert_eq!((all.len(), all[0].stream), (3, story.payment.id.0));
+        let access: Vec<_> = all[1..].iter().map(|entry| entry.id).collect();
+        assert_eq!(access, ids);
+        let page = store.list_entries(scope, &filter, Some(all[0].id), 1).await;
+        assert_eq!(page.unwrap(), all[1..2]);
+    }
+    let other = tenant("other");
+    let hidden = store.list_entries(Some(&other), &filter, None, 10).await;
+    assert_eq!(hidden, Ok(vec![]));
+    // The index holds access entries only.
+    let indexed = "select count(*) from journal where payment_id <> stream_id";
+    assert_eq!(count(&db, indexed).await, 2);
+}
+
+/// Counts forged entries.
+#[derive(Default)]
+struct Forgeries(AtomicUsize);
+
+impl StoreObserver for Forgeries {
+    fn batch(&self, _size: usize) {}
+    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
+    fn sequencer_lag(&self, _seconds: f64) {}
+    fn unverified_entries(&self, count: usize) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn entries_that_somebody_wrote_past_us_are_reported() {
+    let db = TestDb::new().await;
+    let forgeries = Arc::new(Forgeries::default());
+    let observer: Arc<dyn StoreObserver> = forgeries.clone();
+    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    let (_, accepted) = Story::accept("acme", "key-1", 1_000);
+    store.commit(accepted).await.unwrap();
+    let acme = tenant("acme");
+    let filter = EntryFilter::default();
+    let list = async || {
+        let listed = store.list_entries(Some(&acme), &filter, None, 10).await;
+        let listed = listed.unwrap().len();
+        (listed, forgeries.0.swap(0, Ordering::Relaxed))
+    };
+    assert_eq!(list().await, (1, 0));
+    // A copy with another leaf; another under a key that nobody has.
+    let forge = |leaf: &str, key: &str| {
+        format!(
+            "insert into journal (stream_id, entity_seq, entry_id, tenant_id, event_type, result, \
+                                  actor, source, occurred_at, leaf, leaf_hash, mac, mac_key_id) \
+             select gen_random_uuid(), 1, gen_random_uuid(), tenant_id, event_type, result, actor, \
+                    source, occurred_at, {leaf}, leaf_hash, mac, {key} from journal limit 1"
+        )
+    };
+    let client = db.client().await;
+    for (leaf, key) in [("leaf || ' '::bytea", "mac_key_id"), ("leaf", "'stranger'")] {
+        client.batch_execute(&forge(leaf, key)).await.unwrap();
+    }
+    assert_eq!(list().await, (3, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_changes_while_it_is_read_is_read_as_it_was_at_one_moment() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let (mut story, accepted) = Story::accept("acme", "key-1", 1_000);
+    let id = story.payment.id;
+    store.commit(accepted).await.unwrap();
+    store.commit(story.authorized()).await.unwrap();
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for number in 0..100 {
+                let key = format!("capture-{number}");
+                store.commit(story.capture(&key, 1)).await.unwrap();
+                store.commit(story.captured()).await.unwrap();
+            }
+        }
+    });
+    let acme = tenant("acme");
+    let mut last = 0;
+    while last < 202 {
+        let record = store.payment(&acme, id).await.unwrap().unwrap();
+        let captures = &record.transactions[1..];
+        let amounts = record.payment.amounts;
+        let sum: i64 = captures.iter().map(|capture| capture.amount).sum();
+        assert_eq!(amounts.captured + amounts.capture_pending, sum);
+        let open = captures.iter().filter(|capture| !capture.state.ended());
+        assert_eq!(
+            i64::try_from(open.count()).unwrap(),
+            amounts.capture_pending
+        );
+        last = record.payment.version;
+    }
+    writing.await.unwrap();
 }

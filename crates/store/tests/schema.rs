@@ -1,8 +1,20 @@
 //! The schema: comments, names, privileges, partitions, and the way back.
+#![allow(
+    clippy::similar_names,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    clippy::default_trait_access,
+    reason = "a test reads like its story, and one that cannot go on panics"
+)]
 
 use std::collections::BTreeSet;
 
+use quittance_domain::change::{CommandKind, OperatorActionKind};
+use quittance_domain::payment::{CaptureMethod, Initiator, PaymentMethodType, PaymentState};
 use quittance_domain::ports::{Commit, Store};
+use quittance_domain::transaction::{
+    AttemptOutcome, OperationKind, TransactionKind, TransactionOrigin, TransactionState,
+};
 use quittance_store::{DatabaseTls, PgStore, StoreStartError, Unobserved};
 use quittance_test_support::{Story, TestDb, test_keys};
 use tokio_postgres::Client;
@@ -44,6 +56,75 @@ async fn every_constraint_is_mapped_and_every_mapped_one_exists() {
         .map(ToOwned::to_owned)
         .collect();
     assert_eq!(in_database, mapped);
+}
+
+fn all<T: Copy>(values: &[T], name: fn(T) -> &'static str) -> BTreeSet<String> {
+    values.iter().map(|value| name(*value).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_names_that_the_database_knows_are_the_domains() {
+    let cases = [
+        (
+            "payments_state_known",
+            all(PaymentState::ALL, PaymentState::name),
+        ),
+        (
+            "payments_method_kind_known",
+            all(PaymentMethodType::ALL, PaymentMethodType::name),
+        ),
+        (
+            "payments_capture_method_known",
+            all(CaptureMethod::ALL, CaptureMethod::name),
+        ),
+        (
+            "payments_initiator_known",
+            all(Initiator::ALL, Initiator::name),
+        ),
+        (
+            "transactions_kind_known",
+            all(TransactionKind::ALL, TransactionKind::name),
+        ),
+        (
+            "transactions_origin_known",
+            all(TransactionOrigin::ALL, TransactionOrigin::name),
+        ),
+        (
+            "transactions_state_known",
+            all(TransactionState::ALL, TransactionState::name),
+        ),
+        (
+            "transactions_open_case_known",
+            all(OperatorActionKind::ALL, OperatorActionKind::name),
+        ),
+        (
+            "attempts_operation_known",
+            all(OperationKind::ALL, OperationKind::name),
+        ),
+        (
+            "attempts_outcome_known",
+            all(AttemptOutcome::ALL, AttemptOutcome::name),
+        ),
+        (
+            "idempotency_records_command_known",
+            all(CommandKind::ALL, CommandKind::name),
+        ),
+        (
+            "operator_actions_kind_known",
+            all(OperatorActionKind::ALL, OperatorActionKind::name),
+        ),
+    ];
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    let quoted = "\
+        select m[1] from pg_constraint c join pg_class t on t.oid = c.conrelid, \
+             regexp_matches(pg_get_constraintdef(c.oid), '''([^'']+)''::text', 'g') m \
+        where c.conname::text = $1 and not t.relispartition";
+    for (constraint, names) in cases {
+        let rows = client.query(quoted, &[&constraint]).await.unwrap();
+        let known: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(known, names, "{constraint}");
+    }
 }
 
 #[tokio::test]
@@ -222,4 +303,53 @@ async fn a_store_does_not_start_without_its_role_or_its_database() {
         .unwrap_err();
     assert!(matches!(error, StoreStartError::Connect(_)), "{error}");
     assert!(!error.to_string().contains("hunter2"));
+}
+
+/// The bounds of a month's partition in UTC.
+fn month_bounds(year: i32, month: u32) -> String {
+    let floor = |year, month| {
+        let first = chrono::NaiveDate::from_ymd_opt(year, month, 1).unwrap();
+        let millis = first
+            .and_time(chrono::NaiveTime::MIN)
+            .and_utc()
+            .timestamp_millis();
+        uuid::Uuid::from_u128(u128::try_from(millis).unwrap() << 80)
+    };
+    let next = if month == 12 {
+        (year + 1, 1)
+    } else {
+        (year, month + 1)
+    };
+    let (from, to) = (floor(year, month), floor(next.0, next.1));
+    format!("FOR VALUES FROM ('{from}') TO ('{to}')")
+}
+
+#[tokio::test]
+async fn partitions_are_months_of_utc_whatever_zone_the_database_is_in() {
+    for zone in ["America/New_York", "Europe/Berlin", "Pacific/Kiritimati"] {
+        let db = TestDb::unmigrated().await;
+        let set = format!("alter database {} set timezone = '{zone}'", db.name());
+        db.client().await.batch_execute(&set).await.unwrap();
+        PgStore::migrate(db.url(), &DatabaseTls::default())
+            .await
+            .unwrap();
+        let client = db.client().await;
+        let shown = client.query_one("show timezone", &[]).await.unwrap();
+        assert_eq!(shown.get::<_, &str>(0), zone);
+        // Both changes of the clocks, and the end of a year.
+        let made = "select quittance_create_partitions('2031-01-31', 14)";
+        let made: i32 = client.query_one(made, &[]).await.unwrap().get(0);
+        assert_eq!(made, 4 * 14, "{zone}");
+        for number in 0..14 {
+            let (year, month) = (2031 + number / 12, u32::try_from(number % 12 + 1).unwrap());
+            for table in ["payments", "transactions", "attempts", "journal"] {
+                let bounds = format!(
+                    "select pg_get_expr(relpartbound, oid) from pg_class \
+                     where relname = '{table}_p{year}{month:02}'"
+                );
+                let bounds: String = client.query_one(&bounds, &[]).await.unwrap().get(0);
+                assert_eq!(bounds, month_bounds(year, month), "{zone}, {table}");
+            }
+        }
+    }
 }

@@ -1,4 +1,11 @@
 //! The sequencer: gapless, complete, and one at a time.
+#![allow(
+    clippy::similar_names,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    clippy::default_trait_access,
+    reason = "a test reads like its story, and one that cannot go on panics"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -261,4 +268,57 @@ fn another_takes_over_from_one_that_died_with_holes() {
             0
         );
     });
+}
+
+/// Nothing is looked for any more: every hole is filled or proved dead.
+async fn wait_until_no_holes_are_left(client: &Client) {
+    eventually("every hole is proved dead", || async {
+        let low = "select (low_arrival > (select max(arrival) from journal))::int::bigint \
+                   from sequencer_head";
+        number(client, low).await == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vacuum_or_analyze_that_takes_hours_keeps_no_hole_alive() {
+    let db = TestDb::new().await;
+    let (vacuum, client) = (db.client().await, db.client().await);
+    // The lock that they hold.
+    vacuum
+        .batch_execute("begin; lock table journal in share update exclusive mode")
+        .await
+        .unwrap();
+    let rolled_back = format!("begin; {INSERT}; rollback");
+    client.batch_execute(&rolled_back).await.unwrap();
+    client.batch_execute(INSERT).await.unwrap();
+    let store = db.store().await;
+    store.start_workers();
+    wait_for_positions(&client, 1).await;
+    wait_until_no_holes_are_left(&client).await;
+    vacuum.batch_execute("commit").await.unwrap();
+    store.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_holes_than_one_pass_looks_into_are_all_filled() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    store.start_workers();
+    let (late, early, client) = (db.client().await, db.client().await, db.client().await);
+    for writer in [&late, &early] {
+        writer.batch_execute("begin").await.unwrap();
+    }
+    let holes = 1_300;
+    for _ in 0..holes {
+        late.batch_execute(INSERT).await.unwrap();
+        early.batch_execute(INSERT).await.unwrap();
+    }
+    early.batch_execute("commit").await.unwrap();
+    wait_for_positions(&client, holes).await;
+    late.batch_execute("commit").await.unwrap();
+    wait_for_positions(&client, 2 * holes).await;
+    assert_gapless_and_complete(&client, 2 * holes).await;
+    wait_until_no_holes_are_left(&client).await;
+    store.shutdown(Duration::from_secs(5)).await;
 }

@@ -37,7 +37,12 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("commit.batch_size", Text),
     ("commit.conflicts", Text),
     ("config.setting", Text),
+    // The name of a database constraint.
+    ("constraint", Text),
     ("count", Text),
+    // How many partitions.
+    ("created", Text),
+    ("db.constraint", Text),
     ("db.namespace", Text),
     ("db.operation.batch.size", Text),
     ("db.operation.name", Text),
@@ -48,17 +53,27 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("db.system.name", Text),
     ("decline.code", Text),
     ("duration_ms", Text),
+    // Display text of an error, as `error.message`.
+    ("error", Text),
     // The opaque id that an INTERNAL answer carries.
     ("error.id", Identifier),
     // Display text of an error enum of ours; never a provider's words or a caller's input.
     ("error.message", Text),
     ("error.reason", Text),
     ("error.type", Text),
+    // The id of a webhook event of the sandbox.
+    ("event", Text),
+    // How often in a row.
+    ("failures", Text),
+    // The fencing number of a sequencer.
+    ("fence", Text),
     ("http.request.method", Text),
     ("http.request.resend_count", Text),
     ("http.response.status_code", Text),
     ("http.route", Text),
     ("idempotency.replayed", Text),
+    // A kind of database error: a code of ours, never the database's words.
+    ("kind", Text),
     ("lease.id", Identifier),
     ("limit", Text),
     ("migration.version", Text),
@@ -66,10 +81,14 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("network.protocol.version", Text),
     ("operation", Text),
     ("outcome", Text),
+    // A file or directory of this machine.
+    ("path", Text),
     ("payment.id", Identifier),
     ("payment.state", Text),
     ("payment.version", Text),
     ("port", Text),
+    // A position in the log.
+    ("position", Text),
     ("provider.account", Text),
     ("provider.code", Text),
     ("provider.kind", Text),
@@ -86,13 +105,19 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("server.address", Text),
     ("server.port", Text),
     ("service.version", Text),
+    // The name of a setting of the database.
+    ("setting", Text),
     ("signal", Text),
+    // The exit status of a process.
+    ("status", Text),
     ("tenant.id", Identifier),
     ("trace.id", Identifier),
     ("transaction.id", Identifier),
     ("transaction.kind", Text),
     ("transaction.state", Text),
     ("transaction.type", Text),
+    // How often something was tried.
+    ("tries", Text),
     ("url.scheme", Text),
     ("url.template", Text),
     ("worker", Text),

@@ -408,6 +408,7 @@ fn new_transaction(kind: TransactionKind, minor_units: i64, now: DateTime<Utc>) 
         final_capture: false,
         attempts: 1,
         ever_unknown: false,
+        open_case: None,
         request: Some(PreparedRequest {
             bytes: Sensitive::new(b"{\"source\":\"tok_approve\"}".to_vec()),
         }),

@@ -2,16 +2,17 @@
 
 use quittance_evidence::EntryResult;
 
-use crate::change::{Change, OperatorActionKind, Write};
+use crate::change::{Change, Write};
 use crate::decline::{Cause, Failure};
 use crate::ids::TransactionId;
 use crate::journal::{Stamp, salted_digest};
 use crate::money::Money;
 use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::ports::{Operation, ProviderRules};
+use crate::text::Sensitive;
 use crate::transaction::{
-    Attempt, AttemptEnd, AttemptOutcome, Fact, FactKind, OperationKind, SendOutcome, SendReport,
-    Transaction, TransactionKind, TransactionState,
+    Attempt, AttemptEnd, AttemptOutcome, Fact, FactKind, MAX_STORED_RESPONSE, OperationKind,
+    SendOutcome, SendReport, Transaction, TransactionKind, TransactionState,
 };
 use crate::transition::PaymentEvent;
 
@@ -107,15 +108,23 @@ pub fn start_attempt(
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
     let leased = held.lease_until.is_some_and(|until| until > stamp.now);
+    let voiding = held.kind.opens() && pending_void(record).is_some();
+    // A void releases what may be held: it is never too late for it.
+    let late = held.kind != TransactionKind::Void
+        && !held.ever_unknown
+        && stamp.now >= held.execute_before;
     let Some(operation) = operation_of(held.kind) else {
         return Ok(None);
     };
-    if held.state != TransactionState::Pending || leased {
+    if held.state != TransactionState::Pending || leased || voiding || late {
         return Ok(None);
     }
     let mut transaction = held.clone();
-    // Once the provider has named the payment, all that is ever resent for it is its confirmation.
-    let confirms = held.kind.opens() && record.payment.provider_reference.is_some();
+    // The attempt before this one has not ended: its sender is gone, and what became of it is not known (I4).
+    transaction.ever_unknown |= held.lease_until.is_some() && held.lease_until == held.next_step_at;
+    // What the customer has to do is kept until the payment is decided: once it is known, what is resent is
+    // the confirmation.
+    let confirms = held.kind.opens() && record.payment.next_action.is_some();
     let operation = if confirms {
         OperationKind::Confirm
     } else {
@@ -161,9 +170,11 @@ pub fn outcome(
     transaction.updated_at = stamp.now;
     let name = format!("{}.attempt_ended", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(transaction), name);
-    step.by_provider();
     match &report.outcome {
-        SendOutcome::Answered(fact) => apply(&mut step, record, fact, stamp),
+        SendOutcome::Answered(fact) => {
+            step.by_provider();
+            apply(&mut step, record, fact, stamp);
+        }
         SendOutcome::NotSent(cause) => not_sent(&mut step, record, attempt, *cause, report, stamp),
         SendOutcome::Unknown(cause) => unknown(&mut step, *cause, report, stamp),
     }
@@ -174,6 +185,7 @@ pub fn outcome(
 /// I4: nothing is proved. The transaction waits for a lookup.
 pub(super) fn unknown(step: &mut Step, cause: Cause, report: &SendReport, stamp: &Stamp<'_>) {
     step.cause = Some(cause);
+    step.result = EntryResult::Unknown;
     if step.subject.row().state.ended() {
         return;
     }
@@ -184,9 +196,6 @@ pub(super) fn unknown(step: &mut Step, cause: Cause, report: &SendReport, stamp:
         transaction.ever_unknown = true;
         transaction.next_step_at = Some(next);
     });
-    if cause == Cause::AmountMismatch {
-        step.action = Some(OperatorActionKind::AmountMismatch);
-    }
 }
 
 fn wait(report: &SendReport) -> chrono::TimeDelta {
@@ -207,6 +216,7 @@ fn not_sent(
     stamp: &Stamp<'_>,
 ) {
     step.cause = Some(cause);
+    step.result = EntryResult::Failure;
     let transaction = step.subject.row();
     if transaction.state.ended() {
         return;
@@ -216,7 +226,6 @@ fn not_sent(
         return unknown(step, cause, report, stamp);
     }
     step.event_type = format!("{}.not_sent", prefix(transaction.kind));
-    step.result = EntryResult::Failure;
     if attempt.operation == OperationKind::Confirm && !cause.retryable() {
         // The provider refused what was handed over, not the payment: the customer may try again.
         step.edit(|transaction| {
@@ -255,7 +264,8 @@ pub fn give_up_unsent(
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
-    if held.state.ended() || held.lease_until.is_some_and(|until| until > stamp.now) {
+    let leased = held.lease_until.is_some_and(|until| until > stamp.now);
+    if held.state != TransactionState::Pending || leased {
         return Ok(None);
     }
     let voiding = held.kind.opens() && pending_void(record).is_some();
@@ -269,7 +279,7 @@ pub fn give_up_unsent(
         provider_reference: None,
         payment_reference: None,
     };
-    super::fact(record, id, &fact, stamp)
+    super::fact::learned(record, id, &fact, false, stamp)
 }
 
 /// The void that waits for this payment's authorization, if one does.
@@ -308,10 +318,13 @@ fn ended(
         SendOutcome::NotSent(cause) | SendOutcome::Unknown(cause) => Some(*cause),
         SendOutcome::Answered(_) => cause,
     };
-    let response = report.response.clone();
-    let response_digest = response
+    let whole = report
+        .response
         .as_ref()
-        .map(|bytes| salted_digest(&attempt.digest_salt, bytes.expose()));
+        .map(|bytes| bytes.expose().as_slice());
+    let response_digest = whole.map(|bytes| salted_digest(&attempt.digest_salt, bytes));
+    let stored = whole.map(|bytes| bytes.get(..MAX_STORED_RESPONSE).unwrap_or(bytes));
+    let response = stored.map(|bytes| Sensitive::new(bytes.to_vec()));
     Attempt {
         ended: Some(AttemptEnd {
             ended_at: stamp.now,

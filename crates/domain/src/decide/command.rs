@@ -72,6 +72,7 @@ fn transaction(
         final_capture: false,
         attempts: 0,
         ever_unknown: false,
+        open_case: None,
         request: None,
         execute_before,
         lease_until: None,

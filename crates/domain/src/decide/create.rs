@@ -63,6 +63,7 @@ pub fn create(
         final_capture: false,
         attempts: 0,
         ever_unknown: false,
+        open_case: None,
         request: None,
         execute_before,
         lease_until: None,

@@ -15,21 +15,34 @@ use super::attempt::{end, pending_void, prefix};
 use super::step::Step;
 use super::{DecideError, NEXT_STEP_AFTER};
 
-/// Applies a fact learned outside a send (a lookup, a webhook). `None` where it tells nothing new.
+/// Applies a fact that the provider told outside a send (a lookup, a webhook). `None` where it tells nothing
+/// new.
 pub fn fact(
     record: &PaymentRecord,
     id: TransactionId,
     fact: &Fact,
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
+    learned(record, id, fact, true, stamp)
+}
+
+/// Applies a fact learned outside a send; `told` where the provider itself said so, rather than we concluded it.
+pub(super) fn learned(
+    record: &PaymentRecord,
+    id: TransactionId,
+    fact: &Fact,
+    told: bool,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
-    step.by_provider();
+    if told {
+        step.by_provider();
+    }
     apply(&mut step, record, fact, stamp);
     let news = step.subject.row() != held || step.payment != record.payment;
-    // A case that is open already (the same mismatch seen again) is no news.
     if step.event_type.is_empty() || !news {
         return Ok(None);
     }
@@ -101,10 +114,10 @@ fn mismatch(step: &mut Step, stamp: &Stamp<'_>) {
     step.cause = Some(Cause::AmountMismatch);
     step.result = EntryResult::Unknown;
     step.event_type = format!("{}.amount_mismatch", prefix(step.subject.row().kind));
-    step.action = Some(OperatorActionKind::AmountMismatch);
+    step.open_case(OperatorActionKind::AmountMismatch);
     step.edit(|transaction| {
-        if !transaction.ever_unknown {
-            transaction.ever_unknown = true;
+        transaction.ever_unknown = true;
+        if !transaction.state.ended() && transaction.next_step_at.is_none() {
             transaction.next_step_at = Some(stamp.now + NEXT_STEP_AFTER);
         }
     });
@@ -309,7 +322,7 @@ fn reversed(step: &mut Step, cause: Cause) {
             step.cause = Some(cause);
             step.result = EntryResult::Unknown;
             step.event_type = format!("{}.contradicted", prefix(transaction.kind));
-            step.action = Some(OperatorActionKind::ContradictingFact);
+            step.open_case(OperatorActionKind::ContradictingFact);
             return;
         }
     };

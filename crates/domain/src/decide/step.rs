@@ -69,7 +69,7 @@ impl Step {
             Next::Stay | Next::Forbid => state,
             Next::Derive => derive_state(state, &self.payment.amounts, self.payment.expired),
             Next::Contradicts => {
-                self.action = Some(OperatorActionKind::ContradictingFact);
+                self.open_case(OperatorActionKind::ContradictingFact);
                 derive_state(state, &self.payment.amounts, self.payment.expired)
             }
         };
@@ -78,8 +78,16 @@ impl Step {
     /// Opens a case if the provider has proved more than our limits allow.
     pub fn report_excess(&mut self, excess_before: i64) {
         if self.payment.amounts.excess > excess_before {
-            self.action.get_or_insert(OperatorActionKind::ExcessAmount);
+            self.open_case(OperatorActionKind::ExcessAmount);
         }
+    }
+
+    /// Opens a case for a person, unless the same one is open about this transaction already.
+    pub fn open_case(&mut self, kind: OperatorActionKind) {
+        if self.subject.row().open_case != Some(kind) {
+            self.action = Some(kind);
+        }
+        self.edit(|transaction| transaction.open_case = Some(kind));
     }
 
     /// Closes the step: the next version, and its journal entry.

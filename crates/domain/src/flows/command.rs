@@ -4,7 +4,7 @@ use crate::change::{Change, CommandKind, CustomerData, PersonalField};
 use crate::command::{Capture, Confirm, Create, Refund, Void};
 use crate::context::Caller;
 use crate::decide::{self, Ask, DecideError, NewPayment};
-use crate::error::{FlowError, Rejection};
+use crate::error::FlowError;
 use crate::fingerprint::{Fields, Fingerprint, idempotency_key_digest};
 use crate::ids::{IdempotencyKey, PaymentId, ProviderAccount};
 use crate::journal::Stamp;
@@ -34,11 +34,8 @@ impl Flows {
             CommandKind::Create,
             fields,
         );
-        let account = self.choose_account(caller, &command)?;
         self.run(caller, |flows, caller, report| async move {
-            flows
-                .create_now(&caller, command, request, account, &report)
-                .await
+            flows.create_now(&caller, command, request, &report).await
         })
         .await
     }
@@ -120,7 +117,7 @@ impl Flows {
     ) -> Result<ProviderAccount, FlowError> {
         let providers = &self.ports().providers;
         match &command.provider_account {
-            Some(named) if providers.account(named).is_some() => Ok(named.clone()),
+            Some(named) if providers.serves(&caller.tenant, named) => Ok(named.clone()),
             Some(named) => Err(FlowError::UnknownProviderAccount(named.clone())),
             None => providers
                 .route(&caller.tenant, command.amount, command.method.kind)
@@ -135,22 +132,16 @@ impl Flows {
         caller: &Caller,
         command: Create,
         request: Request,
-        account: ProviderAccount,
         report: &Report,
     ) -> Result<Answer, FlowError> {
-        let provider = self
-            .ports()
-            .providers
-            .account(&account)
-            .ok_or_else(|| FlowError::UnknownProviderAccount(account.clone()))?;
-        let change = self.accept_new(caller, &command, &request, account, provider.as_ref());
-        let change = match change {
-            // A replay is answered before its deadline is looked at again.
-            Err(FlowError::Rejected(Rejection::ExecuteBeforePassed)) => {
+        let change = match self.accept_new(caller, &command, &request) {
+            Ok(change) => change,
+            // What cannot be accepted now (a route that is gone, a deadline that has passed) may have been
+            // accepted before, under the same key.
+            Err(error) => {
                 let known = self.known_answer(caller, &request).await?;
-                return known.ok_or(Rejection::ExecuteBeforePassed.into());
+                return known.ok_or(error);
             }
-            other => other?,
         };
         match self.ports().store.commit(change.clone()).await {
             Ok(Commit::Committed) => {
@@ -169,9 +160,9 @@ impl Flows {
         caller: &Caller,
         command: &Create,
         request: &Request,
-        account: ProviderAccount,
-        provider: &dyn Provider,
     ) -> Result<Change, FlowError> {
+        let account = self.choose_account(caller, command)?;
+        let provider = self.provider(&account)?;
         let trace = self.ports().observer.current_trace();
         let stamp = self.stamp(caller, trace, provider.send_timeout());
         let new = NewPayment {
@@ -182,7 +173,13 @@ impl Flows {
             customer: self.salted_customer(command),
         };
         let ask = request.ask.clone();
-        Ok(decide::create(command, ask, new, provider, &stamp)?)
+        Ok(decide::create(
+            command,
+            ask,
+            new,
+            provider.as_ref(),
+            &stamp,
+        )?)
     }
 
     fn salted_customer(&self, command: &Create) -> Option<CustomerData> {

@@ -14,12 +14,12 @@ use crate::decide;
 use crate::error::FlowError;
 use crate::ids::TransactionId;
 use crate::payment::PaymentRecord;
-use crate::ports::{Commit, Provider, StoreError};
+use crate::ports::{Commit, Provider, Saturated, StoreError};
 use crate::transaction::{
     Attempt, PreparedRequest, SendOutcome, SendReport, TransactionKind, TransactionState,
 };
 
-use super::{Answer, Flows, read_error};
+use super::{Answer, Flows, OVERLOAD_RETRY_AFTER, accept_error, read_error};
 
 /// First wait before an outcome is offered to the database again; doubles up to [`MAX_OUTCOME_WAIT`].
 const FIRST_OUTCOME_WAIT: Duration = Duration::from_millis(50);
@@ -54,7 +54,10 @@ impl Flows {
             // Nobody listens once the caller has its answer.
             let _ = report.unbounded_send(Progress::Done(result));
         };
-        self.ports().spawn.spawn(Box::pin(task.in_current_span()));
+        let started = self.ports().spawn.spawn(Box::pin(task.in_current_span()));
+        started.map_err(|Saturated| FlowError::Overloaded {
+            retry_after: OVERLOAD_RETRY_AFTER,
+        })?;
         let mut timer = self.ports().clock.sleep(wait).fuse();
         let mut standing = None;
         loop {
@@ -105,6 +108,14 @@ impl Flows {
         let mut started = Some(started);
         while let Some((attempt, request)) = started {
             let provider = self.provider_of(&record, attempt.transaction)?;
+            if !self.may_still_send(&record, &attempt, provider.as_ref()) {
+                tracing::warn!(
+                    payment.id = %record.payment.id,
+                    transaction.id = %attempt.transaction,
+                    "committing took too long to send under this lease: left to recovery"
+                );
+                return Ok(record);
+            }
             let report = self.send(provider.as_ref(), &attempt, &request).await;
             record = self
                 .commit_outcome(caller, record, &attempt, &report)
@@ -112,6 +123,24 @@ impl Flows {
             started = self.start_waiting_void(caller, &mut record).await?;
         }
         Ok(record)
+    }
+
+    /// Whether a send begun now ends while its lease lasts on every replica's clock; a first send also has to
+    /// begin before `execute_before`. The commit before it may have taken any time.
+    fn may_still_send(
+        &self,
+        record: &PaymentRecord,
+        attempt: &Attempt,
+        provider: &dyn Provider,
+    ) -> bool {
+        let now = self.ports().clock.now();
+        let takes = provider.send_timeout() + self.settings().lease_margin * 2 / 3;
+        let takes = chrono::TimeDelta::from_std(takes).unwrap_or(chrono::TimeDelta::MAX);
+        record.transaction(attempt.transaction).is_some_and(|row| {
+            let leased = row.lease_until.is_some_and(|until| now + takes <= until);
+            let first = attempt.number == 1 && row.kind != TransactionKind::Void;
+            leased && (!first || now < row.execute_before)
+        })
     }
 
     /// Starts the void that was accepted while the payment was pending, once there is something to release.
@@ -157,7 +186,7 @@ impl Flows {
                 Ok(started_attempt(&change))
             }
             Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(None),
-            Err(error) => Err(read_error(error)),
+            Err(error) => Err(accept_error(error)),
         }
     }
 
@@ -214,7 +243,6 @@ impl Flows {
         let trace = self.ports().observer.current_trace();
         let give_up_at = self.ports().clock.now() + self.settings().outcome_patience;
         let mut wait = FIRST_OUTCOME_WAIT;
-        let mut decisions = 0;
         loop {
             let stamp = self.stamp(caller, trace, Duration::ZERO);
             let change = decide::outcome(&record, attempt, report, &stamp)?;
@@ -223,23 +251,23 @@ impl Flows {
                 .await
             {
                 Ok(Some(record)) => return Ok(record),
-                Ok(None) if decisions < self.settings().max_decisions => {
-                    decisions += 1;
+                // An answer is never thrown away for a lost race: it is decided upon again.
+                Ok(None) => {
                     match self
                         .ports()
                         .store
                         .payment(&caller.tenant, record.payment.id)
                         .await
                     {
-                        Ok(Some(moved)) => {
+                        Ok(Some(moved)) if self.ports().clock.now() < give_up_at => {
                             record = moved;
                             continue;
                         }
+                        Ok(Some(_)) => return Err(FlowError::ConcurrentChange),
                         Ok(None) => return Err(FlowError::PaymentNotFound),
                         Err(error) => error,
                     }
                 }
-                Ok(None) => return Err(FlowError::ConcurrentChange),
                 Err(error) => error,
             };
             if self.ports().clock.now() >= give_up_at {

@@ -23,9 +23,6 @@ use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
 use crate::ports::{PaymentFilter, Ports, StoreError};
 
-/// How long a sender may be alive beyond its provider's own timeout: writing the outcome takes part of it.
-const LEASE_MARGIN: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
-
 /// Settings of the flows.
 #[derive(Debug, Clone)]
 pub struct FlowSettings {
@@ -42,6 +39,10 @@ pub struct FlowSettings {
     /// How long an outcome is offered to a database that is out of reach, before it is left to recovery.
     /// Default 30 s.
     pub outcome_patience: Duration,
+    /// How long beyond its provider's timeout a sender is taken to be alive. Two thirds are for the difference
+    /// of two replicas' clocks (each within 5 s of the database's, or it does not start), one third for the
+    /// commit before the send: a send that would begin later is left to recovery. Default 15 s.
+    pub lease_margin: Duration,
 }
 
 /// A payment as it stands, in answer to a command.
@@ -143,7 +144,7 @@ impl Flows {
     ) -> Stamp<'a> {
         let random = &self.ports().random;
         let now = self.ports().clock.now();
-        let lease = chrono::TimeDelta::from_std(send_timeout).unwrap_or(LEASE_MARGIN);
+        let lease = send_timeout + self.settings().lease_margin;
         Stamp {
             now,
             entry_id: EntryId(random.uuid_v7(now)),
@@ -151,7 +152,7 @@ impl Flows {
             attempt_id: AttemptId(random.uuid_v7(now)),
             leaf_salt: random.salt(),
             digest_salt: random.salt(),
-            sender_lease: lease + LEASE_MARGIN,
+            sender_lease: chrono::TimeDelta::from_std(lease).unwrap_or(chrono::TimeDelta::MAX),
             caller,
             trace,
             instance: &self.settings().instance,

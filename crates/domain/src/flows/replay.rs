@@ -22,9 +22,15 @@ impl Flows {
         caller: &Caller,
         request: &Request,
     ) -> Result<Answer, FlowError> {
-        let known = self.known_answer(caller, request).await?;
+        let known = self
+            .known_answer(caller, request)
+            .await
+            .map_err(|error| match error {
+                FlowError::IdempotencyKeyReused { .. } => error,
+                other => accepted_already(&other),
+            })?;
         // Taken, and not there: only a database restored to an earlier time could say so.
-        known.ok_or(FlowError::ConcurrentChange)
+        known.ok_or(FlowError::AcceptanceUnknown)
     }
 
     /// The answer to a request whose key is known: from its payment if it is the same request, else the first
@@ -43,7 +49,9 @@ impl Flows {
         };
         same_request(&known, request)?;
         self.ports().observer.replayed(known.command);
-        let record = self.settled(caller, &known).await?;
+        // The key is known, so it was accepted: an error from here on must not say that nothing was (I13).
+        let settled = self.settled(caller, &known).await;
+        let record = settled.map_err(|error| accepted_already(&error))?;
         Ok(Some(Answer {
             record,
             transaction: known.transaction,
@@ -77,6 +85,12 @@ impl Flows {
             wait = (wait * 3 / 2).min(MAX_LOOK_WAIT);
         }
     }
+}
+
+/// What a failure to read means for a request that is known to be accepted.
+fn accepted_already(error: &FlowError) -> FlowError {
+    tracing::warn!(error = %error, "a request that was accepted before could not be answered");
+    FlowError::AcceptanceUnknown
 }
 
 /// Whether the known request is this one; else names what differs.

@@ -52,7 +52,20 @@ impl Flows {
         // Nobody listens once the caller is gone.
         let _ = report.unbounded_send(super::execute::Progress::Accepted(answer(record.clone())));
         for id in asked {
-            record = self.sync_transaction(caller, record, id).await?;
+            match self.sync_transaction(caller, record.clone(), id).await {
+                Ok(moved) => record = moved,
+                // Something may have been sent meanwhile, so no error is said (I13): the payment is answered as
+                // it was last seen.
+                Err(error) => {
+                    tracing::error!(
+                        payment.id = %payment,
+                        transaction.id = %id,
+                        error = %error,
+                        "a synchronization was left to recovery"
+                    );
+                    break;
+                }
+            }
         }
         Ok(answer(record))
     }
@@ -76,6 +89,9 @@ impl Flows {
             provider_reference: transaction.provider_reference.clone(),
             payment_reference: record.payment.provider_reference.clone(),
         };
+        // Judged before the question: what is still under way may arrive while it is being answered.
+        let window = provider.capabilities().consistency_window;
+        let quiet = self.no_sender_alive(&transaction, window);
         match provider.lookup(&query).await {
             LookupOutcome::Found(fact) => {
                 let decide = |record: &PaymentRecord, stamp: &Stamp<'_>| {
@@ -85,8 +101,7 @@ impl Flows {
                 self.send_waiting_void(caller, record).await
             }
             LookupOutcome::NotFound { authoritative } => {
-                let window = provider.capabilities().consistency_window;
-                let proved = authoritative && self.no_sender_alive(&transaction, window);
+                let proved = authoritative && quiet;
                 if !proved || transaction.state != TransactionState::Pending {
                     return Ok(record);
                 }
@@ -126,9 +141,19 @@ impl Flows {
         if self.ports().clock.now() < transaction.execute_before && !voiding {
             return self.send_waiting(caller, record, id).await;
         }
-        let decide =
-            |record: &PaymentRecord, stamp: &Stamp<'_>| decide::give_up_unsent(record, id, stamp);
-        self.apply(caller, record, decide).await
+        let trace = self.ports().observer.current_trace();
+        let stamp = self.stamp(caller, trace, Duration::ZERO);
+        let Some(change) = decide::give_up_unsent(&record, id, &stamp)? else {
+            return Ok(record);
+        };
+        match self.ports().store.commit(change.clone()).await {
+            Ok(Commit::Committed) => Ok(change.apply_to(Some(record))),
+            // Someone else was at it: what was proved is proved no longer.
+            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {
+                self.read(caller, record.payment.id).await
+            }
+            Err(error) => Err(accept_error(error)),
+        }
     }
 
     /// Starts an attempt and carries it out.

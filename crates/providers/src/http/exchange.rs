@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quittance_domain::text::Sensitive;
-use quittance_domain::transaction::{MAX_STORED_RESPONSE, SendOutcome, SendReport};
+use quittance_domain::transaction::{SendOutcome, SendReport};
 use reqwest::Response;
 use reqwest::header::CONTENT_LENGTH;
 
@@ -74,18 +74,13 @@ impl Exchange {
         self.body.as_deref().unwrap_or_default()
     }
 
-    /// The report of a send that ended with `outcome`; keeps at most [`MAX_STORED_RESPONSE`]
-    /// bytes of the body.
+    /// The report of a send that ended with `outcome`.
     pub fn into_report(self, outcome: SendOutcome) -> SendReport {
-        let response = self.body.map(|mut body| {
-            body.truncate(MAX_STORED_RESPONSE);
-            Sensitive::new(body)
-        });
         SendReport {
             outcome,
             latency_micros: self.latency_micros,
             http_status: self.status,
-            response,
+            response: self.body.map(Sensitive::new),
             retry_after: self.retry_after,
         }
     }
@@ -174,13 +169,5 @@ mod tests {
             };
             assert_eq!(refusal(status), expected, "{status}");
         }
-    }
-
-    #[test]
-    fn a_stored_response_is_bounded() {
-        let mut exchange = Exchange::unanswered(Verdict::Success);
-        exchange.body = Some(vec![b'x'; MAX_STORED_RESPONSE + 1]);
-        let report = exchange.into_report(Unknown::ProviderError.into());
-        assert_eq!(report.response.unwrap().expose().len(), MAX_STORED_RESPONSE);
     }
 }

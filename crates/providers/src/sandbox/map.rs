@@ -1,5 +1,6 @@
 //! Wire to domain, purely: what an answer of the sandbox proves.
 
+use chrono::SubsecRound as _;
 use quittance_domain::decline::{Cause, Decline, DeclineCode};
 use quittance_domain::ids::{ProviderReference, TransactionId};
 use quittance_domain::money::{Currency, Money};
@@ -103,7 +104,8 @@ fn fact(wire: wire::Operation) -> Result<Fact, Unreadable> {
     let kind = match wire.status {
         wire::Status::Approved => FactKind::Approved {
             amount: amount(&wire)?,
-            expires_at: wire.expires_at,
+            // As precise as it is stored, so that it reads the same ever after.
+            expires_at: wire.expires_at.map(|at| at.trunc_subsecs(6)),
         },
         wire::Status::Declined => FactKind::Declined(decline(wire.decline.ok_or(Unreadable)?)),
         wire::Status::Pending => FactKind::Pending,

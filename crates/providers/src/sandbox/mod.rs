@@ -80,7 +80,11 @@ impl ProviderRules for Sandbox {
             body: body(operation)?,
             idempotency_key: match operation.kind {
                 // A transaction's second request: its own key, or it would replay the first.
-                OperationKind::Confirm => format!("{transaction}-confirm"),
+                // Each confirmation hands over something else, so it has a key of its own; a resend of one
+                // carries the stored bytes, and so its key.
+                OperationKind::Confirm => {
+                    format!("{transaction}-confirm-{}", operation.transaction.attempts)
+                }
                 OperationKind::Purchase
                 | OperationKind::Authorize
                 | OperationKind::Capture

@@ -64,8 +64,12 @@ pub struct Authenticator {
     /// Two caches, so that a flood of invalid keys cannot push out the valid ones.
     known: Cache<Authenticated>,
     unknown: Cache<()>,
+    /// What keys of open streams allow now, by the digest of their ids; `None`: nothing any more.
+    current: Cache<Option<(TenantId, Roles)>>,
     lookups: Semaphore,
     waiting: Semaphore,
+    /// Apart from the look-ups of new callers, so that a flood of those does not end open streams.
+    rechecks: Semaphore,
 }
 
 impl Authenticator {
@@ -76,8 +80,10 @@ impl Authenticator {
             keys,
             known: Cache::new(config.cache_ttl, config.cache_entries),
             unknown: Cache::new(config.cache_ttl, config.cache_entries),
+            current: Cache::new(config.cache_ttl, config.cache_entries),
             lookups: Semaphore::new(LOOKUPS_AT_ONCE),
             waiting: Semaphore::new(LOOKUPS_WAITING),
+            rechecks: Semaphore::new(LOOKUPS_AT_ONCE),
         }
     }
 
@@ -104,6 +110,43 @@ impl Authenticator {
         Ok(caller)
     }
 
+    /// Whether a caller who was let in still would be: its key is not revoked, and is good for the same tenant and
+    /// for every role that it had then.
+    ///
+    /// # Errors
+    /// [`AuthFailure::Invalid`] where it is not; [`AuthFailure::Unavailable`] or [`AuthFailure::Overloaded`] where
+    /// the database cannot be asked.
+    pub async fn still_valid(&self, caller: &Authenticated) -> Result<(), AuthFailure> {
+        let digest: Fingerprint = Sha256::digest(caller.key_id.as_bytes()).into();
+        let current = match self.current.get(&digest, Instant::now()) {
+            Some(current) => current,
+            None => self.look_again(caller, digest).await?,
+        };
+        let same = current.is_some_and(|(tenant, roles)| {
+            tenant == caller.tenant && roles.contains_all(caller.roles)
+        });
+        if same {
+            Ok(())
+        } else {
+            Err(AuthFailure::Invalid)
+        }
+    }
+
+    async fn look_again(
+        &self,
+        caller: &Authenticated,
+        digest: Fingerprint,
+    ) -> Result<Option<(TenantId, Roles)>, AuthFailure> {
+        let id = KeyId::parse(&caller.key_id).ok_or(AuthFailure::Invalid)?;
+        // Never closed, so this only waits; no more wait than streams are open.
+        let turn = self.rechecks.acquire().await;
+        let _turn = turn.map_err(|_| AuthFailure::Unavailable)?;
+        let stored = self.directory.find(&id).await.map_err(not_asked)?;
+        let current = stored.map(|stored| (stored.tenant, stored.roles));
+        self.current.insert(digest, current.clone(), Instant::now());
+        Ok(current)
+    }
+
     async fn look_up(&self, key: &ApiKey) -> Result<Option<Authenticated>, AuthFailure> {
         let _waiting = self
             .waiting
@@ -115,16 +158,7 @@ impl Authenticator {
             .acquire()
             .await
             .map_err(|_| AuthFailure::Unavailable)?;
-        let stored = self.directory.find(key.id()).await.map_err(|error| {
-            tracing::warn!(error.message = %error, "an API key could not be looked up");
-            match error {
-                StoreError::Overloaded => AuthFailure::Overloaded,
-                StoreError::Unavailable
-                | StoreError::CommitUnknown
-                | StoreError::Refused(_)
-                | StoreError::Corrupt(_) => AuthFailure::Unavailable,
-            }
-        })?;
+        let stored = self.directory.find(key.id()).await.map_err(not_asked)?;
         let valid = stored.filter(|stored| key.matches(&stored.hash, &self.keys));
         Ok(valid.map(|stored| Authenticated {
             tenant: stored.tenant,
@@ -133,6 +167,18 @@ impl Authenticator {
             roles: stored.roles,
             auth_method: AUTH_METHOD_API_KEY,
         }))
+    }
+}
+
+#[allow(clippy::needless_pass_by_value)] // fits `map_err`
+fn not_asked(error: StoreError) -> AuthFailure {
+    tracing::warn!(error.message = %error, "an API key could not be looked up");
+    match error {
+        StoreError::Overloaded => AuthFailure::Overloaded,
+        StoreError::Unavailable
+        | StoreError::CommitUnknown
+        | StoreError::Refused(_)
+        | StoreError::Corrupt(_) => AuthFailure::Unavailable,
     }
 }
 
@@ -159,12 +205,13 @@ mod tests {
     use std::time::Duration;
 
     use http::HeaderValue;
+    use parking_lot::Mutex;
 
     use super::*;
     use crate::auth::Role;
 
     struct Directory {
-        keys: Vec<(KeyId, StoredKey)>,
+        keys: Mutex<Vec<(KeyId, StoredKey)>>,
         asked: AtomicUsize,
         down: AtomicBool,
     }
@@ -176,7 +223,8 @@ mod tests {
             if self.down.load(Ordering::Relaxed) {
                 return Err(StoreError::Unavailable);
             }
-            let found = self.keys.iter().find(|(known, _)| known == id);
+            let keys = self.keys.lock();
+            let found = keys.iter().find(|(known, _)| known == id);
             Ok(found.map(|(_, stored)| stored.clone()))
         }
     }
@@ -197,13 +245,14 @@ mod tests {
             hash: key.hash(&keys),
         };
         let directory = Arc::new(Directory {
-            keys: vec![(key.id().clone(), stored)],
+            keys: Mutex::new(vec![(key.id().clone(), stored)]),
             asked: AtomicUsize::new(0),
             down: AtomicBool::new(false),
         });
         let config = AuthConfig {
             cache_ttl: ttl,
             cache_entries: 10,
+            stream_recheck: Duration::from_secs(10),
         };
         let authenticator = Authenticator::new(directory.clone(), keys, &config);
         Fixture {
@@ -262,6 +311,42 @@ mod tests {
             Err(AuthFailure::Invalid)
         );
         assert_eq!(f.directory.asked.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn who_was_let_in_is_valid_until_the_key_is_revoked_or_means_less() {
+        let f = fixture(Duration::ZERO);
+        let value = format!("Bearer {}", f.key.reveal().as_str());
+        let caller = f.authenticator.authenticate(&headers(&value)).await;
+        let caller = caller.unwrap();
+        assert_eq!(f.authenticator.still_valid(&caller).await, Ok(()));
+        let change = |change: &dyn Fn(&mut StoredKey)| {
+            change(&mut f.directory.keys.lock()[0].1);
+        };
+        let invalid = Err(AuthFailure::Invalid);
+        change(&|key| key.roles = [Role::AuditRead].into_iter().collect());
+        assert_eq!(f.authenticator.still_valid(&caller).await, invalid);
+        change(&|key| key.roles = Role::ALL.into_iter().collect());
+        assert_eq!(f.authenticator.still_valid(&caller).await, Ok(()));
+        change(&|key| key.tenant = TenantId::parse("other").unwrap());
+        assert_eq!(f.authenticator.still_valid(&caller).await, invalid);
+        f.directory.keys.lock().clear();
+        assert_eq!(f.authenticator.still_valid(&caller).await, invalid);
+        f.directory.down.store(true, Ordering::Relaxed);
+        let unavailable = Err(AuthFailure::Unavailable);
+        assert_eq!(f.authenticator.still_valid(&caller).await, unavailable);
+    }
+
+    #[tokio::test]
+    async fn streams_of_one_key_ask_the_database_once_within_the_ttl() {
+        let f = fixture(Duration::from_secs(60));
+        let value = format!("Bearer {}", f.key.reveal().as_str());
+        let caller = f.authenticator.authenticate(&headers(&value)).await;
+        let caller = caller.unwrap();
+        for _ in 0..3 {
+            assert_eq!(f.authenticator.still_valid(&caller).await, Ok(()));
+        }
+        assert_eq!(f.directory.asked.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ pub use role::{Role, Roles, UnknownRole};
 pub const AUTH_METHOD_API_KEY: &str = "api_key";
 
 /// A caller that proved who it is. In the extensions of every request to an RPC that is not open.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Authenticated {
     /// For which tenant it acts.
     pub tenant: TenantId,

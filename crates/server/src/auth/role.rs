@@ -102,13 +102,18 @@ impl FromStr for Role {
 }
 
 /// A set of roles.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Roles(u8);
 
 impl Roles {
     /// Whether the set has this role.
     pub const fn contains(self, role: Role) -> bool {
         self.0 & role.bit() != 0
+    }
+
+    /// Whether the set has all of these roles.
+    pub const fn contains_all(self, roles: Self) -> bool {
+        self.0 & roles.0 == roles.0
     }
 
     /// The roles in it.
@@ -149,6 +154,8 @@ mod tests {
         }
         let all: Roles = Role::ALL.into_iter().collect();
         assert_eq!(all.iter().count(), Role::ALL.len());
+        let one: Roles = [Role::Admin].into_iter().collect();
+        assert!(all.contains_all(one) && one.contains_all(one) && !one.contains_all(all));
         assert!("root".parse::<Role>().is_err());
     }
 }

@@ -52,7 +52,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the first setting that is wrong.
     pub fn parse(settings: &Settings) -> Result<Self, ConfigError> {
-        Ok(Self {
+        let config = Self {
             server: ServerConfig::parse(settings)?,
             database: DatabaseConfig::parse(settings)?,
             secrets: SecretsConfig::parse(settings)?,
@@ -60,7 +60,33 @@ impl Config {
             payments: PaymentsConfig::parse(settings)?,
             auth: AuthConfig::parse(settings)?,
             telemetry: telemetry(settings)?,
-        })
+        };
+        config.check_waits(settings)?;
+        Ok(config)
+    }
+
+    /// A call that is cut off is DEADLINE_EXCEEDED although its payment may be accepted: whatever a call waits for
+    /// has to end, and its answer to be given, before `server.limits.request_timeout_ms`.
+    fn check_waits(&self, settings: &Settings) -> Result<(), ConfigError> {
+        let limit = self.server.limits.request_timeout;
+        let margin = self.payments.answer_margin;
+        let reason = format!(
+            "must, with payments.answer_margin_ms ({} ms), be below server.limits.request_timeout_ms ({} ms)",
+            margin.as_millis(),
+            limit.as_millis()
+        );
+        if self.payments.default_wait + margin >= limit {
+            return Err(settings.invalid("payments.default_wait_ms", reason));
+        }
+        let slow = |timeout: u64| Duration::from_millis(timeout).saturating_add(margin) >= limit;
+        let accounts = &self.providers.accounts;
+        match accounts.iter().position(|one| slow(one.total_timeout_ms)) {
+            Some(index) => Err(settings.invalid(
+                "providers.accounts",
+                format_args!("entry {}: total_timeout_ms {reason}", index + 1),
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -361,6 +387,10 @@ pub struct PaymentsConfig {
     pub max_decisions: u32,
     /// How long an outcome is offered to a lost database.
     pub outcome_patience: Duration,
+    /// How long beyond the provider's timeout a sender is taken to be alive.
+    pub lease_margin: Duration,
+    /// Commands that may be carried out at once, those included whose callers have their answer.
+    pub max_commands_in_flight: usize,
 }
 
 impl PaymentsConfig {
@@ -370,6 +400,9 @@ impl PaymentsConfig {
             default_wait: settings.millis("payments.default_wait_ms", 100..=300_000)?,
             max_decisions: settings.number("payments.max_decisions", 1..=100)?,
             outcome_patience: settings.millis("payments.outcome_patience_ms", 1_000..=600_000)?,
+            lease_margin: settings.millis("payments.lease_margin_ms", 1_000..=600_000)?,
+            max_commands_in_flight: settings
+                .number("payments.max_commands_in_flight", 1..=1_000_000)?,
         })
     }
 }
@@ -381,6 +414,8 @@ pub struct AuthConfig {
     pub cache_ttl: Duration,
     /// Keys remembered at once.
     pub cache_entries: usize,
+    /// How often the key of an open stream is looked at again.
+    pub stream_recheck: Duration,
 }
 
 impl AuthConfig {
@@ -388,6 +423,7 @@ impl AuthConfig {
         Ok(Self {
             cache_ttl: settings.millis("auth.cache_ttl_ms", 0..=300_000)?,
             cache_entries: settings.number("auth.cache_entries", 1..=1_000_000)?,
+            stream_recheck: settings.millis("auth.stream_recheck_ms", 100..=30_000)?,
         })
     }
 }

@@ -79,6 +79,35 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
 }
 
 #[test]
+fn whatever_a_call_waits_for_ends_before_it_is_cut_off() {
+    let limit = "QUITTANCE_SERVER__LIMITS__REQUEST_TIMEOUT_MS";
+    let wait = "QUITTANCE_PAYMENTS__DEFAULT_WAIT_MS";
+    let fits = |limit_ms, wait_ms| with_variables(&[(limit, limit_ms), (wait, wait_ms)]);
+    assert!(Config::load(&fits("20000", "19899")).is_ok());
+    let message = error(&fits("20000", "19900"));
+    assert!(message.contains("payments.default_wait_ms"), "{message}");
+    assert!(
+        message.contains("server.limits.request_timeout_ms (20000 ms)"),
+        "{message}"
+    );
+    // The account's own default is 10 s.
+    assert!(Config::load(&fits("10101", "1000")).is_ok());
+    let message = error(&fits("10100", "1000"));
+    assert!(
+        message.contains("providers.accounts") && message.contains("entry 1: total_timeout_ms"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_limits_of_commands_have_their_documented_defaults() {
+    let config = Config::load(&minimal()).unwrap();
+    assert_eq!(config.payments.max_commands_in_flight, 10_000);
+    assert_eq!(config.payments.lease_margin.as_secs(), 15);
+    assert_eq!(config.auth.stream_recheck.as_secs(), 10);
+}
+
+#[test]
 fn unknown_settings_are_refused_with_the_nearest_known_one() {
     let (sources, _file) = with_file("[server]\ngrcp_listen = \"127.0.0.1:1\"\n");
     let message = error(&sources);

@@ -77,10 +77,6 @@ pub fn void(request: v1::VoidPaymentRequest) -> Result<Void, Violations> {
     let payment = scalars::payment_id(&mut bad, &request.payment_id);
     let key = scalars::idempotency_key(&mut bad, request.idempotency_key);
     let reason = scalars::text(&mut bad, "reason", request.reason);
-    if request.execute_before.is_some() {
-        // A limit that would not be kept must not be taken.
-        bad.invalid("execute_before", "is not supported for voids: leave it out");
-    }
     let command = || {
         Some(Void {
             payment: payment?,

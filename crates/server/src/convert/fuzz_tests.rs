@@ -300,7 +300,6 @@ proptest! {
             (&["payment_id"], |r, v| r.payment_id.clone_from(&v.text)),
             (&["idempotency_key"], |r, v| r.idempotency_key.clone_from(&v.text)),
             (&["reason"], |r, v| r.reason.clone_from(&v.text)),
-            (&["execute_before"], |r, v| r.execute_before = Some(v.time)),
         ];
         fuzz(&good, fields, &values, void)?;
     }

@@ -17,7 +17,7 @@ use quittance_proto::v1::audit_service_server::AuditService;
 use tonic::{Request, Response, Status};
 
 use super::call::Call;
-use super::feed::{Feed, FeedSettings, StreamLimit, Until, listens};
+use super::feed::{Feed, FeedSettings, Guard, StreamLimit, Until, listens};
 use super::payments::{page_start, stream_start};
 use super::status::{Failure, platform_role_required};
 use super::{Services, TokenKind, Tokens};
@@ -127,6 +127,7 @@ impl AuditRpcs {
             caller,
             platform,
             message,
+            ..
         } = Call::of(request)?;
         let filters = filter_bytes(&message);
         let token = message.page_token.clone();
@@ -168,6 +169,7 @@ impl AuditRpcs {
             caller,
             platform,
             message,
+            ..
         } = Call::of(request)?;
         let id = convert::get_entry(&message)?;
         let scope = Scope::of(&caller, platform, None)?;
@@ -188,6 +190,7 @@ impl AuditRpcs {
         let Call {
             caller,
             platform,
+            who,
             message,
         } = Call::of(request)?;
         let leaf_data = message.include_leaf_data;
@@ -199,7 +202,10 @@ impl AuditRpcs {
         let facts = Facts::default();
         self.record(&caller, &scope, "audit.entries_tailed", None, facts)
             .await?;
+        let services = &self.services;
+        let authenticator = Arc::clone(&services.authenticator);
         let settings = FeedSettings {
+            guard: Guard::new(authenticator, who, services.stream_recheck),
             tenant: scope.tenant.clone(),
             position,
             until: Until::Closed,
@@ -234,6 +240,7 @@ impl AuditRpcs {
             caller,
             platform,
             message,
+            ..
         } = Call::of(request)?;
         let query = convert::summarize(message, self.services.clock.now())?;
         let SummaryQuery {

@@ -14,6 +14,8 @@ pub(super) struct Call<T> {
     pub caller: Caller,
     /// Whether they may read across tenants.
     pub platform: bool,
+    /// What they proved to be.
+    pub who: Authenticated,
     /// What they ask.
     pub message: T,
 }
@@ -31,6 +33,7 @@ impl<T> Call<T> {
         Ok(Self {
             caller: context.caller(who),
             platform: who.roles.contains(Role::PlatformAudit),
+            who: who.clone(),
             message: request.into_inner(),
         })
     }

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::status::{Failure, shutting_down};
+use crate::auth::{Authenticated, Authenticator};
+use crate::layers::Refusal;
 
 /// Entries read at once. An entry has at most 64 KiB, so that a stream holds at most 8 MiB, and commonly 200 KiB.
 const BATCH: usize = 128;
@@ -83,9 +85,45 @@ pub(super) enum Until {
     Closed,
 }
 
+/// Looks again and again at the key of a stream's caller: it may be revoked while the stream is open.
+pub(super) struct Guard {
+    authenticator: Arc<Authenticator>,
+    caller: Authenticated,
+    every: Duration,
+    next: Instant,
+}
+
+impl Guard {
+    /// Looks at the key of `caller`, who was let in just now, `every` so often.
+    pub(super) fn new(
+        authenticator: Arc<Authenticator>,
+        caller: Authenticated,
+        every: Duration,
+    ) -> Self {
+        Self {
+            authenticator,
+            caller,
+            every,
+            next: Instant::now() + every,
+        }
+    }
+
+    /// Ends the stream if its caller would not be let in any more.
+    async fn check(&mut self) -> Result<(), Failure> {
+        if Instant::now() < self.next {
+            return Ok(());
+        }
+        let valid = self.authenticator.still_valid(&self.caller).await;
+        valid.map_err(Refusal::from)?;
+        self.next = Instant::now() + self.every;
+        Ok(())
+    }
+}
+
 /// What a feed reads.
-#[derive(Debug)]
 pub(super) struct FeedSettings {
+    /// For whom.
+    pub guard: Guard,
     /// Of which tenant; `None` for all.
     pub tenant: Option<TenantId>,
     /// From this position on; `None`: from what comes next.
@@ -104,6 +142,7 @@ pub(super) struct Feed {
     end: Option<u64>,
     batch: VecDeque<StoredEntry>,
     quiet: bool,
+    guard: Guard,
     stop: CancellationToken,
     deadline: Option<Instant>,
     _permit: StreamPermit,
@@ -136,6 +175,7 @@ impl Feed {
             end: newest.filter(|_| settings.until == Until::Newest),
             batch: VecDeque::new(),
             quiet: false,
+            guard: settings.guard,
             stop,
             deadline,
             _permit: permit,
@@ -148,6 +188,7 @@ impl Feed {
             if self.stop.is_cancelled() {
                 return Err(shutting_down());
             }
+            self.guard.check().await?;
             if let Some(entry) = self.batch.pop_front() {
                 let position = entry.position.ok_or_else(no_position)?;
                 return Ok(Some((entry, position)));
@@ -206,6 +247,7 @@ impl Feed {
             biased;
             () = self.stop.cancelled() => Err(shutting_down()),
             () = over => Err(FlowError::DeadlineExceeded.into()),
+            () = tokio::time::sleep_until(self.guard.next) => Ok(()),
             () = news => Ok(()),
         }
     }

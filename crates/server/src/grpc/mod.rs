@@ -9,6 +9,7 @@ mod status_layer;
 mod tokens;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use quittance_domain::flows::Flows;
@@ -28,6 +29,7 @@ use self::payments::PaymentRpcs;
 pub use self::status::{normalize_framework_status, refusal};
 pub use self::status_layer::StatusLayer;
 pub use self::tokens::{TokenKind, Tokens};
+use crate::auth::Authenticator;
 
 /// Response metadata of an answer to a repeated request.
 pub const REPLAYED_HEADER: &str = "idempotent-replayed";
@@ -43,6 +45,10 @@ pub struct Services {
     pub store: Arc<dyn Store>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Knows callers, for streams that outlive what was known when they were opened.
+    pub authenticator: Arc<Authenticator>,
+    /// How often the key of an open stream is looked at again.
+    pub stream_recheck: Duration,
     /// Seals page and resume tokens.
     pub tokens: Tokens,
     /// Most bytes of one request message.

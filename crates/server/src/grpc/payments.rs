@@ -13,8 +13,8 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::call::{Call, answer};
-use super::feed::{Feed, FeedSettings, StreamLimit, Until, listens};
-use super::status::Failure;
+use super::feed::{Feed, FeedSettings, Guard, StreamLimit, Until, listens};
+use super::status::{Failure, of_existing_payment};
 use super::{Services, TokenKind, Tokens};
 use crate::convert;
 use crate::convert::{Start, entry, payment};
@@ -65,7 +65,10 @@ impl PaymentRpcs {
         request: Request<v1::WatchPaymentsRequest>,
     ) -> Result<EventStream, Failure> {
         let Call {
-            caller, message, ..
+            caller,
+            who,
+            message,
+            ..
         } = Call::of(request)?;
         let query = convert::watch(message)?;
         let tokens = self.services.tokens.clone();
@@ -73,7 +76,10 @@ impl PaymentRpcs {
         let bound = [tenant.as_str().as_bytes()];
         let position = stream_start(&tokens, TokenKind::Watch, &bound, &query.start)?;
         let permit = self.streams.open(&tenant)?;
+        let services = &self.services;
+        let authenticator = Arc::clone(&services.authenticator);
         let settings = FeedSettings {
+            guard: Guard::new(authenticator, who, services.stream_recheck),
             tenant: Some(tenant.clone()),
             position,
             until: if query.follow {
@@ -216,7 +222,8 @@ impl PaymentService for PaymentRpcs {
                 caller, message, ..
             } = Call::of(request)?;
             let command = convert::confirm(message)?;
-            Ok(self.services.flows.confirm(&caller, command).await?)
+            let answered = self.services.flows.confirm(&caller, command).await;
+            answered.map_err(of_existing_payment)
         })
     }
 
@@ -229,7 +236,8 @@ impl PaymentService for PaymentRpcs {
                 caller, message, ..
             } = Call::of(request)?;
             let command = convert::capture(message, self.services.clock.now())?;
-            Ok(self.services.flows.capture(&caller, command).await?)
+            let answered = self.services.flows.capture(&caller, command).await;
+            answered.map_err(of_existing_payment)
         })
     }
 
@@ -242,7 +250,8 @@ impl PaymentService for PaymentRpcs {
                 caller, message, ..
             } = Call::of(request)?;
             let command = convert::void(message)?;
-            Ok(self.services.flows.void(&caller, command).await?)
+            let answered = self.services.flows.void(&caller, command).await;
+            answered.map_err(of_existing_payment)
         })
     }
 
@@ -255,7 +264,8 @@ impl PaymentService for PaymentRpcs {
                 caller, message, ..
             } = Call::of(request)?;
             let command = convert::refund(message, self.services.clock.now())?;
-            Ok(self.services.flows.refund(&caller, command).await?)
+            let answered = self.services.flows.refund(&caller, command).await;
+            answered.map_err(of_existing_payment)
         })
     }
 
@@ -268,7 +278,8 @@ impl PaymentService for PaymentRpcs {
                 caller, message, ..
             } = Call::of(request)?;
             let payment = convert::sync(&message)?;
-            Ok(self.services.flows.sync(&caller, payment).await?)
+            let answered = self.services.flows.sync(&caller, payment).await;
+            answered.map_err(of_existing_payment)
         })
     }
 

@@ -116,6 +116,75 @@ async fn a_following_stream_gets_what_comes_and_leaves_out_what_concerns_no_paym
 }
 
 #[tokio::test]
+async fn a_stream_ends_when_its_key_is_revoked() {
+    for tails in [false, true] {
+        let mut world = World::new();
+        world.services.stream_recheck = Duration::from_millis(5);
+        world.directory.add(&authenticated("acme", Role::AuditRead));
+        let payment = world.log.accept("acme");
+        let mut stream = if tails {
+            let request = of("acme", v1::TailEntriesRequest::default());
+            let stream = world.audit().tail_entries(request).await.unwrap();
+            let ids = |answer: Result<v1::TailEntriesResponse, Status>| {
+                answer.map(|answer| answer.entry.unwrap().payment_id)
+            };
+            stream.into_inner().map(ids).boxed()
+        } else {
+            let request = v1::WatchPaymentsRequest {
+                follow: true,
+                ..Default::default()
+            };
+            let ids = |answer: Result<v1::WatchPaymentsResponse, Status>| {
+                answer.map(|answer| answer.event.unwrap().payment_id)
+            };
+            watch(&world, request).await.unwrap().map(ids).boxed()
+        };
+        let first = soon(stream.next()).await.unwrap().unwrap();
+        assert_eq!(first, payment.to_string());
+        // It goes on for as long as the key is valid, looked at many times meanwhile.
+        let later = tokio::spawn(async move {
+            loop {
+                match stream.next().await.unwrap().unwrap() {
+                    // The reading of the log, which is in the log.
+                    id if id.is_empty() => {}
+                    id => return (id, stream),
+                }
+            }
+        });
+        soon(world.directory.asked(5)).await;
+        let payment = world.log.accept("acme");
+        let (second, mut stream) = soon(later).await.unwrap();
+        assert_eq!(second, payment.to_string());
+        world.directory.0.lock().take();
+        let ended = loop {
+            match soon(stream.next()).await.unwrap() {
+                Ok(_) => {}
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(ended.code(), Code::Unauthenticated);
+        assert_eq!(reason(&ended), "INVALID_CREDENTIALS");
+        assert!(soon(stream.next()).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_outlives_a_lost_database_by_its_token_only() {
+    let mut world = World::new();
+    world.services.stream_recheck = Duration::from_millis(5);
+    world.directory.add(&authenticated("acme", Role::AuditRead));
+    *world.directory.1.lock() = true;
+    let request = v1::WatchPaymentsRequest {
+        follow: true,
+        ..Default::default()
+    };
+    let mut stream = watch(&world, request).await.unwrap();
+    let ended = soon(stream.next()).await.unwrap().unwrap_err();
+    assert_eq!(reason(&ended), "DATABASE_UNAVAILABLE");
+    assert_eq!(ended.code(), Code::Unavailable);
+}
+
+#[tokio::test]
 async fn i11_a_resume_token_is_good_for_its_tenant_and_stream_only() {
     let world = World::new();
     world.log.accept("acme");

@@ -146,7 +146,8 @@ impl Failure {
             metadata: Vec::new(),
             fields: Vec::new(),
             precondition: None,
-            retry_after: None,
+            // A place may be free again at any time, so there is nothing better to say.
+            retry_after: (reason == ErrorReason::TooManyStreams).then_some(OVERLOAD_RETRY_AFTER),
         }))
     }
 
@@ -302,6 +303,30 @@ impl From<FlowError> for Failure {
             FlowError::DeadlineExceeded => Self::new(R::DeadlineExceeded, message).nothing_moved(),
             FlowError::Internal(cause) => Self::defect(&cause),
         }
+    }
+}
+
+/// An error of a command on a payment that exists: its caller named no provider account, so an account that is gone is
+/// no fault of the request, but a state that an operator has to mend.
+pub(super) fn of_existing_payment(error: FlowError) -> Failure {
+    let message = error.to_string();
+    match error {
+        FlowError::UnknownProviderAccount(_) => {
+            let mut failure = Failure::new(ErrorReason::UnknownProviderAccount, message);
+            failure.0.profile.code = Code::FailedPrecondition;
+            failure.precondition("PROVIDER_ACCOUNT")
+        }
+        FlowError::Rejected(_)
+        | FlowError::PaymentNotFound
+        | FlowError::EntryNotFound
+        | FlowError::IdempotencyKeyReused { .. }
+        | FlowError::NoRoute
+        | FlowError::ConcurrentChange
+        | FlowError::Overloaded { .. }
+        | FlowError::DatabaseUnavailable
+        | FlowError::AcceptanceUnknown
+        | FlowError::DeadlineExceeded
+        | FlowError::Internal(_) => error.into(),
     }
 }
 

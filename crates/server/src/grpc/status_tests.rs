@@ -212,6 +212,26 @@ fn s80_every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
 }
 
 #[test]
+fn an_account_that_is_gone_is_no_fault_of_a_command_on_its_payment() {
+    let account = quittance_domain::ids::ProviderAccount::parse("gone").unwrap();
+    let gone = FlowError::UnknownProviderAccount(account);
+    let status = Status::from(of_existing_payment(gone.clone()));
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(details(&status).0, "UNKNOWN_PROVIDER_ACCOUNT");
+    assert!(status.get_details_bad_request().is_none());
+    let failure = status.get_details_precondition_failure().unwrap();
+    assert_eq!(failure.violations[0].r#type, "PROVIDER_ACCOUNT");
+
+    let new = Status::from(Failure::from(gone));
+    assert_eq!(new.code(), Code::InvalidArgument);
+    let fields = new.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(fields[0].field, "provider_account");
+
+    let other = Status::from(of_existing_payment(FlowError::PaymentNotFound));
+    assert_eq!(other.code(), Code::NotFound);
+}
+
+#[test]
 fn details_say_what_to_do() {
     let reused = FlowError::IdempotencyKeyReused {
         field: "description",

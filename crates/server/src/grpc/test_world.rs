@@ -24,7 +24,10 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use super::super::*;
 use crate::adapters::{OsRandomness, SystemClock, TrackedSpawn};
-use crate::auth::{Access, Authenticated, Role, Rpc};
+use crate::auth::{
+    Access, Authenticated, Authenticator, KeyDirectory, KeyHash, KeyId, Role, Rpc, StoredKey,
+};
+use crate::config::AuthConfig;
 use crate::grpc::feed::StreamLimit;
 use crate::layers::CallContext;
 
@@ -293,6 +296,10 @@ impl Store for Log {
 pub(super) struct Nothing;
 
 impl Providers for Nothing {
+    fn serves(&self, _: &TenantId, _: &ProviderAccount) -> bool {
+        false
+    }
+
     fn account(&self, _: &ProviderAccount) -> Option<Arc<dyn Provider>> {
         None
     }
@@ -320,8 +327,51 @@ impl Observer for Nothing {
     fn replayed(&self, _: quittance_domain::change::CommandKind) {}
 }
 
+/// The one key that there is, if there is one.
+#[derive(Default)]
+pub(super) struct Directory(
+    pub(super) Mutex<Option<StoredKey>>,
+    /// Whether it cannot be asked.
+    pub(super) Mutex<bool>,
+    /// Counts how often it was asked.
+    tokio::sync::watch::Sender<usize>,
+);
+
+impl Directory {
+    /// Waits until it was asked so often.
+    pub(super) async fn asked(&self, times: usize) {
+        let mut asked = self.2.subscribe();
+        asked.wait_for(|asked| *asked >= times).await.unwrap();
+    }
+
+    /// Adds a caller's key.
+    pub(super) fn add(&self, caller: &Authenticated) {
+        *self.0.lock() = Some(StoredKey {
+            tenant: caller.tenant.clone(),
+            name: caller.name.to_string(),
+            roles: caller.roles,
+            hash: KeyHash {
+                mac: Vec::new(),
+                mac_key_id: String::new(),
+            },
+        });
+    }
+}
+
+#[async_trait]
+impl KeyDirectory for Directory {
+    async fn find(&self, _: &KeyId) -> Result<Option<StoredKey>, StoreError> {
+        self.2.send_modify(|asked| *asked += 1);
+        if *self.1.lock() {
+            return Err(StoreError::Unavailable);
+        }
+        Ok(self.0.lock().clone())
+    }
+}
+
 pub(super) struct World {
     pub(super) log: Arc<Log>,
+    pub(super) directory: Arc<Directory>,
     pub(super) services: Services,
     pub(super) streams: StreamLimit,
 }
@@ -333,7 +383,7 @@ impl World {
             store: Arc::<Log>::clone(&log),
             providers: Arc::new(Nothing),
             clock: Arc::new(SystemClock),
-            spawn: Arc::new(TrackedSpawn::new(tokio_util::task::TaskTracker::new())),
+            spawn: Arc::new(TrackedSpawn::new(tokio_util::task::TaskTracker::new(), 100)),
             random: Arc::new(OsRandomness::default()),
             observer: Arc::new(Nothing),
         };
@@ -349,8 +399,18 @@ impl World {
             default_wait: Duration::from_secs(1),
             max_decisions: 8,
             outcome_patience: Duration::from_secs(1),
+            lease_margin: Duration::from_secs(15),
+        };
+        let directory = Arc::new(Directory::default());
+        let ring = quittance_store::KeyRing::new([("k1".to_owned(), [7; 32])]).unwrap();
+        let auth = AuthConfig {
+            cache_ttl: Duration::ZERO,
+            cache_entries: 1,
+            stream_recheck: Duration::from_secs(10),
         };
         let services = Services {
+            authenticator: Arc::new(Authenticator::new(directory.clone(), ring, &auth)),
+            stream_recheck: auth.stream_recheck,
             flows: Flows::new(ports.clone(), settings),
             audit: AuditLog::new(ports.clone(), instance),
             store: Arc::<Log>::clone(&log),
@@ -362,6 +422,7 @@ impl World {
         };
         Self {
             log,
+            directory,
             services,
             streams: StreamLimit::new(2),
         }
@@ -379,7 +440,7 @@ impl World {
 pub(super) fn authenticated(tenant: &str, role: Role) -> Authenticated {
     Authenticated {
         tenant: TenantId::parse(tenant).unwrap(),
-        key_id: "key".into(),
+        key_id: "00000000000000aa".into(),
         name: "test".into(),
         roles: [role].into_iter().collect(),
         auth_method: "api_key",

@@ -33,7 +33,8 @@ pub struct CallContext {
     pub request_id: Arc<str>,
     /// The caller's own span, if it sent one.
     pub remote: Option<TraceIds>,
-    /// When the caller stops waiting.
+    /// When the caller stops waiting, or the server cuts the call off; `None` where it set no deadline: how long it is
+    /// made to wait is then the flows' setting, which is below the server's limit.
     pub deadline: Option<DateTime<Utc>>,
 }
 

@@ -6,30 +6,32 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use quittance_domain::ports::{Clock, Randomness};
 use quittance_telemetry::{self as telemetry, Metrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower::Service;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use super::call::{self, CallContext, REQUEST_ID_HEADER, TRACE_ID_HEADER};
 use super::end::{CallEnd, EndingBody};
-use super::refusal::Refusal;
+use super::refusal::{ROLE_REQUIRED, Refusal};
+use super::refusals::{Refusals, RefusedCaller, RefusedCalls};
 use crate::auth::permissions::{HEALTH, REFLECTION, RPCS};
-use crate::auth::{Access, Authenticator, Rpc};
+use crate::auth::{Access, Authenticated, Authenticator, Rpc};
 use crate::config::ReflectionAccess;
 
 /// How metrics and spans name an RPC that does not exist: callers must not make up names.
@@ -78,7 +80,9 @@ pub struct EdgeSettings {
     /// The RPCs that are served.
     pub methods: Methods,
     /// Who calls.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
+    /// Where refused calls are counted for the audit log.
+    pub refusals: Refusals,
     /// Where calls are counted.
     pub metrics: Metrics,
     /// Time.
@@ -111,6 +115,8 @@ struct Admitted {
     permit: Option<OwnedSemaphorePermit>,
     /// How long it may take to begin its answer; `None`: a stream without a deadline.
     limit: Option<Duration>,
+    /// Who calls, where the RPC is not open.
+    caller: Option<Authenticated>,
 }
 
 impl<S> Edge<S>
@@ -142,9 +148,15 @@ where
         rpc: Option<Rpc>,
         context: Option<CallContext>,
     ) -> Response<Body> {
+        let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
         let admitted = match self.shared.admit(&mut request, rpc, context).await {
             Ok(admitted) => admitted,
-            Err(refusal) => return self.refuse(refusal),
+            Err((refusal, caller)) => {
+                if let Some(cause) = refusal.audited() {
+                    self.shared.count_refusal(rpc, peer, caller, cause);
+                }
+                return self.refuse(refusal);
+            }
         };
         // A panic is a defect of one call; the caller still gets an answer.
         let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
@@ -154,7 +166,14 @@ where
         };
         drop(admitted.permit);
         match answered {
-            Ok(Ok(Ok(response))) => response,
+            Ok(Ok(Ok(response))) => {
+                // What only the RPC could know: that more is asked for than the caller may see.
+                if is_permission_denied(response.headers()) {
+                    let caller = admitted.caller;
+                    self.shared.count_refusal(rpc, peer, caller, ROLE_REQUIRED);
+                }
+                response
+            }
             Ok(Ok(Err(never))) => match never {},
             Ok(Err(_panic)) => self.refuse(Refusal::Defect),
             Err(_elapsed) => self.refuse(Refusal::DeadlineExceeded),
@@ -172,44 +191,77 @@ impl Shared {
         request: &mut Request<Body>,
         rpc: Option<Rpc>,
         context: Option<CallContext>,
-    ) -> Result<Admitted, Refusal> {
-        let rpc = rpc.ok_or(Refusal::UnknownMethod)?;
+    ) -> Result<Admitted, (Refusal, Option<Authenticated>)> {
+        let rpc = rpc.ok_or((Refusal::UnknownMethod, None))?;
         let permit = if rpc.streams {
             None
         } else {
             let permit = Arc::clone(&self.in_flight).try_acquire_owned();
-            Some(permit.map_err(|_| Refusal::Overloaded)?)
+            Some(permit.map_err(|_| (Refusal::Overloaded, None))?)
         };
         let wanted = call::timeout(request.headers());
         let limit = if rpc.streams {
             wanted
         } else {
-            Some(
-                wanted
-                    .unwrap_or(Duration::MAX)
-                    .min(self.settings.request_timeout),
-            )
+            let own = self.settings.request_timeout;
+            Some(wanted.map_or(own, |wanted| wanted.min(own)))
         };
-        match rpc.access {
-            Access::Open => {}
+        let caller = match rpc.access {
+            Access::Open => None,
             Access::Authenticated | Access::AnyOf(_) => {
-                let caller = self
-                    .settings
-                    .authenticator
-                    .authenticate(request.headers())
-                    .await?;
-                rpc.access
-                    .check(caller.roles)
-                    .map_err(Refusal::RoleRequired)?;
-                request.extensions_mut().insert(caller);
+                let known = self.settings.authenticator.authenticate(request.headers());
+                let caller = known.await.map_err(|failure| (failure.into(), None))?;
+                if let Err(role) = rpc.access.check(caller.roles) {
+                    return Err((Refusal::RoleRequired(role), Some(caller)));
+                }
+                request.extensions_mut().insert(caller.clone());
+                Some(caller)
             }
-        }
+        };
         // Nothing behind this line needs the secret.
         request.headers_mut().remove(AUTHORIZATION);
         if let Some(context) = context {
             request.extensions_mut().insert(context);
         }
-        Ok(Admitted { permit, limit })
+        Ok(Admitted {
+            permit,
+            limit,
+            caller,
+        })
+    }
+
+    fn count_refusal(
+        &self,
+        rpc: Option<Rpc>,
+        peer: Option<IpAddr>,
+        caller: Option<Authenticated>,
+        cause: &'static str,
+    ) {
+        let now = self.settings.clock.now();
+        let who = RefusedCaller {
+            caller,
+            peer,
+            cause,
+        };
+        let call = RefusedCalls {
+            count: 1,
+            rpc: rpc.map_or(OTHER, |rpc| rpc.method),
+            first: now,
+            last: now,
+        };
+        self.settings.refusals.count(who, call);
+    }
+
+    /// When a call has to be answered: what the caller wants, but before a unary call is cut off, so that a command
+    /// that was accepted is answered with its payment.
+    fn deadline(&self, headers: &HeaderMap, rpc: Rpc, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let wanted = call::timeout(headers)?;
+        let kept = if rpc.streams {
+            wanted
+        } else {
+            wanted.min(self.settings.request_timeout)
+        };
+        call::deadline(now, kept)
     }
 
     /// The server span, its parent as the caller says.
@@ -243,7 +295,7 @@ impl Shared {
             peer,
             request_id: Arc::clone(&request_id),
             remote,
-            deadline: call::timeout(headers).and_then(|wanted| call::deadline(now, wanted)),
+            deadline: self.deadline(headers, rpc, now),
         });
         (span, request_id, context)
     }
@@ -289,6 +341,13 @@ where
         };
         Box::pin(answered.instrument(span))
     }
+}
+
+/// Whether the answer is PERMISSION_DENIED: an RPC that refuses does so before its first message.
+fn is_permission_denied(headers: &HeaderMap) -> bool {
+    headers.contains_key(Status::GRPC_STATUS)
+        && Status::from_header_map(headers)
+            .is_some_and(|status| status.code() == Code::PermissionDenied)
 }
 
 /// No layer's debug output shows a sensitive header.

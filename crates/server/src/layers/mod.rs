@@ -5,6 +5,7 @@ mod call;
 mod edge;
 mod end;
 mod refusal;
+mod refusals;
 #[cfg(test)]
 mod tests;
 
@@ -12,3 +13,4 @@ pub(crate) use call::domain_ids;
 pub use call::{CallContext, REQUEST_ID_HEADER, TRACE_ID_HEADER};
 pub use edge::{Edge, EdgeSettings, Methods};
 pub use refusal::Refusal;
+pub use refusals::{Refusals, RefusedCaller, RefusedCalls};

@@ -2,6 +2,9 @@
 
 use crate::auth::{AuthFailure, Role};
 
+/// Why PERMISSION_DENIED is answered, whether at the edge or by the RPC.
+pub(super) const ROLE_REQUIRED: &str = "ROLE_REQUIRED";
+
 /// Why a call did not reach its RPC, or did not end in time. `grpc::status` gives each its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -21,6 +24,23 @@ pub enum Refusal {
     DeadlineExceeded,
     /// The RPC panicked: a defect. The panic is in the log.
     Defect,
+}
+
+impl Refusal {
+    /// The name of the reason under which the audit log counts the refusal; `None` where it is no matter of
+    /// access.
+    pub const fn audited(self) -> Option<&'static str> {
+        match self {
+            Self::MissingCredentials => Some("MISSING_CREDENTIALS"),
+            Self::InvalidCredentials => Some("INVALID_CREDENTIALS"),
+            Self::RoleRequired(_) => Some(ROLE_REQUIRED),
+            Self::UnknownMethod
+            | Self::Overloaded
+            | Self::DatabaseUnavailable
+            | Self::DeadlineExceeded
+            | Self::Defect => None,
+        }
+    }
 }
 
 impl From<AuthFailure> for Refusal {

@@ -43,6 +43,7 @@ impl KeyDirectory for OneKey {
 #[derive(Clone)]
 enum Rpc {
     Answers,
+    Refuses,
     Waits(Arc<Semaphore>),
     Panics,
 }
@@ -64,6 +65,7 @@ impl Service<Request<Body>> for Rpc {
         Box::pin(async move {
             match rpc {
                 Self::Answers => {}
+                Self::Refuses => return Ok(Status::permission_denied("").into_http()),
                 Self::Waits(go) => drop(go.acquire().await),
                 Self::Panics => panic!("a defect"),
             }
@@ -81,6 +83,7 @@ impl Service<Request<Body>> for Rpc {
 struct Fixture {
     edge: Edge<Rpc>,
     key: ApiKey,
+    refusals: Refusals,
     metrics: PrometheusText,
     _telemetry: Telemetry,
 }
@@ -99,10 +102,13 @@ fn fixture(rpc: Rpc, max_in_flight: usize) -> Fixture {
     let config = AuthConfig {
         cache_ttl: Duration::from_secs(5),
         cache_entries: 10,
+        stream_recheck: Duration::from_secs(10),
     };
+    let refusals = Refusals::default();
     let settings = EdgeSettings {
         methods: Methods::new(ReflectionAccess::Authenticated),
-        authenticator: Authenticator::new(directory, keys, &config),
+        authenticator: Arc::new(Authenticator::new(directory, keys, &config)),
+        refusals: refusals.clone(),
         metrics: telemetry.metrics(),
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandomness::default()),
@@ -124,6 +130,7 @@ fn fixture(rpc: Rpc, max_in_flight: usize) -> Fixture {
     Fixture {
         edge: Edge::new(rpc, settings),
         key,
+        refusals,
         metrics,
         _telemetry: telemetry,
     }
@@ -250,6 +257,68 @@ async fn a_call_ends_at_its_deadline_or_at_the_servers_own() {
         );
     }
     assert_eq!(f.code(GET, &[]).await, Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn i13_a_command_knows_when_the_server_cuts_it_off() {
+    let f = fixture(Rpc::Answers, 10);
+    let left = async |path: &str, timeout: &str| {
+        let before = chrono::Utc::now();
+        let response = f.call(path, &[("grpc-timeout", timeout)]).await;
+        let context = response.extensions().get::<CallContext>().unwrap();
+        context.deadline.unwrap() - before
+    };
+    let own = chrono::TimeDelta::milliseconds(200);
+    let slack = chrono::TimeDelta::seconds(10);
+    assert!(left(GET, "60S").await < own + slack);
+    assert!(left(GET, "50m").await < own + slack);
+    assert!(left(WATCH, "60S").await > chrono::TimeDelta::seconds(59));
+    // Who sets no deadline is made to wait as the flows' own setting says.
+    let response = f.call(GET, &[]).await;
+    let context = response.extensions().get::<CallContext>().unwrap();
+    assert_eq!(context.deadline, None);
+}
+
+#[tokio::test]
+async fn refused_calls_are_counted_by_caller_and_cause() {
+    let f = fixture(Rpc::Refuses, 10);
+    for _ in 0..3 {
+        f.code(GET, &[("authorization", "Bearer qk_x_y")]).await;
+    }
+    f.code(REFUND, &[]).await;
+    f.code(GET, &[]).await;
+    f.code("/no.Such/Method", &[]).await;
+    let mut counted: Vec<_> = f
+        .refusals
+        .take()
+        .into_iter()
+        .map(|(who, calls)| {
+            assert_eq!(who.peer.unwrap().to_string(), "127.0.0.1");
+            let key = who.caller.map(|caller| caller.key_id.to_string());
+            (who.cause, key, calls.count, calls.rpc)
+        })
+        .collect();
+    counted.sort();
+    let key = Some(f.key.id().as_str().to_owned());
+    // The edge refuses the refund, the RPC the other call.
+    let expected = [
+        ("INVALID_CREDENTIALS", None, 3, &GET[1..]),
+        ("ROLE_REQUIRED", key, 2, &GET[1..]),
+    ];
+    assert_eq!(counted, expected);
+}
+
+#[test]
+fn what_is_counted_is_named_as_callers_know_it() {
+    use tonic_types::StatusExt as _;
+    for refusal in [
+        Refusal::MissingCredentials,
+        Refusal::InvalidCredentials,
+        Refusal::RoleRequired(Role::Admin),
+    ] {
+        let info = crate::grpc::refusal(&refusal).get_details_error_info();
+        assert_eq!(Some(info.unwrap().reason.as_str()), refusal.audited());
+    }
 }
 
 #[tokio::test]

@@ -1,27 +1,37 @@
 //! Arrivals that are not visible while later ones are, and the proof that they never will be.
+//!
+//! The proof rests on *virtual* transaction ids. Whoever inserts into the journal locks it
+//! (`RowExclusiveLock`) before the default of `arrival` takes a number, and holds that lock to the end of
+//! the transaction; an ordinary transaction id is only given with the first row written, which is after
+//! the number was taken, so a snapshot of those could miss a writer.
 
 use std::collections::{BTreeMap, HashSet};
 
-/// What is known of a hole's writers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Proof {
-    /// Nobody has looked since the hole was seen.
-    None,
-    /// These transactions could have taken its numbers, and had not ended at the last look.
-    Suspects(HashSet<String>),
-}
+/// Most holes that there may be: with more, no new entries are read until some are filled or dead.
+pub(super) const MAX_HOLES: usize = 65_536;
+/// Most holes that one pass looks into; the next ones are the next pass's.
+pub(super) const MAX_LOOK: usize = 1_024;
 
 /// One run of missing arrivals, by its first; to its last (inclusive).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Hole {
     to: i64,
-    proof: Proof,
+    /// Which list of suspects applies; `None` while nobody has looked for them.
+    suspects: Option<u64>,
+    /// Whether the look that is being made is into this hole.
+    looked_into: bool,
 }
 
-/// All holes, in order.
+/// All holes, in order, and who could still fill them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Holes {
     holes: BTreeMap<i64, Hole>,
+    /// Transactions that could have taken the numbers of some holes, and had not ended when they were
+    /// last looked for. Holes that were first seen together share a list.
+    suspects: BTreeMap<u64, HashSet<String>>,
+    next_list: u64,
+    /// Where the next look begins.
+    cursor: i64,
 }
 
 impl Holes {
@@ -29,92 +39,128 @@ impl Holes {
         self.holes.is_empty()
     }
 
+    /// Whether there may be no more of them.
+    pub(super) fn is_full(&self) -> bool {
+        self.holes.len() >= MAX_HOLES
+    }
+
     /// The lowest missing arrival.
     pub(super) fn lowest(&self) -> Option<i64> {
         self.holes.keys().next().copied()
     }
 
-    /// First and last arrivals of each hole.
-    pub(super) fn bounds(&self) -> (Vec<i64>, Vec<i64>) {
-        self.holes
-            .iter()
-            .map(|(from, hole)| (*from, hole.to))
-            .unzip()
+    /// First and last arrivals of the holes to look into now: [`MAX_LOOK`] at most, each in its turn.
+    pub(super) fn choose(&mut self) -> (Vec<i64>, Vec<i64>) {
+        let (cursor, count) = (self.cursor, self.holes.len().min(MAX_LOOK));
+        for hole in self.holes.values_mut() {
+            hole.looked_into = false;
+        }
+        let later = self.holes.range(cursor..).map(|(from, _)| *from);
+        let earlier = self.holes.range(..cursor).map(|(from, _)| *from);
+        let chosen: Vec<i64> = later.chain(earlier).take(count).collect();
+        let mut bounds = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for from in chosen {
+            if let Some(hole) = self.holes.get_mut(&from) {
+                hole.looked_into = true;
+                bounds.0.push(from);
+                bounds.1.push(hole.to);
+            }
+        }
+        bounds
     }
 
     /// Adds a hole, where there is one: `from` to `to`, both missing.
     pub(super) fn add(&mut self, from: i64, to: i64) {
         if from <= to {
-            self.holes.insert(
-                from,
-                Hole {
-                    to,
-                    proof: Proof::None,
-                },
-            );
+            let hole = Hole {
+                to,
+                suspects: None,
+                looked_into: false,
+            };
+            self.holes.insert(from, hole);
         }
     }
 
     /// An arrival became visible: what is left of its hole stays, with its proof.
     pub(super) fn fill(&mut self, arrival: i64) {
-        let found = self
-            .holes
-            .range(..=arrival)
-            .next_back()
-            .map(|(from, hole)| (*from, hole.clone()));
-        let Some((from, hole)) = found.filter(|(_, hole)| arrival <= hole.to) else {
+        let found = self.holes.range(..=arrival).next_back();
+        let Some((from, hole)) = found.map(|(from, hole)| (*from, *hole)) else {
             return;
         };
+        if arrival > hole.to {
+            return;
+        }
         self.holes.remove(&from);
         if from < arrival {
-            let proof = hole.proof.clone();
-            self.holes.insert(
-                from,
-                Hole {
-                    to: arrival - 1,
-                    proof,
-                },
-            );
+            let to = arrival - 1;
+            self.holes.insert(from, Hole { to, ..hole });
         }
         if arrival < hole.to {
-            self.holes.insert(
-                arrival + 1,
-                Hole {
-                    to: hole.to,
-                    proof: hole.proof,
-                },
-            );
+            self.holes.insert(arrival + 1, hole);
         }
     }
 
-    /// Takes a look's result: the transactions that hold a lock on the journal now.
+    /// Takes a look's result: the transactions that hold a writer's lock on the journal now.
     ///
     /// Of a hole that nobody looked for yet, they are the suspects: whoever took one of its numbers did
     /// so before the hole was seen, under that lock, and so either is among them or has ended.
     /// Afterwards only who was a suspect before stays one.
+    ///
+    /// A prepared transaction has lost the virtual id that it was known by: it stays a suspect, and
+    /// joins every list, until it ends.
     pub(super) fn observe(&mut self, writers: &[String]) {
         let writers: HashSet<_> = writers.iter().cloned().collect();
+        let prepared = |writer: &str| writer.starts_with(PREPARED);
+        for list in self.suspects.values_mut() {
+            list.retain(|suspect| writers.contains(suspect));
+            let joining = writers.iter().filter(|writer| prepared(writer)).cloned();
+            list.extend(joining);
+        }
+        let list = self.next_list;
+        let mut new = false;
         for hole in self.holes.values_mut() {
-            hole.proof = match &hole.proof {
-                Proof::None => Proof::Suspects(writers.clone()),
-                Proof::Suspects(before) => {
-                    Proof::Suspects(before.intersection(&writers).cloned().collect())
-                }
-            };
+            if hole.suspects.is_none() {
+                hole.suspects = Some(list);
+                new = true;
+            }
+        }
+        if new {
+            self.suspects.insert(list, writers);
+            self.next_list += 1;
         }
     }
 
-    /// Removes holes without suspects. To be called after a look at the journal that was made after
-    /// [`Self::observe`], and filled what it found. True where one was removed.
+    /// Removes holes that were looked into and have no suspects. To be called after a look at the
+    /// journal that was made after [`Self::observe`], into the holes chosen by [`Self::choose`], that
+    /// was not cut short, and that filled what it found. True where one was removed.
     pub(super) fn remove_dead(&mut self) -> bool {
         let before = self.holes.len();
-        self.holes.retain(|_, hole| match &hole.proof {
-            Proof::None => true,
-            Proof::Suspects(left) => !left.is_empty(),
+        let suspects = &self.suspects;
+        let looked_into = self.holes.iter().filter(|(_, hole)| hole.looked_into);
+        if let Some((from, _)) = looked_into.max_by_key(|(from, _)| self.turn(**from)) {
+            self.cursor = from + 1;
+        }
+        self.holes.retain(|_, hole| {
+            let list = hole.suspects.and_then(|list| suspects.get(&list));
+            !(hole.looked_into && list.is_some_and(HashSet::is_empty))
         });
+        let used: HashSet<u64> = self
+            .holes
+            .values()
+            .filter_map(|hole| hole.suspects)
+            .collect();
+        self.suspects.retain(|list, _| used.contains(list));
         self.holes.len() < before
     }
+
+    /// Orders holes by when it is their turn: from the cursor on, then from the start.
+    fn turn(&self, from: i64) -> (bool, i64) {
+        (from < self.cursor, from)
+    }
 }
+
+/// How `pg_locks` begins the id of a prepared transaction's holder.
+const PREPARED: &str = "-1/";
 
 #[cfg(test)]
 mod tests {
@@ -126,6 +172,13 @@ mod tests {
             .iter()
             .map(|(from, hole)| (*from, hole.to))
             .collect()
+    }
+
+    /// One pass that finds nothing.
+    fn look(holes: &mut Holes, names: &[&str]) -> bool {
+        holes.observe(&writers(names));
+        holes.choose();
+        holes.remove_dead()
     }
 
     fn writers(names: &[&str]) -> Vec<String> {
@@ -154,14 +207,12 @@ mod tests {
     fn a_hole_is_dead_only_after_all_who_could_fill_it_have_ended() {
         let mut holes = Holes::default();
         holes.add(1, 1);
+        holes.choose();
         assert!(!holes.remove_dead(), "nobody has looked");
-        holes.observe(&writers(&["1/7", "2/3"]));
-        assert!(!holes.remove_dead());
+        assert!(!look(&mut holes, &["1/7", "2/3"]));
         // A later transaction of the same session is another one, and no suspect.
-        holes.observe(&writers(&["1/8", "2/3"]));
-        assert!(!holes.remove_dead());
-        holes.observe(&writers(&["1/8"]));
-        assert!(holes.remove_dead());
+        assert!(!look(&mut holes, &["1/8", "2/3"]));
+        assert!(look(&mut holes, &["1/8"]));
         assert!(holes.is_empty());
     }
 
@@ -169,7 +220,50 @@ mod tests {
     fn a_hole_seen_when_nobody_writes_is_dead_after_one_more_look() {
         let mut holes = Holes::default();
         holes.add(1, 5);
-        holes.observe(&[]);
-        assert!(holes.remove_dead());
+        assert!(look(&mut holes, &[]));
+        assert!(holes.suspects.is_empty());
+    }
+
+    #[test]
+    fn a_transaction_that_is_prepared_under_a_hole_keeps_it_alive() {
+        let mut holes = Holes::default();
+        holes.add(1, 1);
+        assert!(!look(&mut holes, &["1/7"]));
+        assert!(!look(&mut holes, &["-1/812"]), "it may be what was 1/7");
+        assert!(!look(&mut holes, &["-1/812", "1/8"]));
+        assert!(look(&mut holes, &["1/8"]));
+    }
+
+    #[test]
+    fn holes_seen_later_have_their_own_suspects() {
+        let mut holes = Holes::default();
+        holes.add(1, 1);
+        assert!(!look(&mut holes, &["1/1"]));
+        holes.add(5, 5);
+        assert!(!look(&mut holes, &["1/1", "2/2"]));
+        assert!(look(&mut holes, &["2/2"]));
+        assert_eq!(ranges(&holes), [(5, 5)]);
+        assert!(look(&mut holes, &[]));
+    }
+
+    #[test]
+    fn a_look_is_bounded_and_every_hole_has_its_turn() {
+        let mut holes = Holes::default();
+        let count = i64::try_from(2 * MAX_LOOK + 10).unwrap();
+        (0..count).for_each(|number| holes.add(2 * number, 2 * number));
+        // A first list of suspects, so that none can die.
+        let mut seen = HashSet::new();
+        for _ in 0..3 {
+            holes.observe(&writers(&["1/1"]));
+            let (from, to) = holes.choose();
+            assert_eq!((from.len(), &from), (MAX_LOOK, &to));
+            seen.extend(from);
+            assert!(!holes.remove_dead());
+        }
+        assert_eq!(i64::try_from(seen.len()).unwrap(), count);
+        // Without suspects, only those die that were looked into.
+        let before = holes.holes.len();
+        assert!(look(&mut holes, &[]));
+        assert_eq!(holes.holes.len(), before - MAX_LOOK);
     }
 }

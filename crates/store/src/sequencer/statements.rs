@@ -76,9 +76,9 @@ statement!(ReadHead, ReadHead, BigInt, |self, out| {
 /// A run of arrivals without a position below one that has one; empty (`from` > `to`) for the last.
 #[derive(Queryable)]
 pub(super) struct Gap {
-    pub(super) from_arrival: i64,
-    pub(super) to_arrival: i64,
-    pub(super) last_arrival: i64,
+    pub(super) from: i64,
+    pub(super) to: i64,
+    pub(super) below: i64,
 }
 
 /// Finds the holes among the arrivals from `low` on.
@@ -112,13 +112,14 @@ statement!(
 pub(super) struct JournalWriters;
 
 statement!(JournalWriters, JournalWriters, Text, |self, out| {
-    // Also whoever writes to a partition of it directly. Locks that only readers take do not count.
+    // Also whoever writes to a partition of it directly. Whoever inserts holds this very lock, whatever
+    // stronger ones beside it; readers, and what vacuums or analyzes for hours, never do.
     out.push_sql(
         "select distinct virtualtransaction from pg_locks \
          where locktype = 'relation' \
            and database = (select oid from pg_database where datname = current_database()) \
            and relation in (select relid from pg_partition_tree('journal'::regclass)) \
-           and mode not in ('AccessShareLock', 'RowShareLock') \
+           and mode = 'RowExclusiveLock' and granted \
            and pid is distinct from pg_backend_pid()",
     );
 });
@@ -134,10 +135,11 @@ pub(super) struct Arrived {
     pub(super) occurred_at: DateTime<Utc>,
 }
 
-/// Reads what became visible: after what was seen, and in the holes.
+/// Reads what became visible: after what was seen, at most `limit`; and in holes, at most `hole_limit`.
 pub(super) struct ReadArrivals {
     pub(super) after: i64,
     pub(super) limit: i64,
+    pub(super) hole_limit: i64,
     pub(super) from: Vec<i64>,
     pub(super) to: Vec<i64>,
 }
@@ -166,10 +168,16 @@ statement!(ReadArrivals, ReadArrivals, ArrivedTypes, |self, out| {
     out.push_bind_param::<Array<BigInt>, _>(&self.from)?;
     out.push_sql(", ");
     out.push_bind_param::<Array<BigInt>, _>(&self.to)?;
-    out.push_sql(") as h (first, last) join journal j on j.arrival between h.first and h.last)");
+    // Per hole by the index, whatever the planner thinks of a limit.
+    out.push_sql(") as h (first, last) cross join lateral (select * from journal j where j.arrival between h.first and h.last limit ");
+    out.push_bind_param::<BigInt, _>(&self.hole_limit)?;
+    out.push_sql(") j limit ");
+    out.push_bind_param::<BigInt, _>(&self.hole_limit)?;
+    out.push_sql(")");
 });
 
 /// What the head must be, and what it becomes.
+#[allow(clippy::struct_field_names, reason = "the fence is the number's name")]
 pub(super) struct Fence {
     pub(super) holder: Uuid,
     pub(super) fence: i64,

@@ -160,6 +160,69 @@ fn s60_another_amount_is_never_called_success() {
 }
 
 #[test]
+fn i09_a_mismatch_found_after_an_unknown_outcome_is_reported_once() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let transaction = world.newest();
+    world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+    assert!(world.learn(transaction, &told(approved(99))));
+    assert_eq!(world.action(), Some(OperatorActionKind::AmountMismatch));
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+    assert!(!world.learn(transaction, &told(approved(99))));
+}
+
+#[test]
+fn a_contradicted_success_is_reported_once() {
+    let mut world = World::captured(100);
+    let transaction = world.newest();
+    let failed = told(FactKind::Failed(Cause::ProviderReportedFailure));
+    assert!(world.learn(transaction, &failed));
+    assert_eq!(world.action(), Some(OperatorActionKind::ContradictingFact));
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+    assert!(!world.learn(transaction, &failed));
+}
+
+#[test]
+fn only_the_provider_speaks_as_the_provider() {
+    let actor = |world: &World| world.changes.last().unwrap().entry.actor.clone();
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
+    assert_eq!(actor(&world), "shop");
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(approved(100));
+    assert_eq!(actor(&world), "sandbox");
+}
+
+#[test]
+fn nothing_is_sent_first_after_its_time_or_once_it_is_voided() {
+    let mut late = World::accepted(100, CaptureMethod::Manual);
+    late.report(SendOutcome::NotSent(Cause::ConnectionRefused));
+    late.record.transactions[0].execute_before = start();
+    let mut voided = World::accepted(100, CaptureMethod::Manual);
+    voided.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+    voided.void().unwrap();
+    for world in [&mut late, &mut voided] {
+        let id = world.record.transactions[0].id;
+        let started = world.decide(|record, rules, stamp| {
+            decide::start_attempt(record, id, rules, stamp)
+                .unwrap()
+                .ok_or(())
+        });
+        assert_eq!(started, Err(()));
+    }
+}
+
+#[test]
+fn a_resend_after_a_lost_sender_is_of_unknown_outcome() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let id = world.newest();
+    world.start_attempt(id);
+    assert!(
+        world.record.transactions[0].ever_unknown,
+        "I4: nobody knows what the first send did"
+    );
+}
+
+#[test]
 fn a_late_success_after_a_failure_is_applied_and_reported() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     let transaction = world.newest();

@@ -84,6 +84,7 @@ pub fn transaction(payment: &Payment, operation: OperationKind, amount: i64) -> 
         final_capture: false,
         attempts: 0,
         ever_unknown: false,
+        open_case: None,
         request: None,
         execute_before: DateTime::UNIX_EPOCH,
         lease_until: None,

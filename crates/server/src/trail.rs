@@ -1,0 +1,253 @@
+//! What the service itself puts on record beside payments and reads of the log: its start and stop, changed
+//! credentials, refused calls (PCI DSS v4, 10.2.1.4 to 10.2.1.6).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin};
+use quittance_domain::error::FlowError;
+use quittance_domain::flows::audit::{AuditEvent, AuditLog};
+use quittance_domain::ids::TenantId;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{KeyId, Roles, peer_text};
+use crate::layers::{Refusals, RefusedCaller, RefusedCalls};
+
+/// The tenant of what concerns no single tenant. A key of it with `audit.read` reads these entries.
+pub const PLATFORM_TENANT: &str = "platform";
+/// How often refused calls are put on record, each caller and cause as one entry (contract, `AuditService`).
+pub const REFUSALS_EVERY: Duration = Duration::from_secs(60);
+/// How often an entry is offered anew after another of the same process got in between.
+const RECORD_TRIES: usize = 3;
+/// The service, as an actor.
+const SERVICE_ACTOR: &str = "server";
+/// An actor that did not prove who it is.
+const UNKNOWN_ACTOR: &str = "unknown";
+/// What stands for callers that were counted together.
+const MANY_PEERS: &str = "many";
+
+/// What happened to an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyEvent {
+    /// It was made.
+    Created,
+    /// It was revoked.
+    Revoked,
+}
+
+impl KeyEvent {
+    const fn event_type(self) -> &'static str {
+        match self {
+            Self::Created => "api_key.created",
+            Self::Revoked => "api_key.revoked",
+        }
+    }
+
+    /// The command that did it.
+    const fn source(self) -> &'static str {
+        match self {
+            Self::Created => "quittance keys create",
+            Self::Revoked => "quittance keys revoke",
+        }
+    }
+}
+
+/// An API key as the record names it: never with its secret.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditedKey<'a> {
+    /// The public part.
+    pub id: &'a KeyId,
+    /// For which tenant.
+    pub tenant: &'a TenantId,
+    /// What it may do.
+    pub roles: Roles,
+}
+
+/// A person at the command line, as the operating system knows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// The user's name, or its number where it has none.
+    pub name: String,
+    /// Who called `sudo`, where root acts and says so: a claim of the environment.
+    pub sudo_user: Option<String>,
+}
+
+/// The record. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Trail {
+    log: AuditLog,
+    instance: Instance,
+}
+
+impl Trail {
+    /// A record in this log, by this process.
+    pub fn new(log: AuditLog, instance: Instance) -> Self {
+        Self { log, instance }
+    }
+
+    /// The service has started.
+    ///
+    /// # Errors
+    /// [`FlowError`] where that could not be recorded.
+    pub async fn service_started(&self) -> Result<(), FlowError> {
+        self.service("service.started", BTreeMap::new()).await
+    }
+
+    /// The service is stopping; `in_time` says whether everything under way was finished.
+    ///
+    /// # Errors
+    /// [`FlowError`] where that could not be recorded.
+    pub async fn service_stopped(&self, in_time: bool) -> Result<(), FlowError> {
+        let details = details([("finished_in_time", in_time.to_string())]);
+        self.service("service.stopped", details).await
+    }
+
+    async fn service(
+        &self,
+        event_type: &'static str,
+        mut facts: BTreeMap<String, String>,
+    ) -> Result<(), FlowError> {
+        facts.extend(details([
+            ("version", self.instance.version.to_owned()),
+            ("instance", self.instance.instance.clone()),
+        ]));
+        let actor = Actor {
+            kind: ActorKind::System,
+            id: SERVICE_ACTOR.to_owned(),
+            auth_method: "",
+        };
+        let caller = caller(platform()?, actor, "", "quittance serve");
+        self.record(&caller, event_type, facts).await
+    }
+
+    /// An operator has made or revoked an API key.
+    ///
+    /// # Errors
+    /// [`FlowError`] where that could not be recorded.
+    pub async fn key_changed(
+        &self,
+        event: KeyEvent,
+        key: AuditedKey<'_>,
+        operator: &Operator,
+    ) -> Result<(), FlowError> {
+        let roles: Vec<_> = key.roles.iter().map(|role| role.name()).collect();
+        let mut facts = details([("key_id", key.id.to_string()), ("roles", roles.join(" "))]);
+        if let Some(user) = &operator.sudo_user {
+            facts.insert("sudo_user".to_owned(), user.clone());
+        }
+        let actor = Actor {
+            kind: ActorKind::Operator,
+            id: operator.name.clone(),
+            auth_method: "os_user",
+        };
+        let caller = caller(key.tenant.clone(), actor, "", event.source());
+        self.record(&caller, event.event_type(), facts).await
+    }
+
+    /// Puts refused calls on record, `every` so often, until `stop`.
+    pub async fn keep_refusals(self, refusals: Refusals, every: Duration, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(every) => self.record_refusals(&refusals).await,
+            }
+        }
+    }
+
+    /// Puts the refused calls since the last time on record. What cannot be recorded is kept for the next time.
+    pub async fn record_refusals(&self, refusals: &Refusals) {
+        let mut failed = None;
+        for (who, calls) in refusals.take() {
+            if failed.is_none() {
+                failed = self.record_refused(&who, calls).await.err();
+                if failed.is_none() {
+                    continue;
+                }
+            }
+            refusals.count(who, calls);
+        }
+        if let Some(error) = failed {
+            tracing::warn!(error.message = %error, "refused calls could not be put on record yet");
+        }
+    }
+
+    async fn record_refused(
+        &self,
+        who: &RefusedCaller,
+        calls: RefusedCalls,
+    ) -> Result<(), FlowError> {
+        let unknown = || Actor {
+            kind: ActorKind::Service,
+            id: UNKNOWN_ACTOR.to_owned(),
+            auth_method: "",
+        };
+        let (tenant, actor) = match &who.caller {
+            Some(known) => (known.tenant.clone(), known.actor()),
+            None => (platform()?, unknown()),
+        };
+        let peer = who.peer.map_or_else(|| MANY_PEERS.to_owned(), peer_text);
+        let facts = details([
+            ("cause", who.cause.to_owned()),
+            ("count", calls.count.to_string()),
+            ("peer", peer.clone()),
+            ("key_id", actor.id.clone()),
+            ("first_time", time(calls.first)),
+            ("last_time", time(calls.last)),
+        ]);
+        let caller = caller(tenant, actor, &peer, calls.rpc);
+        self.record(&caller, "access.refused", facts).await
+    }
+
+    async fn record(
+        &self,
+        caller: &Caller,
+        event_type: &'static str,
+        details: BTreeMap<String, String>,
+    ) -> Result<(), FlowError> {
+        let event = AuditEvent {
+            event_type,
+            payment: None,
+            details,
+        };
+        for _ in 1..RECORD_TRIES {
+            match self.log.record(caller, event.clone()).await {
+                Err(FlowError::ConcurrentChange) => {}
+                other => return other,
+            }
+        }
+        self.log.record(caller, event).await
+    }
+}
+
+fn platform() -> Result<TenantId, FlowError> {
+    TenantId::parse(PLATFORM_TENANT).map_err(|error| FlowError::Internal(error.to_string()))
+}
+
+fn caller(tenant: TenantId, actor: Actor, peer: &str, source: &str) -> Caller {
+    Caller {
+        tenant,
+        actor,
+        origin: Origin {
+            peer: peer.to_owned(),
+            rpc_method: source.to_owned(),
+            request_id: String::new(),
+        },
+        remote: None,
+        deadline: None,
+    }
+}
+
+fn details<const N: usize>(facts: [(&str, String); N]) -> BTreeMap<String, String> {
+    let named = facts.map(|(name, value)| (name.to_owned(), value));
+    named.into()
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+#[cfg(test)]
+#[path = "trail_tests.rs"]
+mod tests;
