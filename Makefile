@@ -54,7 +54,8 @@ docs: ## Build the documentation of the crates; warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 bench: setup ## Measure payments per second beside a pgbench baseline (release build)
-	$(CARGO) run --release --package quittance-bench -- $(ARGS)
+	$(CARGO) build --release --package quittance-server --package quittance-bench --bins
+	$(TARGET)/release/quittance-bench $(ARGS)
 
 clean: ## Remove everything that was built (not the data of `make run`, in .quittance)
 	$(CARGO) clean

@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Measures Quittance: payments per second and their latency through the real server, a real
+//! PostgreSQL and the sandbox provider, beside a `pgbench` baseline that writes the same rows with one
+//! database transaction per state change.
+//!
+//! - [`load`] makes payments, in a closed loop and at a fixed rate.
+//! - [`sample`] reads the rows that the service writes for one payment, and [`script`] makes a
+//!   `pgbench` script of them; so the baseline follows the schema by itself.
+//! - [`pgbench`] runs it, [`process`] and [`metrics`] observe, [`service`] starts what is measured.
+//! - [`run`] does all of it in interleaved rounds, and [`report`] shows the result.
+//!
+//! `bench/README.md` says how to run it and how to read its numbers.
+
+pub mod latency;
+pub mod load;
+pub mod metrics;
+pub mod number;
+pub mod options;
+pub mod pgbench;
+pub mod process;
+pub mod report;
+pub mod run;
+pub mod sample;
+pub mod sandbox;
+pub mod script;
+pub mod service;

@@ -1,0 +1,375 @@
+//! A whole run: everything started, warmed up, measured in interleaved rounds, and reported.
+
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use chrono::{SecondsFormat, Utc};
+use quittance_embedded_postgres::EmbeddedPostgres;
+use tempfile::TempDir;
+use tokio_postgres::Client;
+
+use crate::load::{Clients, Load, Until};
+use crate::number::per;
+use crate::options::Options;
+use crate::pgbench::{self, Length};
+use crate::process;
+use crate::report::{
+    BaselineLoad, FORMAT, Machine, Report, Round, ServiceCpu, ServiceLoad, Settings, Summary,
+};
+use crate::sample::Sample;
+use crate::script;
+use crate::service::{
+    self, BASELINE_DATABASE, Quittance, SERVICE_DATABASE, SandboxProcess, ServerProcess,
+};
+
+/// The open loop's share of what the closed loop reached, unless a rate is given.
+const OPEN_LOOP_SHARE: f64 = 0.6;
+/// pgbench clients that are tried.
+const SWEEP: [u16; 5] = [4, 8, 16, 32, 64];
+/// Warm-up and each step of the sweep take this part of a measurement,
+const WARM_UP_PART: u64 = 4;
+/// and at most this many seconds.
+const MAX_WARM_UP_SECONDS: u64 = 5;
+/// How often the server's memory is looked at.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the sequencer may take to come to rest between measurements,
+const REST_PATIENCE: Duration = Duration::from_secs(60);
+/// and how long it gives out no position when it is at rest.
+const REST: Duration = Duration::from_millis(300);
+/// The failure exit code of `--require-ratio`.
+const RATIO_MISSED: u8 = 2;
+
+/// Runs everything, prints the result, and says how to exit.
+///
+/// # Errors
+/// Where a part cannot be started, or fails.
+pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let started_at = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
+    let kept = options.data_dir.as_deref().map(throw_away_in).transpose()?;
+    let postgres =
+        service::start_postgres(kept.as_ref().map(|it| it.path().join("postgres"))).await?;
+    let bench = Bench::start(options, postgres).await?;
+    let report = bench.measure(started_at).await;
+    let stopped = bench.stop().await;
+    // What went wrong first explains the rest.
+    let (report, options) = (report?, stopped?);
+    say(&report.text())?;
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&report)?;
+        std::fs::write(path, json + "\n").context(path.display().to_string())?;
+    }
+    match options.require_ratio {
+        Some(required) if report.summary.ratio < required => {
+            say(&format!("The ratio is below the required {required}."))?;
+            Ok(ExitCode::from(RATIO_MISSED))
+        }
+        Some(_) | None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// A new directory that any user may pass through, since PostgreSQL runs as another one under root; the
+/// database itself lies below, in a directory for its user only.
+fn throw_away_in(parent: &Path) -> anyhow::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder
+        .prefix("quittance-bench-")
+        .permissions(Permissions::from_mode(0o711));
+    builder
+        .tempdir_in(parent)
+        .with_context(|| parent.display().to_string())
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+/// Progress goes to standard error, so that the result can be redirected.
+fn progress(text: &str) {
+    // Whoever closed it does not want to read it.
+    let _ = writeln!(std::io::stderr(), "bench: {text}");
+}
+
+/// Everything that runs.
+struct Bench {
+    options: Options,
+    clients: Clients,
+    server: ServerProcess,
+    sandbox: SandboxProcess,
+    service_database: Client,
+    script: PathBuf,
+    // Last, in the order in which they may go.
+    quittance: Quittance,
+    postgres: EmbeddedPostgres,
+}
+
+impl Bench {
+    async fn start(options: Options, postgres: EmbeddedPostgres) -> anyhow::Result<Self> {
+        progress("starting PostgreSQL, the sandbox and the server");
+        let sandbox = SandboxProcess::start().await?;
+        let quittance = Quittance::prepare(&options, &postgres, &sandbox)?;
+        for database in [SERVICE_DATABASE, BASELINE_DATABASE] {
+            quittance.migrate(&postgres, database).await?;
+        }
+        let api_key = quittance.create_key().await?;
+        let server = quittance
+            .serve(api_key, options.server_log.as_deref())
+            .await?;
+        let clients = Clients::connect(&server.target, options.connections).await?;
+        let mut service_database = service::connect(&postgres, SERVICE_DATABASE).await?;
+        let sample = Sample::take(&clients, &mut service_database).await?;
+        let script = quittance.setup.file("baseline.sql");
+        std::fs::write(&script, script::render(&sample)?)?;
+        Ok(Self {
+            options,
+            clients,
+            server,
+            sandbox,
+            service_database,
+            script,
+            quittance,
+            postgres,
+        })
+    }
+
+    async fn stop(self) -> anyhow::Result<Options> {
+        drop(self.clients);
+        self.server.stop().await?;
+        drop(self.quittance);
+        self.postgres.stop()?;
+        Ok(self.options)
+    }
+
+    async fn measure(&self, started_at: String) -> anyhow::Result<Report> {
+        let stored_before = self.stored().await?;
+        let warm_up = (self.options.seconds / WARM_UP_PART).clamp(1, MAX_WARM_UP_SECONDS);
+        progress("warming up");
+        let until = Until::Elapsed(Duration::from_secs(warm_up));
+        let warmed = self
+            .clients
+            .closed_loop(self.options.clients, until)
+            .await?;
+        ensure!(
+            warmed.latencies.count() > 0,
+            "no payment succeeded: {:?}",
+            warmed.failures
+        );
+        let mut answered = warmed.latencies.count();
+        let (baseline_clients, baseline_sweep) = self.sweep(warm_up).await?;
+        let mut rounds = Vec::new();
+        for number in 1..=self.options.rounds {
+            progress(&format!("round {number} of {}", self.options.rounds));
+            let round = self.round(baseline_clients).await?;
+            answered += round.closed_loop.payments + round.open_loop.payments;
+            rounds.push(round);
+        }
+        let stored = self.stored().await? - stored_before;
+        let memory = self.server.pid().and_then(process::memory);
+        let summary = Summary {
+            server_peak_mib: memory.map(|memory| memory.peak),
+            unaccounted_payments: stored - i64::try_from(answered)?,
+            ..Summary::of(&rounds)
+        };
+        Ok(Report {
+            format: FORMAT,
+            started_at,
+            machine: Machine {
+                processors: std::thread::available_parallelism()?.get(),
+                postgres: self.postgres.version().to_string(),
+            },
+            settings: Settings {
+                seconds: self.options.seconds,
+                clients: self.options.clients,
+                connections: self.options.connections,
+                baseline_clients,
+            },
+            baseline_sweep,
+            rounds,
+            summary,
+        })
+    }
+
+    /// Finds the number of clients with which pgbench is fastest.
+    async fn sweep(&self, seconds: u64) -> anyhow::Result<(u16, BTreeMap<u16, f64>)> {
+        let wanted = self.options.baseline_clients;
+        let tried = wanted.map_or_else(|| SWEEP.to_vec(), |clients| vec![clients]);
+        progress(&format!(
+            "looking for the baseline's best number of clients among {tried:?}"
+        ));
+        let mut found = BTreeMap::new();
+        for clients in tried {
+            self.rest().await?;
+            let baseline = self.pgbench(clients, seconds).await?;
+            found.insert(clients, baseline.per_second);
+        }
+        let best = found.iter().max_by(|one, other| one.1.total_cmp(other.1));
+        let (&clients, _) = best.context("nothing was tried")?;
+        Ok((clients, found))
+    }
+
+    async fn pgbench(&self, clients: u16, seconds: u64) -> anyhow::Result<pgbench::Baseline> {
+        let length = Length::Seconds(seconds);
+        pgbench::run(
+            &self.postgres,
+            BASELINE_DATABASE,
+            &self.script,
+            clients,
+            length,
+        )
+        .await
+    }
+
+    async fn round(&self, baseline_clients: u16) -> anyhow::Result<Round> {
+        let length = Duration::from_secs(self.options.seconds);
+        self.rest().await?;
+        let load = self
+            .clients
+            .closed_loop(self.options.clients, Until::Elapsed(length));
+        let closed_loop = self.observe(load).await?;
+        self.rest().await?;
+        let rate = match self.options.open_loop {
+            Some(rate) => f64::from(rate),
+            None => closed_loop.payments_per_second * OPEN_LOOP_SHARE,
+        };
+        let open_loop = self.observe(self.clients.open_loop(rate, length)).await?;
+        self.rest().await?;
+        let baseline = self.baseline(baseline_clients).await?;
+        let ratio = closed_loop.payments_per_second / baseline.payments_per_second;
+        Ok(Round {
+            closed_loop,
+            open_loop: ServiceLoad {
+                rate: Some(rate),
+                ..open_loop
+            },
+            baseline,
+            ratio,
+        })
+    }
+
+    /// Runs a load and looks at everything that it uses.
+    async fn observe(
+        &self,
+        load: impl Future<Output = anyhow::Result<Load>>,
+    ) -> anyhow::Result<ServiceLoad> {
+        let batches = self.server.http.batches().await?;
+        let before = self.cpu();
+        let (load, resident) = self.with_memory(load).await;
+        let load = load?;
+        let after = self.cpu();
+        let batches = self.server.http.batches().await?.average_since(batches);
+        let payments = load.latencies.count();
+        let used = |of: fn(&Cpu) -> Option<Duration>| spent(of(&before), of(&after), payments);
+        Ok(ServiceLoad {
+            rate: None,
+            payments,
+            payments_per_second: load.per_second(),
+            latency_ms: load.latencies.quantiles(),
+            failures: load.failures,
+            cpu_ms_per_payment: ServiceCpu {
+                server: used(|cpu| cpu.server),
+                postgres: used(|cpu| cpu.postgres),
+                sandbox: used(|cpu| cpu.sandbox),
+                generator: used(|cpu| cpu.generator),
+            },
+            server_resident_mib: resident,
+            changes_per_commit: batches,
+        })
+    }
+
+    async fn with_memory<T>(&self, load: impl Future<Output = T>) -> (T, Option<f64>) {
+        let mut most: Option<f64> = None;
+        let mut ticks = tokio::time::interval(MEMORY_INTERVAL);
+        tokio::pin!(load);
+        loop {
+            tokio::select! {
+                done = &mut load => return (done, most),
+                _ = ticks.tick() => {
+                    if let Some(now) = self.server.pid().and_then(process::memory) {
+                        most = Some(most.unwrap_or_default().max(now.resident));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn baseline(&self, clients: u16) -> anyhow::Result<BaselineLoad> {
+        let before = self.cpu();
+        let baseline = self.pgbench(clients, self.options.seconds).await?;
+        let after = self.cpu();
+        let used =
+            |of: fn(&Cpu) -> Option<Duration>| spent(of(&before), of(&after), baseline.payments);
+        Ok(BaselineLoad {
+            payments: baseline.payments,
+            failed: baseline.failed,
+            payments_per_second: baseline.per_second,
+            mean_latency_ms: baseline.mean_latency,
+            postgres_cpu_ms_per_payment: used(|cpu| cpu.postgres),
+            pgbench_cpu_ms_per_payment: used(|cpu| cpu.ended_children),
+        })
+    }
+
+    fn cpu(&self) -> Cpu {
+        let this = std::process::id();
+        Cpu {
+            server: self.server.pid().and_then(process::cpu),
+            postgres: self.postgres.process_id().and_then(process::tree_cpu),
+            sandbox: self.sandbox.pid().and_then(process::cpu),
+            generator: process::cpu(this),
+            ended_children: process::ended_children_cpu(this),
+        }
+    }
+
+    async fn stored(&self) -> anyhow::Result<i64> {
+        let row = self
+            .service_database
+            .query_one("select count(*) from payments", &[])
+            .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Lets neither side pay for what the other left behind: waits until the sequencer has caught up,
+    /// and writes dirty pages out.
+    async fn rest(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + REST_PATIENCE;
+        let mut last = self.positions().await?;
+        loop {
+            tokio::time::sleep(REST).await;
+            let now = self.positions().await?;
+            if now == last {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "the sequencer does not catch up");
+            last = now;
+        }
+        Ok(self.service_database.batch_execute("checkpoint").await?)
+    }
+
+    async fn positions(&self) -> anyhow::Result<i64> {
+        let query = "select next_position from sequencer_head";
+        Ok(self
+            .service_database
+            .query_one(query, &[])
+            .await?
+            .try_get(0)?)
+    }
+}
+
+/// CPU time so far.
+struct Cpu {
+    server: Option<Duration>,
+    postgres: Option<Duration>,
+    sandbox: Option<Duration>,
+    generator: Option<Duration>,
+    ended_children: Option<Duration>,
+}
+
+/// Milliseconds per payment.
+fn spent(before: Option<Duration>, after: Option<Duration>, payments: u64) -> Option<f64> {
+    let spent = after?.saturating_sub(before?);
+    Some(per(spent.as_secs_f64() * 1e3, payments))
+}
