@@ -1,0 +1,88 @@
+//! Looks behind the API, straight into the database.
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls, Row};
+
+/// A connection as the superuser, which may see and do everything.
+pub struct Database {
+    client: Client,
+}
+
+impl Database {
+    pub async fn connect(url: &str) -> Self {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        // Ends with the client; an error then is seen by whoever uses the client.
+        tokio::spawn(connection);
+        Self { client }
+    }
+
+    pub async fn rows(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Vec<Row> {
+        self.client
+            .query(sql, values)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+    }
+
+    pub async fn row(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Row {
+        self.client
+            .query_one(sql, values)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+    }
+
+    pub async fn execute(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) {
+        self.client
+            .execute(sql, values)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// A number that a query gives.
+    pub async fn number(&self, sql: &str) -> i64 {
+        self.row(sql, &[]).await.get(0)
+    }
+
+    /// How much of everything is stored: grows with every commit. Without what the server puts on record
+    /// by itself from time to time (that it started, how many calls it refused).
+    pub async fn volume(&self) -> Volume {
+        let row = self
+            .row(
+                "select (select count(*) from payments), (select count(*) from transactions), \
+                 (select count(*) from attempts), (select count(*) from idempotency_records), \
+                 (select count(*) from journal where payment_id is not null or event_type like 'audit.%'), (select count(*) from operator_actions), \
+                 (select count(*) from customers), (select coalesce(sum(version), 0)::bigint from payments)",
+                &[],
+            )
+            .await;
+        Volume((0..row.len()).map(|column| row.get(column)).collect())
+    }
+
+    /// Where a text is stored, in plain or as the hexadecimal form of bytes: `table (n rows)`.
+    pub async fn places_of(&self, text: &str) -> Vec<String> {
+        let tables = self
+            .rows(
+                "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                 where n.nspname = 'public' and c.relkind in ('r', 'p') and not c.relispartition",
+                &[],
+            )
+            .await;
+        assert!(tables.len() > 5, "the tables were not found");
+        let mut places = Vec::new();
+        let (plain, bytes) = (format!("%{text}%"), format!("%{}%", hex::encode(text)));
+        for table in tables {
+            let table: String = table.get(0);
+            let sql = format!(
+                "select count(*) from \"{table}\" t where t::text ilike $1 or t::text ilike $2"
+            );
+            let found: i64 = self.row(&sql, &[&plain, &bytes]).await.get(0);
+            if found > 0 {
+                places.push(format!("{table} ({found} rows)"));
+            }
+        }
+        places
+    }
+}
+
+/// Numbers of stored rows; equal only if nothing was stored in between.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Volume(Vec<i64>);

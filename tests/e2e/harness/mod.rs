@@ -1,0 +1,43 @@
+//! What the scenarios are told with: a world of their own each, requests, and what was refused.
+
+pub mod client;
+pub mod collector;
+pub mod database;
+pub mod failure;
+pub mod fields;
+pub mod process;
+pub mod requests;
+pub mod site;
+pub mod tls;
+pub mod wire;
+pub mod world;
+
+use std::time::{Duration, Instant};
+
+pub use client::Client;
+pub use failure::Failure;
+pub use requests::*;
+pub use site::{Site, SiteOptions};
+pub use world::World;
+
+/// How long a condition may take to come true. Generous: it bounds a failing test, not a passing one.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks until there is an answer, at most for [`PATIENCE`].
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let give_up = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(
+            Instant::now() < give_up,
+            "did not happen within {PATIENCE:?}: {what}"
+        );
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,209 @@
+//! What replicas share: a database, a provider, keys. Each test has a site of its own.
+
+use std::net::SocketAddr;
+
+use quittance_sandbox::{Books, Charged, Sandbox, SandboxConfig, SandboxHandle};
+use quittance_server::auth::{ApiKey, Role};
+use quittance_server::config::{Config, Sources};
+use quittance_store::KeyRing;
+use quittance_test_support::TestDb;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use toml::{Table, Value};
+
+use super::Client;
+use super::database::Database;
+use super::tls::pki;
+
+/// The tenant of most callers.
+pub const TENANT: &str = "acme";
+/// The provider account of every site.
+pub const ACCOUNT: &str = "sandbox";
+pub const SANDBOX_KEY: &str = "sandbox-key";
+const KEY_ID: &str = "e2e";
+const MASTER_KEY: [u8; 32] = [7; 32];
+/// Everything that a caller of a tenant may do.
+pub const TENANT_ROLES: [Role; 4] = [
+    Role::PaymentsWrite,
+    Role::PaymentsRefund,
+    Role::PaymentsRead,
+    Role::AuditRead,
+];
+
+/// A setting by its dotted path.
+pub type Setting = (&'static str, Value);
+
+/// How a site differs from the usual one.
+pub struct SiteOptions {
+    /// How long the provider's answer is waited for. Milliseconds.
+    pub provider_timeout_ms: i64,
+    /// Settings of every replica.
+    pub settings: Vec<Setting>,
+    /// A migrated database of the test's own instead of a fresh one.
+    pub database_url: Option<String>,
+}
+
+impl Default for SiteOptions {
+    fn default() -> Self {
+        Self {
+            provider_timeout_ms: 10_000,
+            settings: Vec::new(),
+            database_url: None,
+        }
+    }
+}
+
+impl SiteOptions {
+    /// A provider that is given up on soon: for answers that never come.
+    pub fn impatient() -> Self {
+        Self {
+            provider_timeout_ms: 400,
+            ..Self::default()
+        }
+    }
+
+    pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
+        self.settings.push((key, value.into()));
+        self
+    }
+}
+
+pub struct Site {
+    pub db: Database,
+    pub sandbox: SandboxHandle,
+    pub keys: KeyRing,
+    database_url: String,
+    settings: Vec<Setting>,
+    /// Drops the database at the end.
+    _test_db: Option<TestDb>,
+    _place: SemaphorePermit<'static>,
+}
+
+/// Sites at once, so that a machine of many cores does not run out of database connections.
+static PLACES: Semaphore = Semaphore::const_new(8);
+
+impl Site {
+    pub async fn new(options: SiteOptions) -> Self {
+        let place = PLACES.acquire().await.unwrap();
+        let (test_db, database_url) = if let Some(url) = options.database_url {
+            (None, url)
+        } else {
+            let test_db = TestDb::new().await;
+            let url = test_db.url().to_owned();
+            (Some(test_db), url)
+        };
+        let sandbox = Sandbox::start(SandboxConfig::new(SANDBOX_KEY))
+            .await
+            .unwrap();
+        let account = account(&sandbox, options.provider_timeout_ms);
+        let mut settings = common_settings(&database_url, account);
+        settings.extend(options.settings);
+        Self {
+            db: Database::connect(&database_url).await,
+            sandbox,
+            keys: KeyRing::new([(KEY_ID.to_owned(), MASTER_KEY)]).unwrap(),
+            database_url,
+            settings,
+            _test_db: test_db,
+            _place: place,
+        }
+    }
+
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// The settings of a replica.
+    pub fn settings(&self) -> Vec<Setting> {
+        self.settings.clone()
+    }
+
+    /// The configuration of a replica in this process.
+    pub fn config(&self) -> Config {
+        let forced = self.settings();
+        Config::load(&Sources {
+            forced,
+            ..Sources::default()
+        })
+        .unwrap()
+    }
+
+    /// A new API key.
+    pub async fn api_key(&self, tenant: &str, roles: &[Role]) -> String {
+        let key = ApiKey::generate().unwrap();
+        let hash = key.hash(&self.keys);
+        let roles: Vec<_> = roles.iter().map(|role| role.name()).collect();
+        let sql = "insert into tenants (tenant_id) values ($1) on conflict do nothing";
+        self.db.execute(sql, &[&tenant]).await;
+        let sql = "insert into api_keys (key_id, tenant_id, name, roles, secret_mac, mac_key_id) \
+                   values ($1, $2, 'e2e', $3, $4, $5)";
+        let id = key.id().as_str();
+        self.db
+            .execute(sql, &[&id, &tenant, &roles, &hash.mac, &hash.mac_key_id])
+            .await;
+        key.reveal().to_string()
+    }
+
+    /// A caller of a server of this site.
+    pub async fn caller(&self, server: SocketAddr, tenant: &str, roles: &[Role]) -> Client {
+        Client::new(server).with_key(&self.api_key(tenant, roles).await)
+    }
+
+    /// Lets so much time pass that no sender of an unanswered request can be alive: only then is a
+    /// provider's "not found" proof, and the request sent again.
+    pub async fn let_leases_run_out(&self) {
+        let sql = "update transactions set lease_until = now() - interval '1 second' \
+                   where lease_until is not null";
+        self.db.execute(sql, &[]).await;
+    }
+
+    /// What the provider really charged, in total.
+    pub fn books(&self) -> Books {
+        self.sandbox.books()
+    }
+
+    /// What the provider really charged for one transaction.
+    pub fn charged(&self, transaction_id: &str) -> Charged {
+        self.sandbox.charged(transaction_id)
+    }
+}
+
+fn account(sandbox: &SandboxHandle, timeout_ms: i64) -> Table {
+    let mut account = Table::new();
+    for (key, value) in [
+        ("name", Value::from(ACCOUNT)),
+        ("kind", Value::from("sandbox")),
+        ("base_url", Value::from(sandbox.base_url())),
+        ("api_key", Value::from(SANDBOX_KEY)),
+        ("connect_timeout_ms", Value::from(timeout_ms / 2)),
+        ("total_timeout_ms", Value::from(timeout_ms)),
+        ("allow_plaintext", Value::from(true)),
+    ] {
+        account.insert(key.to_owned(), value);
+    }
+    account
+}
+
+fn common_settings(database_url: &str, account: Table) -> Vec<Setting> {
+    let pki = pki();
+    let path = |path: &std::path::Path| Value::from(path.to_str().unwrap());
+    let key = {
+        use base64::Engine as _;
+        let encoded = base64::engine::general_purpose::STANDARD.encode(MASTER_KEY);
+        format!("{KEY_ID}:{encoded}")
+    };
+    vec![
+        ("server.grpc_listen", Value::from("127.0.0.1:0")),
+        ("server.http_listen", Value::from("127.0.0.1:0")),
+        ("server.tls.certificate_file", path(&pki.certificate_file)),
+        ("server.tls.key_file", path(&pki.key_file)),
+        ("server.shutdown_grace_seconds", Value::from(10)),
+        ("database.url", Value::from(database_url)),
+        // Many servers share one PostgreSQL here.
+        ("database.pool_size", Value::from(4)),
+        ("secrets.keys", Value::from(vec![key])),
+        (
+            "providers.accounts",
+            Value::from(vec![Value::from(account)]),
+        ),
+    ]
+}

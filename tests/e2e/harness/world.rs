@@ -1,0 +1,100 @@
+//! A site with a server in this process, and a caller that may do everything within its tenant.
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::OnceLock;
+
+use quittance_server::auth::Role;
+use quittance_server::server::{RunningServer, Server};
+use quittance_telemetry::{Telemetry, TelemetryConfig};
+
+use super::site::{TENANT, TENANT_ROLES};
+use super::{Client, Site, SiteOptions};
+
+/// A whole small world of its own.
+pub struct World {
+    site: Site,
+    pub server: RunningServer,
+    pub client: Client,
+}
+
+impl Deref for World {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
+/// Another server on the same database.
+pub struct Replica {
+    pub server: RunningServer,
+    pub client: Client,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::start_with(SiteOptions::default()).await
+    }
+
+    pub async fn start_with(options: SiteOptions) -> Self {
+        Self::on(Site::new(options).await).await
+    }
+
+    async fn on(site: Site) -> Self {
+        install_telemetry();
+        let server = Server::start(site.config())
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        let client = site.caller(server.grpc_addr(), TENANT, &TENANT_ROLES).await;
+        Self {
+            site,
+            server,
+            client,
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.grpc_addr()
+    }
+
+    /// Another server on the same database, called with the same key.
+    pub async fn replica(&self) -> Replica {
+        let server = Server::start(self.config()).await.unwrap();
+        let client = self
+            .site
+            .caller(server.grpc_addr(), TENANT, &TENANT_ROLES)
+            .await;
+        Replica { server, client }
+    }
+
+    /// A caller with exactly these roles.
+    pub async fn as_role(&self, tenant: &str, roles: &[Role]) -> Client {
+        self.caller(self.address(), tenant, roles).await
+    }
+
+    /// A caller of another tenant that may do everything there.
+    pub async fn other_tenant(&self) -> Client {
+        self.as_role("globex", &TENANT_ROLES).await
+    }
+
+    /// What is left when the server has ended.
+    pub async fn shut_down(self) -> (Site, bool) {
+        let in_time = self.server.shutdown().await;
+        (self.site, in_time)
+    }
+}
+
+/// Spans need a subscriber to have ids; there is one for the whole process. `E2E_LOG=debug` shows the
+/// servers' logs.
+fn install_telemetry() {
+    static TELEMETRY: OnceLock<Telemetry> = OnceLock::new();
+    TELEMETRY.get_or_init(|| {
+        let log_filter = std::env::var("E2E_LOG").unwrap_or_else(|_| "off".to_owned());
+        let config = TelemetryConfig {
+            log_filter,
+            ..TelemetryConfig::default()
+        };
+        quittance_telemetry::init(&config).unwrap()
+    });
+}
