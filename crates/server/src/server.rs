@@ -1,8 +1,9 @@
 //! Starts and stops the server: everything is wired here, and nowhere else.
 
+mod running;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use quittance_domain::context::Instance;
@@ -13,10 +14,8 @@ use quittance_domain::flows::{FlowSettings, Flows};
 use quittance_domain::ports::Ports;
 use quittance_providers::registry::Registry;
 use quittance_store::{KeyRing, KeyRingError, PgStore};
-use quittance_telemetry::{self as telemetry, KnownLabels, Metrics, PrometheusText, Telemetry};
+use quittance_telemetry::{self as telemetry, KnownLabels, Metrics, Telemetry};
 use thiserror::Error;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::adapters::{self, OsRandomness, SystemClock, TelemetryObserver, TrackedSpawn};
@@ -29,12 +28,10 @@ use crate::layers::{Edge, EdgeSettings, Methods, Refusals};
 use crate::net::{self, Alpn, Http2Settings, Listener, ListenerSettings, TlsError};
 use crate::trail::{REFUSALS_EVERY, Trail};
 
-/// How long connections and tasks may take to end after they were told to end at once.
-const KILL_GRACE: Duration = Duration::from_secs(2);
-/// How long waiting changes may take to be written, and connections to close.
-const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-/// How long the last audit entries may take to be written.
-const RECORD_LIMIT: Duration = Duration::from_secs(3);
+use self::running::{Parts, Stop};
+
+pub use self::running::RunningServer;
+
 /// This service's name, in traces and audit entries.
 const SERVICE: &str = "quittance";
 
@@ -110,17 +107,7 @@ impl Server {
         store.start_workers();
         let tasks = TaskTracker::new();
         let stop = Stop::default();
-        let ports = Ports {
-            store: store.clone(),
-            providers: Arc::new(registry),
-            clock: Arc::new(SystemClock),
-            spawn: Arc::new(TrackedSpawn::new(
-                tasks.clone(),
-                config.payments.max_commands_in_flight,
-            )),
-            random: Arc::new(OsRandomness::default()),
-            observer: Arc::new(TelemetryObserver::new(metrics.clone())),
-        };
+        let ports = ports(&config, &store, registry, &tasks, &metrics);
         let authenticator = Arc::new(Authenticator::new(
             Arc::new(database::Keys::new(Arc::clone(&store))),
             keys.clone(),
@@ -165,24 +152,6 @@ impl Server {
             },
         ))
     }
-}
-
-/// The two stages of stopping.
-#[derive(Debug, Clone, Default)]
-struct Stop {
-    /// Cancelled first: accept nothing new, end streams, finish calls.
-    accepting: CancellationToken,
-    /// Cancelled when the grace has passed: drop what is left.
-    serving: CancellationToken,
-}
-
-/// What lives as long as the server.
-struct Parts {
-    store: Arc<PgStore>,
-    tasks: TaskTracker,
-    stop: Stop,
-    trail: Trail,
-    refusals: Refusals,
 }
 
 /// What the services share with the rest of the server.
@@ -233,6 +202,26 @@ async fn bind(config: &ServerConfig) -> Result<Listeners, StartError> {
     )
     .await?;
     Ok(Listeners { grpc, http })
+}
+
+fn ports(
+    config: &Config,
+    store: &Arc<PgStore>,
+    registry: Registry,
+    tasks: &TaskTracker,
+    metrics: &Metrics,
+) -> Ports {
+    Ports {
+        store: Arc::<PgStore>::clone(store),
+        providers: Arc::new(registry),
+        clock: Arc::new(SystemClock),
+        spawn: Arc::new(TrackedSpawn::new(
+            tasks.clone(),
+            config.payments.max_commands_in_flight,
+        )),
+        random: Arc::new(OsRandomness::default()),
+        observer: Arc::new(TelemetryObserver::new(metrics.clone())),
+    }
 }
 
 fn services(config: &Config, keys: &KeyRing, wired: Wired<'_>) -> Result<Services, KeyRingError> {
@@ -377,101 +366,5 @@ impl Readiness for DatabaseReadiness {
             .ping()
             .await
             .map_err(|_| "the database is out of reach")
-    }
-}
-
-/// A server that runs until [`RunningServer::shutdown`]. Dropped, it stops at once.
-pub struct RunningServer {
-    grpc_addr: SocketAddr,
-    http_addr: SocketAddr,
-    acceptors: Vec<JoinHandle<()>>,
-    /// Puts refused calls on record.
-    recording: JoinHandle<()>,
-    connections: TaskTracker,
-    grace: Duration,
-    parts: Parts,
-    own_telemetry: Option<Telemetry>,
-}
-
-impl RunningServer {
-    /// Where gRPC is served, with the port that was taken.
-    pub fn grpc_addr(&self) -> SocketAddr {
-        self.grpc_addr
-    }
-
-    /// Where HTTP is served, with the port that was taken.
-    pub fn http_addr(&self) -> SocketAddr {
-        self.http_addr
-    }
-
-    /// The store, for commands and tests that look behind the API.
-    pub fn store(&self) -> &Arc<PgStore> {
-        &self.parts.store
-    }
-
-    #[cfg(test)]
-    pub(crate) fn trail(&self) -> &Trail {
-        &self.parts.trail
-    }
-
-    #[cfg(test)]
-    pub(crate) fn refusals(&self) -> &Refusals {
-        &self.parts.refusals
-    }
-
-    /// The server's own metrics as Prometheus text; `None` where the process has them.
-    pub fn prometheus(&self) -> Option<PrometheusText> {
-        self.own_telemetry.as_ref().map(Telemetry::prometheus)
-    }
-
-    /// Stops: accepts nothing more, ends streams, finishes calls in flight and outcomes under way
-    /// within `server.shutdown_grace_seconds`, then closes the database connections. Returns whether
-    /// everything finished in time; what did not is recovered from the database.
-    pub async fn shutdown(mut self) -> bool {
-        self.parts.stop.accepting.cancel();
-        for acceptor in std::mem::take(&mut self.acceptors) {
-            // It ends at once, and does not panic.
-            let _ = acceptor.await;
-        }
-        let (connections, tasks) = (self.connections.clone(), self.parts.tasks.clone());
-        connections.close();
-        let finished = tokio::time::timeout(self.grace, async {
-            connections.wait().await;
-            // Only now: a call in flight may have spawned its outcome until here.
-            tasks.close();
-            tasks.wait().await;
-        });
-        let in_time = finished.await.is_ok();
-        if !in_time {
-            tracing::warn!("calls in flight did not finish within server.shutdown_grace_seconds");
-            self.parts.stop.serving.cancel();
-            let _ = tokio::time::timeout(KILL_GRACE, connections.wait()).await;
-        }
-        let recorded = tokio::time::timeout(RECORD_LIMIT, self.record_stop(in_time)).await;
-        if recorded.is_err() {
-            tracing::warn!("the stop could not be put on record in time");
-        }
-        self.parts.store.shutdown(CLOSE_LIMIT).await;
-        in_time
-    }
-
-    /// Puts what is left on record, the stop last. A server that has lost its database stops all the same.
-    async fn record_stop(&mut self, in_time: bool) {
-        // It ends after the entries that it is writing, and does not panic.
-        let _ = (&mut self.recording).await;
-        let Parts {
-            trail, refusals, ..
-        } = &self.parts;
-        trail.record_refusals(refusals).await;
-        if let Err(error) = trail.service_stopped(in_time).await {
-            tracing::warn!(error.message = %error, "the stop could not be put on record");
-        }
-    }
-}
-
-impl Drop for RunningServer {
-    fn drop(&mut self) {
-        self.parts.stop.accepting.cancel();
-        self.parts.stop.serving.cancel();
     }
 }

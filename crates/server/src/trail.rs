@@ -11,7 +11,7 @@ use quittance_domain::flows::audit::{AuditEvent, AuditLog};
 use quittance_domain::ids::TenantId;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{KeyId, Roles, peer_text};
+use crate::auth::{KeyId, Role, Roles, peer_text};
 use crate::layers::{Refusals, RefusedCaller, RefusedCalls};
 
 /// The tenant of what concerns no single tenant. A key of it with `audit.read` reads these entries.
@@ -131,7 +131,7 @@ impl Trail {
         key: AuditedKey<'_>,
         operator: &Operator,
     ) -> Result<(), FlowError> {
-        let roles: Vec<_> = key.roles.iter().map(|role| role.name()).collect();
+        let roles: Vec<_> = key.roles.iter().map(Role::name).collect();
         let mut facts = details([("key_id", key.id.to_string()), ("roles", roles.join(" "))]);
         if let Some(user) = &operator.sudo_user {
             facts.insert("sudo_user".to_owned(), user.clone());

@@ -7,7 +7,7 @@ use quittance_test_support::{TestDb, eventually};
 use toml::{Table, Value};
 
 use super::*;
-use crate::auth::{Authenticated, Role};
+use crate::auth::Authenticated;
 use crate::config::{Config, Sources};
 use crate::server::{RunningServer, Server};
 

@@ -342,18 +342,18 @@ mod tests {
             db.url(),
             crate::KeyRing::new([("test".to_owned(), [1; 32])]).unwrap(),
         );
-        let store = PgStore::connect(config, std::sync::Arc::new(crate::Unobserved));
-        let store = store.await.unwrap();
+        let pg = PgStore::connect(config, std::sync::Arc::new(crate::Unobserved));
+        let pg = pg.await.unwrap();
         // Oldest first: 1, 5, 2 and 2 transactions.
         let mut ids = Vec::new();
         for (number, captures) in [0, 4, 1, 1].into_iter().enumerate() {
             let (mut story, accepted) = Story::accept("acme", &format!("key-{number}"), 1_000);
-            assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
-            store.commit(story.authorized()).await.unwrap();
+            assert_eq!(pg.commit(accepted).await, Ok(Commit::Committed));
+            pg.commit(story.authorized()).await.unwrap();
             for capture in 0..captures {
                 let key = format!("key-{number}-{capture}");
-                store.commit(story.capture(&key, 1)).await.unwrap();
-                store.commit(story.captured()).await.unwrap();
+                pg.commit(story.capture(&key, 1)).await.unwrap();
+                pg.commit(story.captured()).await.unwrap();
             }
             ids.push(story.payment.id);
         }
@@ -361,10 +361,7 @@ mod tests {
         let mut pages = Vec::new();
         let mut after = None;
         loop {
-            let page = store
-                .bounded_page(&acme, &filter, after, 10, 3)
-                .await
-                .unwrap();
+            let page = pg.bounded_page(&acme, &filter, after, 10, 3).await.unwrap();
             let sizes = page.payments.iter().map(|record| record.transactions.len());
             pages.push(sizes.collect::<Vec<_>>());
             after = page.payments.last().map(|record| record.payment.id);
@@ -374,10 +371,7 @@ mod tests {
         }
         // The largest is shown whole, alone.
         assert_eq!(pages, [vec![2], vec![2], vec![5], vec![1]]);
-        let page = store
-            .bounded_page(&acme, &filter, None, 10, 10)
-            .await
-            .unwrap();
+        let page = pg.bounded_page(&acme, &filter, None, 10, 10).await.unwrap();
         assert!(!page.ended_early);
         let listed: Vec<_> = page
             .payments
@@ -386,10 +380,7 @@ mod tests {
             .collect();
         ids.reverse();
         assert_eq!(listed, ids);
-        let exactly = store
-            .bounded_page(&acme, &filter, None, 2, 4)
-            .await
-            .unwrap();
+        let exactly = pg.bounded_page(&acme, &filter, None, 2, 4).await.unwrap();
         assert_eq!((exactly.payments.len(), exactly.ended_early), (2, false));
     }
 }

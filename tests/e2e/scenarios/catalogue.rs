@@ -1,4 +1,5 @@
-//! `tests/README.md` lists every scenario, and every test that it names exists.
+//! `tests/README.md` lists every scenario, and every test that it names exists. To write its rows anew after
+//! adding or renaming tests: `UPDATE_DOCS=1 cargo test -p quittance-tests catalogue`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -33,6 +34,44 @@ fn tests_in(directory: &Path, names: &mut BTreeSet<String>) {
             }
         }
     }
+}
+
+/// All tests of the workspace, and those named after each scenario.
+fn all_tests() -> (BTreeSet<String>, BTreeMap<u32, Vec<String>>) {
+    let mut tests = BTreeSet::new();
+    tests_in(&root().join("crates"), &mut tests);
+    tests_in(&root().join("tests"), &mut tests);
+    let mut numbered = BTreeMap::<u32, Vec<String>>::new();
+    for test in &tests {
+        let digits = test.strip_prefix('s').and_then(|rest| rest.split_once('_'));
+        if let Some(number) = digits.and_then(|(digits, _)| digits.parse().ok()) {
+            numbered.entry(number).or_default().push(test.clone());
+        }
+    }
+    (tests, numbered)
+}
+
+/// The catalogue with the tests of today in its rows; what is pending stays as it is said.
+fn brought_up_to_date(catalogue: &str, numbered: &BTreeMap<u32, Vec<String>>) -> String {
+    let rows = catalogue.lines().map(|line| {
+        let number = line
+            .trim_matches(['|', ' '])
+            .split_once(' ')
+            .map(|(number, _)| number);
+        let Some(tests) = number
+            .and_then(|n| n.parse().ok())
+            .and_then(|n: u32| numbered.get(&n))
+        else {
+            return line.to_owned();
+        };
+        let (row, last) = line.trim_end_matches(" |").rsplit_once(" | ").unwrap();
+        let pending = last
+            .find("; the rest pending")
+            .and_then(|at| last.get(at..))
+            .unwrap_or("");
+        format!("{row} | `{}`{pending} |", tests.join("`, `"))
+    });
+    rows.map(|row| row + "\n").collect()
 }
 
 /// The rows of the catalogue: number, the tests named, and whether it says that it is pending.
@@ -72,27 +111,29 @@ fn every_scenario_is_in_the_catalogue_with_tests_or_as_pending() {
 
 #[test]
 fn every_test_of_the_catalogue_exists_and_every_numbered_test_is_in_it() {
-    let mut tests = BTreeSet::new();
-    tests_in(&root().join("crates"), &mut tests);
-    tests_in(&root().join("tests"), &mut tests);
-    let rows = catalogue();
-    for (number, (named, _)) in &rows {
+    let (tests, numbered) = all_tests();
+    let path = root().join("tests/README.md");
+    let catalogued = std::fs::read_to_string(&path).unwrap();
+    let today = brought_up_to_date(&catalogued, &numbered);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &today).unwrap();
+    }
+    for (number, (named, _)) in catalogue() {
         for name in named {
-            assert!(tests.contains(name), "scenario {number}: no test `{name}`");
+            assert!(tests.contains(&name), "scenario {number}: no test `{name}`");
         }
     }
-    for test in tests {
-        let Some((digits, _)) = test.strip_prefix('s').and_then(|rest| rest.split_once('_')) else {
-            continue;
-        };
-        if let Ok(number) = digits.parse::<u32>() {
-            let row = rows
-                .get(&number)
-                .unwrap_or_else(|| panic!("{test} is no scenario"));
-            assert!(
-                row.0.contains(&test),
-                "`{test}` is not in the row of scenario {number}"
-            );
-        }
-    }
+    let beyond = numbered
+        .keys()
+        .find(|number| !(1..=SCENARIOS).contains(number));
+    assert_eq!(
+        beyond, None,
+        "a test is named after a scenario that there is not"
+    );
+    let catalogued = std::fs::read_to_string(&path).unwrap();
+    let differs = catalogued
+        .lines()
+        .zip(today.lines())
+        .find(|(old, new)| old != new);
+    assert_eq!(differs, None, "run it with UPDATE_DOCS=1");
 }

@@ -25,7 +25,7 @@ struct Hole {
 /// All holes, in order, and who could still fill them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Holes {
-    holes: BTreeMap<i64, Hole>,
+    runs: BTreeMap<i64, Hole>,
     /// Transactions that could have taken the numbers of some holes, and had not ended when they were
     /// last looked for. Holes that were first seen together share a list.
     suspects: BTreeMap<u64, HashSet<String>>,
@@ -36,31 +36,31 @@ pub(super) struct Holes {
 
 impl Holes {
     pub(super) fn is_empty(&self) -> bool {
-        self.holes.is_empty()
+        self.runs.is_empty()
     }
 
     /// Whether there may be no more of them.
     pub(super) fn is_full(&self) -> bool {
-        self.holes.len() >= MAX_HOLES
+        self.runs.len() >= MAX_HOLES
     }
 
     /// The lowest missing arrival.
     pub(super) fn lowest(&self) -> Option<i64> {
-        self.holes.keys().next().copied()
+        self.runs.keys().next().copied()
     }
 
     /// First and last arrivals of the holes to look into now: [`MAX_LOOK`] at most, each in its turn.
     pub(super) fn choose(&mut self) -> (Vec<i64>, Vec<i64>) {
-        let (cursor, count) = (self.cursor, self.holes.len().min(MAX_LOOK));
-        for hole in self.holes.values_mut() {
+        let (cursor, count) = (self.cursor, self.runs.len().min(MAX_LOOK));
+        for hole in self.runs.values_mut() {
             hole.looked_into = false;
         }
-        let later = self.holes.range(cursor..).map(|(from, _)| *from);
-        let earlier = self.holes.range(..cursor).map(|(from, _)| *from);
+        let later = self.runs.range(cursor..).map(|(from, _)| *from);
+        let earlier = self.runs.range(..cursor).map(|(from, _)| *from);
         let chosen: Vec<i64> = later.chain(earlier).take(count).collect();
         let mut bounds = (Vec::with_capacity(count), Vec::with_capacity(count));
         for from in chosen {
-            if let Some(hole) = self.holes.get_mut(&from) {
+            if let Some(hole) = self.runs.get_mut(&from) {
                 hole.looked_into = true;
                 bounds.0.push(from);
                 bounds.1.push(hole.to);
@@ -77,26 +77,26 @@ impl Holes {
                 suspects: None,
                 looked_into: false,
             };
-            self.holes.insert(from, hole);
+            self.runs.insert(from, hole);
         }
     }
 
     /// An arrival became visible: what is left of its hole stays, with its proof.
     pub(super) fn fill(&mut self, arrival: i64) {
-        let found = self.holes.range(..=arrival).next_back();
+        let found = self.runs.range(..=arrival).next_back();
         let Some((from, hole)) = found.map(|(from, hole)| (*from, *hole)) else {
             return;
         };
         if arrival > hole.to {
             return;
         }
-        self.holes.remove(&from);
+        self.runs.remove(&from);
         if from < arrival {
             let to = arrival - 1;
-            self.holes.insert(from, Hole { to, ..hole });
+            self.runs.insert(from, Hole { to, ..hole });
         }
         if arrival < hole.to {
-            self.holes.insert(arrival + 1, hole);
+            self.runs.insert(arrival + 1, hole);
         }
     }
 
@@ -118,7 +118,7 @@ impl Holes {
         }
         let list = self.next_list;
         let mut new = false;
-        for hole in self.holes.values_mut() {
+        for hole in self.runs.values_mut() {
             if hole.suspects.is_none() {
                 hole.suspects = Some(list);
                 new = true;
@@ -134,23 +134,23 @@ impl Holes {
     /// journal that was made after [`Self::observe`], into the holes chosen by [`Self::choose`], that
     /// was not cut short, and that filled what it found. True where one was removed.
     pub(super) fn remove_dead(&mut self) -> bool {
-        let before = self.holes.len();
+        let before = self.runs.len();
         let suspects = &self.suspects;
-        let looked_into = self.holes.iter().filter(|(_, hole)| hole.looked_into);
+        let looked_into = self.runs.iter().filter(|(_, hole)| hole.looked_into);
         if let Some((from, _)) = looked_into.max_by_key(|(from, _)| self.turn(**from)) {
             self.cursor = from + 1;
         }
-        self.holes.retain(|_, hole| {
+        self.runs.retain(|_, hole| {
             let list = hole.suspects.and_then(|list| suspects.get(&list));
             !(hole.looked_into && list.is_some_and(HashSet::is_empty))
         });
         let used: HashSet<u64> = self
-            .holes
+            .runs
             .values()
             .filter_map(|hole| hole.suspects)
             .collect();
         self.suspects.retain(|list, _| used.contains(list));
-        self.holes.len() < before
+        self.runs.len() < before
     }
 
     /// Orders holes by when it is their turn: from the cursor on, then from the start.
@@ -168,7 +168,7 @@ mod tests {
 
     fn ranges(holes: &Holes) -> Vec<(i64, i64)> {
         holes
-            .holes
+            .runs
             .iter()
             .map(|(from, hole)| (*from, hole.to))
             .collect()
@@ -262,8 +262,8 @@ mod tests {
         }
         assert_eq!(i64::try_from(seen.len()).unwrap(), count);
         // Without suspects, only those die that were looked into.
-        let before = holes.holes.len();
+        let before = holes.runs.len();
         assert!(look(&mut holes, &[]));
-        assert_eq!(holes.holes.len(), before - MAX_LOOK);
+        assert_eq!(holes.runs.len(), before - MAX_LOOK);
     }
 }
