@@ -1,6 +1,6 @@
 //! Finds card numbers in free text, so that they are refused before they are stored (R6).
 //!
-//! A hit is a run of 13 to 19 digits, up to [`MAX_SEPARATORS`] spaces, dots or dashes between two of them removed, that starts
+//! A hit is a run of 13 to 19 digits, up to three spaces, dots or dashes between two of them removed, that starts
 //! with an issuer prefix in use and passes Luhn's check. The run must be bounded by characters that are
 //! not alphanumeric, so that opaque tokens pass. A UUID passes as a whole: about one in 30,000 random
 //! ones has groups that read like a card number, and UUIDs are what callers use as keys and references.
@@ -17,7 +17,7 @@ const MAX_SEPARATORS: usize = 3;
 
 /// Whether `text` holds something that looks like a card number.
 ///
-/// Linear in the length of the text but for a factor of [`MAX_DIGITS`]; allocates nothing.
+/// Linear in the length of the text but for a small factor; allocates nothing.
 pub fn contains_card_number(text: &str) -> bool {
     let mut before = None;
     let mut skip_to = 0;

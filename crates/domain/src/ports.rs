@@ -66,6 +66,15 @@ pub struct PaymentFilter {
     pub merchant_reference: Option<String>,
 }
 
+/// A page of payments, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PaymentPage {
+    /// The payments.
+    pub payments: Vec<PaymentRecord>,
+    /// Whether the page ended early: there are more, though they are fewer than were asked for.
+    pub ended_early: bool,
+}
+
 /// Which journal entries a list shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntryFilter {
@@ -151,14 +160,15 @@ pub trait Store: Send + Sync + 'static {
         key: &IdempotencyKey,
     ) -> Result<Option<IdempotencyRecord>, StoreError>;
 
-    /// Lists a tenant's payments, newest first, those after `after` (exclusive) of an earlier page.
+    /// Lists a tenant's payments, newest first, those after `after` (exclusive) of an earlier page: at most
+    /// `limit`, and fewer where their transactions would make the page too large.
     async fn list_payments(
         &self,
         tenant: &TenantId,
         filter: &PaymentFilter,
         after: Option<PaymentId>,
         limit: usize,
-    ) -> Result<Vec<PaymentRecord>, StoreError>;
+    ) -> Result<PaymentPage, StoreError>;
 
     /// Lists entries in chronological order of their ids, those after `after` (exclusive);
     /// `tenant` = `None` reads across tenants (platform roles).

@@ -197,7 +197,13 @@ impl Trail {
             ("last_time", time(calls.last)),
         ]);
         let caller = caller(tenant, actor, &peer, calls.rpc);
-        self.record(&caller, "access.refused", facts).await
+        let event = AuditEvent {
+            event_type: "access.refused",
+            payment: None,
+            refused: Some(who.cause),
+            details: facts,
+        };
+        self.record_event(&caller, event).await
     }
 
     async fn record(
@@ -209,8 +215,13 @@ impl Trail {
         let event = AuditEvent {
             event_type,
             payment: None,
+            refused: None,
             details,
         };
+        self.record_event(caller, event).await
+    }
+
+    async fn record_event(&self, caller: &Caller, event: AuditEvent) -> Result<(), FlowError> {
         for _ in 1..RECORD_TRIES {
             match self.log.record(caller, event.clone()).await {
                 Err(FlowError::ConcurrentChange) => {}

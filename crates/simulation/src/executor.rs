@@ -132,7 +132,7 @@ impl Executor {
         self.state.lock().now
     }
 
-    /// Runs until nothing can ever run again. False where that takes more than [`MAX_POLLS`].
+    /// Runs until nothing can ever run again. False where that takes more than two million polls.
     pub fn run(&self) -> bool {
         let mut ready: Vec<u64> = Vec::new();
         for _ in 0..MAX_POLLS {

@@ -14,7 +14,7 @@ use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
 use quittance_domain::ids::{EntryId, IdempotencyKey, PaymentId, TenantId};
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
-    Commit, EntryFilter, FailureSummary, PaymentFilter, Store, StoreError, StoredEntry,
+    Commit, EntryFilter, FailureSummary, PaymentFilter, PaymentPage, Store, StoreError, StoredEntry,
 };
 
 use crate::executor::{Executor, WORLD};
@@ -227,15 +227,16 @@ impl Store for SimStore {
         _filter: &PaymentFilter,
         after: Option<PaymentId>,
         limit: usize,
-    ) -> Result<Vec<PaymentRecord>, StoreError> {
+    ) -> Result<PaymentPage, StoreError> {
         self.read(|tables| {
-            let all = tables.payments.iter().rev();
-            all.filter(|(id, record)| {
+            let all = tables.payments.iter().rev().filter(|(id, record)| {
                 record.payment.tenant == *tenant && after.is_none_or(|after| **id < after)
-            })
-            .take(limit)
-            .map(|(_, record)| record.clone())
-            .collect()
+            });
+            let payments = all.take(limit).map(|(_, record)| record.clone()).collect();
+            PaymentPage {
+                payments,
+                ended_early: false,
+            }
         })
         .await
     }

@@ -46,7 +46,7 @@ pub use constraints::constraint_names;
 pub use durability::{MAX_CLOCK_DIFFERENCE_SECONDS, MINIMUM_POSTGRES};
 pub use keys::{KEY_BYTES, KeyRing, KeyRingError, MAX_KEYS};
 pub use observer::{StoreObserver, Unobserved};
-pub use payments::{MAX_TRANSACTIONS_PER_PAGE, PaymentPage};
+pub use payments::MAX_TRANSACTIONS_PER_PAGE;
 pub use prepare::MAX_TRANSACTIONS_PER_CHANGE;
 pub use sequencer::{LEASE as SEQUENCER_LEASE, MAX_PASS as SEQUENCER_MAX_PASS};
 pub use store::PgStore;

@@ -6,7 +6,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::ids::{PaymentId, TenantId};
 use quittance_domain::payment::PaymentRecord;
-use quittance_domain::ports::{PaymentFilter, StoreError};
+use quittance_domain::ports::{PaymentFilter, PaymentPage, StoreError};
 use uuid::Uuid;
 
 use crate::payment_row::{CustomerRow, PaymentRow, TransactionRow};
@@ -23,15 +23,6 @@ const ID_TIME_MARGIN: chrono::TimeDelta = chrono::TimeDelta::days(1);
 pub const MAX_TRANSACTIONS_PER_PAGE: usize = 10_000;
 /// How often a payment that changes while it is read is read again, before it is read in a transaction.
 const MAX_OPTIMISTIC_READS: u32 = 2;
-
-/// A page of payments, newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PaymentPage {
-    /// The payments.
-    pub payments: Vec<PaymentRecord>,
-    /// Whether the page ended early: there are more, though they are fewer than were asked for.
-    pub ended_early: bool,
-}
 
 /// A payment and its customer.
 type OwnRow = (PaymentRow, Option<CustomerRow>);
@@ -71,7 +62,7 @@ impl PgStore {
 
     /// Lists a tenant's payments, newest first, those after `after` (exclusive) of an earlier page: at most
     /// `limit`, and fewer where their transactions would be more than [`MAX_TRANSACTIONS_PER_PAGE`].
-    pub async fn payment_page(
+    pub(crate) async fn payment_page(
         &self,
         tenant: &TenantId,
         filter: &PaymentFilter,
@@ -81,28 +72,6 @@ impl PgStore {
         let budget = MAX_TRANSACTIONS_PER_PAGE;
         self.bounded_page(tenant, filter, after, limit, budget)
             .await
-    }
-
-    /// All of what was asked for, however many pages that takes.
-    pub(crate) async fn read_payments(
-        &self,
-        tenant: &TenantId,
-        filter: &PaymentFilter,
-        after: Option<PaymentId>,
-        limit: usize,
-    ) -> Result<Vec<PaymentRecord>, StoreError> {
-        let (mut records, mut after) = (Vec::new(), after);
-        loop {
-            let left = limit.saturating_sub(records.len());
-            let page = self.payment_page(tenant, filter, after, left).await?;
-            records.extend(page.payments);
-            if !page.ended_early {
-                return Ok(records);
-            }
-            after = records
-                .last()
-                .map(|record: &PaymentRecord| record.payment.id);
-        }
     }
 
     async fn bounded_page(

@@ -8,7 +8,7 @@ use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
 use quittance_domain::ids::{EntryId, IdempotencyKey, PaymentId, TenantId};
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
-    Commit, EntryFilter, FailureSummary, PaymentFilter, Store, StoreError, StoredEntry,
+    Commit, EntryFilter, FailureSummary, PaymentFilter, PaymentPage, Store, StoreError, StoredEntry,
 };
 
 use crate::store::PgStore;
@@ -45,8 +45,8 @@ impl Store for PgStore {
         filter: &PaymentFilter,
         after: Option<PaymentId>,
         limit: usize,
-    ) -> Result<Vec<PaymentRecord>, StoreError> {
-        self.read_payments(tenant, filter, after, limit).await
+    ) -> Result<PaymentPage, StoreError> {
+        self.payment_page(tenant, filter, after, limit).await
     }
 
     async fn list_entries(

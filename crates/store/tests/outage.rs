@@ -110,7 +110,7 @@ async fn a_stopped_database_is_unavailable_within_two_seconds_and_works_again_by
         .list_payments(&tenant("acme"), &Default::default(), None, 10)
         .await
         .unwrap();
-    assert_eq!(list.len(), 1);
+    assert_eq!(list.payments.len(), 1);
     eventually("the sequencer works again", || async {
         store.next_position().await == Ok(2)
     })

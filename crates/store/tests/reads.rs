@@ -36,7 +36,8 @@ async fn lists_are_newest_first_filtered_and_stable_under_inserts() {
     let first = store
         .list_payments(&acme, &PaymentFilter::default(), None, 4)
         .await
-        .unwrap();
+        .unwrap()
+        .payments;
     store
         .commit(Story::accept("acme", "key-new", 1).1)
         .await
@@ -45,7 +46,8 @@ async fn lists_are_newest_first_filtered_and_stable_under_inserts() {
     let second = store
         .list_payments(&acme, &PaymentFilter::default(), after, 4)
         .await
-        .unwrap();
+        .unwrap()
+        .payments;
     let listed: Vec<_> = first
         .iter()
         .chain(&second)
@@ -60,6 +62,7 @@ async fn lists_are_newest_first_filtered_and_stable_under_inserts() {
             .list_payments(&acme, &filter, None, 100)
             .await
             .unwrap()
+            .payments
             .len()
     };
     let all = PaymentFilter::default;

@@ -1,6 +1,6 @@
 //! Decide purely: (payment, command or outcome, stamp) → [`Change`] or a typed rejection.
 //!
-//! No I/O, no clock, no randomness: ids, salts and time come in with the [`Stamp`]. The flows execute what
+//! No I/O, no clock, no randomness: ids, salts and time come in with the [`Stamp`](crate::journal::Stamp). The flows execute what
 //! is decided here, and decide again where the payment has moved meanwhile.
 
 mod attempt;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::lock::Mutex;
-use quittance_evidence::{Hash, StreamId};
+use quittance_evidence::{Cause, EntryResult, Hash, StreamId};
 use uuid::Uuid;
 
 use crate::change::JournalEntry;
@@ -29,6 +29,8 @@ pub struct AuditEvent {
     pub event_type: &'static str,
     /// The payment asked for, where one was.
     pub payment: Option<PaymentId>,
+    /// Why it was refused, as an error reason; `None` for what was done.
+    pub refused: Option<&'static str>,
     /// The filters and other facts, by name; names are 1 to 64 of `a-z 0-9 _ . -`.
     pub details: BTreeMap<String, String>,
 }
@@ -141,6 +143,13 @@ impl AuditLog {
         leaf.prev_leaf_hash = at.leaf_hash.map(Hash::from_bytes);
         leaf.payment_id = event.payment.map(|payment| payment.0);
         leaf.details = event.details;
+        if let Some(reason) = event.refused {
+            leaf.result = EntryResult::Failure;
+            leaf.cause = Some(Cause {
+                code: reason.to_owned(),
+                retryable: false,
+            });
+        }
         let data = leaf.encode().map_err(|error| defect(&error))?;
         Ok(JournalEntry {
             id: stamp.entry_id,
@@ -151,7 +160,7 @@ impl AuditLog {
             transaction: None,
             event_type: leaf.event_type,
             result: leaf.result.as_str(),
-            cause: None,
+            cause: leaf.cause.map(|cause| cause.code),
             actor: leaf.actor.id,
             source: caller.origin.rpc_method.clone(),
             provider_account: None,

@@ -21,7 +21,7 @@ use crate::fingerprint::FingerprintKey;
 use crate::ids::{AttemptId, EntryId, PaymentId, TransactionId};
 use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
-use crate::ports::{PaymentFilter, Ports, StoreError};
+use crate::ports::{PaymentFilter, PaymentPage, Ports, StoreError};
 
 /// Settings of the flows.
 #[derive(Debug, Clone)]
@@ -121,7 +121,7 @@ impl Flows {
         filter: &PaymentFilter,
         after: Option<PaymentId>,
         limit: usize,
-    ) -> Result<Vec<PaymentRecord>, FlowError> {
+    ) -> Result<PaymentPage, FlowError> {
         let store = &self.ports().store;
         store
             .list_payments(&caller.tenant, filter, after, limit)

@@ -69,7 +69,7 @@ fn what_is_left_out_has_the_documented_default() {
 }
 
 #[test]
-fn s65_every_bad_field_is_named_not_only_the_first() {
+fn every_bad_field_is_named_not_only_the_first() {
     let violations = create_with(|request| {
         request.idempotency_key.clear();
         request.amount = Some(v1::Money {

@@ -104,6 +104,7 @@ impl AuditRpcs {
         let event = AuditEvent {
             event_type,
             payment,
+            refused: None,
             details: facts.0,
         };
         for _ in 1..RECORD_TRIES {

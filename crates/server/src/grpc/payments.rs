@@ -45,8 +45,9 @@ impl PaymentRpcs {
         let after = after?.map(PaymentId);
         let size = query.page_size;
         let flows = &self.services.flows;
-        let mut records = flows.list(&caller, &query.filter, after, size + 1).await?;
-        let more = records.len() > size;
+        let page = flows.list(&caller, &query.filter, after, size + 1).await?;
+        let mut records = page.payments;
+        let more = page.ended_early || records.len() > size;
         records.truncate(size);
         let last = records
             .last()

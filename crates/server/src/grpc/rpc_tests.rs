@@ -524,7 +524,7 @@ fn frame(flag: u8, message: &[u8]) -> Bytes {
 /// Holds the framework's statuses to what `normalize_framework_status` knows of them.
 #[tokio::test]
 #[allow(clippy::too_many_lines, reason = "a table")]
-async fn s81_what_the_framework_refuses_has_our_form() {
+async fn what_the_framework_refuses_has_our_form() {
     const CREATE: &str = "/quittance.v1.PaymentService/CreatePayment";
     let world = World::new();
     let not_text = [0x0a, 2, 0xff, 0xfe];

@@ -88,7 +88,7 @@ fn the_contracts_comments_name_the_same_codes() {
 
 #[test]
 #[allow(clippy::too_many_lines, reason = "a table")]
-fn s80_every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
+fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
     use ErrorReason as R;
     let eur = Currency::parse("EUR").unwrap();
     let wait = Duration::from_secs(3);

@@ -15,8 +15,8 @@ use quittance_domain::ids::{EntryId, IdempotencyKey, PaymentId, ProviderAccount,
 use quittance_domain::money::Money;
 use quittance_domain::payment::{PaymentMethodType, PaymentRecord};
 use quittance_domain::ports::{
-    Commit, EntryFilter, FailureSummary, Observer, PaymentFilter, Ports, Provider, Providers,
-    StoreError, StoredEntry,
+    Commit, EntryFilter, FailureSummary, Observer, PaymentFilter, PaymentPage, Ports, Provider,
+    Providers, StoreError, StoredEntry,
 };
 use quittance_evidence::{Actor, EntryResult, Leaf, SCHEMA_VERSION, Source, StreamId};
 use tonic::Request;
@@ -219,9 +219,9 @@ impl Store for Log {
         _: &PaymentFilter,
         _: Option<PaymentId>,
         _: usize,
-    ) -> Result<Vec<PaymentRecord>, StoreError> {
+    ) -> Result<PaymentPage, StoreError> {
         self.up()?;
-        Ok(Vec::new())
+        Ok(PaymentPage::default())
     }
 
     async fn list_entries(
