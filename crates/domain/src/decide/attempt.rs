@@ -226,8 +226,11 @@ fn not_sent(
         return unknown(step, cause, report, stamp);
     }
     step.event_type = format!("{}.not_sent", prefix(transaction.kind));
-    if attempt.operation == OperationKind::Confirm && !cause.retryable() {
-        // The provider refused what was handed over, not the payment: the customer may try again.
+    let voiding = transaction.kind.opens() && pending_void(record).is_some();
+    let known_there = transaction.provider_reference.is_some();
+    if attempt.operation == OperationKind::Confirm && (voiding || !cause.retryable()) {
+        // What was handed over did not arrive, or was refused; the payment itself is still open at the
+        // provider, and may be decided there: nothing is proved about it.
         step.edit(|transaction| {
             transaction.state = TransactionState::RequiresAction;
             transaction.request = None;
@@ -235,9 +238,13 @@ fn not_sent(
         });
         return step.advance(PaymentEvent::ActionRequired);
     }
-    let voiding = transaction.kind.opens() && pending_void(record).is_some();
     let too_late = stamp.now >= transaction.execute_before;
     let cause = match (cause.retryable(), voiding, too_late) {
+        // Once the provider has named it, no refusal of a send proves that it was not processed.
+        _ if known_there => {
+            let next = stamp.now + wait(report);
+            return step.edit(|transaction| transaction.next_step_at = Some(next));
+        }
         (true, false, false) => {
             let next = stamp.now + wait(report);
             return step.edit(|transaction| transaction.next_step_at = Some(next));
@@ -265,7 +272,9 @@ pub fn give_up_unsent(
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
     let leased = held.lease_until.is_some_and(|until| until > stamp.now);
-    if held.state != TransactionState::Pending || leased {
+    // A provider that has named a transaction holds it, whatever a lookup misses.
+    let known_there = held.provider_reference.is_some();
+    if held.state != TransactionState::Pending || leased || known_there {
         return Ok(None);
     }
     let voiding = held.kind.opens() && pending_void(record).is_some();

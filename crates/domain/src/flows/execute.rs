@@ -73,6 +73,13 @@ impl Flows {
         }
     }
 
+    /// How long before the caller stops waiting it is answered: the setting, or two hundredths of the wait where
+    /// that is more, since some clients round the deadline that they send up (gRPC's C core: to 100 ms from
+    /// 10 s on, to a second from 100 s on).
+    pub(super) fn margin(&self, left: Duration) -> Duration {
+        self.settings().answer_margin.max(left / 50)
+    }
+
     /// How long the caller can be made to wait.
     fn patience(&self, caller: &Caller) -> Result<Duration, FlowError> {
         let Some(deadline) = caller.deadline else {
@@ -80,7 +87,7 @@ impl Flows {
         };
         let left = (deadline - self.ports().clock.now()).to_std();
         match left {
-            Ok(left) if !left.is_zero() => Ok(left.saturating_sub(self.settings().answer_margin)),
+            Ok(left) if !left.is_zero() => Ok(left.saturating_sub(self.margin(left))),
             Ok(_) | Err(_) => Err(FlowError::DeadlineExceeded),
         }
     }

@@ -67,11 +67,14 @@ impl Flows {
         known: &IdempotencyRecord,
     ) -> Result<PaymentRecord, FlowError> {
         let mut wait = FIRST_LOOK_WAIT;
-        let deadline = caller
-            .deadline
-            .map(|deadline| deadline - self.settings().answer_margin * 2);
         let started = self.ports().clock.now();
-        let until = deadline.unwrap_or(started + self.settings().default_wait / 2);
+        let until =
+            caller
+                .deadline
+                .map_or(started + self.settings().default_wait / 2, |deadline| {
+                    let left = (deadline - started).to_std().unwrap_or_default();
+                    started + left.saturating_sub(self.margin(left) * 2)
+                });
         loop {
             let record = self.read(caller, known.payment).await?;
             let now = self.ports().clock.now();

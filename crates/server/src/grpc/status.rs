@@ -260,6 +260,7 @@ impl From<Violations> for Failure {
         let message = match (fields.next(), fields.count() + violations.omitted()) {
             (None, _) => "the request is not valid".to_owned(),
             (Some(first), 0) => format!("{first} is not valid"),
+            (Some(first), 1) => format!("{first} is not valid, nor is 1 more field"),
             (Some(first), more) => format!("{first} is not valid, nor are {more} more fields"),
         };
         let mut failure = Self::new(violations.reason(), message);

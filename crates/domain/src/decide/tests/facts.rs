@@ -182,6 +182,43 @@ fn a_contradicted_success_is_reported_once() {
 }
 
 #[test]
+fn a_confirmation_that_was_not_sent_proves_nothing_about_the_payment() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(action());
+    world.confirm().unwrap();
+    let confirm = world.attempt();
+    world.void().unwrap();
+    let report = SendReport {
+        outcome: SendOutcome::NotSent(Cause::ConnectionRefused),
+        latency_micros: 1,
+        http_status: None,
+        response: None,
+        retry_after: None,
+    };
+    world
+        .decide(|record, _, stamp| decide::outcome(record, &confirm, &report, stamp))
+        .unwrap();
+    assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
+    let opening = confirm.transaction;
+    assert!(
+        world.learn(opening, &told(approved(100))),
+        "the customer came back by himself"
+    );
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+    assert_eq!(world.action(), None);
+}
+
+#[test]
+fn what_the_provider_has_named_is_never_given_up_as_unsent() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let id = world.newest();
+    world.answer(FactKind::Pending);
+    let given_up = world
+        .decide(|record, _, stamp| decide::give_up_unsent(record, id, stamp).unwrap().ok_or(()));
+    assert_eq!(given_up, Err(()));
+}
+
+#[test]
 fn only_the_provider_speaks_as_the_provider() {
     let actor = |world: &World| world.changes.last().unwrap().entry.actor.clone();
     let mut world = World::accepted(100, CaptureMethod::Automatic);
