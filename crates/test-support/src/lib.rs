@@ -1,4 +1,5 @@
-//! What tests share: a fresh database for each, and builders of valid changes.
+//! What tests share: a fresh database for each, builders of valid changes, and a proxy that breaks
+//! connections.
 //!
 //! ```no_run
 //! # async fn test() {
@@ -19,8 +20,10 @@
     reason = "only tests use this crate, and a test that cannot go on panics"
 )]
 
+mod fault_proxy;
 mod story;
 mod test_db;
 
+pub use fault_proxy::{Cut, Direction, FaultProxy, Plan, Traffic, Upstream};
 pub use story::{SALT_BYTE, Story, entry_of_stream, tenant};
 pub use test_db::{TestDb, eventually, test_keys};
