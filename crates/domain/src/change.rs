@@ -26,7 +26,9 @@ pub struct Change {
     pub attempt: Option<Write<Attempt>>,
     /// Personal fields of the customer, given with a new payment.
     pub customer: Option<CustomerData>,
-    /// A case for a person.
+    /// Whether the cases that were open about the subject are closed by it.
+    pub closes_cases: bool,
+    /// A case for a person, opened by it.
     pub operator_action: Option<OperatorAction>,
     /// The one journal entry.
     pub entry: JournalEntry,
@@ -115,6 +117,8 @@ named_enum! {
         ContradictingFact = "CONTRADICTING_FACT",
         /// The provider proved more than our limits allow.
         ExcessAmount = "EXCESS_AMOUNT",
+        /// Automatic recovery gave up: the outcome is still not known.
+        RecoveryExhausted = "RECOVERY_EXHAUSTED",
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::fingerprint::Fields;
-use crate::ids::{IdempotencyKey, PaymentId, ProviderAccount};
+use crate::ids::{IdempotencyKey, PaymentId, ProviderAccount, ProviderReference, TransactionId};
 use crate::money::Money;
 use crate::payment::{CaptureMethod, Initiator, PaymentMethod};
 use crate::text::{Sensitive, Text};
@@ -263,4 +263,55 @@ impl Refund {
         fields.push(("execute_before", time(self.execute_before)));
         fields
     }
+}
+
+/// What a person found out about a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolution {
+    /// The provider carried it out, for its whole amount.
+    Succeeded {
+        /// The provider's reference of it, where it is known: later commands may need it.
+        provider_reference: Option<ProviderReference>,
+    },
+    /// The provider did not carry it out, and never will.
+    NotProcessed,
+    /// Nothing changes; the case is closed.
+    Acknowledged,
+}
+
+impl Resolution {
+    /// The stable name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Succeeded { .. } => "SUCCEEDED",
+            Self::NotProcessed => "NOT_PROCESSED",
+            Self::Acknowledged => "ACKNOWLEDGED",
+        }
+    }
+}
+
+/// An operator's decision about a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolve {
+    /// Of which payment.
+    pub payment: PaymentId,
+    /// Which.
+    pub transaction: TransactionId,
+    /// What was found out.
+    pub resolution: Resolution,
+    /// Why; not empty.
+    pub reason: Text<500>,
+    /// What shows it, such as the number of a ticket or of a statement; may be empty.
+    pub evidence: Text<2000>,
+}
+
+/// An operator's request to take a transaction up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// Of which payment.
+    pub payment: PaymentId,
+    /// Which.
+    pub transaction: TransactionId,
+    /// Why; not empty.
+    pub reason: Text<500>,
 }

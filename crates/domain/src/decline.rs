@@ -91,6 +91,8 @@ named_enum! {
     pub enum Cause {
         /// The provider refused the connection.
         ConnectionRefused = "CONNECTION_REFUSED",
+        /// Too many calls to the provider had failed: its circuit is open, and nothing was sent.
+        CircuitOpen = "CIRCUIT_OPEN",
         /// The connection could not be made in time.
         ConnectTimeout = "CONNECT_TIMEOUT",
         /// The provider's name did not resolve.
@@ -133,6 +135,8 @@ named_enum! {
         NothingToVoid = "NOTHING_TO_VOID",
         /// The process that sent it stopped before the answer was recorded.
         SenderLost = "SENDER_LOST",
+        /// An operator decided that it was not processed.
+        ResolvedByOperator = "RESOLVED_BY_OPERATOR",
     }
 }
 
@@ -141,6 +145,7 @@ impl Cause {
     pub fn retryable(self) -> bool {
         match self {
             Self::ConnectionRefused
+            | Self::CircuitOpen
             | Self::ConnectTimeout
             | Self::NameResolution
             | Self::TlsHandshake
@@ -161,7 +166,8 @@ impl Cause {
             | Self::AlreadyCaptured
             | Self::Voided
             | Self::Expired
-            | Self::NothingToVoid => false,
+            | Self::NothingToVoid
+            | Self::ResolvedByOperator => false,
         }
     }
 }

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::ids::ProviderAccount;
 use crate::payment::PaymentState;
 use crate::ports::Unpreparable;
+use crate::transaction::TransactionState;
 
 /// Why a well-formed command is not allowed. Nothing was written, and nothing was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -50,6 +51,21 @@ pub enum Rejection {
     /// The provider cannot be asked this.
     #[error(transparent)]
     Unpreparable(#[from] Unpreparable),
+    /// The payment has no such transaction.
+    #[error("the payment has no such transaction")]
+    NoSuchTransaction,
+    /// The transaction's outcome is known.
+    #[error("the transaction is {state}: its outcome is known")]
+    TransactionEnded {
+        /// Where it stands.
+        state: TransactionState,
+    },
+    /// A request may still be under way to the provider, and decide the transaction.
+    #[error("a request of this transaction may still be under way: try again later")]
+    BeingSent,
+    /// No case is open about the transaction.
+    #[error("no case is open about this transaction")]
+    NothingOpen,
     /// `execute_before` has passed already.
     #[error("execute_before has passed")]
     ExecuteBeforePassed,

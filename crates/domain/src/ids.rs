@@ -37,6 +37,10 @@ uuid_id!(
     /// One entry of the journal.
     EntryId
 );
+uuid_id!(
+    /// One webhook as it was received (`UUIDv7`, so ordered by the time of its receipt).
+    WebhookId
+);
 
 /// Declares a short printable identifier.
 macro_rules! text_id {
@@ -78,6 +82,11 @@ text_id!(
 text_id!(
     /// The provider's own name for a payment or an operation.
     ProviderReference,
+    255
+);
+text_id!(
+    /// What a provider calls one of its events: the same however often it is delivered.
+    EventId,
     255
 );
 

@@ -14,6 +14,7 @@ use crate::context::{Actor, Caller, Instance, TraceIds};
 use crate::decline::Cause;
 use crate::ids::{AttemptId, EntryId, TransactionId};
 use crate::payment::{Payment, PaymentState};
+use crate::retry::RetryPolicy;
 use crate::transaction::Transaction;
 
 /// What comes into a decision from outside, since decisions read no clock and draw no lots.
@@ -33,6 +34,10 @@ pub struct Stamp<'a> {
     pub digest_salt: [u8; 16],
     /// How long a sender may be alive after its attempt is committed.
     pub sender_lease: chrono::TimeDelta,
+    /// Fresh: random bits by which waits are spread.
+    pub jitter: u64,
+    /// When what has no outcome is taken up again.
+    pub retries: &'a RetryPolicy,
     /// Who caused it, and from where.
     pub caller: &'a Caller,
     /// The span that commits it.
@@ -280,6 +285,7 @@ pub fn row_digest(payment: &Payment) -> [u8; 32] {
     line("initiator", &payment.initiator);
     line("mandate_reference", &payment.mandate_reference.as_str());
     line("provider_account", &payment.provider_account);
+    line("routed", &payment.routed);
     line("provider_reference", &reference);
     line(
         "decline_code",

@@ -17,6 +17,8 @@ pub mod journal;
 pub mod money;
 pub mod payment;
 pub mod ports;
+pub mod retry;
 pub mod text;
 pub mod transaction;
 pub mod transition;
+pub mod webhook;

@@ -143,6 +143,7 @@ pub struct NextAction {
 
 /// A payment, at one version. Version 1 is its acceptance; each [`crate::change::Change`] adds one,
 /// and writes the journal entry whose `entity_seq` is that version.
+#[allow(clippy::struct_excessive_bools)] // independent yes-or-no answers, not a state
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Payment {
     /// The payment's id.
@@ -181,6 +182,8 @@ pub struct Payment {
     pub customer_reference: Option<Sensitive<String>>,
     /// The provider account that serves it.
     pub provider_account: ProviderAccount,
+    /// Whether routing chose that account, and may choose another while nothing was sent; else the caller did.
+    pub routed: bool,
     /// The provider's reference of the payment.
     pub provider_reference: Option<ProviderReference>,
     /// What the customer has to do, while REQUIRES_ACTION.

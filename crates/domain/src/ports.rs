@@ -1,5 +1,7 @@
 //! The ports: what the flows need from the world, as traits. The domain names no runtime, database or wire.
 
+use std::any::Any;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use chrono::{DateTime, Utc};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::change::{Change, IdempotencyRecord, JournalEntry};
+use crate::change::{Change, IdempotencyRecord, JournalEntry, OperatorActionKind};
 use crate::context::TraceIds;
 use crate::decline::Cause;
 use crate::ids::{
@@ -18,7 +20,11 @@ use crate::ids::{
 };
 use crate::money::{Currency, Money};
 use crate::payment::{Payment, PaymentRecord, PaymentState};
-use crate::transaction::{LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction};
+use crate::text::Sensitive;
+use crate::transaction::{
+    Attempt, LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
+};
+use crate::webhook::ProviderWebhooks;
 
 /// Why the store could not answer. Messages carry no values.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -134,6 +140,84 @@ pub struct FailureSummary {
     pub examples: Vec<PaymentId>,
 }
 
+/// What recovery claims at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// At most this many transactions.
+    pub limit: usize,
+    /// How long nobody else claims them, by the database's clock; a change of the transaction ends the claim.
+    pub lease: Duration,
+    /// Not those of these accounts: they cannot be asked now.
+    pub except: Vec<ProviderAccount>,
+}
+
+/// A transaction whose next step is due, claimed by this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of which payment.
+    pub payment: PaymentId,
+    /// Which.
+    pub transaction: TransactionId,
+    /// The account that it waits for.
+    pub provider_account: ProviderAccount,
+}
+
+/// How much waits for an outcome.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Backlog {
+    /// Transactions whose next step is due, claimed ones included.
+    pub due: u64,
+    /// Transactions without an outcome, those that wait for the customer left out.
+    pub pending: u64,
+    /// Age of the oldest of those, in seconds; 0 where there is none.
+    pub oldest_pending_seconds: f64,
+    /// Cases that are open for a person.
+    pub open_cases: u64,
+}
+
+/// Which cases a list shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CaseFilter {
+    /// Closed ones too.
+    pub closed: bool,
+    /// About this payment.
+    pub payment: Option<PaymentId>,
+    /// Of this kind.
+    pub kind: Option<OperatorActionKind>,
+}
+
+/// A case for a person, as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCase {
+    /// The journal entry that opened it.
+    pub id: EntryId,
+    /// Whose payment it is about.
+    pub tenant: TenantId,
+    /// Which.
+    pub payment: PaymentId,
+    /// Which transaction.
+    pub transaction: TransactionId,
+    /// Why it was opened.
+    pub kind: OperatorActionKind,
+    /// When.
+    pub opened_at: DateTime<Utc>,
+    /// When it was closed, and by which journal entry; `None` while it is open.
+    pub closed: Option<(DateTime<Utc>, EntryId)>,
+}
+
+/// Whether a transaction was sent through an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SentThrough {
+    /// By an attempt of this tenant's transaction.
+    Yes(TenantId),
+    /// The payment is known, and no attempt of that transaction went through the account.
+    No,
+    /// No such payment is known.
+    UnknownPayment,
+}
+
 /// The database, as the flows see it.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -200,6 +284,45 @@ pub trait Store: Send + Sync + 'static {
 
     /// Waits until more than `position` entries are sequenced, or until `limit` has passed.
     async fn wait_for_position(&self, position: u64, limit: Duration);
+
+    /// Claims transactions whose next step is due by the database's clock, those due longest first, which
+    /// nobody else has claimed.
+    async fn claim_due(&self, claim: &Claim) -> Result<Vec<Due>, StoreError>;
+
+    /// Counts what waits for an outcome.
+    async fn backlog(&self) -> Result<Backlog, StoreError>;
+
+    /// Reads one attempt.
+    async fn attempt(
+        &self,
+        payment: PaymentId,
+        transaction: TransactionId,
+        number: u32,
+    ) -> Result<Option<Attempt>, StoreError>;
+
+    /// Finds out whether an attempt sent this transaction through this very account (I9), and whose it is.
+    async fn sent_through(
+        &self,
+        payment: PaymentId,
+        transaction: TransactionId,
+        account: &ProviderAccount,
+    ) -> Result<SentThrough, StoreError>;
+
+    /// Reads the provider's token of a payment's method, which reading the payment leaves out.
+    async fn method_token(
+        &self,
+        payment: PaymentId,
+    ) -> Result<Option<Sensitive<String>>, StoreError>;
+
+    /// Lists cases for a person, oldest first, those after `after` (exclusive); `tenant` = `None` reads
+    /// across tenants (platform roles).
+    async fn list_cases(
+        &self,
+        tenant: Option<&TenantId>,
+        filter: &CaseFilter,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<StoredCase>, StoreError>;
 
     /// Summarizes failed attempts of a tenant over a time range, most frequent first.
     async fn summarize_failures(
@@ -281,9 +404,41 @@ pub struct LookupQuery {
     pub payment_reference: Option<ProviderReference>,
 }
 
+/// A place for one call to an account; given back when it is dropped.
+pub struct Place(Option<Box<dyn Any + Send + Sync>>);
+
+impl Place {
+    /// A place that holds something until it is given back.
+    pub fn holding(permit: impl Any + Send + Sync) -> Self {
+        Self(Some(Box::new(permit)))
+    }
+
+    /// A place where there is no limit.
+    pub fn unlimited() -> Self {
+        Self(None)
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.0.is_some()).finish()
+    }
+}
+
+/// Whether an account is called at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Circuit {
+    /// Yes.
+    Closed,
+    /// A few calls, to see whether it is back.
+    HalfOpen,
+    /// No: calls are answered as not sent.
+    Open,
+}
+
 /// One account at a payment provider.
 #[async_trait]
-pub trait Provider: ProviderRules + 'static {
+pub trait Provider: ProviderRules + ProviderWebhooks + 'static {
     /// Sends a prepared request once, and classifies what came of it. Never retries by itself.
     /// `send` is 1 for the first send of the transaction.
     async fn send(&self, request: &PreparedRequest, send: u32) -> SendReport;
@@ -296,6 +451,16 @@ pub trait Provider: ProviderRules + 'static {
 
     /// Whether real money moves through this account.
     fn livemode(&self) -> bool;
+
+    /// Takes a place for one send, before anything is written for it.
+    fn reserve(&self) -> Result<Place, Saturated> {
+        Ok(Place::unlimited())
+    }
+
+    /// Whether it is called at all.
+    fn circuit(&self) -> Circuit {
+        Circuit::Closed
+    }
 }
 
 /// The configured provider accounts and the rules that choose among them.
@@ -306,7 +471,10 @@ pub trait Providers: Send + Sync + 'static {
     /// Whether this tenant may use an account; an account that does not exist serves nobody.
     fn serves(&self, tenant: &TenantId, name: &ProviderAccount) -> bool;
 
-    /// The accounts that may serve a new payment, best first.
+    /// The names of all accounts.
+    fn names(&self) -> Vec<ProviderAccount>;
+
+    /// The accounts that may serve a new payment, best first; those whose circuit is open come last.
     fn route(
         &self,
         tenant: &TenantId,
@@ -328,9 +496,9 @@ pub trait Clock: Send + Sync + 'static {
 /// A future that outlives its caller.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 
-/// As many tasks run as are allowed.
+/// As many tasks or calls run as are allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("too many commands are being carried out")]
+#[error("as many run as are allowed")]
 pub struct Saturated;
 
 /// Starts tasks that outlive the caller's cancellation or deadline, in the current trace.
@@ -362,6 +530,12 @@ pub trait Observer: Send + Sync + 'static {
         cause: Option<Cause>,
         seconds: f64,
     );
+
+    /// A transaction was taken up again: sent again, or looked up.
+    fn retried(&self, account: &ProviderAccount, operation: OperationKind, how: &'static str);
+
+    /// A case was opened for a person.
+    fn case_opened(&self, account: &ProviderAccount, kind: OperatorActionKind);
 
     /// A command was answered from an earlier one.
     fn replayed(&self, command: crate::change::CommandKind);

@@ -105,6 +105,10 @@ pub struct Transaction {
     pub attempts: u32,
     /// I4: one send may have been processed, so no later refusal proves anything.
     pub ever_unknown: bool,
+    /// Steps in a row that brought no news: retries and lookups; each waits longer.
+    pub retries: u32,
+    /// Whether an operator decided it. What the provider proves later still counts.
+    pub resolved_by_operator: bool,
     /// The case that is open about it, so that the same finding does not open it again.
     pub open_case: Option<OperatorActionKind>,
     /// The bytes that every send carries (I2); wiped when the transaction ends.
@@ -130,6 +134,19 @@ impl Transaction {
         self.state == TransactionState::Pending
             && self.lease_until.is_some_and(|until| until > now)
             && self.lease_until == self.next_step_at
+    }
+
+    /// Whether its last attempt was started and never ended, and its sender cannot be alive any more.
+    pub fn sender_is_lost(&self, now: DateTime<Utc>) -> bool {
+        self.state == TransactionState::Pending
+            && self.attempts > 0
+            && self.lease_until.is_some_and(|until| until <= now)
+            && self.lease_until == self.next_step_at
+    }
+
+    /// I4: whether every send so far is proved not to have been processed, and none is under way.
+    pub fn certainly_unprocessed(&self) -> bool {
+        !self.ever_unknown && self.provider_reference.is_none() && self.lease_until.is_none()
     }
 }
 
@@ -294,5 +311,10 @@ pub enum LookupOutcome {
         authoritative: bool,
     },
     /// The provider could not be asked.
-    Unavailable(Cause),
+    Unavailable {
+        /// Why not.
+        cause: Cause,
+        /// How long the provider asked us to wait.
+        retry_after: Option<std::time::Duration>,
+    },
 }

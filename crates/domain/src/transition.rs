@@ -48,6 +48,10 @@ named_enum! {
         ChargebackOpened = "chargeback_opened",
         /// The issuer returned it.
         ChargebackReversed = "chargeback_reversed",
+        /// An operator had called the opening transaction done; the provider proves that it was declined.
+        ResolutionDeclined = "resolution_declined",
+        /// An operator had called the opening transaction done; the provider proves that it is not.
+        ResolutionNotProcessed = "resolution_not_processed",
     }
 }
 
@@ -82,7 +86,7 @@ const EX: Next = Next::To(PaymentState::Expired);
 /// The table: a row for each event (as [`PaymentEvent::ALL`]), a column for each state (as
 /// [`PaymentState::ALL`]).
 #[rustfmt::skip]
-const TABLE: [[Next; 11]; 19] = [
+const TABLE: [[Next; 11]; 21] = [
     // pending, requires action,
     //         authorized, partially captured, captured, partially refunded, refunded,
     //                             voided, declined, failed, expired
@@ -105,6 +109,8 @@ const TABLE: [[Next; 11]; 19] = [
     /* RefundReversed     */ [CO, CO,  CO, DE, DE, DE, DE,  CO, CO, CO, CO],
     /* ChargebackOpened   */ [CO, CO,  CO, ST, ST, ST, ST,  CO, CO, CO, CO],
     /* ChargebackReversed */ [ST, ST,  ST, ST, ST, ST, ST,  ST, ST, ST, ST],
+    /* ResolutionDeclined */ [ST, ST,  DC, ST, DC, ST, ST,  ST, ST, ST, ST],
+    /* ResolutionNotProc. */ [ST, ST,  FA, ST, FA, ST, ST,  ST, ST, ST, ST],
 ];
 
 /// What `event` does to a payment in `state`: one cell of the table.
@@ -199,6 +205,8 @@ fn derived_targets(event: PaymentEvent) -> &'static [PaymentState] {
         | PaymentEvent::VoidFailed
         | PaymentEvent::RefundFailed
         | PaymentEvent::ChargebackOpened
-        | PaymentEvent::ChargebackReversed => &[],
+        | PaymentEvent::ChargebackReversed
+        | PaymentEvent::ResolutionDeclined
+        | PaymentEvent::ResolutionNotProcessed => &[],
     }
 }

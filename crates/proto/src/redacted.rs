@@ -8,7 +8,7 @@ use std::fmt;
 use crate::v1::{
     CapturePaymentRequest, ConfirmPaymentRequest, CreatePaymentRequest, Customer,
     GetPaymentRequest, ListPaymentsRequest, NextAction, PaymentMethod, PostalAddress,
-    RefundPaymentRequest, VoidPaymentRequest,
+    RefundPaymentRequest, ResolveTransactionRequest, RetryTransactionRequest, VoidPaymentRequest,
 };
 
 impl fmt::Debug for PaymentMethod {
@@ -98,6 +98,21 @@ impl fmt::Debug for ListPaymentsRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ListPaymentsRequest")
             .field("page_size", &self.page_size)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ResolveTransactionRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResolveTransactionRequest")
+            .field("resolution", &self.resolution())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RetryTransactionRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryTransactionRequest")
             .finish_non_exhaustive()
     }
 }

@@ -114,7 +114,7 @@ fn everything_in_the_contract_is_commented() {
     let files = contract();
     assert_eq!(
         files.len(),
-        8,
+        10,
         "every file of the contract is in the descriptor set"
     );
     let mut checked = 0;
@@ -267,6 +267,29 @@ fn s67_debug_of_a_later_request_shows_nothing_that_a_caller_wrote() {
     };
     let shown = format!("{confirm:?}{capture:?}{void:?}{refund:?}{get:?}{list:?}{next:?}");
     assert!(!shown.contains(SECRET), "{shown}");
+}
+
+#[test]
+fn s67_debug_of_what_an_operator_decides_shows_nothing_that_they_wrote() {
+    let resolve = v1::ResolveTransactionRequest {
+        payment_id: secret(),
+        transaction_id: secret(),
+        resolution: v1::TransactionResolution::Succeeded.into(),
+        provider_reference: secret(),
+        reason: secret(),
+        evidence: secret(),
+        tenant_id: secret(),
+    };
+    let retry = v1::RetryTransactionRequest {
+        reason: secret(),
+        ..Default::default()
+    };
+    let shown = format!("{resolve:?}{retry:?}");
+    assert!(!shown.contains(SECRET), "{shown}");
+    assert!(
+        shown.starts_with("ResolveTransactionRequest { resolution: Succeeded"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -7,7 +7,12 @@ use quittance_domain::ids::ProviderAccount;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::guard::{
+    CircuitConfig, DEFAULT_MAX_CONCURRENT_CALLS, DEFAULT_MAX_CONCURRENT_LOOKUPS, GuardSettings,
+    OutOfRange,
+};
 use crate::http::{BaseUrl, BaseUrlError, HttpError, HttpSettings};
+use crate::webhook::SecretsProblem;
 
 /// Default of [`ProviderAccountConfig::connect_timeout_ms`].
 pub const DEFAULT_CONNECT_TIMEOUT_MS: u64 = 2_000;
@@ -63,6 +68,10 @@ pub struct ProviderAccountConfig {
     pub base_url: String,
     /// The key that goes with every request.
     pub api_key: Secret,
+    /// The secrets under which its webhooks are signed, at most two: during a rotation both are live. Default
+    /// none: no webhook is accepted.
+    #[serde(default)]
+    pub webhook_secrets: Vec<Secret>,
     /// Longest wait for a connection, in milliseconds: 1 up to below `total_timeout_ms`.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout_ms: u64,
@@ -75,6 +84,17 @@ pub struct ProviderAccountConfig {
     /// Whether `http` to loopback is allowed. Default false; for development.
     #[serde(default)]
     pub allow_plaintext: bool,
+    /// Most sends at once, 1 to [`MAX_CONCURRENT_CALLS`](crate::guard::MAX_CONCURRENT_CALLS); further ones
+    /// are refused before anything is written.
+    #[serde(default = "default_max_concurrent_calls")]
+    pub max_concurrent_calls: u32,
+    /// Most lookups at once, 1 to [`MAX_CONCURRENT_LOOKUPS`](crate::guard::MAX_CONCURRENT_LOOKUPS); further
+    /// ones wait, `total_timeout_ms` at most.
+    #[serde(default = "default_max_concurrent_lookups")]
+    pub max_concurrent_lookups: u32,
+    /// When it is left alone because it fails or is slow.
+    #[serde(default)]
+    pub circuit: CircuitConfig,
 }
 
 fn default_connect_timeout() -> u64 {
@@ -83,6 +103,14 @@ fn default_connect_timeout() -> u64 {
 
 fn default_total_timeout() -> u64 {
     DEFAULT_TOTAL_TIMEOUT_MS
+}
+
+fn default_max_concurrent_calls() -> u32 {
+    DEFAULT_MAX_CONCURRENT_CALLS
+}
+
+fn default_max_concurrent_lookups() -> u32 {
+    DEFAULT_MAX_CONCURRENT_LOOKUPS
 }
 
 /// One routing rule. Each condition that is there must hold; the first rule of which all hold
@@ -131,6 +159,9 @@ pub enum AccountProblem {
     /// The API key is missing or cannot be a header.
     #[error("api_key must be printable ASCII and not empty")]
     ApiKey,
+    /// The webhook secrets cannot be used.
+    #[error("webhook_secrets: {0}")]
+    WebhookSecrets(#[from] SecretsProblem),
     /// The timeouts are out of range.
     #[error(
         "connect_timeout_ms must be at least 1 and below total_timeout_ms, which is at most \
@@ -140,6 +171,9 @@ pub enum AccountProblem {
     /// The sandbox moves no real money.
     #[error("livemode must be false for the sandbox")]
     Livemode,
+    /// A limit, or a setting of the circuit, is out of range.
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
     /// The HTTP client could not be made.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -203,6 +237,38 @@ pub enum ConfigError {
 }
 
 impl ProviderAccountConfig {
+    /// An account with every default.
+    pub fn new(
+        name: impl Into<String>,
+        kind: ProviderKind,
+        base_url: impl Into<String>,
+        api_key: Secret,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            base_url: base_url.into(),
+            api_key,
+            webhook_secrets: Vec::new(),
+            connect_timeout_ms: DEFAULT_CONNECT_TIMEOUT_MS,
+            total_timeout_ms: DEFAULT_TOTAL_TIMEOUT_MS,
+            livemode: false,
+            allow_plaintext: false,
+            max_concurrent_calls: DEFAULT_MAX_CONCURRENT_CALLS,
+            max_concurrent_lookups: DEFAULT_MAX_CONCURRENT_LOOKUPS,
+            circuit: CircuitConfig::default(),
+        }
+    }
+
+    /// Its limits and its circuit, checked.
+    pub fn guard_settings(&self) -> Result<GuardSettings, OutOfRange> {
+        GuardSettings::new(
+            self.max_concurrent_calls,
+            self.max_concurrent_lookups,
+            &self.circuit,
+        )
+    }
+
     /// Where and how the account is reached, checked.
     pub fn http_settings(&self) -> Result<HttpSettings, AccountProblem> {
         let in_range = (1..self.total_timeout_ms).contains(&self.connect_timeout_ms)
@@ -243,7 +309,15 @@ mod tests {
         let settings = account.http_settings().unwrap();
         assert_eq!(settings.connect_timeout, Duration::from_secs(2));
         assert_eq!(settings.total_timeout, Duration::from_secs(10));
+        let same = ProviderAccountConfig::new(
+            "sandbox",
+            ProviderKind::Sandbox,
+            "https://sandbox.example",
+            Secret::new("sk_secret"),
+        );
+        assert_eq!(*account, same);
         assert!(!account.livemode && !account.allow_plaintext);
+        assert!(account.guard_settings().is_ok());
         assert!(!format!("{config:?}").contains("sk_secret"));
     }
 
@@ -251,11 +325,27 @@ mod tests {
     fn unknown_keys_are_refused() {
         for text in [
             format!("{ACCOUNT}\napi_kee = \"x\""),
+            format!("{ACCOUNT}\ncircuit = {{ min_call = 3 }}"),
             "[[routing]]\naccounts = []\ncountry = \"DE\"".to_owned(),
             "extra = 1".to_owned(),
         ] {
             assert!(toml::from_str::<ProvidersConfig>(&text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn limits_and_circuit_are_set_one_by_one() {
+        let text = format!("{ACCOUNT}\nmax_concurrent_calls = 7\ncircuit = {{ min_calls = 3 }}");
+        let config: ProvidersConfig = toml::from_str(&text).unwrap();
+        let account = config.accounts.first().unwrap();
+        assert_eq!(account.max_concurrent_calls, 7);
+        assert_eq!(
+            account.circuit,
+            CircuitConfig {
+                min_calls: 3,
+                ..CircuitConfig::default()
+            }
+        );
     }
 
     #[test]

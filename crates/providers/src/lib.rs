@@ -3,15 +3,18 @@
 //! Each adapter is a folder of `wire.rs` (shapes), `map.rs` (pure: wire to domain), `mod.rs`
 //! (calls) and `fixtures/`. They share [`http`], which sends a request exactly once and tells
 //! "nothing was sent" ([`NotSent`]) from "may have been processed" ([`Unknown`]); an adapter
-//! cannot mistake one for the other, because they are different types. [`registry`] builds the
-//! configured accounts and chooses among them.
+//! cannot mistake one for the other, because they are different types. [`guard`] puts a circuit
+//! breaker and limits before each account. [`registry`] builds the configured accounts and chooses
+//! among them.
 
 pub mod config;
+pub mod guard;
 pub mod http;
 mod outcome;
 mod prepared;
 pub mod registry;
 pub mod sandbox;
+pub mod webhook;
 
 pub use outcome::{NotSent, Unknown};
 pub use prepared::{Prepared, PreparedError};

@@ -20,9 +20,23 @@ pub enum NotSent {
     RateLimited,
     /// Refused as malformed or impossible: 400, 404, 422, or what an adapter knows to mean that.
     RequestRefused,
+    /// The account's circuit is open: it was not even tried.
+    CircuitOpen,
 }
 
 impl NotSent {
+    /// Every one.
+    pub const ALL: &'static [Self] = &[
+        Self::ConnectionRefused,
+        Self::ConnectTimeout,
+        Self::NameResolution,
+        Self::TlsHandshake,
+        Self::CredentialsRefused,
+        Self::RateLimited,
+        Self::RequestRefused,
+        Self::CircuitOpen,
+    ];
+
     /// The cause, as the domain names it.
     pub fn cause(self) -> Cause {
         match self {
@@ -33,6 +47,7 @@ impl NotSent {
             Self::CredentialsRefused => Cause::CredentialsRefused,
             Self::RateLimited => Cause::RateLimited,
             Self::RequestRefused => Cause::RequestRefused,
+            Self::CircuitOpen => Cause::CircuitOpen,
         }
     }
 }

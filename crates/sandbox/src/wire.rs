@@ -302,6 +302,9 @@ pub struct Event {
     pub created_at: DateTime<Utc>,
     /// `spay_…`.
     pub payment_id: String,
+    /// The caller's payment id, if it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_reference: Option<String>,
     /// The operation as it was then.
     pub operation: Operation,
 }

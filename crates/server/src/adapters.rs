@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound as _, Utc};
-use quittance_domain::change::CommandKind;
+use quittance_domain::change::{CommandKind, OperatorActionKind};
 use quittance_domain::context::TraceIds;
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::{ProviderAccount, TenantId};
@@ -16,6 +16,7 @@ use quittance_domain::ports::{
 };
 use quittance_domain::transaction::OperationKind;
 use quittance_providers::{NotSent, Unknown};
+use quittance_store::DatabaseClock;
 use quittance_telemetry::{self as telemetry, Metrics};
 use rand::RngCore as _;
 use tokio::sync::Semaphore;
@@ -39,6 +40,28 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
         Utc::now().trunc_subsecs(SUBSECOND_DIGITS)
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// The database's clock: every replica has the same time, whatever its own machine's clock says.
+#[derive(Debug, Clone)]
+pub struct DatabaseTime(DatabaseClock);
+
+impl DatabaseTime {
+    /// Time as `clock` tells it.
+    pub fn new(clock: DatabaseClock) -> Self {
+        Self(clock)
+    }
+}
+
+#[async_trait]
+impl Clock for DatabaseTime {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.now()
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -89,6 +112,10 @@ impl Providers for NoProviders {
 
     fn serves(&self, _: &TenantId, _: &ProviderAccount) -> bool {
         false
+    }
+
+    fn names(&self) -> Vec<ProviderAccount> {
+        Vec::new()
     }
 
     fn route(&self, _: &TenantId, _: Money, _: PaymentMethodType) -> Vec<ProviderAccount> {
@@ -154,6 +181,20 @@ impl Observer for TelemetryObserver {
             .attempt(account.as_str(), operation.name(), outcome, cause, seconds);
     }
 
+    fn retried(&self, account: &ProviderAccount, operation: OperationKind, how: &'static str) {
+        self.0.retry(account.as_str(), operation.name(), how);
+    }
+
+    fn case_opened(&self, account: &ProviderAccount, kind: OperatorActionKind) {
+        self.0.case_opened(account.as_str(), kind.name());
+        match kind {
+            OperatorActionKind::RecoveryExhausted => self.0.recovery_exhausted(account.as_str()),
+            OperatorActionKind::AmountMismatch
+            | OperatorActionKind::ContradictingFact
+            | OperatorActionKind::ExcessAmount => {}
+        }
+    }
+
     fn replayed(&self, command: CommandKind) {
         self.0.idempotency_replay(rpc_of(command));
     }
@@ -186,15 +227,14 @@ pub fn operations() -> Vec<&'static str> {
         .collect()
 }
 
-const NOT_SENT: [NotSent; 7] = [
-    NotSent::ConnectionRefused,
-    NotSent::ConnectTimeout,
-    NotSent::NameResolution,
-    NotSent::TlsHandshake,
-    NotSent::CredentialsRefused,
-    NotSent::RateLimited,
-    NotSent::RequestRefused,
-];
+/// Ways in which a transaction is taken up again, as the flows name them.
+pub const RETRIES: [&str; 3] = ["resend", "lookup", "failover"];
+
+/// Kinds of cases for a person.
+pub fn cases() -> Vec<&'static str> {
+    let kinds = OperatorActionKind::ALL.iter();
+    kinds.map(|kind| kind.name()).collect()
+}
 
 const UNKNOWN: [Unknown; 6] = [
     Unknown::ResponseTimeout,
@@ -207,7 +247,7 @@ const UNKNOWN: [Unknown; 6] = [
 
 /// How a call to a provider can end, with the causes that it can have.
 pub fn outcomes() -> Vec<(&'static str, &'static str)> {
-    let not_sent = NOT_SENT
+    let not_sent = NotSent::ALL
         .iter()
         .map(|cause| ("not_sent", cause.cause().name()));
     let unknown = UNKNOWN

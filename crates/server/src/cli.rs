@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use quittance_telemetry::{Telemetry, TelemetryConfig};
+use tokio::runtime::Runtime;
 use toml::Value;
 
 use crate::auth::Role;
 use crate::commands;
+use crate::commands::payments::{CallFailed, PaymentsCommand};
 use crate::config::{self, Settings, Sources};
 use crate::dev::DevOptions;
 
@@ -27,6 +29,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Site(SiteCommand),
+    /// Look at payments, and decide what only a person can: as a client of a running server.
+    #[command(subcommand)]
+    Payments(PaymentsCommand),
+}
+
+/// What runs where the service is configured.
+#[derive(Debug, Subcommand)]
+enum SiteCommand {
     /// Serve gRPC and HTTP, as configured.
     Serve,
     /// Serve for development: brings its own PostgreSQL, certificate, sandbox provider and API key.
@@ -87,7 +99,8 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "quittance: {}", with_causes(&error));
-            ExitCode::FAILURE
+            let failed = error.downcast_ref::<CallFailed>();
+            failed.map_or(ExitCode::FAILURE, |failed| failed.exit_code().into())
         }
     }
 }
@@ -105,19 +118,31 @@ fn with_causes(error: &anyhow::Error) -> String {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let mut sources = Sources::of_process(cli.config);
-    sources.command = log_defaults(&cli.command);
+    match cli.command {
+        Command::Site(command) => run_site(command, cli.config),
+        // A client needs none of the service's configuration.
+        Command::Payments(command) => runtime()?.block_on(commands::payments::run(command)),
+    }
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+fn run_site(command: SiteCommand, config: Option<PathBuf>) -> anyhow::Result<()> {
+    let mut sources = Sources::of_process(config);
+    sources.command = log_defaults(&command);
     let settings = Settings::gather(&sources)?;
     let telemetry = quittance_telemetry::init(&TelemetryConfig {
         log_colour: std::io::stderr().is_terminal(),
         ..config::telemetry(&settings)?
     })?;
     log_panics();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let result = runtime.block_on(dispatch(cli.command, sources, settings, &telemetry));
+    let runtime = runtime()?;
+    let result = runtime.block_on(dispatch(command, sources, settings, &telemetry));
     drop(runtime);
     // Spans of the last calls are still to be exported; losing them is no failure of the command.
     if let Err(error) = telemetry.shutdown() {
@@ -138,14 +163,14 @@ fn log_panics() {
 }
 
 async fn dispatch(
-    command: Command,
+    command: SiteCommand,
     sources: Sources,
     settings: Settings,
     telemetry: &Telemetry,
 ) -> anyhow::Result<()> {
     match command {
-        Command::Serve => commands::serve(&settings, telemetry).await,
-        Command::Dev { data_dir } => {
+        SiteCommand::Serve => commands::serve(&settings, telemetry).await,
+        SiteCommand::Dev { data_dir } => {
             commands::dev(
                 DevOptions {
                     data_dir: Some(data_dir),
@@ -155,28 +180,28 @@ async fn dispatch(
             )
             .await
         }
-        Command::Migrate => commands::migrate(&settings).await,
-        Command::Keys(KeysCommand::Create(wanted)) => {
+        SiteCommand::Migrate => commands::migrate(&settings).await,
+        SiteCommand::Keys(KeysCommand::Create(wanted)) => {
             commands::keys::create(&settings, telemetry, &wanted).await
         }
-        Command::Keys(KeysCommand::List { tenant }) => {
+        SiteCommand::Keys(KeysCommand::List { tenant }) => {
             commands::keys::list(&settings, telemetry, tenant.as_deref()).await
         }
-        Command::Keys(KeysCommand::Revoke { key_id }) => {
+        SiteCommand::Keys(KeysCommand::Revoke { key_id }) => {
             commands::keys::revoke(&settings, telemetry, &key_id).await
         }
-        Command::Demo => crate::demo::run(sources, telemetry).await,
+        SiteCommand::Demo => crate::demo::run(sources, telemetry).await,
     }
 }
 
 /// Logs are for machines where a service runs, and for people elsewhere. What commands print is
 /// their answer: logs then only say what went wrong.
-fn log_defaults(command: &Command) -> Vec<(&'static str, Value)> {
+fn log_defaults(command: &SiteCommand) -> Vec<(&'static str, Value)> {
     let (format, filter) = match command {
-        Command::Serve => ("json", "info"),
-        Command::Dev { .. } => ("readable", "info"),
-        Command::Migrate | Command::Keys(_) => ("readable", "warn"),
-        Command::Demo => ("readable", "error"),
+        SiteCommand::Serve => ("json", "info"),
+        SiteCommand::Dev { .. } => ("readable", "info"),
+        SiteCommand::Migrate | SiteCommand::Keys(_) => ("readable", "warn"),
+        SiteCommand::Demo => ("readable", "error"),
     };
     vec![
         ("telemetry.log_format", Value::String(format.to_owned())),
@@ -203,6 +228,45 @@ mod tests {
             with_causes(&error.context("no start")),
             "no start: cannot listen: port taken"
         );
+    }
+
+    fn parsed(words: &[&str]) -> Result<(), String> {
+        let words = ["quittance", "payments"].iter().chain(words);
+        let cli = Cli::try_parse_from(words);
+        cli.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_resolution_is_exactly_one_and_has_a_reason() {
+        let resolve = |found: &[&str]| {
+            let reason = ["--reason", "seen in the dashboard"];
+            parsed(&[&["resolve", "p", "t"], found, &reason].concat())
+        };
+        for good in [
+            &["--succeeded"][..],
+            &["--succeeded", "--provider-reference", "ch_1"],
+            &["--not-processed", "--evidence", "ticket 7"],
+            &["--acknowledge", "--tenant", "acme"],
+        ] {
+            assert_eq!(resolve(good), Ok(()), "{good:?}");
+        }
+        for bad in [
+            &[][..],
+            &["--succeeded", "--not-processed"],
+            &["--not-processed", "--provider-reference", "ch_1"],
+        ] {
+            assert!(resolve(bad).is_err(), "{bad:?}");
+        }
+        assert!(parsed(&["resolve", "p", "t", "--succeeded"]).is_err());
+        assert!(parsed(&["retry", "p", "t"]).is_err());
+    }
+
+    #[test]
+    fn an_api_key_is_no_argument() {
+        assert!(parsed(&["actions", "--api-key", "qk_1"]).is_err());
+        assert_eq!(parsed(&["actions", "--kind", "recovery-exhausted"]), Ok(()));
+        let unknown = parsed(&["actions", "--kind", "strange"]).unwrap_err();
+        assert!(unknown.contains("amount-mismatch"), "{unknown}");
     }
 
     #[test]

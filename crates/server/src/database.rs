@@ -92,6 +92,10 @@ impl StoreObserver for StoreMetrics {
     fn sequencer_lag(&self, seconds: f64) {
         self.0.audit_pending_age(seconds);
     }
+
+    fn unverified_entries(&self, count: usize) {
+        self.0.unverified_entries(count);
+    }
 }
 
 /// Why an API key could not be made, listed or revoked.

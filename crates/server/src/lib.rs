@@ -21,5 +21,6 @@ mod output;
 pub mod server;
 mod signals;
 pub mod trail;
+mod workers;
 
 pub use server::{RunningServer, Server, StartError};

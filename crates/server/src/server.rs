@@ -6,27 +6,32 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use axum::Router;
 use quittance_domain::context::Instance;
 use quittance_domain::error::FlowError;
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::audit::AuditLog;
 use quittance_domain::flows::{FlowSettings, Flows};
 use quittance_domain::ports::Ports;
+use quittance_domain::webhook::Inbox;
 use quittance_providers::registry::Registry;
-use quittance_store::{KeyRing, KeyRingError, PgStore};
+use quittance_store::{KeyRing, KeyRingError, PgStore, WorkerSettings};
 use quittance_telemetry::{self as telemetry, KnownLabels, Metrics, Telemetry};
 use thiserror::Error;
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use crate::adapters::{self, OsRandomness, SystemClock, TelemetryObserver, TrackedSpawn};
+use crate::adapters::{self, DatabaseTime, OsRandomness, TelemetryObserver, TrackedSpawn};
 use crate::auth::Authenticator;
 use crate::config::{Config, LimitsConfig, ServerConfig};
 use crate::database::{self, StoreMetrics};
 use crate::grpc::{self, EdgeRoutes, Services, Tokens};
-use crate::http::{HttpState, Readiness};
-use crate::layers::{Edge, EdgeSettings, Methods, Refusals};
+use crate::http::webhooks::{self, WebhookParts};
+use crate::http::{self, HttpState, Readiness};
+use crate::layers::{Edge, EdgeSettings, Methods, Refusals, TenantRates};
 use crate::net::{self, Alpn, Http2Settings, Listener, ListenerSettings, TlsError};
 use crate::trail::{REFUSALS_EVERY, Trail};
+use crate::workers::{self, Gauges, Recovery, RecoveryParts, WebhookWorker, WebhookWorkerParts};
 
 use self::running::{Parts, Stop};
 
@@ -104,63 +109,62 @@ impl Server {
         let listeners = bind(&config.server).await?;
         let observer = Arc::new(StoreMetrics(metrics.clone()));
         let store = database::connect(&config.database, keys.clone(), observer).await?;
-        store.start_workers();
+        store.start_workers_with(WorkerSettings {
+            clock_sample: config.database.clock_sample,
+        });
         let tasks = TaskTracker::new();
         let stop = Stop::default();
         let ports = ports(&config, &store, registry, &tasks, &metrics);
+        let instance = instance();
+        let settings = flow_settings(&config, &keys, instance.clone());
+        let log = AuditLog::new(ports.clone(), instance.clone());
+        let trail = Trail::new(log.clone(), instance);
         let authenticator = Arc::new(Authenticator::new(
             Arc::new(database::Keys::new(Arc::clone(&store))),
             keys.clone(),
             &config.auth,
         ));
-        let instance = instance();
-        let log = AuditLog::new(ports.clone(), instance.clone());
-        let trail = Trail::new(log.clone(), instance.clone());
-        let services = services(
-            &config,
-            &keys,
-            Wired {
-                ports: &ports,
-                log,
-                instance,
-                authenticator: &authenticator,
-                stop: &stop,
-            },
-        )?;
-        let routes = grpc::routes(services)?;
-        let refusals = Refusals::default();
-        let settings = edge(&config.server, authenticator, metrics, &refusals, &ports);
-        let edge = Edge::new(routes, settings);
+        let wired = Wired {
+            flows: Flows::new(ports.clone(), settings),
+            ports,
+            log,
+            authenticator,
+            metrics,
+            refusals: Refusals::default(),
+            stop,
+        };
+        let routes = grpc::routes(services(&config, &keys, &wired)?)?;
+        let edge = Edge::new(routes, edge(&config.server, &wired));
         // Before the first call: what cannot be recorded is not done.
         trail.service_started().await?;
+        let inbox: Arc<dyn Inbox> = Arc::<PgStore>::clone(&store);
+        let webhooks = start_workers(&config, &wired, inbox, &tasks);
         let http = HttpState {
             readiness: Arc::new(DatabaseReadiness(Arc::clone(&store))),
             prometheus: telemetry.prometheus(),
-            stop: stop.accepting.clone(),
+            stop: wired.stop.accepting.clone(),
         };
-        Ok(serve(
-            &config.server,
-            listeners,
-            edge,
-            http,
-            Parts {
-                store,
-                tasks,
-                stop,
-                trail,
-                refusals,
-            },
-        ))
+        let kept = Parts {
+            store,
+            tasks,
+            stop: wired.stop,
+            trail,
+            refusals: wired.refusals,
+        };
+        let side = http::router(http).merge(webhooks::router(webhooks));
+        Ok(serve(&config.server, listeners, edge, side, kept))
     }
 }
 
-/// What the services share with the rest of the server.
-struct Wired<'a> {
-    ports: &'a Ports,
+/// What the edge, the services and the workers share.
+struct Wired {
+    ports: Ports,
+    flows: Flows,
     log: AuditLog,
-    instance: Instance,
-    authenticator: &'a Arc<Authenticator>,
-    stop: &'a Stop,
+    authenticator: Arc<Authenticator>,
+    metrics: Metrics,
+    refusals: Refusals,
+    stop: Stop,
 }
 
 struct Listeners {
@@ -214,7 +218,7 @@ fn ports(
     Ports {
         store: Arc::<PgStore>::clone(store),
         providers: Arc::new(registry),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(DatabaseTime::new(store.clock())),
         spawn: Arc::new(TrackedSpawn::new(
             tasks.clone(),
             config.payments.max_commands_in_flight,
@@ -224,26 +228,26 @@ fn ports(
     }
 }
 
-fn services(config: &Config, keys: &KeyRing, wired: Wired<'_>) -> Result<Services, KeyRingError> {
-    let ports = wired.ports;
-    let flows = Flows::new(
-        ports.clone(),
-        FlowSettings {
-            instance: wired.instance,
-            fingerprint_key: FingerprintKey::new(keys.fingerprint_key()),
-            answer_margin: config.payments.answer_margin,
-            default_wait: config.payments.default_wait,
-            max_decisions: config.payments.max_decisions,
-            outcome_patience: config.payments.outcome_patience,
-            lease_margin: config.payments.lease_margin,
-        },
-    );
+fn flow_settings(config: &Config, keys: &KeyRing, instance: Instance) -> FlowSettings {
+    FlowSettings {
+        instance,
+        fingerprint_key: FingerprintKey::new(keys.fingerprint_key()),
+        answer_margin: config.payments.answer_margin,
+        default_wait: config.payments.default_wait,
+        max_decisions: config.payments.max_decisions,
+        outcome_patience: config.payments.outcome_patience,
+        lease_margin: config.payments.lease_margin,
+        retries: config.payments.retries,
+    }
+}
+
+fn services(config: &Config, keys: &KeyRing, wired: &Wired) -> Result<Services, KeyRingError> {
     Ok(Services {
-        flows,
-        audit: wired.log,
-        store: Arc::clone(&ports.store),
-        clock: Arc::clone(&ports.clock),
-        authenticator: Arc::clone(wired.authenticator),
+        flows: wired.flows.clone(),
+        audit: wired.log.clone(),
+        store: Arc::clone(&wired.ports.store),
+        clock: Arc::clone(&wired.ports.clock),
+        authenticator: Arc::clone(&wired.authenticator),
         stream_recheck: config.auth.stream_recheck,
         tokens: Tokens::new(&keys.page_token_keys()).ok_or(KeyRingError::Empty)?,
         max_request_bytes: config.server.limits.max_request_bytes,
@@ -252,23 +256,74 @@ fn services(config: &Config, keys: &KeyRing, wired: Wired<'_>) -> Result<Service
     })
 }
 
-fn edge(
-    config: &ServerConfig,
-    authenticator: Arc<Authenticator>,
-    metrics: Metrics,
-    refusals: &Refusals,
-    ports: &Ports,
-) -> EdgeSettings {
+fn edge(config: &ServerConfig, wired: &Wired) -> EdgeSettings {
+    let limits = &config.limits;
     EdgeSettings {
         methods: Methods::new(config.reflection),
-        authenticator,
-        refusals: refusals.clone(),
-        metrics,
-        clock: Arc::clone(&ports.clock),
-        random: Arc::clone(&ports.random),
-        max_in_flight: config.limits.max_in_flight,
-        request_timeout: config.limits.request_timeout,
+        authenticator: Arc::clone(&wired.authenticator),
+        refusals: wired.refusals.clone(),
+        metrics: wired.metrics.clone(),
+        clock: Arc::clone(&wired.ports.clock),
+        random: Arc::clone(&wired.ports.random),
+        max_in_flight: limits.max_in_flight,
+        tenant_rates: TenantRates::new(limits.tenant_requests_per_second, limits.tenant_burst),
+        request_timeout: limits.request_timeout,
+        kill: wired.stop.serving.clone(),
         status: grpc::refusal,
+    }
+}
+
+/// What the server does without being called. At the end workers have the same grace as calls. Gives what
+/// webhooks are received with, which wakes their worker.
+fn start_workers(
+    config: &Config,
+    wired: &Wired,
+    inbox: Arc<dyn Inbox>,
+    tasks: &TaskTracker,
+) -> WebhookParts {
+    let Stop {
+        accepting, serving, ..
+    } = wired.stop.clone();
+    let (store, providers) = (&wired.ports.store, &wired.ports.providers);
+    let gauges = Gauges {
+        store: Arc::clone(store),
+        inbox: Arc::clone(&inbox),
+        providers: Arc::clone(providers),
+        metrics: wired.metrics.clone(),
+        every: config.gauges_every,
+    };
+    drop(tasks.spawn(gauges.run(accepting.clone())));
+    if config.recovery.enabled {
+        let recovery = Recovery::new(RecoveryParts {
+            flows: wired.flows.clone(),
+            store: Arc::clone(store),
+            providers: Arc::clone(providers),
+            metrics: wired.metrics.clone(),
+            settings: config.recovery.clone(),
+        });
+        drop(tasks.spawn(recovery.run(accepting.clone(), serving.clone())));
+    }
+    let wake = Arc::<Notify>::default();
+    let worker = WebhookWorker::new(WebhookWorkerParts {
+        inbox: Arc::clone(&inbox),
+        flows: wired.flows.clone(),
+        store: Arc::clone(store),
+        providers: Arc::clone(providers),
+        metrics: wired.metrics.clone(),
+        settings: config.webhooks.clone(),
+        wake: Arc::clone(&wake),
+    });
+    drop(tasks.spawn(worker.run(accepting.clone(), serving)));
+    WebhookParts {
+        inbox,
+        providers: Arc::clone(providers),
+        clock: Arc::clone(&wired.ports.clock),
+        random: Arc::clone(&wired.ports.random),
+        metrics: wired.metrics.clone(),
+        refusals: wired.refusals.clone(),
+        settings: config.webhooks.clone(),
+        wake,
+        stop: accepting,
     }
 }
 
@@ -276,17 +331,21 @@ fn serve(
     config: &ServerConfig,
     listeners: Listeners,
     edge: Edge<EdgeRoutes>,
-    http: HttpState,
+    router: Router,
     parts: Parts,
 ) -> RunningServer {
     let (grpc_addr, http_addr) = (listeners.grpc.address(), listeners.http.address());
-    let Stop { accepting, serving } = parts.stop.clone();
-    let connections = TaskTracker::new();
+    let Stop {
+        accepting,
+        serving,
+        watching,
+    } = parts.stop.clone();
+    let (calls, watchers) = (TaskTracker::new(), TaskTracker::new());
     let http2 = http2(&config.limits);
-    let (stop, kill) = (accepting.clone(), serving.clone());
+    let (stop, kill) = (accepting.clone(), serving);
     let grpc = listeners
         .grpc
-        .run(accepting.clone(), connections.clone(), move |connection| {
+        .run(accepting, calls.clone(), move |connection| {
             net::serve_grpc(
                 connection,
                 edge.clone(),
@@ -295,12 +354,11 @@ fn serve(
                 kill.clone(),
             )
         });
-    let router = crate::http::router(http);
-    let stop = accepting.clone();
+    let stop = watching.clone();
     let http = listeners
         .http
-        .run(accepting, connections.clone(), move |connection| {
-            net::serve_http(connection, router.clone(), stop.clone(), serving.clone())
+        .run(watching, watchers.clone(), move |connection| {
+            net::serve_http(connection, router.clone(), stop.clone())
         });
     let trail = parts.trail.clone();
     let recording = trail.keep_refusals(
@@ -311,9 +369,11 @@ fn serve(
     RunningServer {
         grpc_addr,
         http_addr,
-        acceptors: vec![tokio::spawn(grpc), tokio::spawn(http)],
+        accepting_calls: tokio::spawn(grpc),
+        accepting_watchers: tokio::spawn(http),
         recording: tokio::spawn(recording),
-        connections,
+        calls,
+        watchers,
         grace: config.shutdown_grace,
         parts,
         own_telemetry: None,
@@ -354,6 +414,10 @@ fn known_labels(metrics: &Metrics, config: &Config) {
         provider_accounts: &accounts,
         operations: &adapters::operations(),
         outcomes: &adapters::outcomes(),
+        retries: &adapters::RETRIES,
+        recoveries: &workers::RECOVERIES,
+        cases: &adapters::cases(),
+        webhook_rejections: &webhooks::rejections(),
     });
 }
 

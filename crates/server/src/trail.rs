@@ -188,7 +188,7 @@ impl Trail {
             None => (platform()?, unknown()),
         };
         let peer = who.peer.map_or_else(|| MANY_PEERS.to_owned(), peer_text);
-        let facts = details([
+        let mut facts = details([
             ("cause", who.cause.to_owned()),
             ("count", calls.count.to_string()),
             ("peer", peer.clone()),
@@ -196,6 +196,9 @@ impl Trail {
             ("first_time", time(calls.first)),
             ("last_time", time(calls.last)),
         ]);
+        if let Some(account) = &who.account {
+            facts.insert("provider_account".to_owned(), account.to_string());
+        }
         let caller = caller(tenant, actor, &peer, calls.rpc);
         let event = AuditEvent {
             event_type: "access.refused",

@@ -123,6 +123,7 @@ fn refused(key: Option<&str>) -> (RefusedCaller, RefusedCalls) {
             roles: [Role::PaymentsRead].into_iter().collect(),
             auth_method: "api_key",
         }),
+        account: None,
         peer: Some(Ipv4Addr::new(192, 0, 2, 7).into()),
         cause: "ROLE_REQUIRED",
     };

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use quittance_domain::change::OperatorActionKind;
+use quittance_domain::decline::Cause;
 use quittance_domain::ids::TransactionId;
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::transaction::{Transaction, TransactionKind, TransactionState};
@@ -41,11 +43,43 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         refunded: amounts.refunded,
     };
     let theirs = world.provider.balance(id);
-    if ours != theirs {
+    let by_person = record
+        .transactions
+        .iter()
+        .any(|row| row.resolved_by_operator);
+    let contradicted = record.transactions.iter().any(|row| {
+        matches!(
+            row.open_case,
+            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
+        )
+    });
+    if contradicted && !by_person {
+        violations.push(format!("{id}: the provider contradicts what it had proved"));
+    }
+    let trusted = world.provider.nature().authoritative;
+    // What a person decided wrongly stays with the person, where others built upon it or nobody can say better.
+    let built_upon = record.transactions.len() > 1;
+    if by_person && (contradicted || !trusted || built_upon) {
+        return;
+    }
+    // A void that succeeded while the customer could still act: whether it released an authorization that was
+    // made just before, or kept it from being made, is the same to the unit.
+    let released = amounts.all().iter().all(|amount| *amount == 0)
+        && (theirs.captured, theirs.voided) == (0, theirs.authorized);
+    if ours != theirs && !released {
         violations.push(format!("{id}: we say {ours:?}, the provider {theirs:?}"));
     }
     let booked = world.provider.operations();
+    let with_person = |row: &Transaction| {
+        let asked = row.open_case == Some(OperatorActionKind::RecoveryExhausted);
+        asked && !trusted && row.state == TransactionState::Pending
+    };
     for row in &record.transactions {
+        let waits = row.kind == TransactionKind::Void && row.attempts == 0;
+        if with_person(row) || waits && record.opening().is_some_and(with_person) {
+            // I3: nobody can say what became of it.
+            continue;
+        }
         transaction(row, booked.get(&row.id), violations);
     }
 }
@@ -55,6 +89,11 @@ fn transaction(row: &Transaction, booked: Option<&Booked>, violations: &mut Vec<
         (TransactionState::Succeeded, Some(Status::Approved))
         | (TransactionState::Declined, Some(Status::Declined))
         | (TransactionState::Failed, None | Some(Status::Voided)) => true,
+        // Released by the void that was believed to have kept it from being made.
+        (TransactionState::Failed, Some(Status::Approved)) => {
+            let cause = row.failure.map(|failure| failure.cause);
+            row.kind == TransactionKind::Authorization && cause == Some(Cause::Voided)
+        }
         // A void that ended with the authorization that it was waiting for was never sent.
         (TransactionState::Succeeded, None) => {
             row.kind == TransactionKind::Void && row.attempts == 0

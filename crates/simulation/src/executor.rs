@@ -24,6 +24,11 @@ pub const WORLD: Process = usize::MAX;
 /// Most polls of one schedule: more than any that ends needs.
 const MAX_POLLS: u64 = 2_000_000;
 
+/// In the past of every real clock, so that what is due in a world is due to a real database as well.
+fn start() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_700_000_000, 0).unwrap_or_default()
+}
+
 struct Running {
     process: Process,
     future: Option<Task>,
@@ -50,7 +55,7 @@ impl Executor {
     /// An executor whose every choice follows from `seed`.
     pub fn new(seed: u64) -> Self {
         let state = State {
-            now: DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default(),
+            now: start(),
             rng: StdRng::seed_from_u64(seed),
             tasks: BTreeMap::new(),
             next_task: 0,
@@ -125,6 +130,11 @@ impl Executor {
             timer: None,
         }
         .await;
+    }
+
+    /// The virtual time at which every world begins.
+    pub fn start(&self) -> DateTime<Utc> {
+        start()
     }
 
     /// The virtual time.

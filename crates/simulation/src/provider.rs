@@ -7,34 +7,69 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use parking_lot::Mutex;
 use quittance_domain::decline::{Cause, Decline, DeclineCode};
 use quittance_domain::ids::{
-    PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
+    EventId, PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
 };
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{NextAction, PaymentMethodType};
 use quittance_domain::ports::{
-    Capabilities, LookupQuery, Operation, Provider, ProviderRules, Providers, Unpreparable,
+    Capabilities, Circuit, LookupQuery, Operation, Place, Provider, ProviderRules, Providers,
+    Saturated, Unpreparable,
 };
 use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendOutcome, SendReport,
 };
+use quittance_domain::webhook::{Delivery, ProviderWebhooks, Unreadable, Unverified, WebhookFact};
 
 use crate::executor::{Executor, WORLD};
 use crate::store::SimStore;
 
+/// The latest that a webhook comes.
+const MAX_WEBHOOK_DELAY: Duration = Duration::from_secs(40);
 /// How long a caller waits for an answer.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The latest that a request is processed after its caller gave up; less than the sender's lease.
 const LATE: Duration = Duration::from_secs(13);
 
+/// What kind of provider it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nature {
+    /// Whether its lookup sees every request that it has accepted.
+    pub authoritative: bool,
+    /// How long its lookup may miss one.
+    pub window: Duration,
+    /// How long it remembers a key; after that it carries the same request out again.
+    pub keys_kept: Duration,
+}
+
+impl Default for Nature {
+    fn default() -> Self {
+        Self {
+            authoritative: true,
+            window: Duration::ZERO,
+            keys_kept: Duration::from_secs(86_400),
+        }
+    }
+}
+
+/// Who takes the provider's webhooks.
+pub type Listener = Arc<dyn Fn(ProviderAccount, WebhookFact) + Send + Sync>;
+
 /// How often, in a thousand, something fails.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProviderChaos {
+    /// What happened to an operation is told by webhook: late, or several times.
+    pub webhooks: u32,
+    /// As many calls run as are allowed.
+    pub busy: u32,
+    /// The circuit is open.
+    pub circuit_open: u32,
     /// Refused before processing.
     pub not_sent: u32,
     /// Lost before it arrives.
@@ -66,6 +101,10 @@ pub struct Booked {
     pub status: Status,
     /// How often it was carried out: more than once is a double charge.
     pub times: u32,
+    /// At which account.
+    pub account: ProviderAccount,
+    /// When it arrived.
+    pub arrived: DateTime<Utc>,
 }
 
 /// How an operation stands at the provider.
@@ -96,23 +135,33 @@ pub struct Balance {
     pub refunded: i64,
 }
 
+/// Account, transaction, and whether it is a confirmation.
+type Key = (ProviderAccount, TransactionId, bool);
+
 #[derive(Default)]
 struct Books {
     operations: BTreeMap<TransactionId, Booked>,
-    keys: BTreeMap<(TransactionId, bool), Vec<u8>>,
+    keys: BTreeMap<Key, (Vec<u8>, DateTime<Utc>)>,
     balances: BTreeMap<PaymentId, Balance>,
     violations: Vec<String>,
 }
 
-/// The simulated provider. Cheap to clone.
+/// One account at the simulated provider. Cheap to clone; all accounts share their books.
 #[derive(Clone)]
 pub struct SimProvider {
     executor: Executor,
     store: SimStore,
+    account: ProviderAccount,
+    nature: Nature,
     books: Arc<Mutex<Books>>,
     chaos: Arc<Mutex<ProviderChaos>>,
     capabilities: Arc<Capabilities>,
+    listener: Arc<Mutex<Option<Listener>>>,
 }
+
+/// The accounts, best first.
+#[derive(Clone)]
+pub struct SimProviders(pub Vec<SimProvider>);
 
 /// What travels: everything that the provider needs to carry an operation out.
 struct Wire {
@@ -145,23 +194,72 @@ impl Wire {
 }
 
 impl SimProvider {
-    /// A provider with empty books, which checks I1 against this database.
-    pub fn new(executor: Executor, store: SimStore) -> Self {
+    /// An account with empty books, which checks I1 against this database.
+    pub fn new(executor: Executor, store: SimStore, nature: Nature) -> Self {
         let capabilities = Capabilities {
             partial_capture: true,
             several_captures: true,
             void_before_authorization: true,
-            authoritative_lookup: true,
-            consistency_window: Duration::ZERO,
-            idempotency_key_lifetime: Duration::from_secs(86_400),
+            authoritative_lookup: nature.authoritative,
+            consistency_window: nature.window,
+            idempotency_key_lifetime: nature.keys_kept,
         };
         Self {
             executor,
             store,
+            account: account_named("first"),
+            nature,
             books: Arc::default(),
             chaos: Arc::default(),
             capabilities: Arc::new(capabilities),
+            listener: Arc::default(),
         }
+    }
+
+    /// Names who takes the webhooks of all accounts.
+    pub fn listen(&self, listener: Listener) {
+        *self.listener.lock() = Some(listener);
+    }
+
+    /// Tells by webhook how an operation stands: after any time, up to three times, so in any order with others.
+    fn tell_later(&self, id: TransactionId) {
+        let Some(listener) = self.listener.lock().clone() else {
+            return;
+        };
+        let Some(booked) = self.books.lock().operations.get(&id).cloned() else {
+            return;
+        };
+        if !self.executor.chance(self.chaos.lock().webhooks) {
+            return;
+        }
+        let told = WebhookFact {
+            payment: booked.payment,
+            transaction: id,
+            fact: fact(id, &booked),
+        };
+        for _ in 0..self.executor.pick(1..4) {
+            let (executor, listener) = (self.executor.clone(), Arc::clone(&listener));
+            let (account, told) = (booked.account.clone(), told.clone());
+            self.executor.spawn(WORLD, async move {
+                executor.wait_up_to(MAX_WEBHOOK_DELAY).await;
+                listener(account, told);
+            });
+        }
+    }
+
+    /// A second account on the same books.
+    #[must_use]
+    pub fn second(&self) -> Self {
+        Self {
+            account: account_named("second"),
+            chaos: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// What kind of provider it is.
+    pub fn nature(&self) -> Nature {
+        self.nature
     }
 
     /// Sets how often things fail from now on.
@@ -217,8 +315,12 @@ impl SimProvider {
         let roll = self.executor.pick(0..1_000);
         let mut books = self.books.lock();
         let confirms = wire.kind == OperationKind::Confirm;
-        let known = books.keys.get(&(wire.transaction, confirms)).cloned();
-        match known {
+        let now = self.executor.now();
+        let key = (self.account.clone(), wire.transaction, confirms);
+        let kept = TimeDelta::from_std(self.nature.keys_kept).unwrap_or(TimeDelta::MAX);
+        let known = books.keys.get(&key).cloned();
+        let known = known.filter(|(_, since)| now - *since < kept);
+        match known.map(|(bytes, _)| bytes) {
             Some(bytes) if bytes != request => {
                 books.violations.push(format!(
                     "I2: {} was sent with other bytes",
@@ -227,10 +329,8 @@ impl SimProvider {
             }
             Some(_) => {}
             None => {
-                books
-                    .keys
-                    .insert((wire.transaction, confirms), request.to_vec());
-                books.carry_out(&wire, roll, chaos);
+                books.keys.insert(key, (request.to_vec(), now));
+                books.carry_out(&wire, (&self.account, now), roll, chaos);
             }
         }
         books
@@ -241,7 +341,13 @@ impl SimProvider {
 }
 
 impl Books {
-    fn carry_out(&mut self, wire: &Wire, roll: u32, chaos: ProviderChaos) {
+    fn carry_out(
+        &mut self,
+        wire: &Wire,
+        (account, now): (&ProviderAccount, DateTime<Utc>),
+        roll: u32,
+        chaos: ProviderChaos,
+    ) {
         if wire.kind == OperationKind::Confirm {
             let declined = roll < chaos.declines;
             let status = if declined {
@@ -273,13 +379,23 @@ impl Books {
         } else {
             Status::Approved
         };
+        let before = self.operations.get(&wire.transaction);
+        if before.is_some_and(|held| held.account != *account) {
+            self.violations.push(format!(
+                "I4: {} was processed at two accounts",
+                wire.transaction
+            ));
+        }
+        let times = before.map_or(0, |held| held.times);
         let booked = Booked {
+            account: account.clone(),
+            arrived: now,
             kind: wire.kind,
             payment: wire.payment,
             amount: wire.amount,
             last: wire.last,
             status: Status::Pending,
-            times: 0,
+            times,
         };
         self.operations.insert(wire.transaction, booked);
         if status == Status::Pending {
@@ -398,6 +514,17 @@ fn report(outcome: SendOutcome) -> SendReport {
     }
 }
 
+/// Webhooks come to the flows as facts that were verified and read.
+impl ProviderWebhooks for SimProvider {
+    fn verify(&self, _delivery: &Delivery<'_>) -> Result<Option<EventId>, Unverified> {
+        Err(Unverified::NoSecret)
+    }
+
+    fn webhook(&self, _body: &[u8]) -> Result<Vec<WebhookFact>, Unreadable> {
+        Err(Unreadable::Unexpected)
+    }
+}
+
 #[async_trait]
 impl Provider for SimProvider {
     async fn send(&self, request: &PreparedRequest, send: u32) -> SendReport {
@@ -405,7 +532,7 @@ impl Provider for SimProvider {
         if let Some(wire) = Wire::read(&bytes) {
             let recorded = self
                 .store
-                .look(|tables| tables.attempts.contains(&(wire.transaction, send)));
+                .look(|tables| tables.attempts.contains_key(&(wire.transaction, send)));
             if !recorded {
                 let text = format!(
                     "I1: {} was sent without a committed attempt",
@@ -415,6 +542,9 @@ impl Provider for SimProvider {
             }
         }
         let chaos = *self.chaos.lock();
+        if self.executor.chance(chaos.circuit_open) {
+            return report(SendOutcome::NotSent(Cause::CircuitOpen));
+        }
         let roll = self.executor.pick(0..1_000);
         if roll < chaos.not_sent {
             self.executor.wait_up_to(Duration::from_secs(2)).await;
@@ -436,6 +566,9 @@ impl Provider for SimProvider {
             };
             provider.executor.wait_up_to(takes).await;
             let fact = provider.process(&bytes);
+            if let Some(wire) = Wire::read(&bytes) {
+                provider.tell_later(wire.transaction);
+            }
             provider
                 .executor
                 .wait_up_to(Duration::from_millis(300))
@@ -460,13 +593,17 @@ impl Provider for SimProvider {
             .lock()
             .operations
             .get(&query.transaction)
+            .filter(|booked| self.shows(booked))
             .cloned();
         self.executor.wait_up_to(Duration::from_millis(300)).await;
         match found {
-            _ if fails => LookupOutcome::Unavailable(Cause::ConnectionRefused),
+            _ if fails => LookupOutcome::Unavailable {
+                cause: Cause::ConnectionRefused,
+                retry_after: None,
+            },
             Some(booked) => LookupOutcome::Found(fact(query.transaction, &booked)),
             None => LookupOutcome::NotFound {
-                authoritative: true,
+                authoritative: self.nature.authoritative,
             },
         }
     }
@@ -478,11 +615,45 @@ impl Provider for SimProvider {
     fn livemode(&self) -> bool {
         false
     }
+
+    fn reserve(&self) -> Result<Place, Saturated> {
+        if self.executor.chance(self.chaos.lock().busy) {
+            return Err(Saturated);
+        }
+        Ok(Place::unlimited())
+    }
+
+    fn circuit(&self) -> Circuit {
+        if self.executor.chance(self.chaos.lock().circuit_open) {
+            return Circuit::Open;
+        }
+        Circuit::Closed
+    }
 }
 
-impl Providers for SimProvider {
-    fn account(&self, _name: &ProviderAccount) -> Option<Arc<dyn Provider>> {
-        Some(Arc::new(self.clone()))
+impl SimProvider {
+    /// Whether its lookup shows an operation: its own, and not younger than its window (in the worst case).
+    fn shows(&self, booked: &Booked) -> bool {
+        let age = self.executor.now() - booked.arrived;
+        let window = TimeDelta::from_std(self.nature.window).unwrap_or_default();
+        let seen = age >= window || self.executor.chance(300);
+        booked.account == self.account && seen
+    }
+}
+
+#[allow(clippy::expect_used)] // a constant that is valid
+fn account_named(name: &str) -> ProviderAccount {
+    ProviderAccount::parse(name).expect("a valid name")
+}
+
+impl Providers for SimProviders {
+    fn account(&self, name: &ProviderAccount) -> Option<Arc<dyn Provider>> {
+        let found = self.0.iter().find(|provider| provider.account == *name)?;
+        Some(Arc::new(found.clone()))
+    }
+
+    fn names(&self) -> Vec<ProviderAccount> {
+        self.0.iter().map(|found| found.account.clone()).collect()
     }
 
     fn serves(&self, _tenant: &TenantId, _name: &ProviderAccount) -> bool {
@@ -495,6 +666,6 @@ impl Providers for SimProvider {
         _amount: Money,
         _method: PaymentMethodType,
     ) -> Vec<ProviderAccount> {
-        ProviderAccount::parse("simulated").into_iter().collect()
+        self.names()
     }
 }

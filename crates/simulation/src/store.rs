@@ -1,21 +1,26 @@
 //! The simulated database: guarded by version and key as the real one, it loses connections before, during and
 //! after a commit, and what it was given may be written after the caller was told that this is not known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use parking_lot::Mutex;
 use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
-use quittance_domain::ids::{EntryId, IdempotencyKey, PaymentId, TenantId};
+use quittance_domain::ids::{
+    EntryId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
+};
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
-    Commit, EntryFilter, FailureSummary, PaymentFilter, PaymentPage, Store, StoreError, StoredEntry,
+    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureSummary, PaymentFilter,
+    PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
+use quittance_domain::text::Sensitive;
+use quittance_domain::transaction::{Attempt, TransactionState};
 
 use crate::executor::{Executor, WORLD};
 
@@ -44,11 +49,27 @@ pub struct Tables {
     pub keys: BTreeMap<(TenantId, IdempotencyKey), IdempotencyRecord>,
     /// The journal, by stream and number.
     pub journal: BTreeMap<(uuid::Uuid, u64), JournalEntry>,
-    /// Which attempts are committed.
-    pub attempts: BTreeSet<(quittance_domain::ids::TransactionId, u32)>,
+    /// The attempts that are committed.
+    pub attempts: BTreeMap<(TransactionId, u32), Attempt>,
+    /// The cases that were opened, oldest first, with the entry that closed them.
+    pub cases: Vec<StoredCase>,
+    claims: BTreeMap<TransactionId, DateTime<Utc>>,
+    /// The provider's tokens, as payments brought them.
+    tokens: BTreeMap<PaymentId, Sensitive<String>>,
+    /// Every change that the database was given, in order, with its answer; kept where it is asked for.
+    offers: Option<Vec<(Change, Result<Commit, StoreError>)>>,
 }
 
 impl Tables {
+    /// Writes a change, and keeps what was answered.
+    fn offer(&mut self, change: &Change) -> Result<Commit, StoreError> {
+        let answer = self.write(change);
+        if let Some(offers) = &mut self.offers {
+            offers.push((change.clone(), answer.clone()));
+        }
+        answer
+    }
+
     /// Writes a change, as the one statement of the real store does.
     fn write(&mut self, change: &Change) -> Result<Commit, StoreError> {
         let payment = &change.payment;
@@ -81,14 +102,77 @@ impl Tables {
             return Err(StoreError::Refused("payments_limits".to_owned()));
         }
         let record = change.apply_to(before.cloned());
+        if let (None, Some(token)) = (before, &payment.method.token) {
+            self.tokens.insert(payment.id, token.clone());
+        }
         self.payments.insert(payment.id, record);
         self.keys.extend(key.zip(change.idempotency.clone()));
         self.journal.insert(place, change.entry.clone());
         if let Some(attempt) = &change.attempt {
+            let row = attempt.row();
             self.attempts
-                .insert((attempt.row().transaction, attempt.row().number));
+                .insert((row.transaction, row.number), row.clone());
+        }
+        self.write_cases(change);
+        for write in &change.transactions {
+            self.claims.remove(&write.row().id);
         }
         Ok(Commit::Committed)
+    }
+
+    fn write_cases(&mut self, change: &Change) {
+        let subject = change.entry.transaction;
+        let closed = (change.entry.occurred_at, change.entry.id);
+        let open = self.cases.iter_mut().filter(|case| {
+            change.closes_cases && Some(case.transaction) == subject && case.closed.is_none()
+        });
+        open.for_each(|case| case.closed = Some(closed));
+        self.cases
+            .extend(change.operator_action.map(|action| StoredCase {
+                id: change.entry.id,
+                tenant: change.payment.tenant.clone(),
+                payment: change.payment.id,
+                transaction: action.transaction,
+                kind: action.kind,
+                opened_at: change.entry.occurred_at,
+                closed: None,
+            }));
+    }
+
+    /// The transactions whose next step is due, those due longest first.
+    fn due(&self, now: DateTime<Utc>) -> Vec<(DateTime<Utc>, Due)> {
+        let rows = self.payments.values().flat_map(|record| {
+            let rows = record.transactions.iter();
+            rows.map(move |row| (&record.payment, row))
+        });
+        let due = rows.filter_map(|(payment, row)| {
+            let at = row.next_step_at.filter(|at| *at <= now)?;
+            let pending = row.state == TransactionState::Pending;
+            let due = Due {
+                tenant: payment.tenant.clone(),
+                payment: payment.id,
+                transaction: row.id,
+                provider_account: row.provider_account.clone(),
+            };
+            pending.then_some((at, due))
+        });
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(at, due)| (*at, due.transaction));
+        due
+    }
+
+    fn claim(&mut self, claim: &Claim, now: DateTime<Utc>) -> Vec<Due> {
+        let until = now + TimeDelta::from_std(claim.lease).unwrap_or_default();
+        let free = self.due(now).into_iter().filter(|(_, due)| {
+            let claimed = self.claims.get(&due.transaction);
+            claimed.is_none_or(|until| *until <= now)
+                && !claim.except.contains(&due.provider_account)
+        });
+        let claimed: Vec<_> = free.map(|(_, due)| due).take(claim.limit).collect();
+        for due in &claimed {
+            self.claims.insert(due.transaction, until);
+        }
+        claimed
     }
 
     fn conflict(&self, change: &Change) -> Commit {
@@ -134,6 +218,16 @@ impl SimStore {
         look(&self.tables.lock())
     }
 
+    /// Keeps every change from now on, so that the same can be given to another store.
+    pub fn keep_offers(&self) {
+        self.tables.lock().offers = Some(Vec::new());
+    }
+
+    /// The changes that were kept, with their answers.
+    pub fn offers(&self) -> Vec<(Change, Result<Commit, StoreError>)> {
+        self.tables.lock().offers.clone().unwrap_or_default()
+    }
+
     fn chaos(&self) -> StoreChaos {
         *self.chaos.lock()
     }
@@ -170,7 +264,7 @@ impl Store for SimStore {
         self.executor.spawn(WORLD, async move {
             let takes = if unheard { RESOLUTION * 2 } else { COMMIT_TIME };
             backend.executor.wait_up_to(takes).await;
-            let result = backend.tables.lock().write(&change);
+            let result = backend.tables.lock().offer(&change);
             backend.executor.wait_up_to(COMMIT_TIME).await;
             // The caller may have crashed.
             let _ = tell.send(result);
@@ -208,6 +302,10 @@ impl Store for SimStore {
                 .get(&id)
                 .filter(|record| record.payment.tenant == *tenant)
                 .cloned()
+                .map(|mut record| {
+                    record.payment.method.token = None;
+                    record
+                })
         })
         .await
     }
@@ -274,6 +372,108 @@ impl Store for SimStore {
 
     async fn wait_for_position(&self, _position: u64, limit: Duration) {
         self.executor.wait(limit).await;
+    }
+
+    async fn claim_due(&self, claim: &Claim) -> Result<Vec<Due>, StoreError> {
+        self.executor.wait_up_to(Duration::from_millis(5)).await;
+        if self.executor.chance(self.chaos().unavailable) {
+            return Err(StoreError::Unavailable);
+        }
+        let claimed = self.tables.lock().claim(claim, self.executor.now());
+        // What is claimed stays claimed, though the caller may not hear of it.
+        if self.executor.chance(self.chaos().lost) {
+            return Err(StoreError::CommitUnknown);
+        }
+        Ok(claimed)
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let now = self.executor.now();
+        self.read(|tables| {
+            let rows = tables
+                .payments
+                .values()
+                .flat_map(|record| &record.transactions);
+            let pending = rows.filter(|row| row.state == TransactionState::Pending);
+            let ages = pending.map(|row| (now - row.created_at).as_seconds_f64());
+            let ages: Vec<_> = ages.collect();
+            let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+            let open = tables.cases.iter().filter(|case| case.closed.is_none());
+            Backlog {
+                due: count(tables.due(now).len()),
+                pending: count(ages.len()),
+                oldest_pending_seconds: ages.into_iter().fold(0.0, f64::max),
+                open_cases: count(open.count()),
+            }
+        })
+        .await
+    }
+
+    async fn attempt(
+        &self,
+        _payment: PaymentId,
+        transaction: TransactionId,
+        number: u32,
+    ) -> Result<Option<Attempt>, StoreError> {
+        self.read(|tables| tables.attempts.get(&(transaction, number)).cloned())
+            .await
+    }
+
+    async fn sent_through(
+        &self,
+        payment: PaymentId,
+        transaction: TransactionId,
+        account: &ProviderAccount,
+    ) -> Result<SentThrough, StoreError> {
+        self.read(|tables| match tables.payments.get(&payment) {
+            None => SentThrough::UnknownPayment,
+            Some(record) => {
+                let mut attempts = tables.attempts.values();
+                let through = attempts.any(|attempt| {
+                    attempt.transaction == transaction && attempt.provider_account == *account
+                });
+                match record.transaction(transaction).filter(|_| through) {
+                    Some(_) => SentThrough::Yes(record.payment.tenant.clone()),
+                    None => SentThrough::No,
+                }
+            }
+        })
+        .await
+    }
+
+    async fn method_token(
+        &self,
+        payment: PaymentId,
+    ) -> Result<Option<Sensitive<String>>, StoreError> {
+        self.read(|tables| tables.tokens.get(&payment).cloned())
+            .await
+    }
+
+    async fn list_cases(
+        &self,
+        tenant: Option<&TenantId>,
+        filter: &CaseFilter,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<StoredCase>, StoreError> {
+        self.read(|tables| {
+            let mut cases: Vec<_> = tables
+                .cases
+                .iter()
+                .filter(|case| {
+                    tenant.is_none_or(|tenant| case.tenant == *tenant)
+                        && (filter.closed || case.closed.is_none())
+                        && filter.payment.is_none_or(|payment| case.payment == payment)
+                        && filter.kind.is_none_or(|kind| case.kind == kind)
+                        && after.is_none_or(|after| case.id > after)
+                })
+                .cloned()
+                .collect();
+            cases.sort_by_key(|case| case.id);
+            cases.truncate(limit);
+            cases
+        })
+        .await
     }
 
     async fn summarize_failures(

@@ -3,27 +3,35 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
-use quittance_domain::change::CommandKind;
-use quittance_domain::command::{Capture, Confirm, Create, Refund, Void};
+use quittance_domain::change::{CommandKind, OperatorActionKind};
+use quittance_domain::command::{
+    Capture, Confirm, Create, Refund, Resolution, Resolve, Retry, Void,
+};
 use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin, TraceIds};
 use quittance_domain::decline::Cause;
 use quittance_domain::error::FlowError;
 use quittance_domain::fingerprint::FingerprintKey;
-use quittance_domain::flows::{Answer, FlowSettings, Flows};
-use quittance_domain::ids::{IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId};
+use quittance_domain::flows::{Answer, FlowSettings, Flows, Told as Heard};
+use quittance_domain::ids::{
+    IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId,
+};
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{CaptureMethod, Initiator, PaymentMethod, PaymentMethodType};
-use quittance_domain::ports::{Observer, Ports, Randomness};
+use quittance_domain::ports::{Claim, Clock, Due, Observer, Ports, Randomness, Store as _};
+use quittance_domain::retry::RetryPolicy;
 use quittance_domain::text::{Sensitive, Text};
-use quittance_domain::transaction::OperationKind;
+use quittance_domain::transaction::{OperationKind, Transaction, TransactionState};
+use quittance_domain::webhook::WebhookFact;
 use uuid::Uuid;
 
 use crate::executor::{Executor, Process, Spawner, WORLD};
-use crate::provider::{ProviderChaos, SimProvider};
+use crate::provider::{Nature, ProviderChaos, SimProvider, SimProviders};
 use crate::store::{SimStore, StoreChaos};
 
 /// How many processes serve.
@@ -42,17 +50,38 @@ pub struct Told {
     pub rejected_though_known: bool,
 }
 
+/// How long a replica that is gone keeps what it claimed.
+const CLAIM: Duration = Duration::from_secs(60);
+/// Most that a worker claims at a time.
+const CLAIMED_AT_ONCE: usize = 4;
+/// How often a replica tries to apply one webhook.
+const MAX_HEARINGS: u32 = 5;
+/// Most looks of recovery in a world at peace: more than any schedule of retries needs.
+const MAX_LOOKS: u32 = 5_000;
+
 /// A world.
 pub struct World {
     /// The scheduler.
     pub executor: Executor,
     /// The database.
     pub store: SimStore,
-    /// The provider.
+    /// The provider, at the account that routing prefers.
     pub provider: SimProvider,
     /// What clients were told, by key.
     pub told: Arc<Mutex<BTreeMap<String, Told>>>,
     payments: Arc<Mutex<Vec<PaymentId>>>,
+    site: Site,
+    seed: u64,
+}
+
+/// What every replica is made of.
+#[derive(Clone)]
+struct Site {
+    executor: Executor,
+    store: SimStore,
+    providers: SimProviders,
+    /// How far each replica's clock is from the database's.
+    skews: Vec<TimeDelta>,
 }
 
 impl World {
@@ -60,36 +89,81 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let executor = Executor::new(seed);
         let store = SimStore::new(executor.clone());
-        let provider = SimProvider::new(executor.clone(), store.clone());
+        let nature = nature(&executor);
+        let provider = SimProvider::new(executor.clone(), store.clone(), nature);
+        let skewed = executor.chance(300);
+        let skew = |_| {
+            let off = i64::from(executor.pick(0..9_800)) - 4_900;
+            TimeDelta::milliseconds(if skewed { off } else { 0 })
+        };
+        let site = Site {
+            executor: executor.clone(),
+            store: store.clone(),
+            providers: SimProviders(vec![provider.clone(), provider.second()]),
+            skews: (0..REPLICAS).map(skew).collect(),
+        };
         Self {
             executor,
             store,
             provider,
             told: Arc::default(),
             payments: Arc::default(),
+            site,
+            seed,
         }
     }
 
-    /// Lets clients, replicas, chaos and crashes loose; then peace, and everything is asked about until nothing
-    /// is open. False where the schedule does not end.
+    /// Lets clients, replicas, chaos and crashes loose; then peace, in which recovery resolves what can be. False
+    /// where the schedule does not end.
     pub fn live(&self) -> bool {
+        if !self.live_in_trouble() {
+            return false;
+        }
+        if self.executor.chance(150) {
+            // Nobody is there for hours: keys age.
+            self.pass(Duration::from_secs(3 * 3_600));
+        }
+        (0..3).all(|_| {
+            self.provider.decide_pending();
+            self.ask_about_the_rest();
+            self.recover_in_peace();
+            self.executor.run()
+        })
+    }
+
+    /// The first half of a life: clients, replicas, chaos and crashes, and then nothing is resolved yet. False where
+    /// it does not end.
+    pub fn live_in_trouble(&self) -> bool {
         self.trouble();
         for client in 0..self.executor.pick(1..4) {
             self.start_client(client);
         }
-        if !self.executor.run() {
-            return false;
-        }
+        let ends = self.executor.run();
         self.store.set_chaos(StoreChaos::default());
-        self.provider.set_chaos(ProviderChaos::default());
-        for _ in 0..4 {
-            self.provider.decide_pending();
-            self.resolve();
-            if !self.executor.run() {
-                return false;
+        for provider in &self.site.providers.0 {
+            provider.set_chaos(ProviderChaos::default());
+        }
+        ends
+    }
+
+    /// Runs the world until a future has its answer.
+    pub fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            match future.as_mut().poll(&mut context) {
+                Poll::Ready(answer) => return answer,
+                Poll::Pending => drop(self.executor.run()),
             }
         }
-        true
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        let executor = self.executor.clone();
+        self.executor
+            .spawn(WORLD, async move { executor.wait(time).await });
+        self.executor.run();
     }
 
     fn trouble(&self) {
@@ -99,15 +173,27 @@ impl World {
             lost: up_to(60),
             written_unheard: up_to(80),
         });
-        self.provider.set_chaos(ProviderChaos {
-            not_sent: up_to(150),
-            lost_request: up_to(100),
-            lost_answer: up_to(200),
-            lookup_fails: up_to(200),
-            declines: up_to(150),
-            challenges: up_to(200),
-            pends: up_to(200),
-        });
+        for provider in &self.site.providers.0 {
+            let away = self.executor.chance(200);
+            provider.set_chaos(ProviderChaos {
+                webhooks: up_to(1_000),
+                busy: up_to(50),
+                circuit_open: up_to(100),
+                not_sent: if away { 1_000 } else { up_to(150) },
+                lost_request: up_to(100),
+                lost_answer: up_to(200),
+                lookup_fails: up_to(200),
+                declines: up_to(150),
+                challenges: up_to(200),
+                pends: up_to(200),
+            });
+        }
+        for process in 0..REPLICAS {
+            self.site.start_worker(process);
+        }
+        let site = self.site.clone();
+        self.provider
+            .listen(Arc::new(move |account, told| site.hear(account, told)));
         if self.executor.chance(700) {
             self.start_crashes();
         }
@@ -115,55 +201,34 @@ impl World {
 
     /// Crashes a replica now and then; it is back at once, with nothing in memory.
     fn start_crashes(&self) {
-        let executor = self.executor.clone();
+        let site = self.site.clone();
         self.executor.spawn(WORLD, async move {
+            let executor = site.executor.clone();
             for _ in 0..executor.pick(1..6) {
                 executor.wait_up_to(TROUBLE / 4).await;
                 let victim = usize::try_from(executor.pick(0..2)).unwrap_or(0);
                 executor.crash(victim);
+                site.start_worker(victim);
             }
         });
     }
 
-    fn flows(&self, process: Process) -> Flows {
-        let settings = FlowSettings {
-            instance: Instance {
-                service: "quittance",
-                version: "simulated",
-                instance: format!("replica-{process}"),
-            },
-            fingerprint_key: FingerprintKey::new([7; 32]),
-            answer_margin: Duration::from_millis(100),
-            default_wait: Duration::from_secs(30),
-            max_decisions: 8,
-            outcome_patience: Duration::from_secs(30),
-            lease_margin: Duration::from_secs(15),
-        };
-        let ports = Ports {
-            store: Arc::new(self.store.clone()),
-            providers: Arc::new(self.provider.clone()),
-            clock: Arc::new(self.executor.clone()),
-            spawn: Arc::new(Spawner {
-                executor: self.executor.clone(),
-                process,
-            }),
-            random: Arc::new(Dice(self.executor.clone())),
-            observer: Arc::new(Nobody),
-        };
-        Flows::new(ports, settings)
-    }
-
     /// A client that does a few things, some of them twice, at any replica.
     fn start_client(&self, client: u32) {
-        let executor = self.executor.clone();
-        let replicas: Vec<_> = (0..REPLICAS).map(|process| self.flows(process)).collect();
+        let (executor, seed) = (self.executor.clone(), self.seed);
+        let replicas: Vec<_> = (0..REPLICAS).map(|at| self.site.flows(at)).collect();
         let (told, payments) = (Arc::clone(&self.told), Arc::clone(&self.payments));
         let store = self.store.clone();
         self.executor.spawn(WORLD, async move {
             for step in 0..executor.pick(2..8) {
                 executor.wait_up_to(TROUBLE / 10).await;
                 let known = payments.lock().clone();
-                let act = Act::choose(&executor, &known, format!("c{client}-{step}"));
+                let act = Act::choose(
+                    &executor,
+                    &store,
+                    &known,
+                    format!("w{seed}-c{client}-{step}"),
+                );
                 for _ in 0..executor.pick(1..4) {
                     let process = usize::try_from(executor.pick(0..2)).unwrap_or(0);
                     let Some(flows) = replicas.get(process).cloned() else {
@@ -185,13 +250,36 @@ impl World {
         });
     }
 
-    /// Asks about every payment that has something open, as an operator would, after every lease has ended.
-    fn resolve(&self) {
-        let flows = self.flows(0);
+    /// Lets recovery do what it does, until it has nothing left to do.
+    fn recover_in_peace(&self) {
+        let site = self.site.clone();
+        self.executor.spawn(WORLD, async move {
+            let flows = site.flows(0);
+            for _ in 0..MAX_LOOKS {
+                let Some(next) = site.next_step() else { return };
+                let wait = (next - site.executor.now()).to_std().unwrap_or_default();
+                // A little later, so that a clock that is behind agrees that it is due.
+                site.executor.wait(wait + Duration::from_secs(1)).await;
+                for due in site.claim().await {
+                    // What it does is checked by what it leaves behind.
+                    drop(flows.recover(&due).await);
+                }
+            }
+        });
+    }
+
+    /// Asks about what recovery leaves alone, as a customer who returns would: what waits for the customer, what a
+    /// person has decided, and what a person is asked about.
+    fn ask_about_the_rest(&self) {
+        let flows = self.site.flows(0);
+        let left = |row: &Transaction| {
+            row.state == TransactionState::RequiresAction
+                || row.resolved_by_operator
+                || row.open_case.is_some()
+        };
         let open = self.store.look(|tables| {
             let all = tables.payments.iter();
-            let unresolved =
-                all.filter(|(_, record)| record.transactions.iter().any(|row| !row.state.ended()));
+            let unresolved = all.filter(|(_, record)| record.transactions.iter().any(left));
             unresolved.map(|(id, _)| *id).collect::<Vec<_>>()
         });
         let executor = self.executor.clone();
@@ -205,6 +293,127 @@ impl World {
     }
 }
 
+/// A provider of any kind, most often one whose lookup can be trusted.
+fn nature(executor: &Executor) -> Nature {
+    let mut nature = Nature::default();
+    if executor.chance(300) {
+        nature.authoritative = false;
+        nature.keys_kept = Duration::from_secs(if executor.chance(500) { 7_200 } else { 86_400 });
+    }
+    if executor.chance(300) {
+        nature.window = Duration::from_secs(executor.pick(1..40).into());
+    }
+    nature
+}
+
+impl Site {
+    fn flows(&self, process: Process) -> Flows {
+        let settings = FlowSettings {
+            instance: Instance {
+                service: "quittance",
+                version: "simulated",
+                instance: format!("replica-{process}"),
+            },
+            fingerprint_key: FingerprintKey::new([7; 32]),
+            answer_margin: Duration::from_millis(100),
+            default_wait: Duration::from_secs(30),
+            max_decisions: 8,
+            outcome_patience: Duration::from_secs(30),
+            lease_margin: Duration::from_secs(15),
+            retries: RetryPolicy::default(),
+        };
+        let ports = Ports {
+            store: Arc::new(self.store.clone()),
+            providers: Arc::new(self.providers.clone()),
+            clock: Arc::new(SkewedClock {
+                executor: self.executor.clone(),
+                skew: self.skews.get(process).copied().unwrap_or_default(),
+            }),
+            spawn: Arc::new(Spawner {
+                executor: self.executor.clone(),
+                process,
+            }),
+            random: Arc::new(Dice(self.executor.clone())),
+            observer: Arc::new(Nobody),
+        };
+        Flows::new(ports, settings)
+    }
+
+    /// A replica's recovery: it lives as long as the trouble does, or until its replica crashes.
+    fn start_worker(&self, process: Process) {
+        let site = self.clone();
+        self.executor.spawn(process, async move {
+            let end = site.executor.start() + TimeDelta::from_std(TROUBLE).unwrap_or_default();
+            while site.executor.now() < end {
+                site.executor.wait_up_to(Duration::from_secs(4)).await;
+                for due in site.claim().await {
+                    let flows = site.flows(process);
+                    // Side by side, as the server's workers do.
+                    site.executor.spawn(process, async move {
+                        drop(flows.recover(&due).await);
+                    });
+                }
+            }
+        });
+    }
+
+    async fn claim(&self) -> Vec<Due> {
+        let claim = Claim {
+            limit: CLAIMED_AT_ONCE,
+            lease: CLAIM,
+            except: Vec::new(),
+        };
+        self.store.claim_due(&claim).await.unwrap_or_default()
+    }
+
+    /// A replica takes a webhook, and tries until it is applied; a crash leaves it to the other.
+    fn hear(&self, account: ProviderAccount, told: WebhookFact) {
+        let site = self.clone();
+        let process = usize::try_from(self.executor.pick(0..2)).unwrap_or(0);
+        self.executor.spawn(process, async move {
+            let flows = site.flows(process);
+            let webhook = WebhookId(Uuid::from_u128(site.executor.bits()));
+            for _ in 0..MAX_HEARINGS {
+                match flows.provider_told(&account, webhook, &told).await {
+                    Ok(Heard::Applied | Heard::NoNews | Heard::MovedOn) => return,
+                    Ok(Heard::UnknownPayment | Heard::OtherAccount | Heard::NotConfirmed(_))
+                    | Err(_) => site.executor.wait(Duration::from_secs(3)).await,
+                }
+            }
+        });
+    }
+
+    /// When the next step of anything pending is due.
+    fn next_step(&self) -> Option<DateTime<Utc>> {
+        self.store.look(|tables| {
+            let rows = tables
+                .payments
+                .values()
+                .flat_map(|record| &record.transactions);
+            rows.filter(|row| row.state == TransactionState::Pending)
+                .filter_map(|row| row.next_step_at)
+                .min()
+        })
+    }
+}
+
+/// A replica's idea of the database's clock.
+struct SkewedClock {
+    executor: Executor,
+    skew: TimeDelta,
+}
+
+#[async_trait]
+impl Clock for SkewedClock {
+    fn now(&self) -> DateTime<Utc> {
+        self.executor.now() + self.skew
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.executor.wait(duration).await;
+    }
+}
+
 /// Something that a client asks for; repeated, it is the same request under the same key.
 #[derive(Clone)]
 enum Act {
@@ -214,10 +423,12 @@ enum Act {
     Void(Void),
     Refund(Refund),
     Sync(PaymentId),
+    Resolve(Resolve),
+    Retry(Retry),
 }
 
 impl Act {
-    fn choose(executor: &Executor, known: &[PaymentId], key: String) -> Self {
+    fn choose(executor: &Executor, store: &SimStore, known: &[PaymentId], key: String) -> Self {
         let payment = match u32::try_from(known.len()) {
             Ok(count @ 1..) if executor.chance(700) => known
                 .get(usize::try_from(executor.pick(0..count)).unwrap_or(0))
@@ -233,7 +444,7 @@ impl Act {
             .then(|| eur(i64::from(executor.pick(1..110))))
             .flatten();
         let (reason, execute_before) = (Text::default(), None);
-        match executor.pick(0..12) {
+        match executor.pick(0..13) {
             0..=3 => {
                 let final_capture = executor.chance(200);
                 Self::Capture(Capture {
@@ -261,8 +472,40 @@ impl Act {
                 idempotency_key,
                 parameters: Sensitive::default(),
             }),
-            _ => Self::Sync(payment),
+            10 | 11 => Self::Sync(payment),
+            _ => Self::of_operator(executor, store, payment).unwrap_or(Self::Sync(payment)),
         }
+    }
+
+    /// An operator who decides about what is pending, rightly or wrongly.
+    fn of_operator(executor: &Executor, store: &SimStore, payment: PaymentId) -> Option<Self> {
+        let transaction = store.look(|tables| {
+            let rows = &tables.payments.get(&payment)?.transactions;
+            let open = rows.iter().find(|row| !row.state.ended())?;
+            Some(open.id)
+        })?;
+        let reason = Text::parse("seen on a statement").ok()?;
+        if executor.chance(500) {
+            return Some(Self::Retry(Retry {
+                payment,
+                transaction,
+                reason,
+            }));
+        }
+        let resolution = match executor.pick(0..3) {
+            0 => Resolution::Succeeded {
+                provider_reference: None,
+            },
+            1 => Resolution::NotProcessed,
+            _ => Resolution::Acknowledged,
+        };
+        Some(Self::Resolve(Resolve {
+            payment,
+            transaction,
+            resolution,
+            reason,
+            evidence: Text::default(),
+        }))
     }
 
     fn key(&self) -> Option<&str> {
@@ -272,7 +515,7 @@ impl Act {
             Self::Capture(command) => Some(command.idempotency_key.as_str()),
             Self::Void(command) => Some(command.idempotency_key.as_str()),
             Self::Refund(command) => Some(command.idempotency_key.as_str()),
-            Self::Sync(_) => None,
+            Self::Sync(_) | Self::Resolve(_) | Self::Retry(_) => None,
         }
     }
 }
@@ -308,6 +551,8 @@ impl Call {
             Act::Void(command) => flows.void(&caller, command).await,
             Act::Refund(command) => flows.refund(&caller, command).await,
             Act::Sync(payment) => flows.sync(&caller, payment).await,
+            Act::Resolve(command) => flows.resolve(&caller, command).await,
+            Act::Retry(command) => flows.retry(&caller, command).await,
         };
         unheard.heard();
         let Some(key) = key else { return };
@@ -401,7 +646,9 @@ fn create(executor: &Executor, idempotency_key: IdempotencyKey) -> Create {
         customer: None,
         initiator: Initiator::Customer,
         mandate_reference: Text::default(),
-        execute_before: None,
+        execute_before: executor
+            .chance(300)
+            .then(|| executor.now() + TimeDelta::seconds(executor.pick(10..60).into())),
         metadata: BTreeMap::new(),
     }
 }
@@ -454,6 +701,10 @@ impl Observer for Nobody {
         _seconds: f64,
     ) {
     }
+
+    fn retried(&self, _account: &ProviderAccount, _operation: OperationKind, _how: &'static str) {}
+
+    fn case_opened(&self, _account: &ProviderAccount, _kind: OperatorActionKind) {}
 
     fn replayed(&self, _command: CommandKind) {}
 }

@@ -12,8 +12,9 @@ use diesel::sql_types::{Array, BigInt, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use crate::rows::{
-    ActionColumns, AttemptInserts, AttemptUpdates, ChangeRows, JournalColumns, KeyColumns, KeyRow,
-    PaymentInserts, PaymentUpdates, PaymentWrite, TransactionInserts, TransactionUpdates,
+    ActionColumns, AttemptInserts, AttemptUpdates, ChangeRows, ClosingColumns, JournalColumns,
+    KeyColumns, KeyRow, PaymentInserts, PaymentUpdates, PaymentWrite, TransactionInserts,
+    TransactionUpdates,
 };
 
 /// Columns of a source that no table has: they only steer the statement.
@@ -30,6 +31,7 @@ pub(crate) struct BatchStatement<'a> {
     transaction_updates: TransactionUpdates<'a>,
     attempt_inserts: AttemptInserts<'a>,
     attempt_updates: AttemptUpdates<'a>,
+    closings: ClosingColumns<'a>,
     actions: ActionColumns<'a>,
     entries: JournalColumns<'a>,
 }
@@ -90,6 +92,10 @@ impl<'a> BatchStatement<'a> {
             .attempt_update
             .iter()
             .for_each(|row| self.attempt_updates.push(row));
+        change
+            .closing
+            .iter()
+            .for_each(|row| self.closings.push(row));
         change.action.iter().for_each(|row| self.actions.push(row));
         self.entries.push(&change.entry);
     }
@@ -146,9 +152,10 @@ macro_rules! insert {
 
 /// Writes `name as (update table t set … from source where condition`.
 macro_rules! update {
-    ($out:ident, $name:literal, $table:literal, $source:expr, $columns:ident, $keys:expr, $rest:expr) => {{
+    ($out:ident, $name:literal, $table:literal, $source:expr, $columns:ident, $keys:expr, $also:expr, $rest:expr) => {{
         $out.push_sql(concat!($name, " as (\n    update ", $table, " t set "));
         $out.push_sql(&assignments($columns::NAMES, $keys));
+        $out.push_sql($also);
         $out.push_sql("\n    from ");
         $source.walk($out.reborrow())?;
         $out.push_sql($rest);
@@ -183,6 +190,7 @@ impl BatchStatement<'_> {
             self.payment_updates,
             PaymentUpdates,
             &["payment_id"],
+            "",
             "\n    where t.payment_id = s.payment_id and t.version = s.version - 1\
              \n    returning t.payment_id\n), "
         );
@@ -220,8 +228,17 @@ impl BatchStatement<'_> {
             self.transaction_updates,
             TransactionUpdates,
             &["payment_id", "transaction_id"],
+            // Whoever had claimed the next step has taken it, or was overtaken.
+            ", claimed_until = null",
             &format!("\n    where {same} and {WRITTEN}\n), ")
         );
+        Ok(())
+    }
+
+    /// What hangs on a payment's transactions.
+    fn walk_attempts_and_cases<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let gate = format!("\n    where {WRITTEN}\n), ");
+        let same = "t.payment_id = s.payment_id and t.transaction_id = s.transaction_id";
         insert!(
             out,
             "new_attempts",
@@ -237,7 +254,19 @@ impl BatchStatement<'_> {
             self.attempt_updates,
             AttemptUpdates,
             &["payment_id", "transaction_id", "number"],
+            "",
             &format!("\n    where {same} and t.number = s.number and {WRITTEN}\n), ")
+        );
+        // A case that the same change opens is not seen by this, and stays open.
+        update!(
+            out,
+            "closings",
+            "operator_actions",
+            self.closings,
+            ClosingColumns,
+            &["payment_id", "transaction_id"],
+            "",
+            &format!("\n    where {same} and t.closed_at is null and {WRITTEN}\n), ")
         );
         insert!(
             out,
@@ -273,6 +302,7 @@ impl QueryFragment<Pg> for BatchStatement<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         self.walk_payments(&mut out)?;
         self.walk_parts(&mut out)?;
+        self.walk_attempts_and_cases(&mut out)?;
         self.walk_journal(&mut out)
     }
 }

@@ -6,41 +6,37 @@
 
 mod execution;
 mod member;
+mod part;
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::PoolableConnection;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use quittance_domain::ports::{Commit, StoreError};
+use quittance_domain::ports::StoreError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use crate::batch::{BatchStatement, EntriesAt};
 use crate::connection::{Connector, Use};
-use crate::constraints::{self, Violation};
 use crate::observer::StoreObserver;
-use execution::{Executed, Fate, doubt, pause, timed};
+use crate::warning::Thinned;
+use execution::{Fate, pause};
 use member::Member;
-pub(crate) use member::{Job, Limits};
+pub(crate) use member::{Job, Limits, Ticket};
 
 /// Most changes that one statement writes.
 pub const MAX_BATCH: usize = 256;
 /// Most changes that a committer keeps beside its queue, for the batch after the next.
 const MAX_WAITING: usize = 2 * MAX_BATCH;
-/// How often a batch that fails for no known reason, on a connection that works, is tried again before
-/// its members are tried apart, and one alone is set aside.
-const MAX_UNEXPLAINED_RETRIES: u32 = 4;
-/// How often a batch is tried again before a new connection is made: the database may have moved.
-const RETRIES_PER_CONNECTION: u32 = 4;
 /// Most changes that are set aside; one more is given up at once.
 const MAX_ASIDE: usize = 64;
 /// How often waiting changes are looked through for those that have waited too long, and those that
 /// are set aside are tried again.
 const EXPIRY_TICK: Duration = Duration::from_millis(50);
+
+static CANNOT_CONNECT: Thinned = Thinned::new();
 
 /// One committer: its queue, its connection, and what waits for the next batch.
 pub(crate) struct Committer {
@@ -54,9 +50,18 @@ pub(crate) struct Committer {
     connector: Connector,
     limits: Limits,
     observer: Arc<dyn StoreObserver>,
+    signals: Signals,
+}
+
+/// What a committer tells others, and is told.
+#[derive(Clone)]
+pub(crate) struct Signals {
     /// Told after each batch, so that the sequencer need not poll.
-    committed: Arc<Notify>,
-    stop: watch::Receiver<bool>,
+    pub(crate) committed: Arc<Notify>,
+    /// Told after a connection was made anew.
+    pub(crate) reconnected: Arc<Notify>,
+    /// To write what waits, and end.
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 impl Committer {
@@ -65,8 +70,7 @@ impl Committer {
         connector: Connector,
         limits: Limits,
         observer: Arc<dyn StoreObserver>,
-        committed: Arc<Notify>,
-        stop: watch::Receiver<bool>,
+        signals: Signals,
     ) -> Self {
         Self {
             queue,
@@ -76,8 +80,7 @@ impl Committer {
             connector,
             limits,
             observer,
-            committed,
-            stop,
+            signals,
         }
     }
 
@@ -91,7 +94,7 @@ impl Committer {
                 Box::pin(self.commit(batch, &mut connection)).await;
             }
             Box::pin(self.retry_aside(&mut connection)).await;
-            self.committed.notify_one();
+            self.signals.committed.notify_one();
         }
     }
 
@@ -114,7 +117,7 @@ impl Committer {
                     }
                     () = tokio::time::sleep_until(self.aside_due), if !self.aside.is_empty() => break,
                     // What is in the queue by now is still written.
-                    _ = self.stop.wait_for(|stop| *stop), if !self.queue.is_closed() => self.queue.close(),
+                    _ = self.signals.stop.wait_for(|stop| *stop), if !self.queue.is_closed() => self.queue.close(),
                 }
             }
             self.waiting.extend(jobs);
@@ -202,154 +205,6 @@ impl Committer {
         self.aside_due = Instant::now() + EXPIRY_TICK;
     }
 
-    /// Executes a part until its fate is known or time is up; once only, where not told to `insist`,
-    /// while it fails for no known reason. Answers and drains its members, or leaves them all.
-    async fn commit_part(
-        &mut self,
-        part: &mut Vec<Member>,
-        connection: &mut Option<AsyncPgConnection>,
-        insist: bool,
-    ) -> Fate {
-        let (mut tries, mut unexplained) = (0, 0);
-        loop {
-            let deadline = part.iter().map(|member| member.deadline).min();
-            let deadline = deadline.unwrap_or_else(Instant::now);
-            let Some(ready) = self.connected(connection, deadline).await else {
-                part.drain(..).for_each(Member::give_up);
-                return Fate::Answered;
-            };
-            match self.execute(part, ready).await {
-                Executed::Written(written) => {
-                    settle(part, &written);
-                    return Fate::Answered;
-                }
-                Executed::Refused(reason) => return Fate::Refused(reason),
-                Executed::Transient => {
-                    tries += 1;
-                    if tries % RETRIES_PER_CONNECTION == 0 {
-                        *connection = None;
-                    }
-                }
-                Executed::Unexplained => {
-                    tries += 1;
-                    unexplained += 1;
-                    if !insist || unexplained > MAX_UNEXPLAINED_RETRIES {
-                        return Fate::Troubled;
-                    }
-                }
-                Executed::Lost => {
-                    *connection = None;
-                    tries = 0;
-                    for member in part.iter_mut() {
-                        member.doubt(self.limits);
-                    }
-                }
-            }
-            // Of now: doubt gives more time.
-            let deadline = part.iter().map(|member| member.deadline).min();
-            let deadline = deadline.unwrap_or_else(Instant::now);
-            self.meanwhile(tokio::time::sleep(pause(tries)), deadline)
-                .await;
-            if Instant::now() >= deadline {
-                part.drain(..).for_each(Member::give_up);
-                return Fate::Answered;
-            }
-        }
-    }
-
-    /// Executes the statement, and for members that it did not write, looks whether an earlier
-    /// execution did.
-    async fn execute(&mut self, part: &[Member], connection: &mut AsyncPgConnection) -> Executed {
-        let limit = self.connector.client_timeout();
-        let rows: Vec<_> = part.iter().map(Member::rows).collect();
-        let result = {
-            let statement = BatchStatement::new(&rows);
-            let running = async { timed(limit, statement.load::<Uuid>(connection)).await };
-            self.attending(running).await
-        };
-        let mut written: HashSet<Uuid> = match result {
-            Some(Ok(written)) => written.into_iter().collect(),
-            Some(Err(error)) => return doubt(&error, connection).await,
-            None => return Executed::Lost,
-        };
-        let missing: Vec<_> = part
-            .iter()
-            .filter(|member| !written.contains(&member.stream()))
-            .collect();
-        if missing.is_empty() {
-            return Executed::Written(written);
-        }
-        match self.own_entries(&missing, connection).await {
-            Ok(own) => {
-                written.extend(own);
-                Executed::Written(written)
-            }
-            Err(executed) => executed,
-        }
-    }
-
-    /// The streams of those members whose very entry the journal holds: they are committed.
-    async fn own_entries(
-        &mut self,
-        members: &[&Member],
-        connection: &mut AsyncPgConnection,
-    ) -> Result<Vec<Uuid>, Executed> {
-        let query = EntriesAt {
-            streams: members.iter().map(|member| member.stream()).collect(),
-            numbers: members
-                .iter()
-                .map(|member| member.rows().entry.entity_seq)
-                .collect(),
-        };
-        let limit = self.connector.client_timeout();
-        let running = async { timed(limit, query.load::<Uuid>(connection)).await };
-        match self.attending(running).await {
-            Some(Ok(entries)) => {
-                let own = |member: &&&Member| entries.contains(&member.rows().entry.entry_id);
-                Ok(members
-                    .iter()
-                    .filter(own)
-                    .map(|member| member.stream())
-                    .collect())
-            }
-            Some(Err(error)) => Err(doubt(&error, connection).await),
-            None => Err(Executed::Lost),
-        }
-    }
-
-    /// Answers a change that was refused alone.
-    async fn judge(
-        &mut self,
-        guilty: Member,
-        reason: &str,
-        connection: &mut Option<AsyncPgConnection>,
-    ) {
-        let meaning = constraints::meaning(reason);
-        // A row that exists may be this change's own, from an execution whose answer was lost.
-        if meaning == Some(Violation::Exists) || guilty.doubtful {
-            let deadline = Instant::now() + self.limits.resolution;
-            let own = match self.connected(connection, deadline).await {
-                Some(ready) => self.own_entries(&[&guilty], ready).await.ok(),
-                None => None,
-            };
-            match own {
-                Some(own) if !own.is_empty() => return guilty.answer(Ok(Commit::Committed)),
-                Some(_) => {}
-                None => {
-                    *connection = None;
-                    return guilty.answer(Err(StoreError::CommitUnknown));
-                }
-            }
-        }
-        match meaning {
-            Some(Violation::IdempotencyKeyTaken) => guilty.answer(Ok(Commit::IdempotencyKeyTaken)),
-            Some(Violation::Exists | Violation::NotAllowed) | None => {
-                tracing::error!(constraint = reason, "the database refused a change");
-                guilty.answer(Err(StoreError::Refused(reason.to_owned())));
-            }
-        }
-    }
-
     /// The connection, made anew where it is gone. `None` when the deadline passes.
     async fn connected<'c>(
         &mut self,
@@ -372,11 +227,15 @@ impl Committer {
             {
                 Ok(made) => {
                     tracing::info!("a committer is connected to the database again");
+                    // Perhaps to another server, with a clock of its own.
+                    self.signals.reconnected.notify_one();
                     *connection = Some(made);
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(%error, failures, "a committer cannot connect to the database");
+                    if let Some(count) = CANNOT_CONNECT.due() {
+                        tracing::warn!(%error, count, "a committer cannot connect to the database");
+                    }
                     self.meanwhile(tokio::time::sleep(pause(failures)), deadline)
                         .await?;
                 }
@@ -422,17 +281,5 @@ impl Committer {
         for job in self.waiting.drain(..expired) {
             let _ = job.reply.send(Err(StoreError::Unavailable));
         }
-    }
-}
-
-/// Answers the members of an executed part.
-fn settle(part: &mut Vec<Member>, written: &HashSet<Uuid>) {
-    for member in part.drain(..) {
-        let fate = if written.contains(&member.stream()) {
-            Commit::Committed
-        } else {
-            member.conflict()
-        };
-        member.answer(Ok(fate));
     }
 }

@@ -50,11 +50,12 @@ pub struct StoreConfig {
     pub committers: usize,
     /// Changes that may wait for each committer; one more is answered `Overloaded`. 1 or more.
     pub queue_len: usize,
-    /// How long a read waits for a connection, and a change in the queue, before it is `Unavailable`.
+    /// In which a call is answered though the database is not: a read, waiting for a connection included, is
+    /// `Unavailable`, and so is a change that was not given to the database; one that was is `CommitUnknown`.
     pub unavailable_after: Duration,
-    /// How long a change that may have been written is executed again before it is `CommitUnknown`.
+    /// How long it is sought, by executing it again, whether a change was written whose answer did not come.
     pub commit_resolution_timeout: Duration,
-    /// How long one statement may take.
+    /// How long one statement may take while the database answers others.
     pub statement_timeout: Duration,
     /// How long making a connection may take.
     pub connect_timeout: Duration,

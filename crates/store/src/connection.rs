@@ -20,6 +20,12 @@ const CLIENT_TIMEOUT_MARGIN: Duration = Duration::from_millis(500);
 /// How often an idle connection is probed, so that one that died silently is noticed.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 
+/// How soon the server notices that we have given a statement up, and gives it up as well: otherwise
+/// one would run on, or wait for a lock, for nobody. Not every platform of a server can tell.
+const CHECK_CLIENT: &str = "do $$ begin \
+     perform set_config('client_connection_check_interval', '500ms', false); \
+     exception when others then null; end $$; ";
+
 /// What a connection is for; also the last part of its `application_name`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
@@ -101,6 +107,8 @@ impl Connector {
         }
         config.connect_timeout(connect_timeout);
         config.keepalives_idle(KEEPALIVE_IDLE);
+        // A peer that is gone without a word acknowledges nothing; one that is only slow does.
+        config.tcp_user_timeout(statement_timeout + CLIENT_TIMEOUT_MARGIN);
         let tls = match config.get_ssl_mode() {
             SslMode::Disable => None,
             _ => Some(MakeRustlsConnect::new(tls_config(tls)?)),
@@ -114,7 +122,7 @@ impl Connector {
         })
     }
 
-    /// How long we wait for a statement: a little longer than the server.
+    /// How long we wait for a statement at most: a little longer than the server.
     pub(crate) fn client_timeout(&self) -> Duration {
         self.statement_timeout + CLIENT_TIMEOUT_MARGIN
     }
@@ -170,7 +178,7 @@ impl Connector {
             format!("set role \"{}\"; ", role.replace('"', "\"\""))
         });
         format!(
-            "{UTC}{}set statement_timeout = {timeout}; \
+            "{UTC}{CHECK_CLIENT}{}set statement_timeout = {timeout}; \
              set idle_in_transaction_session_timeout = {timeout}; {role}",
             purpose.settings(),
         )

@@ -41,6 +41,7 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("journal_positions_position_not_negative", NotAllowed),
     ("journal_result_known", NotAllowed),
     ("journal_trace_id_length", NotAllowed),
+    ("operator_actions_closed_completely", NotAllowed),
     ("operator_actions_kind_known", NotAllowed),
     ("operator_actions_pkey", Exists),
     ("payments_amount_range", NotAllowed),
@@ -79,7 +80,16 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("transactions_origin_known", NotAllowed),
     ("transactions_pkey", Exists),
     ("transactions_request_wiped", NotAllowed),
+    ("transactions_retries_not_negative", NotAllowed),
     ("transactions_state_known", NotAllowed),
+    ("webhook_inbox_attempts_not_negative", NotAllowed),
+    ("webhook_inbox_event_key", Exists),
+    ("webhook_inbox_finished_completely", NotAllowed),
+    ("webhook_inbox_open_is_due", NotAllowed),
+    ("webhook_inbox_pkey", Exists),
+    ("webhook_inbox_reason_known", NotAllowed),
+    ("webhook_inbox_reason_where_due", NotAllowed),
+    ("webhook_inbox_state_known", NotAllowed),
 ];
 
 /// The names of all constraints of the schema, in alphabetical order.

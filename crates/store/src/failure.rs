@@ -3,6 +3,10 @@
 use diesel::result::{DatabaseErrorKind, Error};
 use quittance_domain::ports::StoreError;
 
+use crate::warning::Thinned;
+
+static READ_FAILED: Thinned = Thinned::new();
+
 /// What a failed statement means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -47,7 +51,9 @@ pub(crate) fn read_error(error: &Error) -> StoreError {
     match classify(error) {
         Failure::Refused(what) => StoreError::Refused(what),
         Failure::Transient | Failure::Doubtful | Failure::Lost => {
-            tracing::warn!(kind = kind(error), "a read of the database failed");
+            if let Some(count) = READ_FAILED.due() {
+                tracing::warn!(kind = kind(error), count, "a read of the database failed");
+            }
             StoreError::Unavailable
         }
     }

@@ -65,7 +65,7 @@ impl PgStore {
     ) -> Result<Vec<FailureSummary>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let tenant = tenant.map(|tenant| tenant.as_str().to_owned());
-        let read = self.inner.reader.read("summarize failures", |connection| {
+        let read = self.inner.reader.scan("summarize failures", |connection| {
             let query = diesel::sql_query(SUMMARY)
                 .bind::<Timestamptz, _>(from)
                 .bind::<Timestamptz, _>(to)

@@ -87,7 +87,7 @@ impl PgStore {
         let read = self
             .inner
             .reader
-            .read("list journal entries", |connection| {
+            .scan("list journal entries", |connection| {
                 let (tenant, filter) = (tenant.cloned(), filter.clone());
                 async move { entries(connection, tenant, &filter, after, None, limit).await }
                     .boxed()

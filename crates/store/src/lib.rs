@@ -3,13 +3,19 @@
 //!
 //! - Writing: `prepare` turns a change into rows, `committer` gathers changes, `batch` is the one
 //!   statement that writes them; `constraints` says what a violated constraint means.
-//! - Reading: `payments`, `idempotency`, `journal`, `failures`, `api_keys`, through the pool.
+//! - Reading: `payments`, `attempts`, `idempotency`, `journal`, `failures`, `cases`, `api_keys`, through
+//!   the pool (`pool`).
+//! - `recovery` claims the transactions whose next step is due; `clock` is the database's clock.
+//! - `inbox` keeps webhooks until they are applied.
 //! - `sequencer` gives committed journal entries their positions; `positions` waits for them.
 //! - `keys` and `sealing` hold the secrets and encrypt columns; `customers` has a key per customer.
 #![allow(clippy::doc_markdown, reason = "PostgreSQL is a name, not code")]
 
 mod api_keys;
+mod attempts;
 mod batch;
+mod cases;
+mod clock;
 mod committer;
 mod config;
 mod connection;
@@ -19,6 +25,7 @@ mod durability;
 mod failure;
 mod failures;
 mod idempotency;
+mod inbox;
 mod journal;
 mod keys;
 mod migrations;
@@ -29,13 +36,16 @@ mod pool;
 mod port;
 mod positions;
 mod prepare;
+mod recovery;
 mod rows;
 mod schema;
 mod sealing;
 mod sequencer;
 mod store;
+mod warning;
 
 pub use api_keys::{ApiKey, NewApiKey};
+pub use clock::{DEFAULT_CLOCK_SAMPLE, DatabaseClock, MAX_STANDSTILL};
 pub use committer::MAX_BATCH;
 pub use config::{
     APPLICATION_ROLE, DEFAULT_COMMIT_RESOLUTION_TIMEOUT, DEFAULT_COMMITTERS,
@@ -44,9 +54,11 @@ pub use config::{
 };
 pub use constraints::constraint_names;
 pub use durability::{MAX_CLOCK_DIFFERENCE_SECONDS, MINIMUM_POSTGRES};
+pub use inbox::MAX_INBOX_CLAIM;
 pub use keys::{KEY_BYTES, KeyRing, KeyRingError, MAX_KEYS};
 pub use observer::{StoreObserver, Unobserved};
 pub use payments::MAX_TRANSACTIONS_PER_PAGE;
 pub use prepare::MAX_TRANSACTIONS_PER_CHANGE;
-pub use sequencer::{LEASE as SEQUENCER_LEASE, MAX_PASS as SEQUENCER_MAX_PASS};
+pub use recovery::MAX_CLAIM;
+pub use sequencer::{LEASE as SEQUENCER_LEASE, MAX_PASS as SEQUENCER_MAX_PASS, WorkerSettings};
 pub use store::PgStore;

@@ -87,8 +87,8 @@ impl PgStore {
         let created = self
             .inner
             .reader
-            .write("create partitions", |connection, _| {
-                let today = chrono::Utc::now().date_naive();
+            .write_slowly("create partitions", |connection, _| {
+                let today = self.clock().now().date_naive();
                 let query = diesel::select(quittance_create_partitions(today, MONTHS_AHEAD));
                 async move { query.get_result(connection).await }.boxed()
             });

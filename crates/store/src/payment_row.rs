@@ -31,6 +31,7 @@ use crate::sealing::{CustomerKey, Place, open};
 ///
 /// Nor is the currency's exponent: the code says which it is. ISO 4217 changes one now and then, and what
 /// is stored stays as it was when the payment was accepted, as evidence.
+#[allow(clippy::struct_excessive_bools)] // independent yes-or-no columns, not a state
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = payments, check_for_backend(diesel::pg::Pg))]
 pub(crate) struct PaymentRow {
@@ -75,6 +76,7 @@ pub(crate) struct PaymentRow {
     updated_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     last_leaf_hash: Vec<u8>,
+    routed: bool,
 }
 
 /// What is read of a payment's customer.
@@ -111,6 +113,8 @@ pub(crate) struct TransactionRow {
     next_step_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    retries: i32,
+    resolved_by_operator: bool,
 }
 
 /// A value that its column should not hold.
@@ -119,7 +123,7 @@ fn corrupt(column: &str) -> StoreError {
 }
 
 /// Reads one value, naming its column where it cannot be read.
-trait ReadAs<T> {
+pub(crate) trait ReadAs<T> {
     fn at(self, column: &str) -> Result<T, StoreError>;
 }
 
@@ -210,6 +214,7 @@ impl PaymentRow {
             customer_reference,
             provider_account: ProviderAccount::parse(self.provider_account)
                 .at("payments.provider_account")?,
+            routed: self.routed,
             provider_reference: provider_reference(self.provider_reference)?,
             next_action,
             decline: decline(self.decline_code, self.decline_provider_code)?,
@@ -312,6 +317,8 @@ impl TransactionRow {
             final_capture: self.final_capture,
             attempts: u32::try_from(self.attempts).at("transactions.attempts")?,
             ever_unknown: self.ever_unknown,
+            retries: u32::try_from(self.retries).at("transactions.retries")?,
+            resolved_by_operator: self.resolved_by_operator,
             open_case,
             request,
             execute_before: self.execute_before,

@@ -7,11 +7,12 @@ use futures::FutureExt as _;
 use quittance_domain::ids::{PaymentId, TenantId};
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{PaymentFilter, PaymentPage, StoreError};
+use quittance_domain::text::Sensitive;
 use uuid::Uuid;
 
-use crate::payment_row::{CustomerRow, PaymentRow, TransactionRow};
+use crate::payment_row::{CustomerRow, PaymentRow, ReadAs as _, TransactionRow};
 use crate::schema::{customers, payments, transactions};
-use crate::sealing::CustomerKey;
+use crate::sealing::{CustomerKey, Place, open};
 use crate::store::PgStore;
 
 /// How far a payment's id may lie from its time of creation, both being made in one step: a margin for
@@ -60,6 +61,27 @@ impl PgStore {
         }))
     }
 
+    /// The token of a payment's method: only what prepares a request again needs it.
+    pub(crate) async fn read_method_token(
+        &self,
+        id: PaymentId,
+    ) -> Result<Option<Sensitive<String>>, StoreError> {
+        const COLUMN: &str = "payments.provider_token";
+        let read = self.inner.reader.read("read method token", |connection| {
+            let query = payments::table
+                .filter(payments::payment_id.eq(id.0))
+                .select(payments::provider_token);
+            async move { query.first::<Option<Vec<u8>>>(connection).await.optional() }.boxed()
+        });
+        let Some(sealed) = read.await?.flatten() else {
+            return Ok(None);
+        };
+        let place = Place::new("payments", "provider_token", id.0);
+        let plain = open(&self.inner.keys, None, place, &sealed)?;
+        let token = std::str::from_utf8(&plain).at(COLUMN)?;
+        Ok(Some(Sensitive::new(token.to_owned())))
+    }
+
     /// Lists a tenant's payments, newest first, those after `after` (exclusive) of an earlier page: at most
     /// `limit`, and fewer where their transactions would be more than [`MAX_TRANSACTIONS_PER_PAGE`].
     pub(crate) async fn payment_page(
@@ -83,7 +105,7 @@ impl PgStore {
         budget: usize,
     ) -> Result<PaymentPage, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let read = self.inner.reader.read("list payments", |connection| {
+        let read = self.inner.reader.scan("list payments", |connection| {
             let query = listed(tenant, filter, after).limit(limit);
             async move {
                 // Two statements, of one moment.

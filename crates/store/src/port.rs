@@ -5,10 +5,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
-use quittance_domain::ids::{EntryId, IdempotencyKey, PaymentId, TenantId};
+use quittance_domain::ids::{
+    EntryId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
+};
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
-    Commit, EntryFilter, FailureSummary, PaymentFilter, PaymentPage, Store, StoreError, StoredEntry,
+    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureSummary, PaymentFilter,
+    PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
+};
+use quittance_domain::text::Sensitive;
+use quittance_domain::transaction::Attempt;
+use quittance_domain::webhook::{
+    ClaimedWebhook, Inbox, InboxBacklog, NewWebhook, Receipt, WebhookVerdict,
 };
 
 use crate::store::PgStore;
@@ -84,6 +92,49 @@ impl Store for PgStore {
         self.inner.positions.wait_for(position, limit).await;
     }
 
+    async fn claim_due(&self, claim: &Claim) -> Result<Vec<Due>, StoreError> {
+        self.claim(claim).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.count_backlog().await
+    }
+
+    async fn attempt(
+        &self,
+        payment: PaymentId,
+        transaction: TransactionId,
+        number: u32,
+    ) -> Result<Option<Attempt>, StoreError> {
+        self.read_attempt(payment, transaction, number).await
+    }
+
+    async fn sent_through(
+        &self,
+        payment: PaymentId,
+        transaction: TransactionId,
+        account: &ProviderAccount,
+    ) -> Result<SentThrough, StoreError> {
+        self.find_sender(payment, transaction, account).await
+    }
+
+    async fn method_token(
+        &self,
+        payment: PaymentId,
+    ) -> Result<Option<Sensitive<String>>, StoreError> {
+        self.read_method_token(payment).await
+    }
+
+    async fn list_cases(
+        &self,
+        tenant: Option<&TenantId>,
+        filter: &CaseFilter,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<StoredCase>, StoreError> {
+        self.read_cases(tenant, filter, after, limit).await
+    }
+
     async fn summarize_failures(
         &self,
         tenant: Option<&TenantId>,
@@ -92,5 +143,32 @@ impl Store for PgStore {
         limit: usize,
     ) -> Result<Vec<FailureSummary>, StoreError> {
         self.read_failures(tenant, from, to, limit).await
+    }
+}
+
+#[async_trait]
+impl Inbox for PgStore {
+    async fn receive(&self, webhook: NewWebhook) -> Result<Receipt, StoreError> {
+        self.store_webhook(webhook).await
+    }
+
+    async fn claim_webhooks(
+        &self,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<ClaimedWebhook>, StoreError> {
+        self.claim_inbox(limit, lease).await
+    }
+
+    async fn close_webhook(
+        &self,
+        claimed: &ClaimedWebhook,
+        verdict: WebhookVerdict,
+    ) -> Result<Option<f64>, StoreError> {
+        self.close_claimed(claimed, verdict).await
+    }
+
+    async fn inbox_backlog(&self) -> Result<InboxBacklog, StoreError> {
+        self.count_inbox().await
     }
 }

@@ -19,7 +19,8 @@ use zeroize::Zeroizing;
 
 use crate::keys::KeyRing;
 use crate::rows::{
-    ActionRow, ChangeRows, JournalRow, KeyRow, PaymentInsert, PaymentUpdate, PaymentWrite,
+    ActionRow, ChangeRows, ClosingRow, JournalRow, KeyRow, PaymentInsert, PaymentUpdate,
+    PaymentWrite,
 };
 use crate::sealing::{CustomerKey, Place, seal};
 use parts::{ended_attempt, new_attempt, new_transaction, old_transaction};
@@ -112,6 +113,7 @@ pub(crate) fn change_rows(
         transactions,
         attempt,
         customer: data,
+        closes_cases,
         operator_action,
         entry,
     } = change;
@@ -123,6 +125,7 @@ pub(crate) fn change_rows(
         transaction_updates: Vec::new(),
         attempt_insert: None,
         attempt_update: None,
+        closing: closes_cases.then(|| closing_row(id, &entry)).transpose()?,
         action: operator_action.map(|action| action_row(action, &payment, &entry)),
         entry: journal_row(entry, ring, false)?,
     };
@@ -164,6 +167,7 @@ pub(crate) fn entry_rows(entry: JournalEntry, ring: &KeyRing) -> Result<ChangeRo
         transaction_updates: Vec::new(),
         attempt_insert: None,
         attempt_update: None,
+        closing: None,
         action: None,
         entry: journal_row(entry, ring, true)?,
     })
@@ -217,6 +221,18 @@ fn key_row(record: &IdempotencyRecord) -> KeyRow {
         transaction_id: record.transaction.0,
         created_at: record.created_at,
     }
+}
+
+fn closing_row(payment_id: Uuid, entry: &JournalEntry) -> Result<ClosingRow, StoreError> {
+    let subject = entry.transaction;
+    Ok(ClosingRow {
+        payment_id,
+        transaction_id: subject
+            .ok_or_else(|| refused("cases are closed about no transaction"))?
+            .0,
+        closed_at: entry.occurred_at,
+        closed_by: entry.id.0,
+    })
 }
 
 fn action_row(action: OperatorAction, payment: &Payment, entry: &JournalEntry) -> ActionRow {
@@ -350,6 +366,7 @@ fn new_payment(
         customer_sealed,
         next_action: sealer.next_action(&payment)?,
         provider_account: payment.provider_account.as_str().to_owned(),
+        routed: payment.routed,
         provider_reference: payment.provider_reference.map(|it| it.as_str().to_owned()),
         decline_code,
         decline_provider_code,
@@ -386,6 +403,7 @@ fn old_payment(
         livemode: payment.livemode,
         next_action: sealer.next_action(&payment)?,
         provider_account: payment.provider_account.as_str().to_owned(),
+        routed: payment.routed,
         provider_reference: payment.provider_reference.map(|it| it.as_str().to_owned()),
         decline_code,
         decline_provider_code,

@@ -144,6 +144,7 @@ rows! {
         customer_id: Option<Uuid>,
         customer_sealed: Option<Vec<u8>>,
         provider_account: String,
+        routed: bool,
         provider_reference: Option<String>,
         next_action: Option<Vec<u8>>,
         decline_code: Option<&'static str>,
@@ -172,6 +173,7 @@ rows! {
         excess: i64,
         livemode: bool,
         provider_account: String,
+        routed: bool,
         provider_reference: Option<String>,
         next_action: Option<Vec<u8>>,
         decline_code: Option<&'static str>,
@@ -198,6 +200,8 @@ rows! {
         final_capture: bool,
         attempts: i32,
         ever_unknown: bool,
+        retries: i32,
+        resolved_by_operator: bool,
         open_case: Option<&'static str>,
         request: Option<Vec<u8>>,
         execute_before: DateTime<Utc>,
@@ -219,6 +223,8 @@ rows! {
         failure_cause: Option<&'static str>,
         attempts: i32,
         ever_unknown: bool,
+        retries: i32,
+        resolved_by_operator: bool,
         open_case: Option<&'static str>,
         request: Option<Vec<u8>>,
         execute_before: DateTime<Utc>,
@@ -268,6 +274,13 @@ rows! {
         kind: &'static str,
         opened_at: DateTime<Utc>,
     }
+    /// The end of the open cases of a transaction.
+    ClosingRow as ClosingColumns {
+        payment_id: Uuid,
+        transaction_id: Uuid,
+        closed_at: DateTime<Utc>,
+        closed_by: Uuid,
+    }
     /// A row of `journal`; `appended` (no column) where it comes with no change of a payment.
     JournalRow as JournalColumns {
         appended: bool,
@@ -300,6 +313,7 @@ pub(crate) struct ChangeRows {
     pub(crate) transaction_updates: Vec<TransactionUpdate>,
     pub(crate) attempt_insert: Option<AttemptInsert>,
     pub(crate) attempt_update: Option<AttemptUpdate>,
+    pub(crate) closing: Option<ClosingRow>,
     pub(crate) action: Option<ActionRow>,
     pub(crate) entry: JournalRow,
 }

@@ -100,6 +100,8 @@ diesel::table! {
         tenant_id -> Text,
         kind -> Text,
         opened_at -> Timestamptz,
+        closed_at -> Nullable<Timestamptz>,
+        closed_by -> Nullable<Uuid>,
     }
 }
 
@@ -149,6 +151,7 @@ diesel::table! {
         updated_at -> Timestamptz,
         expires_at -> Nullable<Timestamptz>,
         last_leaf_hash -> Binary,
+        routed -> Bool,
     }
 }
 
@@ -183,6 +186,9 @@ diesel::table! {
         next_step_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        retries -> Integer,
+        resolved_by_operator -> Bool,
+        claimed_until -> Nullable<Timestamptz>,
     }
 }
 

@@ -18,6 +18,8 @@ use crate::keys::{KEY_BYTES, KeyRing};
 
 const VERSION: u8 = 1;
 const NONCE_BYTES: usize = 24;
+/// How the id of a customer's key begins.
+const CUSTOMER_ID_PREFIX: &str = "c:";
 
 /// Where a value is stored: what it is bound to.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +92,7 @@ impl CustomerKey {
     }
 
     fn id(&self) -> String {
-        format!("c:{}", self.customer.simple())
+        format!("{CUSTOMER_ID_PREFIX}{}", self.customer.simple())
     }
 }
 
@@ -155,6 +157,20 @@ pub(crate) fn open(
         .decrypt(XNonce::from_slice(nonce), payload)
         .map_err(|_| place.corrupt())?;
     Ok(Zeroizing::new(plain))
+}
+
+/// Decrypts a value of this place; `None` where it was a customer's, and the customer was erased.
+pub(crate) fn open_unless_erased(
+    ring: &KeyRing,
+    customer: Option<&CustomerKey>,
+    place: Place,
+    sealed: &[u8],
+) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+    let (id, ..) = split(sealed).ok_or_else(|| place.corrupt())?;
+    if customer.is_none() && id.starts_with(CUSTOMER_ID_PREFIX) {
+        return Ok(None);
+    }
+    open(ring, customer, place, sealed).map(Some)
 }
 
 /// Key id, nonce and ciphertext.

@@ -19,16 +19,17 @@ mod statements;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use diesel::result::Error;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::clock::DEFAULT_CLOCK_SAMPLE;
 use crate::connection::Use;
 use crate::failure;
 use crate::store::PgStore;
+use crate::warning::Thinned;
 use holes::Holes;
 use statements::{
     Acquire, Arrived, Assign, FirstGaps, Gap, Head, JournalWriters, ReadArrivals, ReadHead, Release,
@@ -47,8 +48,10 @@ const POLL: Duration = Duration::from_millis(100);
 const MIN_PASS_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a sequencer waits after an error.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
-/// Longest that one statement may take.
-const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
+/// Longest that one statement may take; the server's own limit is usually shorter.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
+
+static FAILED: Thinned = Thinned::new();
 
 /// Why a pass ended early.
 #[derive(Debug)]
@@ -77,10 +80,35 @@ struct Active {
     renewed: Instant,
 }
 
+/// Settings of what a store does in the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// How often the database's clock is looked at; longer than zero.
+    pub clock_sample: Duration,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            clock_sample: DEFAULT_CLOCK_SAMPLE,
+        }
+    }
+}
+
 impl PgStore {
-    /// Starts the sequencer of this process, and making partitions ahead: once per store. They end with
-    /// [`PgStore::shutdown`].
+    /// [`PgStore::start_workers_with`] the defaults.
     pub fn start_workers(&self) {
+        self.start_workers_with(WorkerSettings::default());
+    }
+
+    /// Starts the sequencer of this process, following the database's clock, and making partitions ahead:
+    /// once per store. They end with [`PgStore::shutdown`].
+    pub fn start_workers_with(&self, settings: WorkerSettings) {
+        let (store, stop) = (self.clone(), self.inner.stop.subscribe());
+        let every = settings.clock_sample;
+        self.keep_task(tokio::spawn(async move {
+            store.inner.sampler.run(every, stop).await;
+        }));
         self.keep_task(tokio::spawn(self.clone().keep_partitions()));
         let sequencer = Sequencer::new(self.clone());
         self.keep_task(tokio::spawn(sequencer.run()));
@@ -123,14 +151,11 @@ impl Sequencer {
                 match trouble {
                     Trouble::Fenced => tracing::info!("another sequencer has taken over"),
                     Trouble::Database(error) => {
-                        tracing::warn!(
-                            kind = failure::kind(&error),
-                            "the sequencer's database failed"
-                        );
+                        failed(&failure::kind(&error));
                         connection = None;
                     }
                     Trouble::Timeout => {
-                        tracing::warn!("a statement of the sequencer took too long");
+                        failed("timeout");
                         connection = None;
                     }
                 }
@@ -304,7 +329,7 @@ impl Active {
             .positions
             .publish(u64::try_from(self.next_position).unwrap_or(0));
         if let Some(oldest) = arrived.iter().map(|row| row.occurred_at).min() {
-            let lag = (Utc::now() - oldest).to_std().unwrap_or_default();
+            let lag = (store.clock().now() - oldest).to_std().unwrap_or_default();
             store.inner.observer.sequencer_lag(lag.as_secs_f64());
         }
         Ok(())
@@ -313,6 +338,12 @@ impl Active {
 
 fn limit() -> i64 {
     i64::try_from(MAX_PASS).unwrap_or(i64::MAX)
+}
+
+fn failed(kind: &str) {
+    if let Some(count) = FAILED.due() {
+        tracing::warn!(kind, count, "the sequencer's database failed");
+    }
 }
 
 /// A statement within its time.

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::committer::{Committer, Job, Limits};
+use crate::clock::{DatabaseClock, Sampler};
+use crate::committer::{Committer, Job, Limits, Signals, Ticket};
 use crate::config::{StoreConfig, StoreStartError};
 use crate::connection::{Connector, Use};
 use crate::customers::Customers;
@@ -42,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) observer: Arc<dyn StoreObserver>,
     pub(crate) positions: Positions,
     pub(crate) committed: Arc<Notify>,
+    pub(crate) sampler: Sampler,
+    unavailable_after: Duration,
     committers: Vec<mpsc::Sender<Job>>,
     pub(crate) stop: watch::Sender<bool>,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
@@ -54,7 +57,8 @@ impl std::fmt::Debug for PgStore {
 }
 
 impl PgStore {
-    /// Connects, and starts the committers. The database must be there and migrated.
+    /// Connects, reads the database's clock, and starts the committers. The database must be there and
+    /// migrated.
     pub async fn connect(
         config: StoreConfig,
         observer: Arc<dyn StoreObserver>,
@@ -73,8 +77,13 @@ impl PgStore {
             unavailable_after: config.unavailable_after,
             resolution: config.commit_resolution_timeout,
         };
-        let written = Arc::new(Notify::new());
+        let sampler = Sampler::start(&connector).await?;
         let (stop, stopped) = watch::channel(false);
+        let signals = Signals {
+            committed: Arc::default(),
+            reconnected: sampler.reconnected(),
+            stop: stopped,
+        };
         let (mut committers, mut tasks) = (Vec::new(), Vec::new());
         for _ in 0..config.committers {
             let connection = connector.connect(Use::Commit).await;
@@ -86,8 +95,7 @@ impl PgStore {
                 connector.clone(),
                 limits,
                 Arc::clone(&observer),
-                Arc::clone(&written),
-                stopped.clone(),
+                signals.clone(),
             );
             committers.push(sender);
             tasks.push(tokio::spawn(committer.run(connection)));
@@ -102,7 +110,9 @@ impl PgStore {
             customers,
             observer,
             positions,
-            committed: written,
+            committed: signals.committed,
+            sampler,
+            unavailable_after: limits.unavailable_after,
             committers,
             stop,
             tasks,
@@ -117,7 +127,12 @@ impl PgStore {
         &self.inner.keys
     }
 
-    /// Whether the database answers and the committers run; within the checkout timeout.
+    /// The database's clock, as this process reckons it.
+    pub fn clock(&self) -> DatabaseClock {
+        self.inner.sampler.clock()
+    }
+
+    /// Whether the database answers and the committers run; within `unavailable_after`.
     pub async fn ping(&self) -> Result<(), StoreError> {
         if self.inner.committers.iter().any(mpsc::Sender::is_closed) {
             return Err(StoreError::Unavailable);
@@ -158,8 +173,12 @@ impl PgStore {
             audit.entry_id = %entry,
         );
         let committing = async {
-            let rows = self.rows(change).await?;
-            let result = self.write(rows, COMMIT_PAYMENT).await;
+            let since = Instant::now();
+            let deadline = since + self.inner.unavailable_after;
+            // Of one piece with the wait for the commit: the caller is answered in time.
+            let rows = tokio::time::timeout_at(deadline, self.rows(change)).await;
+            let rows = rows.unwrap_or(Err(StoreError::Unavailable))?;
+            let result = self.write(rows, since, COMMIT_PAYMENT).await;
             if result == Ok(Commit::Committed) {
                 tracing::info!(
                     payment.id = %payment,
@@ -182,8 +201,8 @@ impl PgStore {
             audit.entry_id = %entry.id,
         );
         let appending = async {
-            self.write(entry_rows(entry, &self.inner.keys)?, APPEND_ENTRY)
-                .await
+            let rows = entry_rows(entry, &self.inner.keys)?;
+            self.write(rows, Instant::now(), APPEND_ENTRY).await
         };
         appending.instrument(span).await
     }
@@ -207,14 +226,33 @@ impl PgStore {
         change_rows(change, &self.inner.keys, customer.as_ref())
     }
 
-    async fn write(&self, rows: ChangeRows, summary: &'static str) -> Result<Commit, StoreError> {
-        let since = Instant::now();
+    /// Hands a change to its committer, and waits for the answer until `unavailable_after` has passed
+    /// since the call began. What was not given to the database by then never is; of what was, the
+    /// committer goes on finding out.
+    async fn write(
+        &self,
+        rows: ChangeRows,
+        since: Instant,
+        summary: &'static str,
+    ) -> Result<Commit, StoreError> {
         let (reply, answer) = oneshot::channel();
         let queue = self.committer_of(&rows).ok_or(StoreError::Unavailable)?;
-        let job = Job { rows, reply, since };
+        let ticket = Arc::new(Ticket::default());
+        let job = Job {
+            rows,
+            reply,
+            since,
+            ticket: Arc::clone(&ticket),
+        };
         let result = match queue.try_send(job) {
-            // A committer that died may have written it.
-            Ok(()) => answer.await.unwrap_or(Err(StoreError::CommitUnknown)),
+            Ok(()) => {
+                match tokio::time::timeout_at(since + self.inner.unavailable_after, answer).await {
+                    Ok(Ok(result)) => result,
+                    // Time is up, or the committer died.
+                    Ok(Err(_)) | Err(_) if ticket.withdraw() => Err(StoreError::Unavailable),
+                    Ok(Err(_)) | Err(_) => Err(StoreError::CommitUnknown),
+                }
+            }
             Err(mpsc::error::TrySendError::Full(_)) => Err(StoreError::Overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(StoreError::Unavailable),
         };

@@ -33,6 +33,8 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("audit.position", Text),
     ("audit.sequence", Text),
     ("audit.stream", Text),
+    // The name of what a case for a person is about.
+    ("case.kind", Text),
     ("cause", Text),
     ("commit.batch_size", Text),
     ("commit.conflicts", Text),
@@ -83,6 +85,8 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("outcome", Text),
     // A file or directory of this machine.
     ("path", Text),
+    // How long a provider account is left alone.
+    ("pause_seconds", Text),
     ("payment.id", Identifier),
     ("payment.state", Text),
     ("payment.version", Text),
@@ -120,6 +124,8 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("tries", Text),
     ("url.scheme", Text),
     ("url.template", Text),
+    // Our own id of a webhook.
+    ("webhook.id", Identifier),
     ("worker", Text),
 ];
 

@@ -29,5 +29,5 @@ pub use context::{
     trace_context_from_headers,
 };
 pub use error::Error;
-pub use metrics::{KnownLabels, Metrics};
+pub use metrics::{KnownLabels, Metrics, Pending};
 pub use setup::{PrometheusText, Telemetry, init};

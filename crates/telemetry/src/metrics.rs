@@ -4,24 +4,23 @@
 //! and `docs/metrics.md` is generated from it. Labels have few, known values: never a payment's
 //! id, a caller's text or a provider's message.
 
-use std::fmt::Write as _;
+mod table;
+
 use std::sync::Arc;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
-/// Buckets of RPCs, in seconds.
-const CALL_SECONDS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
-/// Buckets of database work, in seconds; as the semantic conventions advise.
-const DATABASE_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
-/// Buckets of provider calls, in seconds: up to the longest total timeout.
-const PROVIDER_SECONDS: &[f64] = &[
-    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
-/// Buckets of batch sizes, in changes.
-const BATCH_SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+use table::{
+    ATTEMPTS, AUDIT_PENDING_AGE, BACKLOG, BATCH_SIZE, CASES, CIRCUIT, DATABASE_DURATION, EXHAUSTED,
+    OPEN_CASES, PENDING, PENDING_AGE, PROVIDER_DURATION, RECOVERIES, REPLAYS, RETRIES,
+    RPC_DURATION, UNVERIFIED, WEBHOOK_BACKLOG, WEBHOOK_DEAD, WEBHOOK_LAG, WEBHOOK_REJECTED,
+};
+
+pub use table::{Kind, METRICS, MetricSpec, markdown};
+
+/// Stands for accounts that are not configured: a caller must not be able to make up labels.
+const OTHER_ACCOUNT: &str = "_OTHER";
 
 /// Gives an instrument its declared unit and description: the builders share no trait.
 macro_rules! describe {
@@ -31,120 +30,6 @@ macro_rules! describe {
             .with_description($spec.description)
     };
 }
-
-/// What a metric counts or measures, and how.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
-    /// Only rises; starts at 0.
-    Counter,
-    /// The newest value.
-    Gauge,
-    /// A distribution, with these upper bounds of its buckets.
-    Histogram(&'static [f64]),
-}
-
-/// Declaration of one metric.
-#[derive(Debug, Clone, Copy)]
-pub struct MetricSpec {
-    /// OpenTelemetry name.
-    pub name: &'static str,
-    /// UCUM unit; `{…}` names what is counted.
-    pub unit: &'static str,
-    /// Counter, gauge or histogram.
-    pub kind: Kind,
-    /// What it means, in one sentence.
-    pub description: &'static str,
-    /// Names of its labels.
-    pub labels: &'static [&'static str],
-    /// Name on `/metrics`; a histogram's series add `_bucket`, `_sum` and `_count`.
-    pub prometheus: &'static str,
-}
-
-const RPC_DURATION: MetricSpec = MetricSpec {
-    name: "rpc.server.call.duration",
-    unit: "s",
-    kind: Kind::Histogram(CALL_SECONDS),
-    description: "Time from the arrival of an RPC to its last byte, streams included.",
-    labels: &["rpc.system.name", "rpc.method", "rpc.status_code"],
-    prometheus: "rpc_server_call_duration_seconds",
-};
-const DATABASE_DURATION: MetricSpec = MetricSpec {
-    name: "db.client.operation.duration",
-    unit: "s",
-    kind: Kind::Histogram(DATABASE_SECONDS),
-    description: "Time of one database operation, the wait for a connection not included.",
-    labels: &["db.system.name", "db.query.summary", "outcome"],
-    prometheus: "db_client_operation_duration_seconds",
-};
-const ATTEMPTS: MetricSpec = MetricSpec {
-    name: "payment.attempts",
-    unit: "{attempt}",
-    kind: Kind::Counter,
-    description: "Calls to a provider that ended, by what is known of them then.",
-    labels: &["provider.account", "operation", "outcome", "cause"],
-    prometheus: "payment_attempts_total",
-};
-const PROVIDER_DURATION: MetricSpec = MetricSpec {
-    name: "payment.provider.duration",
-    unit: "s",
-    kind: Kind::Histogram(PROVIDER_SECONDS),
-    description: "Time of one call to a provider, connecting included.",
-    labels: &["provider.account", "operation", "outcome"],
-    prometheus: "payment_provider_duration_seconds",
-};
-const RETRIES: MetricSpec = MetricSpec {
-    name: "payment.retries",
-    unit: "{retry}",
-    kind: Kind::Counter,
-    description: "Calls to a provider that repeat an earlier one of the same transaction.",
-    labels: &["provider.account", "operation"],
-    prometheus: "payment_retries_total",
-};
-const PENDING: MetricSpec = MetricSpec {
-    name: "payment.pending.count",
-    unit: "{payment}",
-    kind: Kind::Gauge,
-    description: "Payments whose outcome is not known yet.",
-    labels: &[],
-    prometheus: "payment_pending_count",
-};
-const REPLAYS: MetricSpec = MetricSpec {
-    name: "payment.idempotency.replays",
-    unit: "{replay}",
-    kind: Kind::Counter,
-    description: "Requests that were answered from an earlier one with the same idempotency key.",
-    labels: &["rpc.method"],
-    prometheus: "payment_idempotency_replays_total",
-};
-const BATCH_SIZE: MetricSpec = MetricSpec {
-    name: "payment.commit.batch_size",
-    unit: "{change}",
-    kind: Kind::Histogram(BATCH_SIZES),
-    description: "Changes that one database commit wrote together.",
-    labels: &[],
-    prometheus: "payment_commit_batch_size",
-};
-const AUDIT_PENDING_AGE: MetricSpec = MetricSpec {
-    name: "audit.pending.oldest_age",
-    unit: "s",
-    kind: Kind::Gauge,
-    description: "Age of the oldest audit entry that has no position yet; 0 if all have one.",
-    labels: &[],
-    prometheus: "audit_pending_oldest_age_seconds",
-};
-
-/// Every metric of ours, in the order of `docs/metrics.md`.
-pub const METRICS: &[MetricSpec] = &[
-    RPC_DURATION,
-    DATABASE_DURATION,
-    ATTEMPTS,
-    PROVIDER_DURATION,
-    RETRIES,
-    PENDING,
-    REPLAYS,
-    BATCH_SIZE,
-    AUDIT_PENDING_AGE,
-];
 
 /// Label values that are known before anything happens, see [`Metrics::start_at_zero`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -158,6 +43,27 @@ pub struct KnownLabels<'a> {
     pub operations: &'a [&'static str],
     /// Outcomes of an attempt, each with a cause that it can have.
     pub outcomes: &'a [(&'static str, &'static str)],
+    /// Ways in which a transaction is taken up again.
+    pub retries: &'a [&'static str],
+    /// Ways in which a run of recovery ends.
+    pub recoveries: &'a [&'static str],
+    /// Kinds of cases for a person.
+    pub cases: &'a [&'static str],
+    /// Causes for which a webhook can be refused.
+    pub webhook_rejections: &'a [&'static str],
+}
+
+/// What waits for an outcome, see [`Metrics::pending`].
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pending {
+    /// Transactions without an outcome.
+    pub transactions: u64,
+    /// Age of the oldest of them, in seconds; 0 if there is none.
+    pub oldest_age: f64,
+    /// Those that recovery should take up now.
+    pub due: u64,
+    /// Cases that wait for a person.
+    pub open_cases: u64,
 }
 
 /// Records what happens. Cheap to clone; never blocks and never fails.
@@ -174,9 +80,21 @@ struct Instruments {
     provider_duration: Histogram<f64>,
     retries: Counter<u64>,
     pending: Gauge<u64>,
+    pending_age: Gauge<f64>,
+    backlog: Gauge<u64>,
+    recoveries: Counter<u64>,
+    exhausted: Counter<u64>,
+    cases: Counter<u64>,
+    open_cases: Gauge<u64>,
+    circuit: Gauge<u64>,
+    webhook_lag: Histogram<f64>,
+    webhook_backlog: Gauge<u64>,
+    webhook_dead: Gauge<u64>,
+    webhook_rejected: Counter<u64>,
     replays: Counter<u64>,
     batch_size: Histogram<u64>,
     audit_pending_age: Gauge<f64>,
+    unverified: Counter<u64>,
 }
 
 impl Metrics {
@@ -187,16 +105,24 @@ impl Metrics {
             attempts: counter(meter, &ATTEMPTS),
             provider_duration: seconds(meter, &PROVIDER_DURATION),
             retries: counter(meter, &RETRIES),
-            pending: describe!(meter.u64_gauge(PENDING.name), PENDING).build(),
+            pending: whole(meter, &PENDING),
+            pending_age: fractional(meter, &PENDING_AGE),
+            backlog: whole(meter, &BACKLOG),
+            recoveries: counter(meter, &RECOVERIES),
+            exhausted: counter(meter, &EXHAUSTED),
+            cases: counter(meter, &CASES),
+            open_cases: whole(meter, &OPEN_CASES),
+            circuit: whole(meter, &CIRCUIT),
+            webhook_lag: seconds(meter, &WEBHOOK_LAG),
+            webhook_backlog: whole(meter, &WEBHOOK_BACKLOG),
+            webhook_dead: whole(meter, &WEBHOOK_DEAD),
+            webhook_rejected: counter(meter, &WEBHOOK_REJECTED),
             replays: counter(meter, &REPLAYS),
             batch_size: describe!(meter.u64_histogram(BATCH_SIZE.name), BATCH_SIZE)
                 .with_boundaries(buckets(&BATCH_SIZE))
                 .build(),
-            audit_pending_age: describe!(
-                meter.f64_gauge(AUDIT_PENDING_AGE.name),
-                AUDIT_PENDING_AGE
-            )
-            .build(),
+            audit_pending_age: fractional(meter, &AUDIT_PENDING_AGE),
+            unverified: counter(meter, &UNVERIFIED),
         };
         Self {
             instruments: Arc::new(instruments),
@@ -211,18 +137,40 @@ impl Metrics {
                 .replays
                 .add(0, &[KeyValue::new("rpc.method", *rpc)]);
         }
+        self.instruments.unverified.add(0, &[]);
         for account in known.provider_accounts {
-            for operation in known.operations {
-                let [account, operation] = provider_labels(account, operation);
-                self.instruments
-                    .retries
-                    .add(0, &[account.clone(), operation.clone()]);
-                for (outcome, cause) in known.outcomes {
-                    let outcome = KeyValue::new("outcome", *outcome);
-                    let cause = KeyValue::new("cause", *cause);
-                    let labels = [account.clone(), operation.clone(), outcome, cause];
-                    self.instruments.attempts.add(0, &labels);
-                }
+            self.account_at_zero(account, known);
+        }
+    }
+
+    fn account_at_zero(&self, name: &str, known: &KnownLabels<'_>) {
+        let all = &self.instruments;
+        let account = KeyValue::new("provider.account", name.to_owned());
+        all.exhausted.add(0, std::slice::from_ref(&account));
+        for outcome in known.recoveries {
+            let outcome = KeyValue::new("outcome", *outcome);
+            all.recoveries.add(0, &[account.clone(), outcome]);
+        }
+        for kind in known.cases {
+            all.cases
+                .add(0, &[account.clone(), KeyValue::new("kind", *kind)]);
+        }
+        for cause in known.webhook_rejections {
+            let labels = [account.clone(), KeyValue::new("cause", *cause)];
+            all.webhook_rejected.add(0, &labels);
+        }
+        for operation in known.operations {
+            let [account, operation] = provider_labels(name, operation);
+            for how in known.retries {
+                let how = KeyValue::new("how", *how);
+                all.retries
+                    .add(0, &[account.clone(), operation.clone(), how]);
+            }
+            for (outcome, cause) in known.outcomes {
+                let outcome = KeyValue::new("outcome", *outcome);
+                let cause = KeyValue::new("cause", *cause);
+                let labels = [account.clone(), operation.clone(), outcome, cause];
+                all.attempts.add(0, &labels);
             }
         }
     }
@@ -274,11 +222,62 @@ impl Metrics {
         self.instruments.attempts.add(1, &labels);
     }
 
-    /// A transaction is sent to its provider again.
-    pub fn retry(&self, provider_account: &str, operation: &'static str) {
-        self.instruments
-            .retries
-            .add(1, &provider_labels(provider_account, operation));
+    /// A transaction is taken up again; `how` names in which way, such as `lookup`.
+    pub fn retry(&self, provider_account: &str, operation: &'static str, how: &'static str) {
+        let [account, operation] = provider_labels(provider_account, operation);
+        let labels = [account, operation, KeyValue::new("how", how)];
+        self.instruments.retries.add(1, &labels);
+    }
+
+    /// Recovery has taken a transaction up; `outcome` names how that ended.
+    pub fn recovered(&self, provider_account: &str, outcome: &'static str) {
+        let account = KeyValue::new("provider.account", provider_account.to_owned());
+        let labels = [account, KeyValue::new("outcome", outcome)];
+        self.instruments.recoveries.add(1, &labels);
+    }
+
+    /// Recovery has given a transaction up.
+    pub fn recovery_exhausted(&self, provider_account: &str) {
+        let account = KeyValue::new("provider.account", provider_account.to_owned());
+        self.instruments.exhausted.add(1, &[account]);
+    }
+
+    /// A case was opened for a person; `kind` is the name of what it is about.
+    pub fn case_opened(&self, provider_account: &str, kind: &'static str) {
+        let account = KeyValue::new("provider.account", provider_account.to_owned());
+        let labels = [account, KeyValue::new("kind", kind)];
+        self.instruments.cases.add(1, &labels);
+    }
+
+    /// The circuit of an account is in `state`, one of `states`.
+    pub fn circuit(&self, provider_account: &str, state: &'static str, states: &[&'static str]) {
+        for known in states {
+            let account = KeyValue::new("provider.account", provider_account.to_owned());
+            let labels = [account, KeyValue::new("state", *known)];
+            let is = u64::from(*known == state);
+            self.instruments.circuit.record(is, &labels);
+        }
+    }
+
+    /// A webhook was refused for `cause`; `None`: its account is not configured.
+    pub fn webhook_rejected(&self, provider_account: Option<&str>, cause: &'static str) {
+        let account = provider_account.unwrap_or(OTHER_ACCOUNT).to_owned();
+        let account = KeyValue::new("provider.account", account);
+        let labels = [account, KeyValue::new("cause", cause)];
+        self.instruments.webhook_rejected.add(1, &labels);
+    }
+
+    /// A webhook is done with, `seconds` after it was received; `outcome` names how.
+    pub fn webhook_done(&self, provider_account: &str, outcome: &'static str, seconds: f64) {
+        let account = KeyValue::new("provider.account", provider_account.to_owned());
+        let labels = [account, KeyValue::new("outcome", outcome)];
+        self.instruments.webhook_lag.record(seconds, &labels);
+    }
+
+    /// So many webhooks wait to be applied, and so many are dead letters.
+    pub fn webhook_backlog(&self, waiting: u64, dead: u64) {
+        self.instruments.webhook_backlog.record(waiting, &[]);
+        self.instruments.webhook_dead.record(dead, &[]);
     }
 
     /// A request to `rpc` (full name) was answered from an earlier one.
@@ -295,9 +294,19 @@ impl Metrics {
             .record(u64::try_from(size).unwrap_or(u64::MAX), &[]);
     }
 
-    /// Now `payments` have no known outcome yet.
-    pub fn pending_count(&self, payments: u64) {
-        self.instruments.pending.record(payments, &[]);
+    /// So much waits for an outcome now.
+    pub fn pending(&self, now: &Pending) {
+        let all = &self.instruments;
+        all.pending.record(now.transactions, &[]);
+        all.pending_age.record(now.oldest_age, &[]);
+        all.backlog.record(now.due, &[]);
+        all.open_cases.record(now.open_cases, &[]);
+    }
+
+    /// So many journal entries were read whose MAC does not verify.
+    pub fn unverified_entries(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.instruments.unverified.add(count, &[]);
     }
 
     /// The oldest audit entry without a position is `seconds` old; 0 if there is none.
@@ -326,71 +335,17 @@ fn seconds(meter: &Meter, spec: &MetricSpec) -> Histogram<f64> {
         .build()
 }
 
+fn whole(meter: &Meter, spec: &MetricSpec) -> Gauge<u64> {
+    describe!(meter.u64_gauge(spec.name), spec).build()
+}
+
+fn fractional(meter: &Meter, spec: &MetricSpec) -> Gauge<f64> {
+    describe!(meter.f64_gauge(spec.name), spec).build()
+}
+
 fn counter(meter: &Meter, spec: &MetricSpec) -> Counter<u64> {
     describe!(meter.u64_counter(spec.name), spec).build()
 }
-
-/// Renders [`METRICS`] as the text of `docs/metrics.md`.
-#[must_use]
-pub fn markdown() -> String {
-    let mut text = String::from(MARKDOWN_HEAD);
-    for spec in METRICS {
-        let kind = match spec.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram(_) => "histogram",
-        };
-        let labels: Vec<String> = spec
-            .labels
-            .iter()
-            .map(|label| format!("`{label}`"))
-            .collect();
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "| `{}` | {} | {kind} | {} | {} | `{}` |",
-            spec.name,
-            spec.unit,
-            spec.description,
-            if labels.is_empty() {
-                "none".to_owned()
-            } else {
-                labels.join(", ")
-            },
-            spec.prometheus,
-        );
-    }
-    text.push_str(MARKDOWN_BUCKETS);
-    for spec in METRICS {
-        if let Kind::Histogram(bounds) = spec.kind {
-            let bounds: Vec<String> = bounds.iter().map(f64::to_string).collect();
-            let _ = writeln!(text, "- `{}`: {}", spec.name, bounds.join(", "));
-        }
-    }
-    text
-}
-
-const MARKDOWN_HEAD: &str = "\
-# Metrics
-
-Generated from `crates/telemetry/src/metrics.rs`, and compared with it by a test; to write it anew:
-`UPDATE_DOCS=1 cargo test -p quittance-telemetry metrics`.
-
-`/metrics` serves them for Prometheus, where dots in labels become underscores and a histogram has
-the series `_bucket`, `_sum` and `_count`; with an OTLP endpoint they are exported there too.
-Counters start at 0 for the label values that are known at start-up, so that a rate sees the first
-failure. No label holds an id of a payment.
-
-| Metric | Unit | Kind | Meaning | Labels | Prometheus |
-| --- | --- | --- | --- | --- | --- |
-";
-
-const MARKDOWN_BUCKETS: &str = "
-## Buckets
-
-Upper bounds of the histograms' buckets, in the metric's unit:
-
-";
 
 #[cfg(test)]
 mod tests;

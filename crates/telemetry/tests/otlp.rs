@@ -22,7 +22,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message as _;
-use quittance_telemetry::{OtlpProtocol, Telemetry, TelemetryConfig, TraceIds, current_ids};
+use quittance_telemetry::{
+    OtlpProtocol, Pending, Telemetry, TelemetryConfig, TraceIds, current_ids,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
@@ -116,7 +118,10 @@ async fn a_span_and_a_metric_arrive_over_grpc_with_listed_attributes_only() {
     };
     let (telemetry, dispatch) = Telemetry::new(&config).unwrap();
     let ids = tracing::dispatcher::with_default(&dispatch, rpc_with_a_secret);
-    telemetry.metrics().pending_count(7);
+    telemetry.metrics().pending(&Pending {
+        transactions: 7,
+        ..Pending::default()
+    });
     tokio::task::spawn_blocking(move || telemetry.shutdown())
         .await
         .unwrap()

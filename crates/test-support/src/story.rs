@@ -257,6 +257,7 @@ impl Story {
             transactions: Vec::new(),
             attempt: None,
             customer: None,
+            closes_cases: false,
             operator_action: None,
             entry,
         }
@@ -380,6 +381,7 @@ fn new_payment(tenant_name: &str, minor_units: i64, now: DateTime<Utc>) -> Payme
         metadata: BTreeMap::from([("colour".to_owned(), "grün {\"a\":1}".to_owned())]),
         customer_reference: None,
         provider_account: account(),
+        routed: true,
         provider_reference: None,
         next_action: None,
         decline: None,
@@ -408,6 +410,8 @@ fn new_transaction(kind: TransactionKind, minor_units: i64, now: DateTime<Utc>) 
         final_capture: false,
         attempts: 1,
         ever_unknown: false,
+        retries: 0,
+        resolved_by_operator: false,
         open_case: None,
         request: Some(PreparedRequest {
             bytes: Sensitive::new(b"{\"source\":\"tok_approve\"}".to_vec()),

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use quittance_proto::v1::admin_service_client::AdminServiceClient;
 use quittance_proto::v1::audit_service_client::AuditServiceClient;
 use quittance_proto::v1::payment_service_client::PaymentServiceClient;
 use quittance_proto::v1::{self, Payment};
@@ -122,6 +123,12 @@ calls! { AuditServiceClient:
     get_consistency_proof(GetConsistencyProofRequest) -> GetConsistencyProofResponse;
     export_evidence(ExportEvidenceRequest) -> ExportEvidenceResponse;
     summarize_failures(SummarizeFailuresRequest) -> SummarizeFailuresResponse;
+}
+
+calls! { AdminServiceClient:
+    list_operator_actions(ListOperatorActionsRequest) -> ListOperatorActionsResponse;
+    resolve_transaction(ResolveTransactionRequest) -> ResolveTransactionResponse;
+    retry_transaction(RetryTransactionRequest) -> RetryTransactionResponse;
 }
 
 impl Client {

@@ -5,10 +5,14 @@ pub mod collector;
 pub mod database;
 pub mod failure;
 pub mod fields;
+pub mod links;
+pub mod meter;
 pub mod process;
+pub mod recovery;
 pub mod requests;
 pub mod site;
 pub mod tls;
+pub mod webhooks;
 pub mod wire;
 pub mod world;
 
@@ -16,6 +20,8 @@ use std::time::{Duration, Instant};
 
 pub use client::Client;
 pub use failure::Failure;
+pub use links::Links;
+pub use recovery::{until_resolved, until_resolved_by_key};
 pub use requests::*;
 pub use site::{Site, SiteOptions};
 pub use world::World;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use toml::{Table, Value};
 
 use super::site::{Setting, TENANT, TENANT_ROLES};
@@ -28,55 +29,95 @@ pub fn command(arguments: &[&str]) -> Command {
 
 /// `quittance serve`, running. Killed when dropped.
 pub struct ServerProcess {
-    child: Child,
+    running: Running,
     pub address: SocketAddr,
     pub client: Client,
-    log_file: PathBuf,
-    _directory: TempDir,
+    /// How often it was started.
+    starts: usize,
+    directory: TempDir,
+    ports: Ports,
+}
+
+/// The ports of a process, which stay its own while it is not running: bound, and never listening.
+struct Ports {
+    grpc: TcpSocket,
+    http: TcpSocket,
+}
+
+impl Ports {
+    fn reserve() -> Self {
+        let socket = || {
+            let socket = TcpSocket::new_v4().unwrap();
+            // The server's listener comes beside it.
+            socket.set_reuseaddr(true).unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            socket
+        };
+        Self {
+            grpc: socket(),
+            http: socket(),
+        }
+    }
+
+    fn settings(&self) -> Vec<Setting> {
+        let address = |socket: &TcpSocket| Value::from(socket.local_addr().unwrap().to_string());
+        vec![
+            ("server.grpc_listen", address(&self.grpc)),
+            ("server.http_listen", address(&self.http)),
+        ]
+    }
 }
 
 impl ServerProcess {
     /// Starts a server on the site, and waits until it serves.
     pub async fn start(site: &Site, settings: Vec<Setting>) -> Self {
-        let directory = TempDir::new().unwrap();
-        let (config_file, log_file) = (
-            directory.path().join("quittance.toml"),
-            directory.path().join("log"),
-        );
+        let (directory, ports) = (TempDir::new().unwrap(), Ports::reserve());
         let mut all = site.settings();
+        all.extend(ports.settings());
         all.extend(settings);
-        std::fs::write(&config_file, toml_text(all)).unwrap();
-        let mut child = command(&["serve", "--config"])
-            .arg(&config_file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log_file).unwrap())
-            .spawn()
-            .unwrap();
-        let address = eventually("the process serves gRPC", async || {
-            let log = std::fs::read_to_string(&log_file).unwrap();
-            let ended = child.try_wait().unwrap();
-            assert!(ended.is_none(), "the server ended with {ended:?}: {log}");
-            logged_address(&log, "serving gRPC")
-        })
-        .await;
+        std::fs::write(config_file(&directory), toml_text(all)).unwrap();
+        let (running, address) = serve(&directory, 0).await;
         let client = site.caller(address, TENANT, &TENANT_ROLES).await;
         Self {
-            child,
+            running,
             address,
             client,
-            log_file,
-            _directory: directory,
+            starts: 1,
+            directory,
+            ports,
         }
     }
 
-    /// What it has logged so far.
+    /// Kills it with SIGKILL, wherever it is; returns when it is gone.
+    pub fn kill(&mut self) {
+        // It may have ended by itself, which whoever looks at its work will find out.
+        let _ = self.running.0.kill();
+        self.running.0.wait().unwrap();
+    }
+
+    /// Starts it again after its end, with the same settings at the same address, and waits until it serves.
+    pub async fn start_again(&mut self) {
+        let (running, address) = serve(&self.directory, self.starts).await;
+        assert_eq!(address, self.address);
+        self.running = running;
+        self.starts += 1;
+        self.client = self.client.reconnected();
+    }
+
+    /// What it has logged so far, over all its starts.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log_file).unwrap()
+        let logs = (0..self.starts).map(|start| log_file(&self.directory, start));
+        logs.map(|file| std::fs::read_to_string(file).unwrap())
+            .collect()
+    }
+
+    /// Where health, readiness and metrics are served.
+    pub fn http_address(&self) -> SocketAddr {
+        self.ports.http.local_addr().unwrap()
     }
 
     pub fn terminate(&self) {
-        let pid = i32::try_from(self.child.id())
+        let pid = i32::try_from(self.running.0.id())
             .ok()
             .and_then(Pid::from_raw)
             .unwrap();
@@ -85,7 +126,7 @@ impl ServerProcess {
 
     /// Waits for its end; then its log is complete, and its spans are exported.
     pub async fn ended(&mut self) -> ExitStatus {
-        let child = &mut self.child;
+        let child = &mut self.running.0;
         eventually("the process ends", async || child.try_wait().unwrap()).await
     }
 
@@ -99,12 +140,44 @@ impl ServerProcess {
     }
 }
 
-impl Drop for ServerProcess {
+/// A process that does not outlive whoever started it.
+struct Running(Child);
+
+impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
+}
+
+fn config_file(directory: &TempDir) -> PathBuf {
+    directory.path().join("quittance.toml")
+}
+
+fn log_file(directory: &TempDir, start: usize) -> PathBuf {
+    directory.path().join(format!("log-{start}"))
+}
+
+/// Starts the server of a directory, and waits until it serves.
+async fn serve(directory: &TempDir, start: usize) -> (Running, SocketAddr) {
+    let log_file = log_file(directory, start);
+    let child = command(&["serve", "--config"])
+        .arg(config_file(directory))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(&log_file).unwrap())
+        .spawn()
+        .unwrap();
+    let mut running = Running(child);
+    let address = eventually("the process serves gRPC", async || {
+        let log = std::fs::read_to_string(&log_file).unwrap();
+        let ended = running.0.try_wait().unwrap();
+        assert!(ended.is_none(), "the server ended with {ended:?}: {log}");
+        logged_address(&log, "serving gRPC")
+    })
+    .await;
+    (running, address)
 }
 
 fn logged_address(log: &str, message: &str) -> Option<SocketAddr> {

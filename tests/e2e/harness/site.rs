@@ -10,9 +10,9 @@ use quittance_test_support::TestDb;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use toml::{Table, Value};
 
-use super::Client;
 use super::database::Database;
 use super::tls::pki;
+use super::{Client, Links};
 
 /// The tenant of most callers.
 pub const TENANT: &str = "acme";
@@ -40,6 +40,8 @@ pub struct SiteOptions {
     pub settings: Vec<Setting>,
     /// A migrated database of the test's own instead of a fresh one.
     pub database_url: Option<String>,
+    /// Whether every replica goes through [`Site::links`].
+    pub behind_proxies: bool,
 }
 
 impl Default for SiteOptions {
@@ -48,6 +50,7 @@ impl Default for SiteOptions {
             provider_timeout_ms: 10_000,
             settings: Vec::new(),
             database_url: None,
+            behind_proxies: false,
         }
     }
 }
@@ -59,6 +62,38 @@ impl SiteOptions {
             provider_timeout_ms: 400,
             ..Self::default()
         }
+    }
+
+    /// Servers that die: what they were sending is taken over after three seconds.
+    pub fn short_leases() -> Self {
+        Self {
+            provider_timeout_ms: 1_000,
+            ..Self::default()
+        }
+        .with("payments.lease_margin_ms", 2_000)
+        // The least that is allowed: above twice the provider's time.
+        .with("recovery.claim_seconds", 3)
+    }
+
+    /// Servers that recover by themselves, soon and often.
+    pub fn recovering(self) -> Self {
+        let mut options = self
+            .with("recovery.enabled", true)
+            .with("recovery.poll_interval_ms", 50);
+        for schedule in ["unreachable", "not_let_in", "outcome_unknown", "undecided"] {
+            let key = |part: &str| -> &'static str {
+                // A few per test: settings are named by constants everywhere else.
+                format!("payments.retries.{schedule}.{part}").leak()
+            };
+            options = options.with(key("first_ms"), 50).with(key("max_ms"), 300);
+        }
+        options
+    }
+
+    /// With proxies between every replica and what it depends on.
+    pub fn behind_proxies(mut self) -> Self {
+        self.behind_proxies = true;
+        self
     }
 
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
@@ -73,6 +108,7 @@ pub struct Site {
     pub keys: KeyRing,
     database_url: String,
     settings: Vec<Setting>,
+    links: Option<Links>,
     /// Drops the database at the end.
     _test_db: Option<TestDb>,
     _place: SemaphorePermit<'static>,
@@ -94,15 +130,24 @@ impl Site {
         let sandbox = Sandbox::start(SandboxConfig::new(SANDBOX_KEY))
             .await
             .unwrap();
-        let account = account(&sandbox, options.provider_timeout_ms);
+        let base_url = sandbox.base_url();
+        let account = account(ACCOUNT, &base_url, options.provider_timeout_ms);
         let mut settings = common_settings(&database_url, account);
         settings.extend(options.settings);
+        let links = if options.behind_proxies {
+            let links = Links::between(&settings, sandbox.addr()).await;
+            settings.extend(links.settings());
+            Some(links)
+        } else {
+            None
+        };
         Self {
             db: Database::connect(&database_url).await,
             sandbox,
             keys: KeyRing::new([(KEY_ID.to_owned(), MASTER_KEY)]).unwrap(),
             database_url,
             settings,
+            links,
             _test_db: test_db,
             _place: place,
         }
@@ -112,6 +157,11 @@ impl Site {
         &self.database_url
     }
 
+    /// The proxies that every replica goes through, of a site that was asked for them.
+    pub fn links(&self) -> &Links {
+        self.links.as_ref().expect("a site behind proxies")
+    }
+
     /// The settings of a replica.
     pub fn settings(&self) -> Vec<Setting> {
         self.settings.clone()
@@ -119,7 +169,13 @@ impl Site {
 
     /// The configuration of a replica in this process.
     pub fn config(&self) -> Config {
-        let forced = self.settings();
+        self.config_with(Vec::new())
+    }
+
+    /// The same with settings of its own.
+    pub fn config_with(&self, settings: Vec<Setting>) -> Config {
+        let mut forced = self.settings();
+        forced.extend(settings);
         Config::load(&Sources {
             forced,
             ..Sources::default()
@@ -167,12 +223,13 @@ impl Site {
     }
 }
 
-fn account(sandbox: &SandboxHandle, timeout_ms: i64) -> Table {
+/// An account at a sandbox.
+pub fn account(name: &str, base_url: &str, timeout_ms: i64) -> Table {
     let mut account = Table::new();
     for (key, value) in [
-        ("name", Value::from(ACCOUNT)),
+        ("name", Value::from(name)),
         ("kind", Value::from("sandbox")),
-        ("base_url", Value::from(sandbox.base_url())),
+        ("base_url", Value::from(base_url)),
         ("api_key", Value::from(SANDBOX_KEY)),
         ("connect_timeout_ms", Value::from(timeout_ms / 2)),
         ("total_timeout_ms", Value::from(timeout_ms)),
@@ -198,6 +255,8 @@ fn common_settings(database_url: &str, account: Table) -> Vec<Setting> {
         ("server.tls.key_file", path(&pki.key_file)),
         ("server.shutdown_grace_seconds", Value::from(10)),
         ("database.url", Value::from(database_url)),
+        // Most tests ask for themselves what became of a payment (`sync`), and when.
+        ("recovery.enabled", Value::from(false)),
         // Many servers share one PostgreSQL here.
         ("database.pool_size", Value::from(4)),
         ("secrets.keys", Value::from(vec![key])),

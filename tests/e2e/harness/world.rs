@@ -8,7 +8,7 @@ use quittance_server::auth::Role;
 use quittance_server::server::{RunningServer, Server};
 use quittance_telemetry::{Telemetry, TelemetryConfig};
 
-use super::site::{TENANT, TENANT_ROLES};
+use super::site::{Setting, TENANT, TENANT_ROLES};
 use super::{Client, Site, SiteOptions};
 
 /// A whole small world of its own.
@@ -38,12 +38,13 @@ impl World {
     }
 
     pub async fn start_with(options: SiteOptions) -> Self {
-        Self::on(Site::new(options).await).await
+        Self::on(Site::new(options).await, Vec::new()).await
     }
 
-    async fn on(site: Site) -> Self {
+    /// A server on a site, with settings of its own.
+    pub async fn on(site: Site, settings: Vec<Setting>) -> Self {
         install_telemetry();
-        let server = Server::start(site.config())
+        let server = Server::start(site.config_with(settings))
             .await
             .unwrap_or_else(|error| panic!("{error}"));
         let client = site.caller(server.grpc_addr(), TENANT, &TENANT_ROLES).await;
@@ -76,6 +77,13 @@ impl World {
     /// A caller of another tenant that may do everything there.
     pub async fn other_tenant(&self) -> Client {
         self.as_role("globex", &TENANT_ROLES).await
+    }
+
+    /// The value of a series of `/metrics`: the first whose line begins so.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.server.prometheus().unwrap().render();
+        let line = text.lines().find(|line| line.starts_with(series))?;
+        line.rsplit(' ').next()?.parse().ok()
     }
 
     /// What is left when the server has ended.

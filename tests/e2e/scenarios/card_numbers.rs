@@ -7,12 +7,15 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, Kind, ReflectMessage as _, Value};
 use quittance_proto::v1::{
     ConfirmPaymentRequest, CreatePaymentRequest, Customer, Payment, PaymentState, PostalAddress,
+    ResolveTransactionRequest, RetryTransactionRequest, TransactionResolution,
 };
+use quittance_server::auth::Role;
 use tonic::Code;
 
 use crate::harness::collector::Collector;
 use crate::harness::fields::{dynamic, message_name, places};
 use crate::harness::process::ServerProcess;
+use crate::harness::site::{TENANT, TENANT_ROLES};
 use crate::harness::{
     CreateRequest as _, Failure, Keyed as _, Site, SiteOptions, authorization, capture, confirm,
     get, get_by_key, purchase, refund, sync, void,
@@ -37,8 +40,9 @@ const DIGITS: [&str; 8] = [
     "822463",
 ];
 /// Fields that take nothing but their own form, so that a card number is refused for that already.
-const OWN_FORM: [&str; 6] = [
+const OWN_FORM: [&str; 7] = [
     "payment_id",
+    "transaction_id",
     "amount.currency_code",
     "payment_method.last4",
     "customer.ip_address",
@@ -117,6 +121,34 @@ fn requests(payment: &Payment) -> Vec<(&'static str, DynamicMessage)> {
     ]
 }
 
+/// What operators write beside their decisions.
+fn operators_requests(payment: &Payment) -> Vec<(&'static str, DynamicMessage)> {
+    let transaction_id = payment.transactions[0].transaction_id.clone();
+    let resolving = ResolveTransactionRequest {
+        payment_id: payment.payment_id.clone(),
+        transaction_id: transaction_id.clone(),
+        resolution: TransactionResolution::Succeeded.into(),
+        reason: "reason".to_owned(),
+        ..ResolveTransactionRequest::default()
+    };
+    let retrying = RetryTransactionRequest {
+        payment_id: payment.payment_id.clone(),
+        transaction_id,
+        reason: "reason".to_owned(),
+        ..RetryTransactionRequest::default()
+    };
+    vec![
+        (
+            "ResolveTransaction",
+            dynamic("ResolveTransactionRequest", &resolving),
+        ),
+        (
+            "RetryTransaction",
+            dynamic("RetryTransactionRequest", &retrying),
+        ),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s67_a_card_number_in_any_field_is_refused_and_is_in_no_log_span_row_or_error() {
     let site = Site::new(SiteOptions::default()).await;
@@ -127,7 +159,8 @@ async fn s67_a_card_number_in_any_field_is_refused_and_is_in_no_log_span_row_or_
         ("telemetry.log_filter", "trace".into()),
     ];
     let server = ServerProcess::start(&site, settings).await;
-    let client = server.client.clone();
+    let roles = [&TENANT_ROLES[..], &[Role::Admin]].concat();
+    let client = site.caller(server.address, TENANT, &roles).await;
     let payment = client
         .create(authorization("tok_approve", 100).key("own"))
         .await;
@@ -135,13 +168,17 @@ async fn s67_a_card_number_in_any_field_is_refused_and_is_in_no_log_span_row_or_
 
     let mut everything_said = String::new();
     let mut tried = 0;
-    for (rpc, request) in requests(&payment) {
+    let payments = requests(&payment).into_iter();
+    let payments = payments.map(|request| ("PaymentService", request));
+    let operators = operators_requests(&payment).into_iter();
+    let operators = operators.map(|request| ("AdminService", request));
+    for (service, (rpc, request)) in payments.chain(operators) {
         let texts = places(&request.descriptor()).into_iter();
         for place in texts.filter(|place| matches!(place.kind, Kind::String)) {
             for number in NUMBERS {
                 let mut request = request.clone();
                 place.put(&mut request, Value::String(number.to_owned()));
-                let method = format!("quittance.v1.PaymentService/{rpc}");
+                let method = format!("quittance.v1.{service}/{rpc}");
                 let status = client.raw(&method, request.encode_to_vec()).await;
                 let place_name = format!("{}.{}", message_name(&request), place.name);
                 let status = status

@@ -9,9 +9,11 @@ use prost::Message as _;
 use prost_reflect::{DynamicMessage, Kind, ReflectMessage as _, Value};
 use quittance_proto::v1::{
     ExportEvidenceRequest, GetCheckpointRequest, GetConsistencyProofRequest, GetEntryRequest,
-    GetInclusionProofRequest, ListEntriesRequest, ListPaymentsRequest, Payment,
-    SummarizeFailuresRequest, TailEntriesRequest, VerifyLogRequest, WatchPaymentsRequest,
+    GetInclusionProofRequest, ListEntriesRequest, ListOperatorActionsRequest, ListPaymentsRequest,
+    Payment, ResolveTransactionRequest, RetryTransactionRequest, SummarizeFailuresRequest,
+    TailEntriesRequest, TransactionResolution, VerifyLogRequest, WatchPaymentsRequest,
 };
+use quittance_server::auth::Role;
 use tonic::Code;
 
 use super::card_numbers::full_purchase;
@@ -23,6 +25,8 @@ use crate::harness::{
 
 const STREAMS: [&str; 3] = ["WatchPayments", "TailEntries", "VerifyLog"];
 const QUIET: Duration = Duration::from_millis(20);
+/// A transaction that no payment has.
+const NO_TRANSACTION: &str = "0198c5a2-0000-7000-8000-000000000001";
 /// Random combinations of bad fields that are tried.
 const COMBINATIONS: u32 = 200;
 
@@ -92,6 +96,32 @@ fn bases(payment: &Payment, waiting: &Payment) -> Vec<Base> {
             SummarizeFailuresRequest::default()
         ),
         base!("AuditService", "VerifyLog", VerifyLogRequest {}),
+        base!(
+            "AdminService",
+            "ListOperatorActions",
+            ListOperatorActionsRequest::default()
+        ),
+        base!(
+            "AdminService",
+            "ResolveTransaction",
+            ResolveTransactionRequest {
+                payment_id: payment.payment_id.clone(),
+                transaction_id: NO_TRANSACTION.to_owned(),
+                resolution: TransactionResolution::NotProcessed.into(),
+                reason: "fuzzed".to_owned(),
+                ..ResolveTransactionRequest::default()
+            }
+        ),
+        base!(
+            "AdminService",
+            "RetryTransaction",
+            RetryTransactionRequest {
+                payment_id: payment.payment_id.clone(),
+                transaction_id: NO_TRANSACTION.to_owned(),
+                reason: "fuzzed".to_owned(),
+                ..RetryTransactionRequest::default()
+            }
+        ),
     ]
 }
 
@@ -239,7 +269,7 @@ fn fresh(base: &Base) -> DynamicMessage {
 async fn fuzzed_world() -> (World, Client, Payment, Payment) {
     let world = World::start().await;
     let mut roles = TENANT_ROLES.to_vec();
-    roles.push(quittance_server::auth::Role::PlatformAudit);
+    roles.extend([Role::PlatformAudit, Role::Admin]);
     let client = world.as_role(TENANT, &roles).await;
     let payment = client.create(authorization("tok_approve", 1_000_000)).await;
     client.ok(capture(&payment, 500_000)).await;

@@ -158,6 +158,7 @@ async fn health_and_readiness_and_metrics_are_served() {
         "",
         "quittance.v1.PaymentService",
         "quittance.v1.AuditService",
+        "quittance.v1.AdminService",
     ] {
         let request = HealthCheckRequest {
             service: service.to_owned(),

@@ -17,7 +17,7 @@ use crate::harness::{
 };
 
 /// Role × RPC as the contract has it, written down here a second time on purpose.
-const PERMISSIONS: [(&str, &[&str]); 18] = [
+const PERMISSIONS: [(&str, &[&str]); 21] = [
     ("PaymentService/CreatePayment", &["payments.write"]),
     ("PaymentService/ConfirmPayment", &["payments.write"]),
     ("PaymentService/CapturePayment", &["payments.write"]),
@@ -57,6 +57,18 @@ const PERMISSIONS: [(&str, &[&str]); 18] = [
         &["audit.read", "platform.audit"],
     ),
     ("AuditService/VerifyLog", &["platform.audit"]),
+    (
+        "AdminService/ListOperatorActions",
+        &["admin", "platform.admin"],
+    ),
+    (
+        "AdminService/ResolveTransaction",
+        &["admin", "platform.admin"],
+    ),
+    (
+        "AdminService/RetryTransaction",
+        &["admin", "platform.admin"],
+    ),
 ];
 
 const STREAMS: [&str; 3] = [

@@ -77,15 +77,16 @@ async fn s13_a_refused_connection_leaves_the_payment_pending_until_it_can_be_sen
         (cause.code.as_str(), cause.retryable),
         ("CONNECTION_REFUSED", true)
     );
-    // Still out of reach: answered unchanged.
-    let unchanged = world
+    // Nothing was sent, so it is tried again; still out of reach, it stays pending.
+    let still = world
         .client
         .ok(sync(&pending))
         .await
         .message
         .payment
         .unwrap();
-    assert_eq!(unchanged.version, pending.version);
+    assert_eq!(still.state(), PaymentState::Pending);
+    assert_eq!(still.transactions[0].attempts, 2);
     world.sandbox.resume().await.unwrap();
     let paid = world
         .client
@@ -95,7 +96,7 @@ async fn s13_a_refused_connection_leaves_the_payment_pending_until_it_can_be_sen
         .payment
         .unwrap();
     assert_eq!(paid.state(), PaymentState::Captured);
-    assert_eq!(paid.transactions[0].attempts, 2);
+    assert_eq!(paid.transactions[0].attempts, 3);
     assert_eq!(
         world.charged(&paid.transactions[0].transaction_id).charges,
         1

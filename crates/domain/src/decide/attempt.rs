@@ -4,11 +4,12 @@ use quittance_evidence::EntryResult;
 
 use crate::change::{Change, Write};
 use crate::decline::{Cause, Failure};
-use crate::ids::TransactionId;
+use crate::ids::{ProviderAccount, TransactionId};
 use crate::journal::{Stamp, salted_digest};
 use crate::money::Money;
 use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::ports::{Operation, ProviderRules};
+use crate::retry::WaitFor;
 use crate::text::Sensitive;
 use crate::transaction::{
     Attempt, AttemptEnd, AttemptOutcome, Fact, FactKind, MAX_STORED_RESPONSE, OperationKind,
@@ -16,9 +17,11 @@ use crate::transaction::{
 };
 use crate::transition::PaymentEvent;
 
+use super::DecideError;
 use super::fact::apply;
+use super::recover::defer;
+use super::resend::{MaySend, ProvedUnsent};
 use super::step::Step;
-use super::{DecideError, NEXT_STEP_AFTER};
 
 /// The dotted prefix of event types about this kind of transaction.
 pub(super) fn prefix(kind: TransactionKind) -> &'static str {
@@ -97,39 +100,26 @@ fn begin(transaction: &mut Transaction, operation: OperationKind, stamp: &Stamp<
 
 /// Starts an attempt of a transaction that waits for one: a resend of its stored bytes (I2), or the first send
 /// of a void that waited for the authorization. `None` where no send is due: it has ended, waits for
-/// the customer, or another sender may be alive.
+/// the customer, was sent as often as is allowed, or another sender may be alive; or what allowed it is void.
 pub fn start_attempt(
     record: &PaymentRecord,
     id: TransactionId,
+    allowed: MaySend,
     rules: &dyn ProviderRules,
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
-    let leased = held.lease_until.is_some_and(|until| until > stamp.now);
-    let voiding = held.kind.opens() && pending_void(record).is_some();
-    // A void releases what may be held: it is never too late for it.
-    let late = held.kind != TransactionKind::Void
-        && !held.ever_unknown
-        && stamp.now >= held.execute_before;
-    let Some(operation) = operation_of(held.kind) else {
+    let Some(operation) = next_operation(record, held) else {
         return Ok(None);
     };
-    if held.state != TransactionState::Pending || leased || voiding || late {
+    if !allowed.holds(held) || !may_start(record, held, operation, stamp) {
         return Ok(None);
     }
     let mut transaction = held.clone();
     // The attempt before this one has not ended: its sender is gone, and what became of it is not known (I4).
-    transaction.ever_unknown |= held.lease_until.is_some() && held.lease_until == held.next_step_at;
-    // What the customer has to do is kept until the payment is decided: once it is known, what is resent is
-    // the confirmation.
-    let confirms = held.kind.opens() && record.payment.next_action.is_some();
-    let operation = if confirms {
-        OperationKind::Confirm
-    } else {
-        operation
-    };
+    transaction.ever_unknown |= held.sender_is_lost(stamp.now);
     let attempt = if transaction.request.is_some() {
         begin(&mut transaction, operation, stamp)
     } else {
@@ -146,6 +136,83 @@ pub fn start_attempt(
     let mut step = Step::on(&record.payment, Write::Update(transaction), event);
     step.attempt = Some(Write::Insert(attempt));
     step.close(None, stamp).map(Some)
+}
+
+/// Starts an attempt of a new payment at another account, since nothing was sent to the one before; `None` where
+/// that is not proved of every send, or where the payment may not be routed anew.
+///
+/// `record` must hold the token of the payment's method.
+pub fn fail_over(
+    record: &PaymentRecord,
+    id: TransactionId,
+    proof: ProvedUnsent,
+    account: &ProviderAccount,
+    rules: &dyn ProviderRules,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
+    let Some(operation) = operation_of(held.kind).filter(|_| may_fail_over(record, held)) else {
+        return Ok(None);
+    };
+    let unsent = proof.holds(held) && held.certainly_unprocessed();
+    if !unsent || !may_start(record, held, operation, stamp) {
+        return Ok(None);
+    }
+    let mut payment = record.payment.clone();
+    payment.provider_account = account.clone();
+    let mut transaction = held.clone();
+    transaction.provider_account = account.clone();
+    let attempt = first_attempt(&payment, &mut transaction, operation, &[], rules, stamp)?;
+    let event = "payment.failed_over".to_owned();
+    let mut step = Step::on(&payment, Write::Update(transaction), event);
+    step.tell("from_account", held.provider_account.as_str());
+    step.attempt = Some(Write::Insert(attempt));
+    step.close(None, stamp).map(Some)
+}
+
+/// Whether a transaction can be offered to another account: it opens a payment that routing placed, and the
+/// provider has never named it, so that nothing there depends on it.
+pub(crate) fn may_fail_over(record: &PaymentRecord, transaction: &Transaction) -> bool {
+    let payment = &record.payment;
+    payment.routed
+        && payment.provider_reference.is_none()
+        && payment.next_action.is_none()
+        && transaction.kind.opens()
+        && transaction.state == TransactionState::Pending
+        && transaction.attempts > 0
+        && transaction.certainly_unprocessed()
+}
+
+/// What the next send of a transaction asks for.
+pub(crate) fn next_operation(
+    record: &PaymentRecord,
+    transaction: &Transaction,
+) -> Option<OperationKind> {
+    // What the customer has to do is kept until the payment is decided: once it is known, what is resent is
+    // the confirmation.
+    if transaction.kind.opens() && record.payment.next_action.is_some() {
+        return Some(OperationKind::Confirm);
+    }
+    operation_of(transaction.kind)
+}
+
+/// Whether a send of the transaction is due at all.
+fn may_start(
+    record: &PaymentRecord,
+    held: &Transaction,
+    operation: OperationKind,
+    stamp: &Stamp<'_>,
+) -> bool {
+    let leased = held.lease_until.is_some_and(|until| until > stamp.now);
+    let voiding = held.kind.opens() && pending_void(record).is_some();
+    // A void releases what may be held: it is never too late for it.
+    let late = held.kind != TransactionKind::Void
+        && !held.ever_unknown
+        && stamp.now >= held.execute_before;
+    let spent = held.attempts >= stamp.retries.max_sends.of(operation);
+    held.state == TransactionState::Pending && !leased && !voiding && !late && !spent
 }
 
 /// Records how an attempt ended, and applies what it proved.
@@ -190,19 +257,8 @@ pub(super) fn unknown(step: &mut Step, cause: Cause, report: &SendReport, stamp:
         return;
     }
     step.event_type = format!("{}.outcome_unknown", prefix(step.subject.row().kind));
-    step.result = EntryResult::Unknown;
-    let next = stamp.now + wait(report);
-    step.edit(|transaction| {
-        transaction.ever_unknown = true;
-        transaction.next_step_at = Some(next);
-    });
-}
-
-fn wait(report: &SendReport) -> chrono::TimeDelta {
-    report
-        .retry_after
-        .and_then(|wait| chrono::TimeDelta::from_std(wait).ok())
-        .unwrap_or(NEXT_STEP_AFTER)
+    step.edit(|transaction| transaction.ever_unknown = true);
+    defer(step, WaitFor::after(cause), report.retry_after, stamp);
 }
 
 /// The provider proved that this send was not processed; what that proves of the transaction depends on
@@ -239,19 +295,15 @@ fn not_sent(
         return step.advance(PaymentEvent::ActionRequired);
     }
     let too_late = stamp.now >= transaction.execute_before;
-    let cause = match (cause.retryable(), voiding, too_late) {
-        // Once the provider has named it, no refusal of a send proves that it was not processed.
-        _ if known_there => {
-            let next = stamp.now + wait(report);
-            return step.edit(|transaction| transaction.next_step_at = Some(next));
-        }
-        (true, false, false) => {
-            let next = stamp.now + wait(report);
-            return step.edit(|transaction| transaction.next_step_at = Some(next));
-        }
-        (true, true, _) => Cause::Voided,
-        (true, false, true) => Cause::NotSentInTime,
-        (false, _, _) => cause,
+    let sent_again = cause.retryable() && !voiding && !too_late;
+    // Once the provider has named it, no refusal of a send proves that it was not processed.
+    if known_there || sent_again {
+        return defer(step, WaitFor::after(cause), report.retry_after, stamp);
+    }
+    let cause = match (cause.retryable(), voiding) {
+        (true, true) => Cause::Voided,
+        (true, false) => Cause::NotSentInTime,
+        (false, _) => cause,
     };
     let fact = Fact {
         kind: FactKind::Failed(cause),
@@ -259,36 +311,6 @@ fn not_sent(
         payment_reference: None,
     };
     apply(step, record, &fact, stamp);
-}
-
-/// Ends a transaction that is proved not processed: no send was, or the provider's authoritative lookup does
-/// not hold it, no sender can be alive, and it is too late (or no longer wanted) to send it.
-pub fn give_up_unsent(
-    record: &PaymentRecord,
-    id: TransactionId,
-    stamp: &Stamp<'_>,
-) -> Result<Option<Change>, DecideError> {
-    let held = record
-        .transaction(id)
-        .ok_or(DecideError::NoTransaction(id))?;
-    let leased = held.lease_until.is_some_and(|until| until > stamp.now);
-    // A provider that has named a transaction holds it, whatever a lookup misses.
-    let known_there = held.provider_reference.is_some();
-    if held.state != TransactionState::Pending || leased || known_there {
-        return Ok(None);
-    }
-    let voiding = held.kind.opens() && pending_void(record).is_some();
-    let cause = match (voiding, held.ever_unknown) {
-        (true, _) => Cause::Voided,
-        (false, true) => Cause::NotProcessed,
-        (false, false) => Cause::NotSentInTime,
-    };
-    let fact = Fact {
-        kind: FactKind::Failed(cause),
-        provider_reference: None,
-        payment_reference: None,
-    };
-    super::fact::learned(record, id, &fact, false, stamp)
 }
 
 /// The void that waits for this payment's authorization, if one does.

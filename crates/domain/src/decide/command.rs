@@ -72,6 +72,8 @@ fn transaction(
         final_capture: false,
         attempts: 0,
         ever_unknown: false,
+        retries: 0,
+        resolved_by_operator: false,
         open_case: None,
         request: None,
         execute_before,

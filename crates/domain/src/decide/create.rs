@@ -63,6 +63,8 @@ pub fn create(
         final_capture: false,
         attempts: 0,
         ever_unknown: false,
+        retries: 0,
+        resolved_by_operator: false,
         open_case: None,
         request: None,
         execute_before,
@@ -108,6 +110,7 @@ fn accepted(command: &Create, new: &NewPayment, stamp: &Stamp<'_>) -> Payment {
             .as_ref()
             .map(|customer| customer.reference.clone()),
         provider_account: new.account.clone(),
+        routed: command.provider_account.is_none(),
         provider_reference: None,
         next_action: None,
         decline: None,

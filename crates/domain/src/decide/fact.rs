@@ -7,13 +7,15 @@ use crate::decline::{Cause, Decline};
 use crate::ids::TransactionId;
 use crate::journal::Stamp;
 use crate::money::Money;
-use crate::payment::{NextAction, PaymentRecord, PaymentState};
-use crate::transaction::{Fact, FactKind, TransactionKind, TransactionState};
+use crate::payment::{NextAction, Payment, PaymentRecord, PaymentState};
+use crate::retry::WaitFor;
+use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, TransactionState};
 use crate::transition::PaymentEvent;
 
 use super::attempt::{end, pending_void, prefix};
+use super::recover::defer;
 use super::step::Step;
-use super::{DecideError, NEXT_STEP_AFTER};
+use super::{DecideError, WAITING_VOID_SENT_WITHIN};
 
 /// Applies a fact that the provider told outside a send (a lookup, a webhook). `None` where it tells nothing
 /// new.
@@ -61,11 +63,11 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             Pending | RequiresAction | Declined | Failed,
         ) => {
             if mismatches(step, *amount) {
-                return mismatch(step, stamp);
+                return mismatch(step);
             }
             take_references(step, fact);
             step.payment.expires_at = expires_at.or(step.payment.expires_at);
-            approved(step, record);
+            approved(step, record, stamp);
         }
         (FactKind::Declined(decline), Pending | RequiresAction | Failed) => {
             take_references(step, fact);
@@ -76,7 +78,14 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             take_references(step, fact);
             not_done(step, record, false, Ok(*cause));
         }
-        (FactKind::Failed(cause), Succeeded) => reversed(step, *cause),
+        (FactKind::Failed(cause), Succeeded) => {
+            let decline = None;
+            taken_back(step, record, *cause, decline);
+        }
+        (FactKind::Declined(decline), Succeeded) if step.subject.row().resolved_by_operator => {
+            let decline = Some(decline.clone());
+            taken_back(step, record, Cause::ProviderReportedFailure, decline);
+        }
         (FactKind::RequiresAction(action), Pending | RequiresAction) if kind.opens() => {
             take_references(step, fact);
             requires_action(step, action);
@@ -110,16 +119,15 @@ fn mismatches(step: &Step, amount: Option<Money>) -> bool {
 }
 
 /// Not called successful: it waits for a person.
-fn mismatch(step: &mut Step, stamp: &Stamp<'_>) {
+fn mismatch(step: &mut Step) {
     step.cause = Some(Cause::AmountMismatch);
     step.result = EntryResult::Unknown;
     step.event_type = format!("{}.amount_mismatch", prefix(step.subject.row().kind));
     step.open_case(OperatorActionKind::AmountMismatch);
     step.edit(|transaction| {
         transaction.ever_unknown = true;
-        if !transaction.state.ended() && transaction.next_step_at.is_none() {
-            transaction.next_step_at = Some(stamp.now + NEXT_STEP_AFTER);
-        }
+        // Asking again would tell the same.
+        transaction.next_step_at = None;
     });
 }
 
@@ -133,16 +141,50 @@ fn take_references(step: &mut Step, fact: &Fact) {
 }
 
 /// The transaction is proved done.
-fn approved(step: &mut Step, record: &PaymentRecord) {
+fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) {
     let transaction = step.subject.row().clone();
+    step.settle_case();
+    let excess_before = step.payment.amounts.excess;
+    let released = was_released(record, &transaction);
+    let (event, name) = move_amounts(&mut step.payment, &transaction, released);
+    step.end(Succeeded, None);
+    step.edit(|transaction| transaction.decline = None);
+    step.event_type = name.to_owned();
+    if transaction.kind.opens() {
+        step.payment.decline = None;
+        step.payment.failure = None;
+        step.payment.next_action = None;
+        settle_waiting_void(step, record, transaction.kind, transaction.amount, stamp);
+    }
+    if transaction.kind == TransactionKind::Void {
+        end_unauthorized_opening(step, record);
+    }
+    step.advance(event);
+    if transaction.state.ended() && !released {
+        // It was told not to be done, perhaps to a customer.
+        step.open_case(OperatorActionKind::ContradictingFact);
+    }
+    step.report_excess(excess_before);
+}
+
+/// Books what a transaction moved; the event, and its name in the journal.
+fn move_amounts(
+    payment: &mut Payment,
+    transaction: &Transaction,
+    released: bool,
+) -> (PaymentEvent, &'static str) {
     let reserved = if transaction.state.ended() {
         0
     } else {
         transaction.amount
     };
-    let excess_before = step.payment.amounts.excess;
-    let amounts = &mut step.payment.amounts;
-    let (event, name) = match transaction.kind {
+    let amounts = &mut payment.amounts;
+    match transaction.kind {
+        TransactionKind::Authorization if released => {
+            amounts.authorized += transaction.amount;
+            amounts.add_voided_rest();
+            (PaymentEvent::VoidSucceeded, "payment.authorized")
+        }
         TransactionKind::Purchase => {
             amounts.authorized += transaction.amount;
             amounts.captured += transaction.amount;
@@ -171,29 +213,15 @@ fn approved(step: &mut Step, record: &PaymentRecord) {
         }
         TransactionKind::Chargeback => {
             amounts.charged_back += transaction.amount;
-            step.payment.disputed = true;
+            payment.disputed = true;
             (PaymentEvent::ChargebackOpened, "chargeback.opened")
         }
         TransactionKind::ChargebackReversal => {
             amounts.charged_back = (amounts.charged_back - transaction.amount).max(0);
-            step.payment.disputed = amounts.charged_back > 0;
+            payment.disputed = amounts.charged_back > 0;
             (PaymentEvent::ChargebackReversed, "chargeback.reversed")
         }
-    };
-    step.end(Succeeded, None);
-    step.edit(|transaction| transaction.decline = None);
-    step.event_type = name.to_owned();
-    if transaction.kind.opens() {
-        step.payment.decline = None;
-        step.payment.failure = None;
-        step.payment.next_action = None;
-        settle_waiting_void(step, record, transaction.kind, transaction.amount);
     }
-    if transaction.kind == TransactionKind::Void {
-        end_unauthorized_opening(step, record);
-    }
-    step.advance(event);
-    step.report_excess(excess_before);
 }
 
 /// A void accepted while the payment was pending: it now has something to release, or came too late.
@@ -202,18 +230,44 @@ fn settle_waiting_void(
     record: &PaymentRecord,
     opened: TransactionKind,
     amount: i64,
+    stamp: &Stamp<'_>,
 ) {
     let Some(void) = pending_void(record) else {
         return;
     };
     let mut void = void.clone();
     if opened == TransactionKind::Purchase {
+        if was_sent(&void) {
+            return;
+        }
         end(&mut void, Failed, Some(Cause::AlreadyCaptured));
     } else {
         void.amount = amount;
+        if !was_sent(&void) {
+            void.next_step_at = Some(stamp.now + WAITING_VOID_SENT_WITHIN);
+        }
         step.payment.amounts.void_pending += amount;
     }
     step.others.push(void);
+}
+
+/// Whether an authorization, taken for never made when its void succeeded, had been made before it: the same
+/// void released it.
+fn was_released(record: &PaymentRecord, opening: &Transaction) -> bool {
+    let voided = opening
+        .failure
+        .is_some_and(|failure| failure.cause == Cause::Voided);
+    let by_void = record.transactions.iter().any(|transaction| {
+        transaction.kind == TransactionKind::Void
+            && transaction.state == Succeeded
+            && was_sent(transaction)
+    });
+    opening.kind == TransactionKind::Authorization && voided && by_void
+}
+
+/// Whether a void may be at the provider, so that its own outcome decides it.
+fn was_sent(void: &Transaction) -> bool {
+    void.attempts > 0
 }
 
 /// A void that succeeded before the authorization did ends the authorization too.
@@ -257,6 +311,7 @@ fn not_done(step: &mut Step, record: &PaymentRecord, ended: bool, why: Result<Ca
         }
         TransactionKind::Chargeback | TransactionKind::ChargebackReversal => return,
     };
+    step.settle_case();
     step.result = EntryResult::Failure;
     step.event_type = format!(
         "{}.{}",
@@ -285,7 +340,7 @@ fn opening_not_done(step: &mut Step, record: &PaymentRecord) -> bool {
     step.payment.decline = subject.decline.clone();
     step.payment.failure = subject.failure;
     step.payment.next_action = None;
-    let Some(void) = pending_void(record) else {
+    let Some(void) = pending_void(record).filter(|void| !was_sent(void)) else {
         return false;
     };
     let mut void = void.clone();
@@ -298,6 +353,42 @@ fn opening_not_done(step: &mut Step, record: &PaymentRecord) -> bool {
     }
     step.others.push(void);
     released
+}
+
+/// The provider says that a success is none: it took it back later; or it was an operator who called it so.
+fn taken_back(step: &mut Step, record: &PaymentRecord, cause: Cause, decline: Option<Decline>) {
+    let refuted = step.subject.row().resolved_by_operator && step.subject.row().kind.opens();
+    if refuted && rests_on_opening_alone(record) {
+        return refute(step, cause, decline);
+    }
+    reversed(step, cause);
+}
+
+/// Whether nothing has happened to the payment but its opening.
+fn rests_on_opening_alone(record: &PaymentRecord) -> bool {
+    record.transactions.iter().all(|transaction| {
+        transaction.kind.opens() || matches!(transaction.state, Declined | Failed)
+    })
+}
+
+/// An operator had called the payment authorized or captured, and the provider proves that it is not.
+fn refute(step: &mut Step, cause: Cause, decline: Option<Decline>) {
+    step.payment.amounts = crate::amounts::Amounts::default();
+    step.result = EntryResult::Failure;
+    step.event_type = "payment.resolution_refuted".to_owned();
+    let event = if decline.is_some() {
+        step.end(Declined, None);
+        PaymentEvent::ResolutionDeclined
+    } else {
+        step.cause = Some(cause);
+        step.end(Failed, Some(cause));
+        PaymentEvent::ResolutionNotProcessed
+    };
+    step.edit(|transaction| transaction.decline.clone_from(&decline));
+    step.payment.decline = decline;
+    step.payment.failure = step.subject.row().failure;
+    step.advance(event);
+    step.open_case(OperatorActionKind::ContradictingFact);
 }
 
 /// A success that the provider took back later.
@@ -331,6 +422,7 @@ fn reversed(step: &mut Step, cause: Cause) {
     step.event_type = format!("{}.reversed", prefix(transaction.kind));
     step.end(Reversed, Some(cause));
     step.advance(event);
+    step.open_case(OperatorActionKind::ContradictingFact);
     step.report_excess(excess_before);
 }
 
@@ -342,6 +434,7 @@ fn requires_action(step: &mut Step, action: &NextAction) {
     }
     step.payment.next_action = Some(action.clone());
     step.edit(|transaction| {
+        transaction.retries = 0;
         transaction.state = RequiresAction;
         transaction.lease_until = None;
         transaction.next_step_at = None;
@@ -359,12 +452,14 @@ fn still_pending(step: &mut Step, known: bool, stamp: &Stamp<'_>) {
     step.event_type = format!("{}.processing", prefix(kind));
     step.edit(|transaction| {
         transaction.state = Pending;
-        if transaction.next_step_at.is_none_or(|due| due <= stamp.now)
-            || transaction.lease_until.is_none()
-        {
-            transaction.next_step_at = Some(stamp.now + NEXT_STEP_AFTER);
+        if !known {
+            transaction.retries = 0;
         }
     });
+    // While a send is under way, its lease says when the next step is due.
+    if !step.subject.row().is_being_sent(stamp.now) {
+        defer(step, WaitFor::Decision, None, stamp);
+    }
     if kind.opens() {
         step.advance(PaymentEvent::Processing);
     }
@@ -386,7 +481,7 @@ fn expired(step: &mut Step, record: &PaymentRecord) {
     if !step.subject.row().state.ended() {
         step.end(Failed, Some(Cause::Expired));
     }
-    if let Some(void) = pending_void(record) {
+    if let Some(void) = pending_void(record).filter(|void| !was_sent(void)) {
         let mut void = void.clone();
         end(&mut void, Failed, Some(Cause::NothingToVoid));
         step.others.push(void);

@@ -7,6 +7,9 @@ mod attempt;
 mod command;
 mod create;
 mod fact;
+mod operator;
+mod recover;
+mod resend;
 mod step;
 
 #[cfg(test)]
@@ -21,14 +24,21 @@ use crate::fingerprint::Fingerprint;
 use crate::ids::{IdempotencyKey, TransactionId};
 use crate::payment::PaymentRecord;
 use crate::ports::Unpreparable;
+use crate::transaction::Transaction;
 
-pub use attempt::{give_up_unsent, outcome, start_attempt};
+pub use attempt::{fail_over, outcome, start_attempt};
+pub(crate) use attempt::{may_fail_over, next_operation};
 pub use command::{capture, confirm, refund, void};
 pub use create::{NewPayment, create};
 pub use fact::fact;
+pub use operator::{resolve, retry};
+pub(crate) use recover::still_wanted;
+pub use recover::{give_up_unsent, key_expired, refuted_by_lookup, sender_lost, unresolved};
+pub use resend::{KeyAlive, MaySend, ProvedUnsent, Quiet};
 
-/// How long after an unresolved outcome the next step is due, until the retry schedule says otherwise.
-pub const NEXT_STEP_AFTER: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
+/// How long whoever learns of an authorization may take to send the void that waited for it, before recovery
+/// does.
+const WAITING_VOID_SENT_WITHIN: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
 
 /// Why nothing was decided.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -74,7 +84,12 @@ impl Change {
         let mut transactions = before.map(|record| record.transactions).unwrap_or_default();
         for write in &self.transactions {
             match write {
-                Write::Insert(row) => transactions.push(row.clone()),
+                Write::Insert(row) => {
+                    // In the order in which the database gives them: another replica's clock may be behind.
+                    let order = |row: &Transaction| (row.created_at, row.id);
+                    let at = transactions.partition_point(|held| order(held) < order(row));
+                    transactions.insert(at, row.clone());
+                }
                 Write::Update(row) => {
                     if let Some(held) = transactions.iter_mut().find(|held| held.id == row.id) {
                         held.clone_from(row);

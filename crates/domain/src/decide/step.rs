@@ -25,6 +25,7 @@ pub(super) struct Step {
     pub others: Vec<Transaction>,
     pub attempt: Option<Write<Attempt>>,
     pub customer: Option<CustomerData>,
+    pub closes_cases: bool,
     pub action: Option<OperatorActionKind>,
     pub event_type: String,
     pub result: EntryResult,
@@ -43,6 +44,7 @@ impl Step {
             others: Vec::new(),
             attempt: None,
             customer: None,
+            closes_cases: false,
             action: None,
             event_type,
             result: EntryResult::Success,
@@ -88,6 +90,28 @@ impl Step {
             self.action = Some(kind);
         }
         self.edit(|transaction| transaction.open_case = Some(kind));
+    }
+
+    /// Closes the case of a transaction whose outcome was not known: now it is.
+    pub fn settle_case(&mut self) {
+        let settled = match self.subject.row().open_case {
+            Some(OperatorActionKind::RecoveryExhausted | OperatorActionKind::AmountMismatch) => {
+                true
+            }
+            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
+            | None => false,
+        };
+        if settled {
+            self.closes_cases = true;
+            self.edit(|transaction| transaction.open_case = None);
+        }
+    }
+
+    /// Adds a detail to the journal entry, unless it is empty.
+    pub fn tell(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            self.details.insert(name.to_owned(), value.to_owned());
+        }
     }
 
     /// Closes the step: the next version, and its journal entry.
@@ -136,6 +160,7 @@ impl Step {
             transactions: std::iter::once(self.subject).chain(others).collect(),
             attempt: self.attempt,
             customer: self.customer,
+            closes_cases: self.closes_cases,
             operator_action: self.action.map(|kind| OperatorAction {
                 kind,
                 transaction: subject_id,

@@ -2,14 +2,16 @@
 
 mod commands;
 mod facts;
+mod recovery;
 mod walk;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{Ask, NewPayment, create};
+use super::{Ask, MaySend, NewPayment, ProvedUnsent, Quiet, create};
 use crate::change::{Change, CommandKind, Write};
 use crate::command::Create;
 use crate::context::{Actor, ActorKind, Caller, Instance, Origin, TraceIds};
@@ -22,9 +24,11 @@ use crate::journal::Stamp;
 use crate::money::{Currency, Money};
 use crate::payment::{CaptureMethod, Initiator, PaymentMethod, PaymentMethodType, PaymentRecord};
 use crate::ports::{Capabilities, Operation, ProviderRules, Unpreparable};
+use crate::retry::RetryPolicy;
 use crate::text::{Sensitive, Text};
 use crate::transaction::{
-    Attempt, Fact, FactKind, PreparedRequest, SendOutcome, SendReport, TransactionState,
+    Attempt, Fact, FactKind, PreparedRequest, SendOutcome, SendReport, Transaction,
+    TransactionState,
 };
 
 /// A provider that can do everything, and whose requests are readable.
@@ -66,6 +70,8 @@ impl ProviderRules for Rules {
         })
     }
 }
+
+static POLICY: LazyLock<RetryPolicy> = LazyLock::new(RetryPolicy::default);
 
 /// A payment under test: time and ids run on by themselves.
 pub(super) struct World {
@@ -250,6 +256,35 @@ impl World {
     }
 }
 
+/// What proves that a transaction was not sent: its sends, or a lookup once all is quiet.
+pub(super) fn proof(held: &Transaction, now: DateTime<Utc>) -> Option<ProvedUnsent> {
+    ProvedUnsent::by_sends(held)
+        .or_else(|| Quiet::judge(held, Duration::ZERO, now).map(ProvedUnsent::by_lookup))
+}
+
+/// A resend, as the flows would ask for it; `None` where none is due.
+pub(super) fn try_start(
+    record: &PaymentRecord,
+    id: TransactionId,
+    rules: &Rules,
+    stamp: &Stamp<'_>,
+) -> Option<Change> {
+    let held = record.transaction(id).unwrap();
+    let allowed = MaySend::Unsent(proof(held, stamp.now)?);
+    super::start_attempt(record, id, allowed, rules, stamp).unwrap()
+}
+
+/// A transaction that is given up as unsent, as the flows would ask for it; `None` where it is not.
+pub(super) fn try_give_up(
+    record: &PaymentRecord,
+    id: TransactionId,
+    stamp: &Stamp<'_>,
+) -> Option<Change> {
+    let held = record.transaction(id).unwrap();
+    let proof = proof(held, stamp.now)?;
+    super::give_up_unsent(record, id, proof, stamp).unwrap()
+}
+
 fn stamp<'a>(caller: &'a Caller, instance: &'a Instance, n: u32) -> Stamp<'a> {
     Stamp {
         now: start() + TimeDelta::seconds(i64::from(n)),
@@ -259,6 +294,8 @@ fn stamp<'a>(caller: &'a Caller, instance: &'a Instance, n: u32) -> Stamp<'a> {
         leaf_salt: [1; 16],
         digest_salt: [2; 16],
         sender_lease: TimeDelta::zero(),
+        jitter: 0,
+        retries: &POLICY,
         caller,
         trace: TraceIds::default(),
         instance,

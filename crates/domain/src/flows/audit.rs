@@ -14,6 +14,7 @@ use crate::error::FlowError;
 use crate::ids::{AttemptId, EntryId, PaymentId, TenantId, TransactionId};
 use crate::journal::{Stamp, blank};
 use crate::ports::{Commit, EntryFilter, Ports, StoredEntry};
+use crate::retry::RetryPolicy;
 
 use super::{accept_error, read_error};
 
@@ -132,6 +133,8 @@ impl AuditLog {
             leaf_salt: ports.random.salt(),
             digest_salt: [0; 16],
             sender_lease: chrono::TimeDelta::zero(),
+            jitter: 0,
+            retries: &RetryPolicy::default(),
             caller,
             trace: ports.observer.current_trace(),
             instance: &self.inner.instance,

@@ -9,10 +9,10 @@ use crate::fingerprint::{Fields, Fingerprint, idempotency_key_digest};
 use crate::ids::{IdempotencyKey, PaymentId, ProviderAccount};
 use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
-use crate::ports::{Commit, Provider, ProviderRules, StoreError};
+use crate::ports::{Commit, Place, Provider, ProviderRules, Saturated, StoreError};
 
 use super::execute::{Progress, Report};
-use super::{Answer, Flows, accept_error};
+use super::{Answer, Flows, OVERLOAD_RETRY_AFTER, accept_error};
 
 /// A command on a payment that exists: how it is decided.
 type Decide<C> =
@@ -134,8 +134,8 @@ impl Flows {
         request: Request,
         report: &Report,
     ) -> Result<Answer, FlowError> {
-        let change = match self.accept_new(caller, &command, &request) {
-            Ok(change) => change,
+        let (change, place) = match self.accept_new(caller, &command, &request) {
+            Ok(accepted) => accepted,
             // What cannot be accepted now (a route that is gone, a deadline that has passed) may have been
             // accepted before, under the same key.
             Err(error) => {
@@ -143,10 +143,10 @@ impl Flows {
                 return known.ok_or(error);
             }
         };
-        match self.ports().store.commit(change.clone()).await {
+        match self.commit(&change).await {
             Ok(Commit::Committed) => {
                 let record = change.apply_to(None);
-                self.finish(caller, record, &change, report).await
+                self.finish(caller, record, (&change, place), report).await
             }
             Ok(Commit::IdempotencyKeyTaken | Commit::VersionConflict) => {
                 self.replay(caller, &request).await
@@ -160,9 +160,10 @@ impl Flows {
         caller: &Caller,
         command: &Create,
         request: &Request,
-    ) -> Result<Change, FlowError> {
+    ) -> Result<(Change, Place), FlowError> {
         let account = self.choose_account(caller, command)?;
         let provider = self.provider(&account)?;
+        let place = reserve(provider.as_ref())?;
         let trace = self.ports().observer.current_trace();
         let stamp = self.stamp(caller, trace, provider.send_timeout());
         let new = NewPayment {
@@ -173,13 +174,8 @@ impl Flows {
             customer: self.salted_customer(command),
         };
         let ask = request.ask.clone();
-        Ok(decide::create(
-            command,
-            ask,
-            new,
-            provider.as_ref(),
-            &stamp,
-        )?)
+        let change = decide::create(command, ask, new, provider.as_ref(), &stamp)?;
+        Ok((change, place))
     }
 
     fn salted_customer(&self, command: &Create) -> Option<CustomerData> {
@@ -232,14 +228,15 @@ impl Flows {
             }
             let record = found?;
             let provider = self.provider(&record.payment.provider_account)?;
+            let place = reserve(provider.as_ref())?;
             let trace = self.ports().observer.current_trace();
             let stamp = self.stamp(caller, trace, provider.send_timeout());
             let ask = request.ask.clone();
             let change = decide(&record, command, ask, provider.as_ref(), &stamp)?;
-            match self.ports().store.commit(change.clone()).await {
+            match self.commit(&change).await {
                 Ok(Commit::Committed) => {
                     let record = change.apply_to(Some(record));
-                    return self.finish(caller, record, &change, report).await;
+                    return self.finish(caller, record, (&change, place), report).await;
                 }
                 Ok(Commit::IdempotencyKeyTaken) => return self.replay(caller, request).await,
                 Ok(Commit::VersionConflict) => {}
@@ -259,7 +256,7 @@ impl Flows {
         &self,
         caller: &Caller,
         record: PaymentRecord,
-        change: &Change,
+        (change, place): (&Change, Place),
         report: &Report,
     ) -> Result<Answer, FlowError> {
         let Some(transaction) = change.subject() else {
@@ -274,7 +271,7 @@ impl Flows {
         };
         // Nobody listens once the caller is gone.
         let _ = report.unbounded_send(Progress::Accepted(answer(record.clone())));
-        match self.carry_out(caller, record.clone(), change).await {
+        match self.carry_out(caller, record.clone(), change, place).await {
             Ok(record) => Ok(answer(record)),
             Err(error) => {
                 tracing::error!(
@@ -295,4 +292,13 @@ impl Flows {
         let found = self.ports().providers.account(account);
         found.ok_or_else(|| FlowError::UnknownProviderAccount(account.clone()))
     }
+}
+
+/// A place for the call that is about to be accepted; without one, nothing is written.
+fn reserve(provider: &dyn Provider) -> Result<Place, FlowError> {
+    provider
+        .reserve()
+        .map_err(|Saturated| FlowError::Overloaded {
+            retry_after: OVERLOAD_RETRY_AFTER,
+        })
 }

@@ -10,11 +10,11 @@ use tracing::Instrument;
 
 use crate::change::{Change, Write};
 use crate::context::Caller;
-use crate::decide;
-use crate::error::FlowError;
-use crate::ids::TransactionId;
+use crate::decide::{self, DecideError, MaySend, ProvedUnsent};
+use crate::error::{FlowError, Rejection};
+use crate::ids::{ProviderAccount, TransactionId};
 use crate::payment::PaymentRecord;
-use crate::ports::{Commit, Provider, Saturated, StoreError};
+use crate::ports::{Circuit, Commit, Place, Provider, ProviderRules, Saturated, StoreError};
 use crate::transaction::{
     Attempt, PreparedRequest, SendOutcome, SendReport, TransactionKind, TransactionState,
 };
@@ -98,24 +98,28 @@ impl Flows {
         caller: &Caller,
         record: PaymentRecord,
         accepted: &Change,
+        place: Place,
     ) -> Result<PaymentRecord, FlowError> {
-        match started_attempt(accepted) {
+        match Started::by(accepted, place) {
             Some(started) => self.carry_on(caller, record, started).await,
             None => Ok(record),
         }
     }
 
-    /// Makes a call whose attempt is committed, commits the outcome, and goes on with what that makes due.
+    /// Makes a call whose attempt is committed, commits the outcome, and goes on with what that makes due: the
+    /// next account where nothing was sent, or the void that waited.
     pub(super) async fn carry_on(
         &self,
         caller: &Caller,
         mut record: PaymentRecord,
-        started: (Attempt, PreparedRequest),
+        started: Started,
     ) -> Result<PaymentRecord, FlowError> {
-        let mut started = Some(started);
-        while let Some((attempt, request)) = started {
+        let mut tried = Vec::new();
+        let mut next = Some(started);
+        while let Some(started) = next {
+            let attempt = &started.attempt;
             let provider = self.provider_of(&record, attempt.transaction)?;
-            if !self.may_still_send(&record, &attempt, provider.as_ref()) {
+            if !self.may_still_send(&record, attempt, provider.as_ref()) {
                 tracing::warn!(
                     payment.id = %record.payment.id,
                     transaction.id = %attempt.transaction,
@@ -123,13 +127,98 @@ impl Flows {
                 );
                 return Ok(record);
             }
-            let report = self.send(provider.as_ref(), &attempt, &request).await;
+            let report = self
+                .send(provider.as_ref(), attempt, &started.request)
+                .await;
+            // The place is for the call alone: the outcome's commit must not keep others from it.
+            drop(started.place);
             record = self
-                .commit_outcome(caller, record, &attempt, &report)
+                .commit_outcome(caller, record, attempt, &report)
                 .await?;
-            started = self.start_waiting_void(caller, &mut record).await?;
+            tried.push(attempt.provider_account.clone());
+            next = match self.start_waiting_void(caller, &mut record).await? {
+                Some(void) => Some(void),
+                None => {
+                    self.fail_over(caller, &mut record, attempt.transaction, &tried)
+                        .await?
+                }
+            };
         }
         Ok(record)
+    }
+
+    /// Starts an attempt at the next account that routing offers, where it is proved that nothing was sent.
+    pub(super) async fn fail_over(
+        &self,
+        caller: &Caller,
+        record: &mut PaymentRecord,
+        id: TransactionId,
+        tried: &[ProviderAccount],
+    ) -> Result<Option<Started>, FlowError> {
+        let Some(held) = record
+            .transaction(id)
+            .filter(|held| decide::may_fail_over(record, held))
+        else {
+            return Ok(None);
+        };
+        let Some(proof) = ProvedUnsent::by_sends(held) else {
+            return Ok(None);
+        };
+        let payment = &record.payment;
+        let providers = &self.ports().providers;
+        let route = providers.route(&payment.tenant, payment.amount, payment.method.kind);
+        let untried = route.into_iter().filter(|name| !tried.contains(name));
+        for name in untried {
+            let Some(provider) = providers.account(&name) else {
+                continue;
+            };
+            let usable = provider.livemode() == record.payment.livemode
+                && provider.circuit() != Circuit::Open;
+            let Some(place) = provider.reserve().ok().filter(|_| usable) else {
+                continue;
+            };
+            self.recall_token(record).await?;
+            let trace = self.ports().observer.current_trace();
+            let stamp = self.stamp(caller, trace, provider.send_timeout());
+            let rules: &dyn ProviderRules = provider.as_ref();
+            let change = match decide::fail_over(record, id, proof, &name, rules, &stamp) {
+                Ok(Some(change)) => change,
+                Ok(None) => return Ok(None),
+                // This account cannot take it; the next may.
+                Err(DecideError::Rejected(Rejection::Unpreparable(_))) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            self.retried(record, id, "failover");
+            return match self.commit(&change).await {
+                Ok(Commit::Committed) => {
+                    *record = change.apply_to(Some(record.clone()));
+                    Ok(Started::by(&change, place))
+                }
+                Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(None),
+                Err(error) => Err(accept_error(error)),
+            };
+        }
+        Ok(None)
+    }
+
+    /// Reads the provider's token of the payment's method, which reading the payment leaves out.
+    async fn recall_token(&self, record: &mut PaymentRecord) -> Result<(), FlowError> {
+        if record.payment.method.token.is_none() {
+            let token = self.ports().store.method_token(record.payment.id).await;
+            record.payment.method.token = token.map_err(read_error)?;
+        }
+        Ok(())
+    }
+
+    /// Tells telemetry that a transaction is taken up again.
+    pub(super) fn retried(&self, record: &PaymentRecord, id: TransactionId, how: &'static str) {
+        let held = record.transaction(id);
+        if let Some((held, operation)) =
+            held.and_then(|held| Some((held, decide::next_operation(record, held)?)))
+        {
+            let account = &held.provider_account;
+            self.ports().observer.retried(account, operation, how);
+        }
     }
 
     /// Whether a send begun now ends while its lease lasts on every replica's clock; a first send also has to
@@ -151,48 +240,54 @@ impl Flows {
     }
 
     /// Starts the void that was accepted while the payment was pending, once there is something to release.
-    async fn start_waiting_void(
+    pub(super) async fn start_waiting_void(
         &self,
         caller: &Caller,
         record: &mut PaymentRecord,
-    ) -> Result<Option<(Attempt, PreparedRequest)>, FlowError> {
-        let waiting = record.transactions.iter().find(|transaction| {
-            transaction.kind == TransactionKind::Void
+    ) -> Result<Option<Started>, FlowError> {
+        let opened = record
+            .opening()
+            .is_some_and(|opening| opening.state.ended());
+        let waiting = record.transactions.iter().find_map(|transaction| {
+            let void = transaction.kind == TransactionKind::Void
                 && transaction.state == TransactionState::Pending
-                && transaction.attempts == 0
+                && transaction.attempts == 0;
+            let proof = ProvedUnsent::by_sends(transaction).filter(|_| void && opened)?;
+            Some((transaction.id, MaySend::Unsent(proof)))
         });
-        match waiting.map(|void| void.id) {
-            Some(id)
-                if record
-                    .opening()
-                    .is_some_and(|opening| opening.state.ended()) =>
-            {
-                self.start_attempt(caller, record, id).await
-            }
-            Some(_) | None => Ok(None),
-        }
+        let Some((id, allowed)) = waiting else {
+            return Ok(None);
+        };
+        let started = self.start_attempt(caller, record, id, allowed).await?;
+        Ok(started.attempt())
     }
 
-    /// Commits the start of an attempt of a waiting transaction; `None` where none is due, or where the
-    /// payment has moved, since then someone else is at it.
+    /// Commits the start of an attempt of a waiting transaction.
     pub(super) async fn start_attempt(
         &self,
         caller: &Caller,
         record: &mut PaymentRecord,
         id: TransactionId,
-    ) -> Result<Option<(Attempt, PreparedRequest)>, FlowError> {
+        allowed: MaySend,
+    ) -> Result<Start, FlowError> {
         let provider = self.provider_of(record, id)?;
+        let Ok(place) = provider.reserve() else {
+            return Ok(Start::Busy);
+        };
         let trace = self.ports().observer.current_trace();
         let stamp = self.stamp(caller, trace, provider.send_timeout());
-        let Some(change) = decide::start_attempt(record, id, provider.as_ref(), &stamp)? else {
-            return Ok(None);
+        let rules: &dyn ProviderRules = provider.as_ref();
+        let Some(change) = decide::start_attempt(record, id, allowed, rules, &stamp)? else {
+            return Ok(Start::NotDue);
         };
-        match self.ports().store.commit(change.clone()).await {
+        match self.commit(&change).await {
             Ok(Commit::Committed) => {
                 *record = change.apply_to(Some(record.clone()));
-                Ok(started_attempt(&change))
+                Ok(Started::by(&change, place)
+                    .map_or(Start::NotDue, |started| Start::Attempt(Box::new(started))))
             }
-            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(None),
+            // Someone else is at it.
+            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(Start::NotDue),
             Err(error) => Err(accept_error(error)),
         }
     }
@@ -295,7 +390,7 @@ impl Flows {
         give_up_at: chrono::DateTime<chrono::Utc>,
     ) -> Result<Option<PaymentRecord>, StoreError> {
         loop {
-            match self.ports().store.commit(change.clone()).await {
+            match self.commit(&change).await {
                 Ok(Commit::Committed) => return Ok(Some(change.apply_to(Some(before)))),
                 Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => return Ok(None),
                 Err(error @ (StoreError::Refused(_) | StoreError::Corrupt(_))) => {
@@ -313,14 +408,46 @@ impl Flows {
     }
 }
 
-/// The attempt that a change starts, with the bytes to send.
-pub(super) fn started_attempt(change: &Change) -> Option<(Attempt, PreparedRequest)> {
-    let Some(Write::Insert(attempt)) = &change.attempt else {
-        return None;
-    };
-    let transaction = change
-        .transactions
-        .iter()
-        .find(|write| write.row().id == attempt.transaction)?;
-    Some((attempt.clone(), transaction.row().request.clone()?))
+/// A committed attempt, with what is needed to make it.
+pub(super) struct Started {
+    attempt: Attempt,
+    request: PreparedRequest,
+    place: Place,
+}
+
+/// What became of starting an attempt.
+pub(super) enum Start {
+    /// It is committed.
+    Attempt(Box<Started>),
+    /// None is due, or someone else is at it.
+    NotDue,
+    /// The account is called as often as is allowed.
+    Busy,
+}
+
+impl Start {
+    fn attempt(self) -> Option<Started> {
+        match self {
+            Self::Attempt(started) => Some(*started),
+            Self::NotDue | Self::Busy => None,
+        }
+    }
+}
+
+impl Started {
+    /// The attempt that a committed change starts; `None` where it starts none.
+    fn by(change: &Change, place: Place) -> Option<Self> {
+        let Some(Write::Insert(attempt)) = &change.attempt else {
+            return None;
+        };
+        let transaction = change
+            .transactions
+            .iter()
+            .find(|write| write.row().id == attempt.transaction)?;
+        Some(Self {
+            attempt: attempt.clone(),
+            request: transaction.row().request.clone()?,
+            place,
+        })
+    }
 }

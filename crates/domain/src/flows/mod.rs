@@ -7,12 +7,16 @@
 pub mod audit;
 mod command;
 mod execute;
+mod operator;
+mod recover;
 mod replay;
 mod sync;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::change::Change;
 use crate::command::PaymentLookup;
 use crate::context::{Caller, Instance, TraceIds};
 use crate::decide::DecideError;
@@ -21,7 +25,11 @@ use crate::fingerprint::FingerprintKey;
 use crate::ids::{AttemptId, EntryId, PaymentId, TransactionId};
 use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
-use crate::ports::{PaymentFilter, PaymentPage, Ports, StoreError};
+use crate::ports::{Commit, PaymentFilter, PaymentPage, Ports, StoreError};
+use crate::retry::RetryPolicy;
+
+pub use recover::Recovered;
+pub use webhook::Told;
 
 /// Settings of the flows.
 #[derive(Debug, Clone)]
@@ -43,6 +51,8 @@ pub struct FlowSettings {
     /// of two replicas' clocks (each within 5 s of the database's, or it does not start), one third for the
     /// commit before the send: a send that would begin later is left to recovery. Default 15 s.
     pub lease_margin: Duration,
+    /// When what has no outcome is taken up again, and when a person is asked.
+    pub retries: RetryPolicy,
 }
 
 /// A payment as it stands, in answer to a command.
@@ -135,6 +145,22 @@ impl Flows {
         found.map_err(read_error)?.ok_or(FlowError::PaymentNotFound)
     }
 
+    /// Commits a change; tells of the case that it opens.
+    async fn commit(&self, change: &Change) -> Result<Commit, StoreError> {
+        let committed = self.ports().store.commit(change.clone()).await?;
+        if let (Commit::Committed, Some(action)) = (committed, change.operator_action) {
+            let account = &change.payment.provider_account;
+            self.ports().observer.case_opened(account, action.kind);
+            tracing::warn!(
+                payment.id = %change.payment.id,
+                transaction.id = %action.transaction,
+                case.kind = %action.kind,
+                "a person has to look at a payment"
+            );
+        }
+        Ok(committed)
+    }
+
     /// Fresh ids, salts and the time, for one decision.
     fn stamp<'a>(
         &'a self,
@@ -145,6 +171,11 @@ impl Flows {
         let random = &self.ports().random;
         let now = self.ports().clock.now();
         let lease = send_timeout + self.settings().lease_margin;
+        let jitter = random
+            .salt()
+            .first_chunk()
+            .copied()
+            .map_or(0, u64::from_be_bytes);
         Stamp {
             now,
             entry_id: EntryId(random.uuid_v7(now)),
@@ -153,6 +184,8 @@ impl Flows {
             leaf_salt: random.salt(),
             digest_salt: random.salt(),
             sender_lease: chrono::TimeDelta::from_std(lease).unwrap_or(chrono::TimeDelta::MAX),
+            jitter,
+            retries: &self.settings().retries,
             caller,
             trace,
             instance: &self.settings().instance,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use quittance_domain::decline::Cause;
 use quittance_domain::text::Sensitive;
-use quittance_domain::transaction::{SendOutcome, SendReport};
+use quittance_domain::transaction::{LookupOutcome, SendOutcome, SendReport};
 use reqwest::Response;
 use reqwest::header::CONTENT_LENGTH;
 
@@ -74,6 +75,14 @@ impl Exchange {
         self.body.as_deref().unwrap_or_default()
     }
 
+    /// The outcome of a lookup that found nothing out.
+    pub fn unavailable(&self, cause: Cause) -> LookupOutcome {
+        LookupOutcome::Unavailable {
+            cause,
+            retry_after: self.retry_after,
+        }
+    }
+
     /// The report of a send that ended with `outcome`.
     pub fn into_report(self, outcome: SendOutcome) -> SendReport {
         SendReport {
@@ -136,7 +145,6 @@ async fn read(response: &mut Response, body: &mut Vec<u8>) -> Result<(), Unknown
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quittance_domain::decline::Cause;
 
     #[test]
     fn a_status_alone_proves_a_refusal_but_never_a_success() {

@@ -19,7 +19,7 @@ const MAX_REDIRECT_DATA: usize = 50;
 
 /// The answer is not what the sandbox's documentation promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Unreadable;
+pub(super) struct Unreadable;
 
 /// What a 2xx answer to a send proves: it must speak of this very transaction and operation.
 pub(super) fn answered(
@@ -60,7 +60,7 @@ pub(super) fn refused(status: u16, body: &[u8], operation: OperationKind) -> Sen
 pub(super) fn found(body: &[u8], transaction: TransactionId) -> LookupOutcome {
     match read(body, transaction).and_then(fact) {
         Ok(fact) => LookupOutcome::Found(fact),
-        Err(Unreadable) => LookupOutcome::Unavailable(Cause::UnreadableResponse),
+        Err(Unreadable) => unavailable(Cause::UnreadableResponse),
     }
 }
 
@@ -71,8 +71,16 @@ pub(super) fn not_found(status: u16, body: &[u8]) -> LookupOutcome {
         Ok(body) if status == 404 && body.error.r#type == "not_found" => LookupOutcome::NotFound {
             authoritative: body.authoritative,
         },
-        Ok(_) if status != 404 => LookupOutcome::Unavailable(Cause::RequestRefused),
-        Ok(_) | Err(_) => LookupOutcome::Unavailable(Cause::UnreadableResponse),
+        Ok(_) if status != 404 => unavailable(Cause::RequestRefused),
+        Ok(_) | Err(_) => unavailable(Cause::UnreadableResponse),
+    }
+}
+
+/// These answers ask nobody to wait.
+fn unavailable(cause: Cause) -> LookupOutcome {
+    LookupOutcome::Unavailable {
+        cause,
+        retry_after: None,
     }
 }
 
@@ -100,7 +108,8 @@ fn answers(kind: wire::Kind, operation: OperationKind) -> bool {
     }
 }
 
-fn fact(wire: wire::Operation) -> Result<Fact, Unreadable> {
+/// What an operation proves, as the sandbox has it.
+pub(super) fn fact(wire: wire::Operation) -> Result<Fact, Unreadable> {
     let kind = match wire.status {
         wire::Status::Approved => FactKind::Approved {
             amount: amount(&wire)?,

@@ -185,11 +185,11 @@ fn only_the_sandboxs_own_not_found_is_proof() {
             authoritative: false
         }
     );
-    let unreadable = LookupOutcome::Unavailable(Cause::UnreadableResponse);
+    let unreadable = unavailable(Cause::UnreadableResponse);
     for body in ["", "404 page not found", "{}", KEY_IN_USE] {
         assert_eq!(not_found(404, body.as_bytes()), unreadable, "{body}");
     }
-    let refused = LookupOutcome::Unavailable(Cause::RequestRefused);
+    let refused = unavailable(Cause::RequestRefused);
     assert_eq!(not_found(422, NOT_FOUND.as_bytes()), refused);
 }
 
@@ -200,7 +200,7 @@ fn a_lookup_must_speak_of_the_transaction_asked_for() {
         LookupOutcome::Found(_)
     ));
     let other = TransactionId(Uuid::from_u128(8));
-    let unreadable = LookupOutcome::Unavailable(Cause::UnreadableResponse);
+    let unreadable = unavailable(Cause::UnreadableResponse);
     assert_eq!(found(PURCHASE.as_bytes(), other), unreadable);
     assert_eq!(found(b"<html>", TRANSACTION), unreadable);
 }

@@ -1,6 +1,7 @@
 //! The adapter of the sandbox, our own provider for development and tests (`docs/sandbox.md`).
 
 mod map;
+mod webhook;
 mod wire;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::config::{AccountProblem, ProviderAccountConfig};
 use crate::http::{HttpClient, Outgoing, TraceHeaders, Verdict, path_segment, sensitive};
 use crate::outcome::NotSent;
 use crate::prepared::Prepared;
+use crate::webhook::StandardWebhooks;
 
 const JSON: &str = "application/json";
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -31,6 +33,7 @@ const MAX_DESCRIPTION_BYTES: usize = 1_000;
 /// One account at a sandbox.
 pub struct Sandbox {
     http: HttpClient,
+    webhooks: StandardWebhooks,
     capabilities: Capabilities,
 }
 
@@ -52,6 +55,7 @@ impl Sandbox {
         credentials.insert(AUTHORIZATION, bearer);
         Ok(Self {
             http: HttpClient::new(config.http_settings()?, credentials, trace)?,
+            webhooks: StandardWebhooks::new(&config.webhook_secrets)?,
             capabilities: Capabilities {
                 partial_capture: true,
                 several_captures: true,
@@ -140,8 +144,8 @@ impl Provider for Sandbox {
         match exchange.verdict {
             Verdict::Success => map::found(exchange.body(), query.transaction),
             Verdict::Refused(status) => map::not_found(status, exchange.body()),
-            Verdict::NotSent(not_sent) => LookupOutcome::Unavailable(not_sent.cause()),
-            Verdict::Unknown(unknown) => LookupOutcome::Unavailable(unknown.cause()),
+            Verdict::NotSent(not_sent) => exchange.unavailable(not_sent.cause()),
+            Verdict::Unknown(unknown) => exchange.unavailable(unknown.cause()),
         }
     }
 

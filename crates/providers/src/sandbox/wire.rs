@@ -101,6 +101,20 @@ pub(super) struct NextAction {
     pub data: BTreeMap<String, String>,
 }
 
+/// What a webhook is about: this first, because the rest is known for handled events only.
+#[derive(Deserialize)]
+pub(super) struct EventHead {
+    pub r#type: String,
+}
+
+/// A webhook.
+#[derive(Deserialize)]
+pub(super) struct Event {
+    /// Our payment's id, as we gave it; not there for payments that somebody else made.
+    pub payment_reference: Option<String>,
+    pub operation: Operation,
+}
+
 /// The body of an error answer.
 #[derive(Deserialize)]
 pub(super) struct ErrorBody {

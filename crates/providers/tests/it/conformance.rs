@@ -15,15 +15,12 @@ struct SandboxSubject;
 impl Subject for SandboxSubject {
     fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider> {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
+        let key = Secret::new(self.credential().1);
         let config = ProviderAccountConfig {
-            name: "sandbox".to_owned(),
-            kind: ProviderKind::Sandbox,
-            base_url: base_url.to_owned(),
-            api_key: Secret::new(self.credential().1),
             connect_timeout_ms: millis(connect),
             total_timeout_ms: millis(total),
-            livemode: false,
             allow_plaintext: true,
+            ..ProviderAccountConfig::new("sandbox", ProviderKind::Sandbox, base_url, key)
         };
         let sandbox = Sandbox::new(&config, |headers| {
             headers.insert("traceparent", "00-1-2-01".parse().unwrap());

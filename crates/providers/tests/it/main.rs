@@ -7,6 +7,8 @@
 )]
 
 mod conformance;
+mod guard;
 mod sandbox;
+mod standard_webhooks;
 mod support;
 mod transport;

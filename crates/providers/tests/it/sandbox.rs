@@ -28,15 +28,15 @@ struct Asked {
 
 fn account(base_url: String) -> Sandbox {
     let config = ProviderAccountConfig {
-        name: "sandbox".to_owned(),
-        kind: ProviderKind::Sandbox,
-        base_url,
-        api_key: Secret::new("key"),
-        connect_timeout_ms: 2_000,
         // Below the sandbox's default of 60 s for hanging; above `tok_slow`.
         total_timeout_ms: 4_000,
-        livemode: false,
         allow_plaintext: true,
+        ..ProviderAccountConfig::new(
+            "sandbox",
+            ProviderKind::Sandbox,
+            base_url,
+            Secret::new("key"),
+        )
     };
     Sandbox::new(&config, |_| {}).unwrap()
 }

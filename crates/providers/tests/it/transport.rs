@@ -24,14 +24,10 @@ const KEY: &str = "sandbox-secret-key";
 
 async fn send(base_url: &str, connect_timeout: Duration, send: u32) -> SendReport {
     let config = ProviderAccountConfig {
-        name: "sandbox".to_owned(),
-        kind: ProviderKind::Sandbox,
-        base_url: base_url.to_owned(),
-        api_key: Secret::new(KEY),
         connect_timeout_ms: u64::try_from(connect_timeout.as_millis()).unwrap(),
         total_timeout_ms: 30_000,
-        livemode: false,
         allow_plaintext: true,
+        ..ProviderAccountConfig::new("sandbox", ProviderKind::Sandbox, base_url, Secret::new(KEY))
     };
     let sandbox = Sandbox::new(&config, |_| {}).unwrap();
     let payment = builders::payment(TOKEN, None);

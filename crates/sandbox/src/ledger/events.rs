@@ -170,11 +170,13 @@ impl Ledger {
 
     fn event(&self, number: u64, told: Told) -> Option<Event> {
         let operation = self.operation_as(told.at, told.status, told.decline)?;
+        let payment = self.payments.get(self.operations.get(told.at)?.payment)?;
         Some(Event {
             id: self.events.id(number),
             r#type: told.kind,
             created_at: told.when,
             payment_id: operation.payment_id.clone(),
+            payment_reference: payment.callers_id.as_deref().map(str::to_owned),
             operation,
         })
     }

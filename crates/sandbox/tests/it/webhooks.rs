@@ -117,6 +117,8 @@ async fn a_lifecycle_is_told_in_order_and_retried() {
     let listed: EventPage = serde_json::from_value(client.get("/events").await.json()).unwrap();
     assert_eq!(listed.events, *inbox.events.lock());
     assert_eq!(listed.next, None);
+    let of_the_caller = |event: &Event| event.payment_reference.as_deref() == Some("order-1");
+    assert!(listed.events.iter().all(of_the_caller));
     let second: EventPage =
         serde_json::from_value(client.get("/events?after=1&limit=1").await.json()).unwrap();
     assert_eq!(

@@ -24,7 +24,7 @@ impl Access {
             Self::Open | Self::Authenticated => Ok(()),
             Self::AnyOf(wanted) if wanted.iter().any(|role| roles.contains(*role)) => Ok(()),
             // A row without a role would be for nobody; PlatformAdmin is the nearest to nobody.
-            Self::AnyOf(wanted) => Err(wanted.first().copied().unwrap_or(Role::PlatformAdmin)),
+            Self::AnyOf(wanted) => Err(wanted.first().copied().unwrap_or(PlatformAdmin)),
         }
     }
 }
@@ -56,7 +56,9 @@ const fn stream(method: &'static str, roles: &'static [Role]) -> Rpc {
     }
 }
 
-use Role::{AuditRead, PaymentsRead, PaymentsRefund, PaymentsWrite, PlatformAudit};
+use Role::{
+    Admin, AuditRead, PaymentsRead, PaymentsRefund, PaymentsWrite, PlatformAdmin, PlatformAudit,
+};
 
 /// Every RPC of the contract.
 pub const RPCS: &[Rpc] = &[
@@ -114,6 +116,18 @@ pub const RPCS: &[Rpc] = &[
         &[AuditRead, PlatformAudit],
     ),
     stream("quittance.v1.AuditService/VerifyLog", &[PlatformAudit]),
+    unary(
+        "quittance.v1.AdminService/ListOperatorActions",
+        &[Admin, PlatformAdmin],
+    ),
+    unary(
+        "quittance.v1.AdminService/ResolveTransaction",
+        &[Admin, PlatformAdmin],
+    ),
+    unary(
+        "quittance.v1.AdminService/RetryTransaction",
+        &[Admin, PlatformAdmin],
+    ),
 ];
 
 /// Health is open: load balancers have no API key.
@@ -209,8 +223,11 @@ mod tests {
         let reader: Roles = [PaymentsRead, AuditRead, PlatformAudit]
             .into_iter()
             .collect();
-        for name in ["Create", "Confirm", "Capture", "Void", "Refund", "Sync"] {
-            let method = format!("quittance.v1.PaymentService/{name}Payment");
+        let payments = ["Create", "Confirm", "Capture", "Void", "Refund", "Sync"]
+            .map(|name| format!("quittance.v1.PaymentService/{name}Payment"));
+        let admin =
+            ["Resolve", "Retry"].map(|name| format!("quittance.v1.AdminService/{name}Transaction"));
+        for method in payments.into_iter().chain(admin) {
             let rpc = RPCS.iter().find(|rpc| rpc.method == method).unwrap();
             assert!(rpc.access.check(reader).is_err(), "{method}");
         }
@@ -254,7 +271,7 @@ mod tests {
         }
         text.push_str(
             "\n`grpc.health.v1.Health` is open. Server reflection is open in `quittance dev`; elsewhere setting\n\
-             `server.reflection` decides (default: any valid API key). Roles `admin` and `platform.admin` open no RPC yet.\n",
+             `server.reflection` decides (default: any valid API key).\n",
         );
         text
     }

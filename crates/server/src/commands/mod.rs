@@ -1,6 +1,7 @@
 //! The commands of the command line; `demo` has a module of its own.
 
 pub mod keys;
+pub mod payments;
 
 use quittance_telemetry::Telemetry;
 

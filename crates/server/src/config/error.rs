@@ -29,6 +29,10 @@ impl fmt::Display for Origin {
     }
 }
 
+fn meant(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"))
+}
+
 /// Why the configuration cannot be used.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -55,14 +59,14 @@ pub enum ConfigError {
         message: String,
     },
     /// There is no such setting.
-    #[error("unknown setting {key} ({origin}); did you mean {nearest}?")]
+    #[error("unknown setting {key} ({origin}){}", meant(nearest.as_deref()))]
     UnknownKey {
         /// What was given.
         key: String,
         /// Where.
         origin: Origin,
-        /// The known setting whose name is nearest.
-        nearest: String,
+        /// The known setting whose name is like it, if there is one.
+        nearest: Option<String>,
     },
     /// A setting has a value that it cannot have.
     #[error("{key} ({origin}): {reason}")]

@@ -5,17 +5,21 @@
 
 mod error;
 mod providers;
+mod recovery;
 mod secret;
 mod sections;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 pub use error::{ConfigError, Origin};
 pub use quittance_providers::config::ProvidersConfig;
+pub use recovery::RecoveryConfig;
 pub use secret::Secret;
 pub use sections::{
     AuthConfig, Config, DatabaseConfig, LimitsConfig, MasterKey, PaymentsConfig, ReflectionAccess,
     SecretsConfig, ServerConfig, TlsFiles, telemetry,
 };
 pub use settings::{COMMAND_VARIABLES, DEFAULTS, Settings, Sources, variable_name};
+pub use webhooks::{WebhookRetries, WebhooksConfig};

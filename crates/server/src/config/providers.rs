@@ -15,6 +15,7 @@ pub(super) fn parse(settings: &Settings) -> Result<ProvidersConfig, ConfigError>
     let accounts = tables(settings, ACCOUNTS)?.into_iter().enumerate();
     let accounts = accounts.map(|(index, table)| {
         let table = with_secret_read(settings, index, table)?;
+        let table = with_webhook_secrets_read(settings, index, table)?;
         shaped(settings, ACCOUNTS, index, table)
     });
     let accounts = accounts.collect::<Result<Vec<_>, _>>()?;
@@ -77,5 +78,37 @@ fn with_secret_read(
     }
     let secret = read(ACCOUNTS, path.as_ref())?.trim().to_owned();
     table.insert("api_key".to_owned(), Value::String(secret));
+    Ok(table)
+}
+
+/// Replaces `webhook_secrets_file`, which holds one a line, by `webhook_secrets`.
+fn with_webhook_secrets_read(
+    settings: &Settings,
+    index: usize,
+    mut table: Table,
+) -> Result<Table, ConfigError> {
+    let Some(path) = table.remove("webhook_secrets_file") else {
+        return Ok(table);
+    };
+    let invalid = |reason: &str| {
+        settings.invalid(
+            ACCOUNTS,
+            format_args!("entry {}: webhook_secrets_file {reason}", index + 1),
+        )
+    };
+    let Value::String(path) = path else {
+        return Err(invalid("must be a text"));
+    };
+    if table.contains_key("webhook_secrets") {
+        return Err(invalid("and webhook_secrets are both set; set one of them"));
+    }
+    let text = read(ACCOUNTS, path.as_ref())?;
+    let secrets = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(|line| Value::String(line.to_owned()));
+    let secrets = Value::Array(secrets.collect());
+    table.insert("webhook_secrets".to_owned(), secrets);
     Ok(table)
 }

@@ -1,18 +1,22 @@
 //! The sections of the configuration, parsed.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use quittance_domain::retry::RetryPolicy;
 use quittance_providers::config::ProvidersConfig;
 use quittance_telemetry::{LogFormat, OtlpProtocol};
 use zeroize::Zeroizing;
 
 use super::error::ConfigError;
+use super::recovery::{self, RecoveryConfig};
 use super::secret::Secret;
 use super::settings::{Settings, Sources};
+use super::webhooks::WebhooksConfig;
 
 /// Bytes of a master key.
 const MASTER_KEY_BYTES: usize = 32;
@@ -32,10 +36,16 @@ pub struct Config {
     pub providers: ProvidersConfig,
     /// How payments are handled.
     pub payments: PaymentsConfig,
+    /// How payments without an outcome are recovered.
+    pub recovery: RecoveryConfig,
+    /// How webhooks are received and applied.
+    pub webhooks: WebhooksConfig,
     /// How callers are known.
     pub auth: AuthConfig,
     /// Logs, traces and metrics.
     pub telemetry: quittance_telemetry::TelemetryConfig,
+    /// How often gauges that the database has to be asked for are measured.
+    pub gauges_every: Duration,
 }
 
 impl Config {
@@ -58,8 +68,11 @@ impl Config {
             secrets: SecretsConfig::parse(settings)?,
             providers: super::providers::parse(settings)?,
             payments: PaymentsConfig::parse(settings)?,
+            recovery: RecoveryConfig::parse(settings)?,
+            webhooks: WebhooksConfig::parse(settings)?,
             auth: AuthConfig::parse(settings)?,
             telemetry: telemetry(settings)?,
+            gauges_every: settings.millis("telemetry.gauge_interval_ms", 100..=600_000)?,
         };
         config.check_waits(settings)?;
         Ok(config)
@@ -78,12 +91,39 @@ impl Config {
         if self.payments.default_wait + margin >= limit {
             return Err(settings.invalid("payments.default_wait_ms", reason));
         }
-        let slow = |timeout: u64| Duration::from_millis(timeout).saturating_add(margin) >= limit;
-        let accounts = &self.providers.accounts;
-        match accounts.iter().position(|one| slow(one.total_timeout_ms)) {
-            Some(index) => Err(settings.invalid(
+        self.check_accounts(settings, |timeout| {
+            let slow = timeout.saturating_add(margin) >= limit;
+            slow.then(|| format!("total_timeout_ms {reason}"))
+        })?;
+        // A lookup that waits for its turn, the lookup itself, and a send: each may take a total timeout.
+        for (setting, claim) in [
+            ("recovery.claim_seconds", self.recovery.claim),
+            ("webhooks.claim_seconds", self.webhooks.claim),
+        ] {
+            self.check_accounts(settings, |timeout| {
+                let slow = timeout.saturating_mul(2) >= claim;
+                let reason = format!("total_timeout_ms must be below half of {setting}");
+                slow.then(|| format!("{reason} ({} s)", claim.as_secs()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Refuses the first account whose total timeout is refused.
+    fn check_accounts(
+        &self,
+        settings: &Settings,
+        refused: impl Fn(Duration) -> Option<String>,
+    ) -> Result<(), ConfigError> {
+        let accounts = (1..).zip(&self.providers.accounts);
+        let refused = accounts.filter_map(|(number, account)| {
+            let reason = refused(Duration::from_millis(account.total_timeout_ms))?;
+            Some((number, reason))
+        });
+        match refused.into_iter().next() {
+            Some((number, reason)) => Err(settings.invalid(
                 "providers.accounts",
-                format_args!("entry {}: total_timeout_ms {reason}", index + 1),
+                format_args!("entry {number}: {reason}"),
             )),
             None => Ok(()),
         }
@@ -197,6 +237,10 @@ pub struct LimitsConfig {
     pub max_metadata_bytes: u32,
     /// Streams of one tenant.
     pub max_streams_per_tenant: usize,
+    /// Calls of one tenant each second, on average; `None`: as many as it likes.
+    pub tenant_requests_per_second: Option<NonZeroU32>,
+    /// Calls that a tenant may make at once after a pause.
+    pub tenant_burst: NonZeroU32,
     /// How long a unary call may take.
     pub request_timeout: Duration,
     /// Pause after which a silent connection is pinged.
@@ -220,6 +264,13 @@ impl LimitsConfig {
                 .number("server.limits.max_metadata_bytes", 1_024..=1_048_576)?,
             max_streams_per_tenant: settings
                 .number("server.limits.max_streams_per_tenant", 1..=100_000)?,
+            tenant_requests_per_second: NonZeroU32::new(
+                settings.number("server.limits.tenant_requests_per_second", 0..=1_000_000)?,
+            ),
+            tenant_burst: NonZeroU32::new(
+                settings.number("server.limits.tenant_burst", 1..=1_000_000)?,
+            )
+            .unwrap_or(NonZeroU32::MIN),
             request_timeout: settings
                 .millis("server.limits.request_timeout_ms", 1_000..=600_000)?,
             keepalive_interval: settings
@@ -253,6 +304,8 @@ pub struct DatabaseConfig {
     pub unavailable_after: Duration,
     /// How long the outcome of a lost commit is sought.
     pub commit_resolution_timeout: Duration,
+    /// How often the database's clock is looked at.
+    pub clock_sample: Duration,
     /// Start although the database is not durable.
     pub allow_unsafe_durability: bool,
 }
@@ -286,6 +339,7 @@ impl DatabaseConfig {
             unavailable_after: settings.millis("database.unavailable_after_ms", 100..=60_000)?,
             commit_resolution_timeout: settings
                 .millis("database.commit_resolution_timeout_ms", 100..=60_000)?,
+            clock_sample: settings.millis("database.clock_sample_ms", 100..=600_000)?,
             allow_unsafe_durability: settings.flag("database.allow_unsafe_durability")?,
         })
     }
@@ -391,6 +445,8 @@ pub struct PaymentsConfig {
     pub lease_margin: Duration,
     /// Commands that may be carried out at once, those included whose callers have their answer.
     pub max_commands_in_flight: usize,
+    /// When what has no outcome is taken up again, and when a person is asked.
+    pub retries: RetryPolicy,
 }
 
 impl PaymentsConfig {
@@ -403,6 +459,7 @@ impl PaymentsConfig {
             lease_margin: settings.millis("payments.lease_margin_ms", 1_000..=600_000)?,
             max_commands_in_flight: settings
                 .number("payments.max_commands_in_flight", 1..=1_000_000)?,
+            retries: recovery::retries(settings)?,
         })
     }
 }

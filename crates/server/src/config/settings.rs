@@ -23,7 +23,12 @@ pub const COMMAND_VARIABLES: &[&str] = &[
     "QUITTANCE_CONFIG",
     "QUITTANCE_DATA_DIR",
     "QUITTANCE_API_KEY",
+    "QUITTANCE_API_KEY_FILE",
+    "QUITTANCE_ADDRESS",
+    "QUITTANCE_CA_FILE",
 ];
+/// Of so many letters of an unknown setting one may be wrong for a known one to be suggested.
+const MISTYPED_ONE_IN: usize = 4;
 /// The variable that wins over `database.url`.
 const DATABASE_URL: &str = "DATABASE_URL";
 
@@ -146,7 +151,7 @@ impl Settings {
         let origin = Origin::Variable(name.to_owned());
         let key = path.to_ascii_lowercase().replace("__", ".");
         let Some(setting) = self.0.get(&key) else {
-            let nearest = variable_name(&self.nearest(&key));
+            let nearest = self.nearest(&key).map(|nearest| variable_name(&nearest));
             return Err(ConfigError::UnknownKey {
                 key: name.to_owned(),
                 origin,
@@ -175,9 +180,11 @@ impl Settings {
         }
     }
 
-    fn nearest(&self, wanted: &str) -> String {
-        let nearest = self.0.keys().min_by_key(|known| distance(known, wanted));
-        nearest.cloned().unwrap_or_default()
+    /// The setting that was probably meant: at most one letter in [`MISTYPED_ONE_IN`] is wrong.
+    fn nearest(&self, wanted: &str) -> Option<String> {
+        let known = self.0.keys().map(|known| (distance(known, wanted), known));
+        let (edits, nearest) = known.min()?;
+        (edits <= wanted.len() / MISTYPED_ONE_IN).then(|| nearest.clone())
     }
 
     /// Whether a setting was given at all: by file, environment or command.
@@ -231,7 +238,7 @@ impl Settings {
     }
 
     /// An IP address with a port.
-    pub(super) fn address(&self, key: &str) -> Result<SocketAddr, ConfigError> {
+    pub(crate) fn address(&self, key: &str) -> Result<SocketAddr, ConfigError> {
         self.parsed(
             key,
             "an IP address and a port, such as 127.0.0.1:7443 or [::1]:7443",

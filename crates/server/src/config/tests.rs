@@ -108,6 +108,61 @@ fn the_limits_of_commands_have_their_documented_defaults() {
 }
 
 #[test]
+fn retries_and_recovery_have_the_defaults_of_the_domain_and_the_documentation() {
+    let config = Config::load(&minimal()).unwrap();
+    assert_eq!(
+        config.payments.retries,
+        quittance_domain::retry::RetryPolicy::default()
+    );
+    let expected = RecoveryConfig {
+        enabled: true,
+        poll_interval: std::time::Duration::from_secs(1),
+        concurrency: 64,
+        concurrency_per_account: 16,
+        claim: std::time::Duration::from_secs(60),
+    };
+    assert_eq!(config.recovery, expected);
+}
+
+#[test]
+fn schedules_of_retries_are_read_one_by_one() {
+    let given = with_variables(&[
+        ("QUITTANCE_PAYMENTS__RETRIES__UNREACHABLE__FIRST_MS", "20"),
+        ("QUITTANCE_PAYMENTS__RETRIES__NOT_LET_IN__MAX_STEPS", "3"),
+        (
+            "QUITTANCE_PAYMENTS__RETRIES__OUTCOME_UNKNOWN__GIVE_UP_AFTER_SECONDS",
+            "5",
+        ),
+        ("QUITTANCE_PAYMENTS__RETRIES__UNDECIDED__MAX_MS", "6000"),
+        ("QUITTANCE_PAYMENTS__RETRIES__MAX_SENDS__VOID", "7"),
+    ]);
+    let retries = Config::load(&given).unwrap().payments.retries;
+    assert_eq!(retries.reach.first.as_millis(), 20);
+    assert_eq!(retries.leave.steps, 3);
+    assert_eq!(retries.outcome.give_up_after.as_secs(), 5);
+    assert_eq!(retries.decision.max.as_secs(), 6);
+    assert_eq!(retries.max_sends.void, 7);
+
+    let name = "QUITTANCE_PAYMENTS__RETRIES__UNDECIDED__MAX_MS";
+    let message = error(&with_variables(&[(name, "4999")]));
+    assert!(message.contains("must not be below first_ms"), "{message}");
+}
+
+#[test]
+fn a_claim_outlasts_what_it_is_for() {
+    let claim = "QUITTANCE_RECOVERY__CLAIM_SECONDS";
+    assert!(Config::load(&with_variables(&[(claim, "21")])).is_ok());
+    let message = error(&with_variables(&[(claim, "20")]));
+    assert!(
+        message.contains("entry 1: total_timeout_ms must be below half of recovery.claim_seconds"),
+        "{message}"
+    );
+    let accounts = "QUITTANCE_RECOVERY__CONCURRENCY_PER_ACCOUNT";
+    let message = error(&with_variables(&[(accounts, "65")]));
+    assert!(message.contains("recovery.concurrency (64)"), "{message}");
+}
+
+#[test]
 fn unknown_settings_are_refused_with_the_nearest_known_one() {
     let (sources, _file) = with_file("[server]\ngrcp_listen = \"127.0.0.1:1\"\n");
     let message = error(&sources);
@@ -126,6 +181,15 @@ fn unknown_settings_are_refused_with_the_nearest_known_one() {
 
     let (sources, _file) = with_file("server = 1\n");
     assert!(error(&sources).contains("unknown setting server "));
+
+    // Nothing is like it: a suggestion would only mislead.
+    let (sources, _file) = with_file("[payments]\ncolour = \"red\"\n");
+    let message = error(&sources);
+    assert!(
+        message.contains("unknown setting payments.colour"),
+        "{message}"
+    );
+    assert!(!message.contains("did you mean"), "{message}");
 }
 
 #[test]
@@ -275,18 +339,20 @@ struct Documented {
     key: String,
     default: String,
     comment: Vec<String>,
+    /// What is said of its section, at the first of its settings.
+    about_section: Vec<String>,
 }
 
 fn documented() -> (Vec<String>, Vec<Documented>) {
     let (mut section, mut comment, mut head) = (String::new(), Vec::new(), None);
+    let mut about_section = Vec::new();
     let mut settings = Vec::new();
     for line in DEFAULTS.lines() {
         if let Some(text) = line.strip_prefix('#') {
             comment.push(text.strip_prefix(' ').unwrap_or(text).to_owned());
         } else if let Some(name) = line.strip_prefix('[') {
             section = name.trim_end_matches(']').to_owned();
-            head.get_or_insert(std::mem::take(&mut comment));
-            comment.clear();
+            about_section = std::mem::take(&mut comment);
         } else if let Some((name, default)) = line.split_once(" = ") {
             let key = format!("{section}.{name}");
             let comment = std::mem::take(&mut comment);
@@ -294,6 +360,7 @@ fn documented() -> (Vec<String>, Vec<Documented>) {
                 key,
                 default: default.to_owned(),
                 comment,
+                about_section: std::mem::take(&mut about_section),
             });
         } else if !comment.is_empty() && head.is_none() {
             head = Some(std::mem::take(&mut comment));
@@ -337,7 +404,8 @@ fn rendered() -> String {
          commas. `DATABASE_URL` wins over `database.url`. An empty text means \"not set\". Unknown settings are refused\n\
          in file and environment, and every value is checked at start.\n\n\
          Options of commands, no settings: `QUITTANCE_CONFIG` (`--config`), `QUITTANCE_DATA_DIR` (`--data-dir` of\n\
-         `quittance dev`). Telemetry also honours the `OTEL_*` variables of the OpenTelemetry specification.\n",
+         `quittance dev`), `QUITTANCE_ADDRESS`, `QUITTANCE_CA_FILE`, `QUITTANCE_API_KEY_FILE` and `QUITTANCE_API_KEY` (of\n\
+         `quittance payments`). Telemetry also honours the `OTEL_*` variables of the OpenTelemetry specification.\n",
     );
     let mut last_section = String::new();
     for setting in &settings {
@@ -345,6 +413,10 @@ fn rendered() -> String {
         if section != last_section {
             writeln!(text, "\n## `[{section}]`").unwrap();
             last_section = section;
+            if !setting.about_section.is_empty() {
+                text.push('\n');
+                paragraph(&mut text, &setting.about_section);
+            }
         }
         writeln!(text, "\n### `{}`\n", setting.key).unwrap();
         writeln!(

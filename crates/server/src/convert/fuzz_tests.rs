@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use prost_types::Timestamp;
 use quittance_proto::v1;
 
-use super::tests::{create_request, now};
+use super::tests::{create_request, now, resolve_request};
 use super::*;
 
 /// One value of each kind, mostly bad ones.
@@ -391,5 +391,40 @@ proptest! {
         let fields: &[Field<v1::GetEntryRequest>] =
             &[(&["entry_id"], |r, v| r.entry_id.clone_from(&v.text))];
         fuzz(&good, fields, &values, |request| get_entry(&request))?;
+    }
+
+    #[test]
+    fn s66_admin_requests(values in values()) {
+        let fields: &[Field<v1::ListOperatorActionsRequest>] = &[
+            (&["page_size"], |r, v| r.page_size = v.number),
+            (&["payment_id"], |r, v| r.payment_id.clone_from(&v.text)),
+            (&["kind"], |r, v| r.kind = v.number),
+            (&["tenant_id"], |r, v| r.tenant_id.clone_from(&v.text)),
+        ];
+        let good = v1::ListOperatorActionsRequest::default();
+        fuzz(&good, fields, &values, list_operator_actions)?;
+        let fields: &[Field<v1::ResolveTransactionRequest>] = &[
+            (&["payment_id"], |r, v| r.payment_id.clone_from(&v.text)),
+            (&["transaction_id"], |r, v| r.transaction_id.clone_from(&v.text)),
+            (&["resolution", "provider_reference"], |r, v| r.resolution = v.number),
+            (&["provider_reference"], |r, v| r.provider_reference.clone_from(&v.text)),
+            (&["reason"], |r, v| r.reason.clone_from(&v.text)),
+            (&["evidence"], |r, v| r.evidence.clone_from(&v.text)),
+            (&["tenant_id"], |r, v| r.tenant_id.clone_from(&v.text)),
+        ];
+        fuzz(&resolve_request(), fields, &values, resolve)?;
+        let good = v1::RetryTransactionRequest {
+            payment_id: ID.to_owned(),
+            transaction_id: ID.to_owned(),
+            reason: "r".to_owned(),
+            ..Default::default()
+        };
+        let fields: &[Field<v1::RetryTransactionRequest>] = &[
+            (&["payment_id"], |r, v| r.payment_id.clone_from(&v.text)),
+            (&["transaction_id"], |r, v| r.transaction_id.clone_from(&v.text)),
+            (&["reason"], |r, v| r.reason.clone_from(&v.text)),
+            (&["tenant_id"], |r, v| r.tenant_id.clone_from(&v.text)),
+        ];
+        fuzz(&good, fields, &values, retry)?;
     }
 }

@@ -4,6 +4,7 @@
 //! is not is refused with every bad field named. Out of the domain every field is filled from the
 //! model, and audit entries from their proved bytes.
 
+mod admin;
 mod commands;
 mod create;
 pub mod entry;
@@ -12,6 +13,7 @@ mod queries;
 mod scalars;
 mod violations;
 
+pub use admin::{ActionsQuery, ForTenant, list_operator_actions, operator_action, resolve, retry};
 pub use commands::{capture, confirm, get, refund, sync, void};
 pub use create::create;
 pub use queries::{

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
+use quittance_domain::change::OperatorActionKind;
 use quittance_domain::decline::{Cause, Decline, DeclineCode, Failure, RetryAdvice};
 use quittance_domain::ids::{ProviderReference, TransactionId};
 use quittance_domain::money::Currency;
@@ -109,6 +110,15 @@ fn transaction(row: &Transaction, currency: Currency) -> v1::Transaction {
             }
             TransactionOrigin::Provider => None,
         },
+        next_retry_time: row
+            .next_step_at
+            .filter(|_| !row.state.ended())
+            .map(timestamp),
+        open_operator_action: row
+            .open_case
+            .map_or(v1::OperatorActionKind::Unspecified, action_kind)
+            .into(),
+        resolved_by_operator: row.resolved_by_operator,
     }
 }
 
@@ -252,6 +262,16 @@ fn transaction_state(state: TransactionState) -> v1::TransactionState {
         TransactionState::Declined => v1::TransactionState::Declined,
         TransactionState::Failed => v1::TransactionState::Failed,
         TransactionState::Reversed => v1::TransactionState::Reversed,
+    }
+}
+
+/// Why a person has to look, as a message.
+pub(super) fn action_kind(kind: OperatorActionKind) -> v1::OperatorActionKind {
+    match kind {
+        OperatorActionKind::AmountMismatch => v1::OperatorActionKind::AmountMismatch,
+        OperatorActionKind::ContradictingFact => v1::OperatorActionKind::ContradictingFact,
+        OperatorActionKind::ExcessAmount => v1::OperatorActionKind::ExcessAmount,
+        OperatorActionKind::RecoveryExhausted => v1::OperatorActionKind::RecoveryExhausted,
     }
 }
 

@@ -253,7 +253,7 @@ fn summary_range(
     Some((from, to))
 }
 
-fn page_size(bad: &mut Violations, field: &str, asked: i32) -> Option<usize> {
+pub(super) fn page_size(bad: &mut Violations, field: &str, asked: i32) -> Option<usize> {
     match usize::try_from(asked) {
         Ok(0) => Some(DEFAULT_PAGE),
         Ok(size @ 1..=MAX_PAGE) => Some(size),
@@ -313,7 +313,11 @@ fn start(bad: &mut Violations, token: String, from_now: bool) -> Option<Start> {
     }
 }
 
-fn optional_uuid(bad: &mut Violations, field: &str, value: &str) -> Checked<Option<uuid::Uuid>> {
+pub(super) fn optional_uuid(
+    bad: &mut Violations,
+    field: &str,
+    value: &str,
+) -> Checked<Option<uuid::Uuid>> {
     if value.is_empty() {
         return Some(None);
     }
@@ -346,7 +350,7 @@ fn result(bad: &mut Violations, number: i32) -> Checked<Option<String>> {
     Some(Some(result.as_str().to_owned()))
 }
 
-fn tenant(bad: &mut Violations, value: String) -> Checked<Option<TenantId>> {
+pub(super) fn tenant(bad: &mut Violations, value: String) -> Checked<Option<TenantId>> {
     if value.is_empty() {
         return Some(None);
     }

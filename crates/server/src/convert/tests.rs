@@ -4,7 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use quittance_domain::amounts::Amounts;
-use quittance_domain::command::MAX_EXECUTE_WITHIN;
+use quittance_domain::change::OperatorActionKind;
+use quittance_domain::command::{MAX_EXECUTE_WITHIN, Resolution};
 use quittance_domain::decline::DeclineCode;
 use quittance_domain::ids::{PaymentId, ProviderAccount, TenantId};
 use quittance_domain::payment::{
@@ -411,6 +412,7 @@ fn record() -> PaymentRecord {
         metadata: BTreeMap::from([("order".to_owned(), "7".to_owned())]),
         customer_reference: None,
         provider_account: ProviderAccount::parse("sandbox").unwrap(),
+        routed: false,
         provider_reference: None,
         next_action: Some(NextAction {
             redirect_url: Sensitive::new("https://issuer.example/session".to_owned()),
@@ -460,8 +462,96 @@ fn every_state_is_shown_under_its_own_name() {
         assert_eq!(shown.as_str_name(), format!("PAYMENT_STATE_{state}"));
         assert_eq!(payment::state_of(shown), Some(*state));
     }
+    for kind in OperatorActionKind::ALL {
+        let shown = payment::action_kind(*kind);
+        assert_eq!(shown.as_str_name(), format!("OPERATOR_ACTION_KIND_{kind}"));
+        let request = v1::ListOperatorActionsRequest {
+            kind: shown.into(),
+            ..Default::default()
+        };
+        let query = list_operator_actions(request).unwrap();
+        assert_eq!(query.filter.kind, Some(*kind));
+    }
     for code in DeclineCode::ALL {
         let shown = payment::decline_code(*code);
         assert_eq!(shown.as_str_name(), format!("DECLINE_CODE_{}", code.name()));
     }
+}
+
+/// A resolution that may be asked for.
+pub(super) fn resolve_request() -> v1::ResolveTransactionRequest {
+    v1::ResolveTransactionRequest {
+        payment_id: "0198c5a2-0000-7000-8000-000000000001".to_owned(),
+        transaction_id: "0198c5a2-0000-7000-8000-000000000002".to_owned(),
+        resolution: v1::TransactionResolution::Succeeded.into(),
+        provider_reference: "ch_1".to_owned(),
+        reason: "seen in the dashboard".to_owned(),
+        evidence: "statement 7".to_owned(),
+        tenant_id: String::new(),
+    }
+}
+
+#[test]
+fn a_resolution_says_what_was_found_out_and_why() {
+    let parsed = resolve(resolve_request()).unwrap();
+    assert_eq!(parsed.tenant, None);
+    let Resolution::Succeeded { provider_reference } = parsed.command.resolution else {
+        panic!("{parsed:?}")
+    };
+    assert_eq!(provider_reference.unwrap().as_str(), "ch_1");
+
+    let with = |change: fn(&mut v1::ResolveTransactionRequest)| {
+        let mut request = resolve_request();
+        change(&mut request);
+        let refused = resolve(request).unwrap_err();
+        let fields: Vec<_> = fields(&refused).into_iter().map(str::to_owned).collect();
+        (fields.join(","), refused.reason())
+    };
+    let bad = |field: &str| (field.to_owned(), v1::ErrorReason::InvalidField);
+    let card = |field: &str| (field.to_owned(), v1::ErrorReason::CardNumberNotAllowed);
+    assert_eq!(with(|r| r.resolution = 0), bad("resolution"));
+    assert_eq!(with(|r| r.resolution = 99), bad("resolution"));
+    for resolution in [
+        v1::TransactionResolution::NotProcessed,
+        v1::TransactionResolution::Acknowledged,
+    ] {
+        let mut request = resolve_request();
+        request.set_resolution(resolution);
+        assert_eq!(
+            fields(&resolve(request.clone()).unwrap_err()),
+            ["provider_reference"]
+        );
+        request.provider_reference.clear();
+        assert!(resolve(request).is_ok());
+    }
+    assert_eq!(with(|r| r.reason = "  ".to_owned()), bad("reason"));
+    assert_eq!(with(|r| r.reason = "x".repeat(501)), bad("reason"));
+    assert_eq!(with(|r| r.reason = "a\u{1b}[2J".to_owned()), bad("reason"));
+    assert_eq!(with(|r| r.evidence = "x".repeat(2_001)), bad("evidence"));
+    assert_eq!(
+        with(|r| r.evidence = "4242 4242 4242 4242".to_owned()),
+        card("evidence")
+    );
+    assert_eq!(
+        with(|r| r.reason = "card 4242424242424242".to_owned()),
+        card("reason")
+    );
+    assert_eq!(with(|r| r.tenant_id = " ".to_owned()), bad("tenant_id"));
+}
+
+#[test]
+fn a_retry_has_a_reason() {
+    let request = v1::RetryTransactionRequest {
+        payment_id: resolve_request().payment_id,
+        transaction_id: resolve_request().transaction_id,
+        reason: "the provider is back".to_owned(),
+        tenant_id: "acme".to_owned(),
+    };
+    let parsed = retry(request.clone()).unwrap();
+    assert_eq!(parsed.tenant.unwrap().as_str(), "acme");
+    let silent = v1::RetryTransactionRequest {
+        reason: String::new(),
+        ..request
+    };
+    assert_eq!(fields(&retry(silent).unwrap_err()), ["reason"]);
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use quittance_embedded_postgres::EmbeddedPostgres;
-use quittance_sandbox::{Sandbox, SandboxConfig, SandboxHandle};
+use quittance_sandbox::{Sandbox, SandboxConfig, SandboxHandle, WebhookConfig};
 use quittance_telemetry::Telemetry;
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
@@ -47,6 +47,8 @@ const MASTER_KEYS_FILE: &str = "master-keys";
 const SANDBOX_KEY_FILE: &str = "sandbox-api-key";
 const SANDBOX_BOOKS_FILE: &str = "sandbox-books.jsonl";
 const POSTGRES_DIRECTORY: &str = "postgres";
+/// Bytes of the secret under which the sandbox signs its webhooks: made anew at each start.
+const WEBHOOK_SECRET_BYTES: usize = 32;
 /// The database of the private PostgreSQL that is used.
 const DATABASE: &str = "postgres";
 
@@ -115,7 +117,8 @@ impl DevServer {
         };
         set(&mut sources, "server.reflection", "open");
         let is_plaintext = given.is_true("server.plaintext");
-        if !is_plaintext && !given.is_given("server.tls.certificate_file") {
+        let has_own_ca = !is_plaintext && !given.is_given("server.tls.certificate_file");
+        if has_own_ca {
             let files = issue_certificate(&directory)?;
             set(
                 &mut sources,
@@ -134,7 +137,9 @@ impl DevServer {
         }
         let mut sandbox = None;
         if !given.is_given("providers.accounts") {
-            let (handle, account) = start_sandbox(&directory, throw_away.is_none()).await?;
+            let webhook = webhook(&directory, &Settings::gather(&sources)?, has_own_ca)?;
+            let is_kept = throw_away.is_none();
+            let (handle, account) = start_sandbox(&directory, is_kept, webhook).await?;
             sources.command.push(("providers.accounts", account));
             sandbox = Some(handle);
         }
@@ -239,13 +244,51 @@ fn sandbox_key(directory: &DataDir) -> Result<String, DevError> {
     Ok(key)
 }
 
+/// Where the sandbox posts its events: to this server, unless that takes any free port, which is known too late.
+fn webhook(
+    directory: &DataDir,
+    settings: &Settings,
+    has_own_ca: bool,
+) -> Result<Option<WebhookConfig>, DevError> {
+    let listen = settings.address("server.http_listen")?;
+    if listen.port() == 0 {
+        return Ok(None);
+    }
+    let scheme = if settings.is_true("server.plaintext") {
+        "http"
+    } else {
+        "https"
+    };
+    let ca_pem = if has_own_ca {
+        directory.read(CA_FILE)?.map(String::into_bytes)
+    } else {
+        None
+    };
+    let mut secret = Zeroizing::new([0_u8; WEBHOOK_SECRET_BYTES]);
+    OsRng.try_fill_bytes(secret.as_mut_slice())?;
+    Ok(Some(WebhookConfig {
+        url: format!(
+            "{scheme}://localhost:{}/webhooks/{SANDBOX_ACCOUNT}",
+            listen.port()
+        ),
+        secret: format!("whsec_{}", STANDARD.encode(secret.as_slice())),
+        ca_pem,
+    }))
+}
+
 async fn start_sandbox(
     directory: &DataDir,
     is_kept: bool,
+    webhook: Option<WebhookConfig>,
 ) -> Result<(SandboxHandle, Value), DevError> {
     let key = sandbox_key(directory)?;
     let mut config = SandboxConfig::new(key.clone());
     config.persist = is_kept.then(|| directory.path(SANDBOX_BOOKS_FILE));
+    let secrets: Vec<_> = webhook
+        .iter()
+        .map(|webhook| webhook.secret.clone())
+        .collect();
+    config.webhook = webhook;
     let handle = Sandbox::start(config).await.map_err(DevError::Sandbox)?;
     let text = |text: &str| Value::String(text.to_owned());
     let account = Table::from_iter([
@@ -253,6 +296,7 @@ async fn start_sandbox(
         ("kind".to_owned(), text("sandbox")),
         ("base_url".to_owned(), text(&handle.base_url())),
         ("api_key".to_owned(), text(&key)),
+        ("webhook_secrets".to_owned(), Value::from(secrets)),
         ("allow_plaintext".to_owned(), Value::Boolean(true)),
     ]);
     Ok((handle, Value::Array(vec![Value::Table(account)])))

@@ -21,6 +21,7 @@ use super::feed::{Feed, FeedSettings, Guard, StreamLimit, Until, listens};
 use super::payments::{page_start, stream_start};
 use super::status::{Failure, platform_role_required};
 use super::{Services, TokenKind, Tokens};
+use crate::auth::Role;
 use crate::convert;
 use crate::convert::entry::{self, View};
 use crate::convert::payment::timestamp;
@@ -47,7 +48,9 @@ impl Scope {
     /// What the caller asks for, if it may. Only the platform's auditors read beyond their own tenant.
     fn of(caller: &Caller, platform: bool, named: Option<TenantId>) -> Result<Self, Failure> {
         let tenant = match (named, platform) {
-            (Some(named), false) if named != caller.tenant => return Err(platform_role_required()),
+            (Some(named), false) if named != caller.tenant => {
+                return Err(platform_role_required(Role::PlatformAudit));
+            }
             (None, false) => Some(caller.tenant.clone()),
             (named, _) => named,
         };

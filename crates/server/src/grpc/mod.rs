@@ -1,5 +1,6 @@
 //! The gRPC services: requests are parsed, handed to the flows, and their answers put into messages.
 
+mod admin;
 mod audit;
 mod call;
 mod feed;
@@ -15,6 +16,7 @@ use futures::FutureExt as _;
 use quittance_domain::flows::Flows;
 use quittance_domain::flows::audit::AuditLog;
 use quittance_domain::ports::{Clock, Store};
+use quittance_proto::v1::admin_service_server::{self, AdminServiceServer};
 use quittance_proto::v1::audit_service_server::{self, AuditServiceServer};
 use quittance_proto::v1::payment_service_server::{self, PaymentServiceServer};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use self::admin::AdminRpcs;
 use self::audit::AuditRpcs;
 use self::feed::StreamLimit;
 use self::payments::PaymentRpcs;
@@ -88,9 +91,11 @@ pub fn routes(services: Services) -> Result<EdgeRoutes, tonic_reflection::server
     let _ = report(&reporter, ServingStatus::Serving).now_or_never();
     drop(tokio::spawn(report_stop(reporter, services.stop.clone())));
     let payments = PaymentRpcs::new(services.clone(), streams.clone());
+    let admin = AdminRpcs::new(services.clone());
     let audit = AuditRpcs::new(services, streams);
     let routes = Routes::new(PaymentServiceServer::new(payments).max_decoding_message_size(limit))
         .add_service(AuditServiceServer::new(audit).max_decoding_message_size(limit))
+        .add_service(AdminServiceServer::new(admin).max_decoding_message_size(limit))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -104,6 +109,7 @@ async fn report(reporter: &HealthReporter, status: ServingStatus) {
         "",
         payment_service_server::SERVICE_NAME,
         audit_service_server::SERVICE_NAME,
+        admin_service_server::SERVICE_NAME,
     ] {
         reporter.set_service_status(service, status).await;
     }

@@ -179,7 +179,7 @@ pub(super) fn stream_start(
 }
 
 /// Payment and transaction of an answer.
-fn parts(answer: &Answer) -> (Option<v1::Payment>, Option<v1::Transaction>) {
+pub(super) fn parts(answer: &Answer) -> (Option<v1::Payment>, Option<v1::Transaction>) {
     let transaction = payment::transaction_of(&answer.record, answer.transaction);
     (Some(payment::payment(&answer.record)), transaction)
 }
@@ -198,6 +198,7 @@ macro_rules! respond {
         Ok(answer(message, given.replayed))
     }};
 }
+pub(super) use respond;
 
 #[tonic::async_trait]
 impl PaymentService for PaymentRpcs {

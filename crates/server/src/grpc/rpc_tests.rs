@@ -21,6 +21,8 @@ use super::*;
 use crate::auth::Role;
 use crate::layers::CallContext;
 
+#[path = "admin_tests.rs"]
+mod admin_rpcs;
 #[path = "test_world.rs"]
 mod world;
 
@@ -639,6 +641,7 @@ async fn health_knows_each_service_until_the_server_stops() {
         "",
         "quittance.v1.PaymentService",
         "quittance.v1.AuditService",
+        "quittance.v1.AdminService",
     ] {
         assert_eq!(check(service).await, ServingStatus::Serving, "{service}");
     }

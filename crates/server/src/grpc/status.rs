@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use uuid::Uuid;
 
+use crate::auth::Role;
 use crate::convert::Violations;
 use crate::convert::entry::EntryError;
 use crate::layers::Refusal;
@@ -78,7 +79,9 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::AmountNotRepresentable => Profile::is(Code::InvalidArgument),
         R::MissingCredentials | R::InvalidCredentials => Profile::is(Code::Unauthenticated),
         R::RoleRequired => Profile::is(Code::PermissionDenied),
-        R::PaymentNotFound | R::EntryNotFound => Profile::is(Code::NotFound),
+        R::PaymentNotFound | R::EntryNotFound | R::TransactionNotFound => {
+            Profile::is(Code::NotFound)
+        }
         R::IdempotencyKeyReused => Profile::is(Code::AlreadyExists),
         R::AmountExceedsCapturable
         | R::AmountExceedsRefundable
@@ -87,8 +90,14 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::FinalCaptureRequired
         | R::OperationUnsupported
         | R::TooManyTransactions
+        | R::TransactionEnded
+        | R::OperatorActionNotOpen
         | R::NoRoute => Profile::is(Code::FailedPrecondition),
-        R::VoidPending | R::EntryNotMerged => Profile::is(Code::FailedPrecondition).retryable(),
+        R::VoidPending
+        | R::CapturePending
+        | R::ProviderReferenceUnknown
+        | R::TransactionBeingSent
+        | R::EntryNotMerged => Profile::is(Code::FailedPrecondition).retryable(),
         R::TreeSizeOutOfRange => Profile::is(Code::OutOfRange),
         R::ConcurrentChange => Profile::is(Code::Aborted).retryable(),
         R::Overloaded | R::RateLimited | R::TooManyStreams => {
@@ -210,11 +219,6 @@ impl Failure {
     fn precondition(mut self, kind: impl Into<String>) -> Self {
         let description = self.0.message.clone();
         self.0.precondition = Some((kind.into(), description));
-        self
-    }
-
-    fn retryable(mut self) -> Self {
-        self.0.profile.retryable = true;
         self
     }
 
@@ -348,9 +352,9 @@ impl From<Rejection> for Failure {
                 .field("amount.currency_code", "must be the payment's currency"),
             Rejection::VoidPending => forbidden(R::VoidPending).precondition("VOID_PENDING"),
             // Its outcome comes by itself, and then decides whether something is left to void.
-            Rejection::CapturePending => forbidden(R::PaymentStateForbids)
-                .precondition("CAPTURE_PENDING")
-                .retryable(),
+            Rejection::CapturePending => {
+                forbidden(R::CapturePending).precondition("CAPTURE_PENDING")
+            }
             Rejection::PartialCaptureUnsupported => {
                 forbidden(R::PartialCaptureUnsupported).precondition("PARTIAL_CAPTURE")
             }
@@ -361,6 +365,14 @@ impl From<Rejection> for Failure {
                 forbidden(R::TooManyTransactions).precondition("TRANSACTIONS")
             }
             Rejection::Unpreparable(why) => unpreparable(why, message),
+            Rejection::NoSuchTransaction => forbidden(R::TransactionNotFound),
+            Rejection::TransactionEnded { state } => forbidden(R::TransactionEnded)
+                .with("state", &state)
+                .precondition(state.name()),
+            Rejection::BeingSent => forbidden(R::TransactionBeingSent).precondition("BEING_SENT"),
+            Rejection::NothingOpen => {
+                forbidden(R::OperatorActionNotOpen).precondition("OPERATOR_ACTION")
+            }
             Rejection::ExecuteBeforePassed => {
                 forbidden(R::InvalidField).field("execute_before", "must lie in the future")
             }
@@ -388,9 +400,9 @@ fn unpreparable(why: Unpreparable, message: String) -> Failure {
             Failure::new(R::OperationUnsupported, message).precondition("PAYMENT_METHOD")
         }
         // The provider's first answer brings it.
-        Unpreparable::NoReference => Failure::new(R::PaymentStateForbids, message)
-            .precondition("PROVIDER_REFERENCE")
-            .retryable(),
+        Unpreparable::NoReference => {
+            Failure::new(R::ProviderReferenceUnknown, message).precondition("PROVIDER_REFERENCE")
+        }
     }
 }
 
@@ -423,9 +435,9 @@ fn role_required(role: &str) -> Failure {
     Failure::new(ErrorReason::RoleRequired, message).with("role", role)
 }
 
-/// Who reads across tenants needs this role.
-pub(super) fn platform_role_required() -> Failure {
-    role_required(crate::auth::Role::PlatformAudit.name())
+/// Who looks beyond their own tenant needs this role.
+pub(super) fn platform_role_required(role: Role) -> Failure {
+    role_required(role.name())
 }
 
 /// A stream that ends because its replica does.
@@ -449,10 +461,19 @@ impl From<Refusal> for Failure {
             Refusal::RoleRequired(role) => role_required(role.name()),
             Refusal::UnknownMethod => Self::new(R::UnknownMethod, "there is no such method"),
             Refusal::Overloaded => overloaded(),
+            Refusal::RateLimited { retry_after } => Self::new(
+                R::RateLimited,
+                "the tenant calls more often than it may; nothing was sent",
+            )
+            .retry_after(retry_after),
             Refusal::DatabaseUnavailable => FlowError::DatabaseUnavailable.into(),
             Refusal::DeadlineExceeded => Self::new(
                 R::DeadlineExceeded,
                 "the deadline passed; whether the request was accepted is not known",
+            ),
+            Refusal::Interrupted => Self::new(
+                R::AcceptanceUnknown,
+                "this replica stopped before the call ended; whether the request was accepted is not known",
             ),
             Refusal::Defect => Self::defect("the call panicked"),
         }

@@ -1,8 +1,8 @@
 use quittance_domain::money::Currency;
+use quittance_domain::transaction::TransactionState;
 use quittance_proto::v1::ErrorReason;
 
 use super::*;
-use crate::auth::Role;
 use crate::convert::MAX_VIOLATIONS;
 
 /// Every reason of the contract, in its order.
@@ -119,7 +119,29 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
         (rejected(Rejection::VoidPending), R::VoidPending, false),
         (
             rejected(Rejection::CapturePending),
-            R::PaymentStateForbids,
+            R::CapturePending,
+            false,
+        ),
+        (
+            rejected(Rejection::NoSuchTransaction),
+            R::TransactionNotFound,
+            false,
+        ),
+        (
+            rejected(Rejection::TransactionEnded {
+                state: TransactionState::Succeeded,
+            }),
+            R::TransactionEnded,
+            false,
+        ),
+        (
+            rejected(Rejection::BeingSent),
+            R::TransactionBeingSent,
+            false,
+        ),
+        (
+            rejected(Rejection::NothingOpen),
+            R::OperatorActionNotOpen,
             false,
         ),
         (
@@ -154,7 +176,7 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
         ),
         (
             rejected(Unpreparable::NoReference.into()),
-            R::PaymentStateForbids,
+            R::ProviderReferenceUnknown,
             false,
         ),
         (
@@ -258,6 +280,23 @@ fn details_say_what_to_do() {
         .unwrap()
         .violations;
     assert_eq!(violations[0].r#type, "VOIDED");
+
+    let ended = Rejection::TransactionEnded {
+        state: TransactionState::Declined,
+    };
+    let status = Status::from(Failure::from(ended));
+    assert_eq!(details(&status).1["state"], "DECLINED");
+
+    // What is still under way ends by itself.
+    for waiting in [
+        Rejection::BeingSent,
+        Rejection::CapturePending,
+        Rejection::VoidPending,
+        Unpreparable::NoReference.into(),
+    ] {
+        let (_, metadata) = details(&Failure::from(waiting.clone()).into());
+        assert_eq!(metadata["retryable"], "true", "{waiting:?}");
+    }
 }
 
 #[test]
@@ -289,6 +328,13 @@ fn every_refusal_has_a_status() {
             ErrorReason::DatabaseUnavailable,
         ),
         (Refusal::DeadlineExceeded, ErrorReason::DeadlineExceeded),
+        (
+            Refusal::RateLimited {
+                retry_after: Duration::from_millis(20),
+            },
+            ErrorReason::RateLimited,
+        ),
+        (Refusal::Interrupted, ErrorReason::AcceptanceUnknown),
         (Refusal::Defect, ErrorReason::Internal),
     ] {
         let status = refusal(&given);

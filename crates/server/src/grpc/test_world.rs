@@ -7,17 +7,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
+use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry, OperatorActionKind};
 use quittance_domain::context::Instance;
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::FlowSettings;
-use quittance_domain::ids::{EntryId, IdempotencyKey, PaymentId, ProviderAccount, TenantId};
+use quittance_domain::ids::{
+    EntryId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
+};
 use quittance_domain::money::Money;
 use quittance_domain::payment::{PaymentMethodType, PaymentRecord};
 use quittance_domain::ports::{
-    Commit, EntryFilter, FailureSummary, Observer, PaymentFilter, PaymentPage, Ports, Provider,
-    Providers, StoreError, StoredEntry,
+    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureSummary, Observer, PaymentFilter,
+    PaymentPage, Ports, Provider, Providers, SentThrough, StoreError, StoredCase, StoredEntry,
 };
+use quittance_domain::retry::RetryPolicy;
+use quittance_domain::text::Sensitive;
+use quittance_domain::transaction::{Attempt, OperationKind};
 use quittance_evidence::{Actor, EntryResult, Leaf, SCHEMA_VERSION, Source, StreamId};
 use tonic::Request;
 use uuid::{NoContext, Timestamp, Uuid};
@@ -45,6 +50,7 @@ pub(super) fn past_id() -> Uuid {
 #[derive(Default)]
 pub(super) struct Log {
     pub(super) entries: Mutex<Vec<(TenantId, StoredEntry)>>,
+    pub(super) cases: Mutex<Vec<StoredCase>>,
     pub(super) grown: tokio::sync::Notify,
     pub(super) down: Mutex<bool>,
 }
@@ -75,6 +81,21 @@ impl Log {
             leaf.encode().unwrap().into_bytes(),
         );
         payment
+    }
+
+    /// A case about a payment that nobody looked at yet.
+    pub(super) fn open_case(&self, tenant: &str, kind: OperatorActionKind) -> StoredCase {
+        let case = StoredCase {
+            id: EntryId(past_id()),
+            tenant: TenantId::parse(tenant).unwrap(),
+            payment: PaymentId(past_id()),
+            transaction: TransactionId(past_id()),
+            kind,
+            opened_at: DateTime::from_timestamp(1_790_000_000, 0).unwrap(),
+            closed: None,
+        };
+        self.cases.lock().push(case.clone());
+        case
     }
 
     pub(super) fn up(&self) -> Result<(), StoreError> {
@@ -273,6 +294,60 @@ impl Store for Log {
         }
     }
 
+    async fn claim_due(&self, _: &Claim) -> Result<Vec<Due>, StoreError> {
+        self.up()?;
+        Ok(Vec::new())
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.up()?;
+        Ok(Backlog::default())
+    }
+
+    async fn attempt(
+        &self,
+        _: PaymentId,
+        _: TransactionId,
+        _: u32,
+    ) -> Result<Option<Attempt>, StoreError> {
+        self.up()?;
+        Ok(None)
+    }
+
+    async fn sent_through(
+        &self,
+        _: PaymentId,
+        _: TransactionId,
+        _: &ProviderAccount,
+    ) -> Result<SentThrough, StoreError> {
+        self.up()?;
+        Ok(SentThrough::UnknownPayment)
+    }
+
+    async fn method_token(&self, _: PaymentId) -> Result<Option<Sensitive<String>>, StoreError> {
+        self.up()?;
+        Ok(None)
+    }
+
+    async fn list_cases(
+        &self,
+        tenant: Option<&TenantId>,
+        filter: &CaseFilter,
+        after: Option<EntryId>,
+        limit: usize,
+    ) -> Result<Vec<StoredCase>, StoreError> {
+        self.up()?;
+        let cases = self.cases.lock();
+        let wanted = cases.iter().filter(|case| {
+            tenant.is_none_or(|tenant| *tenant == case.tenant)
+                && (filter.closed || case.closed.is_none())
+                && filter.payment.is_none_or(|payment| payment == case.payment)
+                && filter.kind.is_none_or(|kind| kind == case.kind)
+                && after.is_none_or(|after| case.id > after)
+        });
+        Ok(wanted.take(limit).cloned().collect())
+    }
+
     async fn summarize_failures(
         &self,
         _: Option<&TenantId>,
@@ -304,6 +379,10 @@ impl Providers for Nothing {
         None
     }
 
+    fn names(&self) -> Vec<ProviderAccount> {
+        Vec::new()
+    }
+
     fn route(&self, _: &TenantId, _: Money, _: PaymentMethodType) -> Vec<ProviderAccount> {
         Vec::new()
     }
@@ -317,12 +396,16 @@ impl Observer for Nothing {
     fn attempt_ended(
         &self,
         _: &ProviderAccount,
-        _: quittance_domain::transaction::OperationKind,
+        _: OperationKind,
         _: &'static str,
         _: Option<quittance_domain::decline::Cause>,
         _: f64,
     ) {
     }
+
+    fn retried(&self, _: &ProviderAccount, _: OperationKind, _: &'static str) {}
+
+    fn case_opened(&self, _: &ProviderAccount, _: OperatorActionKind) {}
 
     fn replayed(&self, _: quittance_domain::change::CommandKind) {}
 }
@@ -400,6 +483,7 @@ impl World {
             max_decisions: 8,
             outcome_patience: Duration::from_secs(1),
             lease_margin: Duration::from_secs(15),
+            retries: RetryPolicy::default(),
         };
         let directory = Arc::new(Directory::default());
         let ring = quittance_store::KeyRing::new([("k1".to_owned(), [7; 32])]).unwrap();
@@ -430,6 +514,10 @@ impl World {
 
     pub(super) fn payments(&self) -> PaymentRpcs {
         PaymentRpcs::new(self.services.clone(), self.streams.clone())
+    }
+
+    pub(super) fn admin(&self) -> AdminRpcs {
+        AdminRpcs::new(self.services.clone())
     }
 
     pub(super) fn audit(&self) -> AuditRpcs {

@@ -30,6 +30,8 @@ pub enum TokenKind {
     Watch,
     /// An entry of `TailEntries`.
     Tail,
+    /// A page of `ListOperatorActions`.
+    OperatorActions,
 }
 
 impl TokenKind {
@@ -40,6 +42,7 @@ impl TokenKind {
             Self::Entries => 2,
             Self::Watch => 3,
             Self::Tail => 4,
+            Self::OperatorActions => 5,
         }
     }
 }

@@ -1,4 +1,6 @@
-//! The HTTP side: health, readiness and metrics.
+//! The HTTP side: health, readiness, metrics and webhooks.
+
+pub mod webhooks;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! The edge: the one service around all RPCs.
 //!
-//! In order: server span, RPC known?, room for it?, who calls?, may they?, the RPC within its
+//! In order: server span, RPC known?, room for it?, who calls?, not too often?, may they?, the RPC within its
 //! deadline; then the trace id for the caller, and the end of the span when the last byte is sent.
 
 use std::collections::HashMap;
@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use quittance_domain::ports::{Clock, Randomness};
 use quittance_telemetry::{self as telemetry, Metrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
@@ -28,6 +29,7 @@ use tracing::{Instrument as _, Span};
 
 use super::call::{self, CallContext, REQUEST_ID_HEADER, TRACE_ID_HEADER};
 use super::end::{CallEnd, EndingBody};
+use super::rates::TenantRates;
 use super::refusal::{ROLE_REQUIRED, Refusal};
 use super::refusals::{Refusals, RefusedCaller, RefusedCalls};
 use crate::auth::permissions::{HEALTH, REFLECTION, RPCS};
@@ -91,8 +93,12 @@ pub struct EdgeSettings {
     pub random: Arc<dyn Randomness>,
     /// Unary calls worked on at once.
     pub max_in_flight: usize,
+    /// How often a tenant may call.
+    pub tenant_rates: TenantRates,
     /// How long a unary call may take.
     pub request_timeout: Duration,
+    /// Cancelled when the server waits for calls no longer: those in flight are answered then.
+    pub kill: CancellationToken,
     /// Gives a refusal its status.
     pub status: fn(&Refusal) -> Status,
 }
@@ -160,9 +166,18 @@ where
         };
         // A panic is a defect of one call; the caller still gets an answer.
         let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        let answered = match admitted.limit {
-            Some(limit) => tokio::time::timeout(limit, call).await,
-            None => Ok(call.await),
+        let ending = async {
+            match admitted.limit {
+                Some(limit) => tokio::time::timeout(limit, call).await,
+                None => Ok(call.await),
+            }
+        };
+        let kill = self.shared.settings.kill.clone();
+        let answered = tokio::select! {
+            biased;
+            answered = ending => answered,
+            // A command that was accepted goes on, or is recovered; its caller is told that it may be.
+            () = kill.cancelled() => return self.refuse(Refusal::Interrupted),
         };
         drop(admitted.permit);
         match answered {
@@ -182,6 +197,23 @@ where
 
     fn refuse(&self, refusal: Refusal) -> Response<Body> {
         (self.shared.settings.status)(&refusal).into_http()
+    }
+}
+
+impl EdgeSettings {
+    /// Reflection is not counted: whoever may use it learns how to call, and calls nothing.
+    fn count_call(
+        &self,
+        rpc: Rpc,
+        caller: &Authenticated,
+    ) -> Result<(), (Refusal, Option<Authenticated>)> {
+        match rpc.access {
+            Access::Open | Access::Authenticated => Ok(()),
+            Access::AnyOf(_) => {
+                let counted = self.tenant_rates.admit(&caller.tenant);
+                counted.map_err(|retry_after| (Refusal::RateLimited { retry_after }, None))
+            }
+        }
     }
 }
 
@@ -211,6 +243,7 @@ impl Shared {
             Access::Authenticated | Access::AnyOf(_) => {
                 let known = self.settings.authenticator.authenticate(request.headers());
                 let caller = known.await.map_err(|failure| (failure.into(), None))?;
+                self.settings.count_call(rpc, &caller)?;
                 if let Err(role) = rpc.access.check(caller.roles) {
                     return Err((Refusal::RoleRequired(role), Some(caller)));
                 }
@@ -240,6 +273,7 @@ impl Shared {
         let now = self.settings.clock.now();
         let who = RefusedCaller {
             caller,
+            account: None,
             peer,
             cause,
         };

@@ -1,5 +1,7 @@
 //! Why a call is refused before it reaches its RPC.
 
+use std::time::Duration;
+
 use crate::auth::{AuthFailure, Role};
 
 /// Why PERMISSION_DENIED is answered, whether at the edge or by the RPC.
@@ -18,10 +20,17 @@ pub enum Refusal {
     UnknownMethod,
     /// As many calls as may be are being worked on; nothing was sent.
     Overloaded,
+    /// The tenant calls more often than it may; nothing was sent.
+    RateLimited {
+        /// How long it has to wait.
+        retry_after: Duration,
+    },
     /// The database cannot be asked who calls; nothing was sent.
     DatabaseUnavailable,
     /// The caller's deadline, or the server's own limit, passed before there was an answer.
     DeadlineExceeded,
+    /// The server stops, and the call did not end within the time that it leaves.
+    Interrupted,
     /// The RPC panicked: a defect. The panic is in the log.
     Defect,
 }
@@ -36,8 +45,10 @@ impl Refusal {
             Self::RoleRequired(_) => Some(ROLE_REQUIRED),
             Self::UnknownMethod
             | Self::Overloaded
+            | Self::RateLimited { .. }
             | Self::DatabaseUnavailable
             | Self::DeadlineExceeded
+            | Self::Interrupted
             | Self::Defect => None,
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
+use quittance_domain::ids::ProviderAccount;
 
 use crate::auth::Authenticated;
 
@@ -21,6 +22,8 @@ const KNOWN_CALLERS_MAX: usize = 100;
 pub struct RefusedCaller {
     /// The caller, where its key is valid.
     pub caller: Option<Authenticated>,
+    /// The provider account that a refused webhook was for.
+    pub account: Option<ProviderAccount>,
     /// From where it called; `None`: counted together, because there were too many callers.
     pub peer: Option<IpAddr>,
     /// Why: the name of an error reason.
@@ -104,6 +107,7 @@ mod tests {
                 roles: crate::auth::Roles::default(),
                 auth_method: "api_key",
             }),
+            account: None,
             peer: Some(Ipv4Addr::from_bits(peer).into()),
             cause: "INVALID_CREDENTIALS",
         }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use http_body_util::BodyExt as _;
 use quittance_domain::ports::StoreError;
 use quittance_telemetry::{PrometheusText, Telemetry, TelemetryConfig};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt as _};
@@ -85,6 +87,7 @@ struct Fixture {
     key: ApiKey,
     refusals: Refusals,
     metrics: PrometheusText,
+    kill: CancellationToken,
     _telemetry: Telemetry,
 }
 
@@ -105,6 +108,7 @@ fn fixture(rpc: Rpc, max_in_flight: usize) -> Fixture {
         stream_recheck: Duration::from_secs(10),
     };
     let refusals = Refusals::default();
+    let kill = CancellationToken::new();
     let settings = EdgeSettings {
         methods: Methods::new(ReflectionAccess::Authenticated),
         authenticator: Arc::new(Authenticator::new(directory, keys, &config)),
@@ -113,7 +117,9 @@ fn fixture(rpc: Rpc, max_in_flight: usize) -> Fixture {
         clock: Arc::new(SystemClock),
         random: Arc::new(OsRandomness::default()),
         max_in_flight,
+        tenant_rates: TenantRates::new(NonZeroU32::new(1), NonZeroU32::new(20).unwrap()),
         request_timeout: Duration::from_millis(200),
+        kill: kill.clone(),
         status: |refusal| match refusal {
             Refusal::MissingCredentials | Refusal::InvalidCredentials => {
                 Status::unauthenticated("")
@@ -121,6 +127,8 @@ fn fixture(rpc: Rpc, max_in_flight: usize) -> Fixture {
             Refusal::RoleRequired(role) => Status::permission_denied(role.name()),
             Refusal::UnknownMethod => Status::unimplemented(""),
             Refusal::Overloaded => Status::resource_exhausted(""),
+            Refusal::RateLimited { .. } => Status::resource_exhausted("rate"),
+            Refusal::Interrupted => Status::unavailable("interrupted"),
             Refusal::DatabaseUnavailable => Status::unavailable(""),
             Refusal::DeadlineExceeded => Status::deadline_exceeded(""),
             Refusal::Defect => Status::internal(""),
@@ -132,6 +140,7 @@ fn fixture(rpc: Rpc, max_in_flight: usize) -> Fixture {
         key,
         refusals,
         metrics,
+        kill,
         _telemetry: telemetry,
     }
 }
@@ -216,7 +225,7 @@ async fn only_health_is_open_and_what_has_no_row_does_not_exist() {
     assert_eq!(f.code(REFLECT, &nobody).await, Code::Unauthenticated);
     assert_eq!(f.code(REFLECT, &[]).await, Code::Ok);
     for path in [
-        "/quittance.v1.AdminService/RetryTransaction",
+        "/quittance.v1.AdminService/StealPayment",
         "/",
         "/quittance.v1.PaymentService/",
     ] {
@@ -245,6 +254,33 @@ async fn unary_calls_above_the_limit_are_refused_and_streams_are_not_counted() {
         .try_acquire_owned()
         .unwrap();
     assert_eq!(f.code(WATCH, &[]).await, Code::Ok);
+}
+
+#[tokio::test]
+async fn s69_a_tenant_that_calls_too_often_is_refused_before_the_rpc_and_health_is_not() {
+    let f = fixture(Rpc::Answers, 10);
+    let burst: Vec<_> = futures::future::join_all((0..30).map(|_| f.code(GET, &[]))).await;
+    let let_in = burst.iter().filter(|code| **code == Code::Ok).count();
+    // A second of the test's machine may give one more.
+    assert!((20..=25).contains(&let_in), "{let_in}");
+    assert!(burst.contains(&Code::ResourceExhausted));
+    assert_eq!(f.code(HEALTH, &[("authorization", "")]).await, Code::Ok);
+    assert_eq!(f.code(REFLECT, &[]).await, Code::Ok);
+}
+
+#[tokio::test]
+async fn s73_a_call_that_does_not_end_in_time_is_answered_when_the_server_stops() {
+    let f = fixture(Rpc::Waits(Arc::new(Semaphore::new(0))), 10);
+    let stopping = async {
+        tokio::task::yield_now().await;
+        f.kill.cancel();
+    };
+    let (response, ()) = tokio::join!(f.call(GET, &[]), stopping);
+    let status = Status::from_header_map(response.headers()).unwrap();
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unavailable, "interrupted")
+    );
 }
 
 #[tokio::test]

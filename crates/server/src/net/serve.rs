@@ -18,6 +18,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest head of an HTTP/1.1 request, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
 
+/// How long the answers that a stopping server gives at last may take to be written.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Limits of an HTTP/2 connection.
 #[derive(Debug, Clone)]
 pub struct Http2Settings {
@@ -32,7 +35,7 @@ pub struct Http2Settings {
 }
 
 /// Serves gRPC. After `stop` no new call is accepted, and it returns when the open ones are done;
-/// after `kill` it returns at once.
+/// after `kill`, which has the open ones answered, it returns as soon as the answers are written.
 pub async fn serve_grpc<S>(
     connection: Connection,
     service: S,
@@ -70,27 +73,27 @@ pub async fn serve_grpc<S>(
         () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
             tokio::select! {
-                _ = serving => {}
-                () = kill.cancelled() => {}
+                _ = serving.as_mut() => {}
+                () = kill.cancelled() => {
+                    let _ = tokio::time::timeout(LAST_WORDS, serving).await;
+                }
             }
         }
     }
     drop(permit);
 }
 
-/// Serves HTTP/1.1, as [`serve_grpc`] does gRPC.
-pub async fn serve_http(
-    connection: Connection,
-    router: axum::Router,
-    stop: CancellationToken,
-    kill: CancellationToken,
-) {
+/// Serves HTTP/1.1. After `stop` it returns when the open request is answered, which may not take long any more.
+pub async fn serve_http(connection: Connection, router: axum::Router, stop: CancellationToken) {
     let Connection {
         stream,
-        peer: _,
+        peer,
         permit,
     } = connection;
-    let service = service_fn(move |request: Request<Incoming>| router.clone().oneshot(request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request)
+    });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -101,10 +104,7 @@ pub async fn serve_http(
         _ = serving.as_mut() => {}
         () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
-            tokio::select! {
-                _ = serving => {}
-                () = kill.cancelled() => {}
-            }
+            let _ = tokio::time::timeout(LAST_WORDS, serving).await;
         }
     }
     drop(permit);

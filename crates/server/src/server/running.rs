@@ -20,13 +20,16 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// How long the last audit entries may take to be written.
 const RECORD_LIMIT: Duration = Duration::from_secs(3);
 
-/// The two stages of stopping.
+/// The stages of stopping.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stop {
     /// Cancelled first: accept nothing new, end streams, finish calls.
     pub(super) accepting: CancellationToken,
-    /// Cancelled when the grace has passed: drop what is left.
+    /// Cancelled when the grace has passed: answer what is left as it stands, and drop it.
     pub(super) serving: CancellationToken,
+    /// Cancelled last: until then health, readiness and metrics are served, so that whoever watches sees the server
+    /// stop instead of taking it for dead.
+    pub(super) watching: CancellationToken,
 }
 
 /// What lives as long as the server.
@@ -42,10 +45,14 @@ pub(super) struct Parts {
 pub struct RunningServer {
     pub(super) grpc_addr: SocketAddr,
     pub(super) http_addr: SocketAddr,
-    pub(super) acceptors: Vec<JoinHandle<()>>,
+    pub(super) accepting_calls: JoinHandle<()>,
+    pub(super) accepting_watchers: JoinHandle<()>,
     /// Puts refused calls on record.
     pub(super) recording: JoinHandle<()>,
-    pub(super) connections: TaskTracker,
+    /// Connections of gRPC.
+    pub(super) calls: TaskTracker,
+    /// Connections of HTTP.
+    pub(super) watchers: TaskTracker,
     pub(super) grace: Duration,
     pub(super) parts: Parts,
     pub(super) own_telemetry: Option<Telemetry>,
@@ -82,19 +89,17 @@ impl RunningServer {
         self.own_telemetry.as_ref().map(Telemetry::prometheus)
     }
 
-    /// Stops: accepts nothing more, ends streams, finishes calls in flight and outcomes under way
+    /// Stops: accepts no more calls, ends streams, finishes calls in flight, outcomes and recoveries under way
     /// within `server.shutdown_grace_seconds`, then closes the database connections. Returns whether
     /// everything finished in time; what did not is recovered from the database.
     pub async fn shutdown(mut self) -> bool {
         self.parts.stop.accepting.cancel();
-        for acceptor in std::mem::take(&mut self.acceptors) {
-            // It ends at once, and does not panic.
-            let _ = acceptor.await;
-        }
-        let (connections, tasks) = (self.connections.clone(), self.parts.tasks.clone());
-        connections.close();
+        // It ends at once, and does not panic.
+        let _ = (&mut self.accepting_calls).await;
+        let (calls, tasks) = (self.calls.clone(), self.parts.tasks.clone());
+        calls.close();
         let finished = tokio::time::timeout(self.grace, async {
-            connections.wait().await;
+            calls.wait().await;
             // Only now: a call in flight may have spawned its outcome until here.
             tasks.close();
             tasks.wait().await;
@@ -103,13 +108,17 @@ impl RunningServer {
         if !in_time {
             tracing::warn!("calls in flight did not finish within server.shutdown_grace_seconds");
             self.parts.stop.serving.cancel();
-            let _ = tokio::time::timeout(KILL_GRACE, connections.wait()).await;
+            let _ = tokio::time::timeout(KILL_GRACE, calls.wait()).await;
         }
         let recorded = tokio::time::timeout(RECORD_LIMIT, self.record_stop(in_time)).await;
         if recorded.is_err() {
             tracing::warn!("the stop could not be put on record in time");
         }
         self.parts.store.shutdown(CLOSE_LIMIT).await;
+        self.parts.stop.watching.cancel();
+        let _ = (&mut self.accepting_watchers).await;
+        self.watchers.close();
+        let _ = tokio::time::timeout(KILL_GRACE, self.watchers.wait()).await;
         in_time
     }
 
@@ -131,5 +140,6 @@ impl Drop for RunningServer {
     fn drop(&mut self) {
         self.parts.stop.accepting.cancel();
         self.parts.stop.serving.cancel();
+        self.parts.stop.watching.cancel();
     }
 }

@@ -9,11 +9,14 @@ use rand::Rng as _;
 use uuid::Uuid;
 
 use crate::failure::{self, Failure};
+use crate::warning::Thinned;
 
 /// Longest pause between two attempts to connect, or to write a batch again.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 /// Shortest such pause.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
+
+static BATCH_FAILED: Thinned = Thinned::new();
 
 /// What became of executing a batch.
 pub(super) enum Executed {
@@ -55,7 +58,13 @@ pub(super) async fn doubt(
         Failure::Transient => return Executed::Transient,
         Failure::Lost | Failure::Doubtful => {}
     }
-    tracing::warn!(kind = failure::kind(error), "a batch of changes failed");
+    if let Some(count) = BATCH_FAILED.due() {
+        tracing::warn!(
+            kind = failure::kind(error),
+            count,
+            "a batch of changes failed"
+        );
+    }
     if failure == Failure::Lost {
         return Executed::Lost;
     }

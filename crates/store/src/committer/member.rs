@@ -1,5 +1,7 @@
 //! The changes of a batch, and what each is answered.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use quittance_domain::ports::{Commit, StoreError};
@@ -9,11 +11,50 @@ use uuid::Uuid;
 
 use crate::rows::{ChangeRows, PaymentWrite};
 
+/// A change that is given to the database has at least this share of its time left for the answer: one
+/// given at the last moment would be told to be unknown, where a plain "unavailable" was still true.
+const SHARE_OF_TIME_FOR_THE_ANSWER: u32 = 8;
+
 /// A change on its way to the database.
 pub(crate) struct Job {
     pub(crate) rows: ChangeRows,
     pub(crate) reply: oneshot::Sender<Result<Commit, StoreError>>,
     pub(crate) since: Instant,
+    pub(crate) ticket: Arc<Ticket>,
+}
+
+/// What caller and committer agree upon about a change: whether the database may have it. Whoever is
+/// first decides, so that a caller that was told `Unavailable` can rely on it.
+#[derive(Default)]
+pub(crate) struct Ticket(AtomicU8);
+
+impl Ticket {
+    /// No execution may have written it.
+    const WAITING: u8 = 0;
+    /// An execution may have written it, or may be about to.
+    const GIVEN: u8 = 1;
+    /// Its caller was told that it was not written: it must not be any more.
+    const WITHDRAWN: u8 = 2;
+
+    fn turn(&self, from: u8, to: u8) -> Result<u8, u8> {
+        self.0
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+    }
+
+    /// The caller's side: takes the change back. False where the database may have it.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.turn(Self::WAITING, Self::WITHDRAWN) != Err(Self::GIVEN)
+    }
+
+    /// The committer's side: before each execution. False where the change was withdrawn.
+    fn give(&self) -> bool {
+        self.turn(Self::WAITING, Self::GIVEN) != Err(Self::WITHDRAWN)
+    }
+
+    /// The committer's side: after an execution that certainly wrote nothing, as all before it did.
+    fn take_back(&self) {
+        let _ = self.turn(Self::GIVEN, Self::WAITING);
+    }
 }
 
 /// A job that is given to the database.
@@ -31,6 +72,20 @@ impl Member {
             deadline: job.since + limits.unavailable_after,
             doubtful: false,
             job,
+        }
+    }
+
+    /// Before an execution: whether it still may be given to the database.
+    pub(super) fn give(&self, limits: Limits) -> bool {
+        let time_for_answer = limits.unavailable_after / SHARE_OF_TIME_FOR_THE_ANSWER;
+        (self.doubtful || Instant::now() + time_for_answer < self.deadline)
+            && self.job.ticket.give()
+    }
+
+    /// An execution certainly wrote nothing.
+    pub(super) fn not_written(&self) {
+        if !self.doubtful {
+            self.job.ticket.take_back();
         }
     }
 
@@ -52,7 +107,8 @@ impl Member {
     }
 
     pub(super) fn answer(self, result: Result<Commit, StoreError>) {
-        // The caller may have gone away; the change does not depend on it.
+        // The caller may have gone away, or have been told that it is not known: the change does not
+        // depend on it.
         let _ = self.job.reply.send(result);
     }
 
@@ -80,6 +136,28 @@ impl Member {
 /// Limits of a committer.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
+    /// How long a caller waits, and one execution.
     pub(crate) unavailable_after: Duration,
+    /// How long it is sought whether a change was written.
     pub(crate) resolution: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_withdrawn_is_never_given_and_what_is_given_cannot_be_withdrawn() {
+        let ticket = Ticket::default();
+        assert!(ticket.withdraw());
+        assert!(!ticket.give());
+        let ticket = Ticket::default();
+        assert!(ticket.give());
+        assert!(!ticket.withdraw());
+        // Executed again, in doubt.
+        assert!(ticket.give());
+        ticket.take_back();
+        assert!(ticket.withdraw());
+        assert!(!ticket.give());
+    }
 }

@@ -6,10 +6,24 @@ fn record_everything(telemetry: &Telemetry) {
     metrics.rpc_finished("quittance.v1.PaymentService/CreatePayment", "OK", 0.02);
     metrics.db_operation("commit changes", 0.003, true);
     metrics.attempt("sandbox", "authorize", "approved", "none", 0.1);
-    metrics.retry("sandbox", "authorize");
+    metrics.retry("sandbox", "authorize", "lookup");
+    metrics.recovered("sandbox", "settled");
+    metrics.recovery_exhausted("sandbox");
+    metrics.case_opened("sandbox", "RECOVERY_EXHAUSTED");
+    metrics.circuit("sandbox", "open", &["closed", "half_open", "open"]);
+    metrics.webhook_rejected(Some("sandbox"), "signature");
+    metrics.webhook_rejected(None, "unknown_account");
+    metrics.webhook_done("sandbox", "applied", 0.03);
+    metrics.webhook_backlog(4, 1);
+    metrics.unverified_entries(2);
     metrics.idempotency_replay("quittance.v1.PaymentService/CreatePayment");
     metrics.commit_batch(17);
-    metrics.pending_count(3);
+    metrics.pending(&Pending {
+        transactions: 3,
+        oldest_age: 61.5,
+        due: 2,
+        open_cases: 1,
+    });
     metrics.audit_pending_age(0.25);
 }
 
@@ -45,7 +59,17 @@ fn every_declared_metric_appears_for_prometheus_under_its_declared_name() {
         text.contains("le=\"0.005\"") && text.contains("le=\"10\""),
         "{text}"
     );
-    assert!(text.contains("payment_commit_batch_size_sum 17"), "{text}");
+    for series in [
+        "payment_commit_batch_size_sum 17",
+        "payment_pending_oldest_age_seconds 61.5",
+        "payment_webhook_backlog 4",
+        "payment_webhook_dead 1",
+        "payment_webhook_rejected_total{cause=\"unknown_account\",provider_account=\"_OTHER\"} 1",
+        "payment_provider_circuit{provider_account=\"sandbox\",state=\"open\"} 1",
+        "payment_provider_circuit{provider_account=\"sandbox\",state=\"closed\"} 0",
+    ] {
+        assert!(text.contains(series), "{series} missing in\n{text}");
+    }
 }
 
 #[test]
@@ -56,11 +80,20 @@ fn known_counters_start_at_zero() {
         provider_accounts: &["sandbox", "stripe-eu"],
         operations: &["authorize"],
         outcomes: &[("unknown", "timeout")],
+        retries: &["lookup"],
+        recoveries: &["settled"],
+        cases: &["RECOVERY_EXHAUSTED"],
+        webhook_rejections: &["signature"],
     });
     let text = telemetry.prometheus_text();
     for series in [
         "payment_idempotency_replays_total{rpc_method=\"quittance.v1.PaymentService/RefundPayment\"} 0",
-        "payment_retries_total{operation=\"authorize\",provider_account=\"stripe-eu\"} 0",
+        "payment_retries_total{how=\"lookup\",operation=\"authorize\",provider_account=\"stripe-eu\"} 0",
+        "payment_recovery_runs_total{outcome=\"settled\",provider_account=\"sandbox\"} 0",
+        "payment_recovery_exhausted_total{provider_account=\"sandbox\"} 0",
+        "payment_operator_actions_total{kind=\"RECOVERY_EXHAUSTED\",provider_account=\"sandbox\"} 0",
+        "audit_entries_unverified_total 0",
+        "payment_webhook_rejected_total{cause=\"signature\",provider_account=\"stripe-eu\"} 0",
         "payment_attempts_total{cause=\"timeout\",operation=\"authorize\",outcome=\"unknown\",provider_account=\"sandbox\"} 0",
     ] {
         assert!(text.contains(series), "{series} missing in\n{text}");

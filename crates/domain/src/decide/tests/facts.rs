@@ -30,10 +30,8 @@ impl World {
     }
 
     fn start_attempt(&mut self, transaction: TransactionId) {
-        self.decide(|record, rules, stamp| {
-            decide::start_attempt(record, transaction, rules, stamp).map(Option::unwrap)
-        })
-        .unwrap();
+        self.decide(|record, rules, stamp| try_start(record, transaction, rules, stamp).ok_or(()))
+            .unwrap();
     }
 }
 
@@ -119,14 +117,9 @@ fn i3_nothing_is_given_up_or_sent_again_while_a_sender_may_be_alive() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     let id = world.newest();
     world.record.transactions[0].lease_until = Some(start() + TimeDelta::days(1));
-    let given_up = world
-        .decide(|record, _, stamp| decide::give_up_unsent(record, id, stamp).unwrap().ok_or(()));
+    let given_up = world.decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()));
     assert_eq!(given_up, Err(()));
-    let resent = world.decide(|record, rules, stamp| {
-        decide::start_attempt(record, id, rules, stamp)
-            .unwrap()
-            .ok_or(())
-    });
+    let resent = world.decide(|record, rules, stamp| try_start(record, id, rules, stamp).ok_or(()));
     assert_eq!(resent, Err(()));
 }
 
@@ -213,8 +206,7 @@ fn what_the_provider_has_named_is_never_given_up_as_unsent() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     let id = world.newest();
     world.answer(FactKind::Pending);
-    let given_up = world
-        .decide(|record, _, stamp| decide::give_up_unsent(record, id, stamp).unwrap().ok_or(()));
+    let given_up = world.decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()));
     assert_eq!(given_up, Err(()));
 }
 
@@ -239,11 +231,8 @@ fn nothing_is_sent_first_after_its_time_or_once_it_is_voided() {
     voided.void().unwrap();
     for world in [&mut late, &mut voided] {
         let id = world.record.transactions[0].id;
-        let started = world.decide(|record, rules, stamp| {
-            decide::start_attempt(record, id, rules, stamp)
-                .unwrap()
-                .ok_or(())
-        });
+        let started =
+            world.decide(|record, rules, stamp| try_start(record, id, rules, stamp).ok_or(()));
         assert_eq!(started, Err(()));
     }
 }
@@ -412,9 +401,7 @@ fn what_was_never_sent_in_time_fails_as_such() {
     let transaction = world.newest();
     world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
     world
-        .decide(|record, _, stamp| {
-            decide::give_up_unsent(record, transaction, stamp).map(Option::unwrap)
-        })
+        .decide(|record, _, stamp| try_give_up(record, transaction, stamp).ok_or(()))
         .unwrap();
     assert_eq!(world.record.payment.state, PaymentState::Failed);
     assert_eq!(

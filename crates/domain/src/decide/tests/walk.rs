@@ -5,7 +5,6 @@ use quittance_evidence::ChainCheck;
 
 use super::*;
 use crate::amounts::Amounts;
-use crate::decide;
 use crate::decline::{Cause, Decline, DeclineCode};
 use crate::payment::{NextAction, PaymentState};
 use crate::transaction::TransactionKind as Kind;
@@ -85,21 +84,12 @@ impl World {
             }
             Act::Resend(n) => {
                 let id = at(self, *n).id;
-                let _ = self.decide(|record, rules, stamp| {
-                    decide::start_attempt(record, id, rules, stamp)
-                        .ok()
-                        .flatten()
-                        .ok_or(())
-                });
+                let _ = self
+                    .decide(|record, rules, stamp| try_start(record, id, rules, stamp).ok_or(()));
             }
             Act::GiveUp(n) => {
                 let id = at(self, *n).id;
-                let _ = self.decide(|record, _, stamp| {
-                    decide::give_up_unsent(record, id, stamp)
-                        .ok()
-                        .flatten()
-                        .ok_or(())
-                });
+                let _ = self.decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()));
             }
         }
     }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use quittance_domain::decline::Cause;
+use quittance_domain::ids::ProviderAccount;
 use quittance_domain::ports::{LookupQuery, Provider};
 use quittance_domain::transaction::{
     FactKind, LookupOutcome, MAX_STORED_RESPONSE, OperationKind, PreparedRequest, SendOutcome,
     SendReport, Transaction,
 };
+use quittance_providers::guard::{CircuitConfig, GuardSettings, Guarded, monotonic};
 
 use super::builders::{self, eur};
 use super::server::{Act, Received, Scripted, response};
@@ -70,7 +72,7 @@ impl Case {
         let payment = builders::payment(subject.token(), Some(subject.payment_reference()));
         let transaction = builders::transaction(&payment, operation, AMOUNT);
         let server = Scripted::start(script(&transaction)).await;
-        let account = subject.account(&server.base_url(), CONNECT, total);
+        let account = guarded(subject.account(&server.base_url(), CONNECT, total));
         let parameters = [("challenge".to_owned(), "passed".to_owned())];
         let asked = builders::operation(operation, &payment, &transaction, &parameters);
         let request = account.prepare(&asked).unwrap();
@@ -107,6 +109,13 @@ impl Case {
         assert_eq!(received.len(), count, "{}", self.operation);
         received
     }
+}
+
+/// As the registry has it: the guard changes nothing about what an adapter says.
+fn guarded(account: Arc<dyn Provider>) -> Arc<dyn Provider> {
+    let name = ProviderAccount::parse("conformance").unwrap();
+    let settings = GuardSettings::new(1, 1, &CircuitConfig::default()).unwrap();
+    Arc::new(Guarded::new(name, account, settings, monotonic()))
 }
 
 /// Runs every case for every operation.
@@ -390,22 +399,22 @@ async fn lookups(subject: &dyn Subject) {
             LookupOutcome::NotFound { authoritative }
         );
     }
-    for (status, body, cause) in [
-        (200, "{}", Cause::UnreadableResponse),
-        (302, "", Cause::UnreadableResponse),
-        (401, "", Cause::CredentialsRefused),
+    let wait = "retry-after: 7\r\n";
+    for (status, headers, body, cause) in [
+        (200, "", "{}", Cause::UnreadableResponse),
+        (302, "", "", Cause::UnreadableResponse),
+        (401, "", "", Cause::CredentialsRefused),
         // Not the provider's own "not found": it proves nothing.
-        (404, "<html>not found</html>", Cause::UnreadableResponse),
-        (429, "", Cause::RateLimited),
-        (500, "", Cause::ProviderError),
+        (404, "", "<html>not found</html>", Cause::UnreadableResponse),
+        (429, wait, "", Cause::RateLimited),
+        (500, "", "", Cause::ProviderError),
+        (503, wait, "", Cause::ProviderError),
     ] {
-        let act = Act::Answer(response(status, "", body));
+        let act = Act::Answer(response(status, headers, body));
         let case = Case::new(subject, operation, TOTAL, |_| vec![act]).await;
-        assert_eq!(
-            case.lookup().await,
-            LookupOutcome::Unavailable(cause),
-            "{status}"
-        );
+        let retry_after = (!headers.is_empty()).then(|| Duration::from_secs(7));
+        let expected = LookupOutcome::Unavailable { cause, retry_after };
+        assert_eq!(case.lookup().await, expected, "{status}");
         case.received(1);
     }
 }

@@ -87,6 +87,11 @@ impl Scripted {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Adds to the script.
+    pub fn then(&self, act: Act) {
+        self.state.lock().unwrap().script.push_back(act);
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -1,0 +1,125 @@
+//! What a person decides about a transaction: on record, with who and why.
+
+use quittance_evidence::EntryResult;
+
+use crate::change::{Change, Write};
+use crate::command::{Resolution, Resolve, Retry};
+use crate::decline::Cause;
+use crate::error::Rejection;
+use crate::journal::Stamp;
+use crate::money::Money;
+use crate::payment::PaymentRecord;
+use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, TransactionState};
+
+use super::DecideError;
+use super::attempt::prefix;
+use super::fact::apply;
+use super::step::Step;
+
+/// Decides a transaction whose outcome nobody can learn, or closes the case about one. What the provider
+/// proves later still counts: it is applied, and opens a case again.
+pub fn resolve(
+    record: &PaymentRecord,
+    command: &Resolve,
+    stamp: &Stamp<'_>,
+) -> Result<Change, DecideError> {
+    let held = subject(record, command.transaction)?;
+    let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
+    match &command.resolution {
+        Resolution::Acknowledged => {
+            if held.open_case.is_none() {
+                return Err(Rejection::NothingOpen.into());
+            }
+            step.event_type = format!("{}.case_closed", prefix(held.kind));
+        }
+        Resolution::Succeeded { provider_reference } => {
+            undecided(held, stamp)?;
+            let amount = Money::new(held.amount, record.payment.currency()).ok();
+            let payment_reference = provider_reference
+                .clone()
+                .filter(|_| held.kind.opens() && record.payment.provider_reference.is_none());
+            let fact = Fact {
+                kind: FactKind::Approved {
+                    amount: amount.filter(|_| held.kind != TransactionKind::Void),
+                    expires_at: None,
+                },
+                provider_reference: provider_reference.clone(),
+                payment_reference,
+            };
+            apply(&mut step, record, &fact, stamp);
+        }
+        Resolution::NotProcessed => {
+            undecided(held, stamp)?;
+            let fact = Fact {
+                kind: FactKind::Failed(Cause::ResolvedByOperator),
+                provider_reference: None,
+                payment_reference: None,
+            };
+            apply(&mut step, record, &fact, stamp);
+        }
+    }
+    step.closes_cases = true;
+    let decided = command.resolution != Resolution::Acknowledged;
+    // What was decided may itself contradict what is known: that case stays open.
+    let opened = step.action;
+    step.edit(|transaction| {
+        transaction.open_case = opened;
+        transaction.resolved_by_operator |= decided;
+        transaction.updated_at = stamp.now;
+    });
+    step.tell("resolution", command.resolution.name());
+    step.tell("reason", command.reason.as_str());
+    step.tell("evidence", command.evidence.as_str());
+    step.close(None, stamp)
+}
+
+/// Takes a transaction up again now, from the beginning of its schedule.
+pub fn retry(
+    record: &PaymentRecord,
+    command: &Retry,
+    stamp: &Stamp<'_>,
+) -> Result<Change, DecideError> {
+    let held = subject(record, command.transaction)?;
+    if held.state != TransactionState::Pending {
+        return Err(Rejection::TransactionEnded { state: held.state }.into());
+    }
+    if held.is_being_sent(stamp.now) {
+        return Err(Rejection::BeingSent.into());
+    }
+    let event = format!("{}.retry_requested", prefix(held.kind));
+    let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
+    step.result = EntryResult::Success;
+    step.closes_cases = held.open_case.is_some();
+    // A sender that was lost is still to be told from one that ended: its lease's end is left as it is.
+    let lost = held.sender_is_lost(stamp.now);
+    step.edit(|transaction| {
+        transaction.retries = 0;
+        transaction.open_case = None;
+        if !lost {
+            transaction.next_step_at = Some(stamp.now);
+        }
+        transaction.updated_at = stamp.now;
+    });
+    step.tell("reason", command.reason.as_str());
+    step.close(None, stamp)
+}
+
+fn subject(
+    record: &PaymentRecord,
+    id: crate::ids::TransactionId,
+) -> Result<&Transaction, DecideError> {
+    record
+        .transaction(id)
+        .ok_or_else(|| Rejection::NoSuchTransaction.into())
+}
+
+/// A person decides only what is not decided, and what no send can decide any more.
+fn undecided(held: &Transaction, stamp: &Stamp<'_>) -> Result<(), Rejection> {
+    if held.state.ended() {
+        return Err(Rejection::TransactionEnded { state: held.state });
+    }
+    if held.lease_until.is_some_and(|until| until > stamp.now) {
+        return Err(Rejection::BeingSent);
+    }
+    Ok(())
+}

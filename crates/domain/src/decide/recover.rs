@@ -1,0 +1,213 @@
+//! What recovery decides: a sender that is lost, a step without news, and when a person is asked.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use quittance_evidence::EntryResult;
+
+use crate::change::{Change, OperatorActionKind, Write};
+use crate::decline::Cause;
+use crate::ids::TransactionId;
+use crate::journal::Stamp;
+use crate::payment::{PaymentRecord, PaymentState};
+use crate::retry::{NextStep, WaitFor};
+use crate::text::Sensitive;
+use crate::transaction::{
+    Attempt, AttemptEnd, AttemptOutcome, Fact, FactKind, Transaction, TransactionKind,
+    TransactionState,
+};
+
+use super::DecideError;
+use super::attempt::{next_operation, pending_void, prefix};
+use super::resend::ProvedUnsent;
+use super::step::Step;
+
+/// Sets when the transaction is taken up again; or gives up, and asks a person (I3: it stays pending).
+pub(super) fn defer(
+    step: &mut Step,
+    wait: WaitFor,
+    retry_after: Option<Duration>,
+    stamp: &Stamp<'_>,
+) {
+    let row = step.subject.row();
+    let operation = super::attempt::operation_of(row.kind);
+    let next = stamp
+        .retries
+        .next_step(row, operation, wait, retry_after, stamp.now, stamp.jitter);
+    match next {
+        NextStep::At(due) => step.edit(|transaction| {
+            transaction.retries += 1;
+            // An attempt that runs has its lease's end as next step: this one does not run.
+            let clear = transaction.lease_until == Some(due);
+            let apart = chrono::TimeDelta::microseconds(i64::from(clear));
+            transaction.next_step_at = Some(due + apart);
+        }),
+        NextStep::GiveUp => give_up(step),
+    }
+}
+
+/// Asks a person. The transaction stays as it is (I3).
+fn give_up(step: &mut Step) {
+    step.event_type = format!("{}.recovery_exhausted", prefix(step.subject.row().kind));
+    step.result = EntryResult::Unknown;
+    step.edit(|transaction| transaction.next_step_at = None);
+    step.open_case(OperatorActionKind::RecoveryExhausted);
+}
+
+/// The process that made an attempt is gone: what became of the attempt is not known (I4). `None` where it has
+/// ended, or may still run.
+pub fn sender_lost(
+    record: &PaymentRecord,
+    attempt: &Attempt,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let id = attempt.transaction;
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
+    if !held.sender_is_lost(stamp.now) || attempt.number != held.attempts {
+        return Ok(None);
+    }
+    let event = format!("{}.sender_lost", prefix(held.kind));
+    let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
+    step.cause = Some(Cause::SenderLost);
+    step.result = EntryResult::Unknown;
+    step.edit(|transaction| {
+        transaction.ever_unknown = true;
+        // Not the lease's end any more: the attempt has ended, and the lookup is due at once.
+        transaction.next_step_at = Some(stamp.now);
+    });
+    let ran = (stamp.now - attempt.started_at).num_microseconds();
+    let end = AttemptEnd {
+        ended_at: stamp.now,
+        latency_micros: ran
+            .and_then(|micros| u64::try_from(micros).ok())
+            .unwrap_or(0),
+        outcome: AttemptOutcome::Unknown,
+        cause: Some(Cause::SenderLost),
+        http_status: None,
+        response: None::<Sensitive<Vec<u8>>>,
+        response_digest: None,
+    };
+    step.attempt = Some(Write::Update(Attempt {
+        ended: Some(end),
+        ..attempt.clone()
+    }));
+    step.close(None, stamp).map(Some)
+}
+
+/// A step of recovery brought no news: the next one waits longer, or a person is asked. `None` where no step is
+/// due any more.
+pub fn unresolved(
+    record: &PaymentRecord,
+    id: TransactionId,
+    (wait, cause, retry_after): (WaitFor, Option<Cause>, Option<Duration>),
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
+    if !is_due(held, stamp) {
+        return Ok(None);
+    }
+    let event = format!("{}.unresolved", prefix(held.kind));
+    let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
+    step.cause = cause;
+    step.result = EntryResult::Unknown;
+    defer(&mut step, wait, retry_after, stamp);
+    step.close(None, stamp).map(Some)
+}
+
+/// The provider no longer remembers the transaction's key, and cannot say whether it holds it: a person is asked.
+pub fn key_expired(
+    record: &PaymentRecord,
+    id: TransactionId,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
+    if !is_due(held, stamp) {
+        return Ok(None);
+    }
+    let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
+    step.tell("idempotency_key", "expired");
+    give_up(&mut step);
+    step.close(None, stamp).map(Some)
+}
+
+fn is_due(held: &Transaction, stamp: &Stamp<'_>) -> bool {
+    let due = held.next_step_at.is_some_and(|due| due <= stamp.now);
+    held.state == TransactionState::Pending && due && !held.is_being_sent(stamp.now)
+}
+
+/// Ends a transaction that is proved not processed, where it is too late to send it, or no longer wanted.
+pub fn give_up_unsent(
+    record: &PaymentRecord,
+    id: TransactionId,
+    proof: ProvedUnsent,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
+    let leased = held.lease_until.is_some_and(|until| until > stamp.now);
+    // A provider that has named a transaction holds it, whatever a lookup misses.
+    let known_there = held.provider_reference.is_some();
+    if held.state != TransactionState::Pending || leased || known_there || !proof.holds(held) {
+        return Ok(None);
+    }
+    let voiding = held.kind.opens() && pending_void(record).is_some();
+    let cause = match (voiding, held.ever_unknown) {
+        _ if nothing_to_release(record, held) => Cause::NothingToVoid,
+        (true, _) => Cause::Voided,
+        (false, true) => Cause::NotProcessed,
+        (false, false) => Cause::NotSentInTime,
+    };
+    let fact = Fact {
+        kind: FactKind::Failed(cause),
+        provider_reference: None,
+        payment_reference: None,
+    };
+    super::fact::learned(record, id, &fact, false, stamp)
+}
+
+/// The provider does not hold a transaction that an operator had called done. `None` where no operator did: a
+/// lookup that misses something does not take back what the provider itself has proved.
+pub fn refuted_by_lookup(
+    record: &PaymentRecord,
+    id: TransactionId,
+    proof: ProvedUnsent,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
+    let by_person = held.resolved_by_operator && held.state == TransactionState::Succeeded;
+    if !by_person || !proof.holds(held) {
+        return Ok(None);
+    }
+    let fact = Fact {
+        kind: FactKind::Failed(Cause::NotProcessed),
+        provider_reference: None,
+        payment_reference: None,
+    };
+    super::fact::learned(record, id, &fact, true, stamp)
+}
+
+/// Whether a transaction that is proved unsent is to be sent now, rather than ended.
+pub(crate) fn still_wanted(record: &PaymentRecord, held: &Transaction, now: DateTime<Utc>) -> bool {
+    let voiding = held.kind.opens() && pending_void(record).is_some();
+    let pointless = voiding || nothing_to_release(record, held);
+    let in_time = held.kind == TransactionKind::Void || now < held.execute_before;
+    next_operation(record, held).is_some() && in_time && !pointless
+}
+
+/// Whether a void has become pointless: the payment that it was to release never came to be.
+fn nothing_to_release(record: &PaymentRecord, held: &Transaction) -> bool {
+    let open = matches!(
+        record.payment.state,
+        PaymentState::Pending | PaymentState::RequiresAction
+    );
+    held.kind == TransactionKind::Void && !open && record.payment.amounts.void_pending == 0
+}

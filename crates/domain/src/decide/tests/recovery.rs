@@ -1,0 +1,433 @@
+//! What recovery and operators decide.
+
+use super::*;
+use crate::change::OperatorActionKind;
+use crate::command::{Resolution, Resolve, Retry};
+use crate::decide::{self, DecideError, KeyAlive};
+use crate::decline::{Cause, Decline, DeclineCode};
+use crate::error::Rejection;
+use crate::payment::PaymentState;
+use crate::retry::WaitFor;
+
+const TIMED_OUT: SendOutcome = SendOutcome::Unknown(Cause::ResponseTimeout);
+const REFUSED: SendOutcome = SendOutcome::NotSent(Cause::ConnectionRefused);
+
+impl World {
+    fn pass(&mut self, seconds: u32) {
+        self.ticks += seconds;
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        start() + TimeDelta::seconds(i64::from(self.ticks + 1))
+    }
+
+    fn held(&self) -> &Transaction {
+        self.record.transactions.last().unwrap()
+    }
+
+    fn fail_over(&mut self) -> Result<(), ()> {
+        let second = ProviderAccount::parse("second").unwrap();
+        let id = self.held().id;
+        let proof = ProvedUnsent::by_sends(self.held()).ok_or(())?;
+        self.decide(|record, rules, stamp| {
+            let change = decide::fail_over(record, id, proof, &second, rules, stamp);
+            change.unwrap().ok_or(())
+        })
+    }
+
+    fn unresolved(&mut self) -> Result<(), ()> {
+        let id = self.held().id;
+        let news = (WaitFor::Outcome, Some(Cause::ConnectionRefused), None);
+        self.decide(|record, _, stamp| {
+            decide::unresolved(record, id, news, stamp)
+                .unwrap()
+                .ok_or(())
+        })
+    }
+
+    fn resolve(&mut self, resolution: Resolution) -> Result<(), DecideError> {
+        let command = Resolve {
+            payment: self.record.payment.id,
+            transaction: self.held().id,
+            resolution,
+            reason: Text::parse("the provider wrote so").unwrap(),
+            evidence: Text::parse("ticket 7").unwrap(),
+        };
+        self.decide(|record, _, stamp| decide::resolve(record, &command, stamp))
+    }
+
+    fn change(&self) -> &Change {
+        self.changes.last().unwrap()
+    }
+
+    fn opened(&self) -> Option<OperatorActionKind> {
+        self.change().operator_action.map(|action| action.kind)
+    }
+}
+
+fn succeeded() -> Resolution {
+    Resolution::Succeeded {
+        provider_reference: None,
+    }
+}
+
+fn declined() -> FactKind {
+    FactKind::Declined(Decline {
+        code: DeclineCode::DoNotHonor,
+        provider_code: Text::default(),
+    })
+}
+
+#[test]
+fn i4_after_a_time_out_a_refused_connection_neither_fails_nor_fails_over() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(TIMED_OUT);
+    let id = world.held().id;
+    let alive = KeyAlive::judge(world.held(), &world.rules.0, world.now()).unwrap();
+    world
+        .decide(|record, rules, stamp| {
+            let allowed = MaySend::SameKey(alive);
+            decide::start_attempt(record, id, allowed, rules, stamp)
+                .unwrap()
+                .ok_or(())
+        })
+        .unwrap();
+    world.report(REFUSED);
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+    assert!(world.held().ever_unknown);
+    assert!(world.held().next_step_at.is_some());
+    assert_eq!(ProvedUnsent::by_sends(world.held()), None);
+    assert_eq!(world.fail_over(), Err(()));
+}
+
+#[test]
+fn i4_what_was_never_sent_goes_to_the_next_account_under_the_same_key() {
+    let mut world = World::accepted(100, CaptureMethod::Manual);
+    world.report(REFUSED);
+    let id = world.held().id;
+    world.fail_over().unwrap();
+    let attempt = world.attempt();
+    assert_eq!((attempt.transaction, attempt.number), (id, 2));
+    assert_eq!(attempt.provider_account.as_str(), "second");
+    assert_eq!(world.record.payment.provider_account.as_str(), "second");
+    assert_eq!(world.held().provider_account.as_str(), "second");
+    assert_eq!(world.change().entry.event_type, "payment.failed_over");
+    // Its sender may be alive now.
+    assert_eq!(world.fail_over(), Err(()));
+    world.report(TIMED_OUT);
+    assert_eq!(world.fail_over(), Err(()));
+}
+
+#[test]
+fn an_account_that_the_caller_chose_is_kept() {
+    let mut world = World::accepted(100, CaptureMethod::Manual);
+    world.record.payment.routed = false;
+    world.report(REFUSED);
+    assert_eq!(world.fail_over(), Err(()));
+}
+
+#[test]
+fn i2_what_allowed_a_send_is_void_after_another_send() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(REFUSED);
+    let id = world.held().id;
+    let stale = ProvedUnsent::by_sends(world.held()).unwrap();
+    world
+        .decide(|record, rules, stamp| try_start(record, id, rules, stamp).ok_or(()))
+        .unwrap();
+    world.report(REFUSED);
+    let again = world.decide(|record, rules, stamp| {
+        decide::start_attempt(record, id, MaySend::Unsent(stale), rules, stamp)
+            .unwrap()
+            .ok_or(())
+    });
+    assert_eq!(again, Err(()));
+    let ended = world.decide(|record, _, stamp| {
+        decide::give_up_unsent(record, id, stale, stamp)
+            .unwrap()
+            .ok_or(())
+    });
+    assert_eq!(ended, Err(()));
+}
+
+#[test]
+fn a_key_is_relied_upon_until_an_hour_before_the_provider_forgets_it() {
+    let world = World::accepted(100, CaptureMethod::Automatic);
+    let rules = Rules::with(|able| able.idempotency_key_lifetime = Duration::from_secs(7_200));
+    let accepted = world.held().created_at;
+    let judged = |seconds| {
+        let now = accepted + TimeDelta::seconds(seconds);
+        KeyAlive::judge(world.held(), rules.capabilities(), now)
+    };
+    assert!(judged(3_599).is_some());
+    assert!(judged(3_600).is_none());
+}
+
+#[test]
+fn i3_a_key_that_has_expired_is_a_matter_for_a_person_and_nothing_ends() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(TIMED_OUT);
+    world.pass(60);
+    let id = world.held().id;
+    world
+        .decide(|record, _, stamp| decide::key_expired(record, id, stamp).unwrap().ok_or(()))
+        .unwrap();
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+    assert_eq!(world.held().next_step_at, None);
+    assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+    assert_eq!(
+        world.change().entry.event_type,
+        "payment.recovery_exhausted"
+    );
+}
+
+#[test]
+fn s24_recovery_that_gives_up_leaves_the_payment_pending_with_a_case() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(TIMED_OUT);
+    let mut steps = 0;
+    while world.held().open_case.is_none() {
+        world.pass(1_000);
+        world.unresolved().unwrap();
+        steps += 1;
+    }
+    assert!(steps <= POLICY.outcome.steps, "{steps}");
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+    assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+    world.pass(100_000);
+    assert_eq!(world.unresolved(), Err(()), "it is not taken up by itself");
+    // The provider speaks after all: the case is closed by what it proves.
+    let id = world.held().id;
+    assert!(world.learn(id, &told(approved(100))));
+    assert!(world.change().closes_cases);
+    assert_eq!(world.held().open_case, None);
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+}
+
+#[test]
+fn s24_what_was_certainly_never_sent_needs_no_person() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(REFUSED);
+    let execute_before = world.held().execute_before;
+    for _ in 0..2_000 {
+        if world.now() >= execute_before {
+            break;
+        }
+        let due = world.held().next_step_at.unwrap();
+        assert!(due <= execute_before);
+        let wait = (due - world.now()).num_seconds().max(1);
+        world.pass(u32::try_from(wait).unwrap());
+        // On a conflict of its own making (not due yet) time passes.
+        let _ = world.unresolved();
+    }
+    assert_eq!(world.held().open_case, None);
+    let id = world.held().id;
+    world
+        .decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()))
+        .unwrap();
+    let failure = world.record.payment.failure.unwrap();
+    assert_eq!(failure.cause, Cause::NotSentInTime);
+}
+
+#[test]
+fn a_lost_sender_is_put_on_record_and_leaves_the_outcome_unknown() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let attempt = world.attempt();
+    world.pass(60);
+    world
+        .decide(|record, _, stamp| {
+            decide::sender_lost(record, &attempt, stamp)
+                .unwrap()
+                .ok_or(())
+        })
+        .unwrap();
+    assert!(world.held().ever_unknown);
+    assert!(!world.held().sender_is_lost(world.now()));
+    assert_eq!(world.change().entry.cause.as_deref(), Some("SENDER_LOST"));
+    let Some(Write::Update(row)) = &world.change().attempt else {
+        panic!("the attempt ends");
+    };
+    assert_eq!(row.ended.as_ref().unwrap().cause, Some(Cause::SenderLost));
+    let again = decide::sender_lost(
+        &world.record,
+        &attempt,
+        &stamp(&world.caller, &world.instance, 900),
+    );
+    assert_eq!(again, Ok(None));
+}
+
+#[test]
+fn s18_a_provider_that_asks_for_time_gets_it() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let attempt = world.attempt();
+    let report = SendReport {
+        outcome: SendOutcome::NotSent(Cause::RateLimited),
+        latency_micros: 1,
+        http_status: Some(429),
+        response: None,
+        retry_after: Some(Duration::from_secs(120)),
+    };
+    world
+        .decide(|record, _, stamp| decide::outcome(record, &attempt, &report, stamp))
+        .unwrap();
+    let due = world.held().next_step_at.unwrap();
+    assert!(due >= world.held().updated_at + TimeDelta::seconds(120));
+}
+
+#[test]
+fn i12_a_transaction_is_sent_a_bounded_number_of_times() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let id = world.held().id;
+    let mut sends = 1;
+    loop {
+        world.report(REFUSED);
+        let again =
+            world.decide(|record, rules, stamp| try_start(record, id, rules, stamp).ok_or(()));
+        if again.is_err() {
+            break;
+        }
+        sends += 1;
+    }
+    assert_eq!(sends, POLICY.max_sends.purchase);
+}
+
+#[test]
+fn an_operator_decides_on_record_and_what_the_provider_proves_later_still_counts() {
+    for (resolution, state, fact, after) in [
+        (
+            Resolution::NotProcessed,
+            PaymentState::Failed,
+            approved(100),
+            PaymentState::Captured,
+        ),
+        (
+            succeeded(),
+            PaymentState::Captured,
+            declined(),
+            PaymentState::Declined,
+        ),
+        (
+            succeeded(),
+            PaymentState::Captured,
+            FactKind::Failed(Cause::NotProcessed),
+            PaymentState::Failed,
+        ),
+    ] {
+        let mut world = World::accepted(100, CaptureMethod::Automatic);
+        world.report(TIMED_OUT);
+        world.pass(60);
+        world.resolve(resolution).unwrap();
+        assert_eq!(world.record.payment.state, state);
+        assert!(world.change().closes_cases);
+        let leaf = quittance_evidence::Leaf::decode(world.change().entry.leaf.as_bytes()).unwrap();
+        assert_eq!(leaf.details["reason"], "the provider wrote so");
+        assert_eq!(leaf.details["evidence"], "ticket 7");
+        assert_eq!(leaf.actor.id, "shop");
+        let id = world.held().id;
+        assert!(world.learn(id, &told(fact)));
+        assert_eq!(world.record.payment.state, after);
+        assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
+        assert!(world.record.payment.amounts.holds_limits());
+        let moved = if after == PaymentState::Captured {
+            100
+        } else {
+            0
+        };
+        assert_eq!(world.record.payment.amounts.captured, moved);
+    }
+}
+
+#[test]
+fn a_resolution_that_others_built_upon_is_contradicted_without_losing_money() {
+    let mut world = World::accepted(100, CaptureMethod::Manual);
+    world.report(TIMED_OUT);
+    world.pass(60);
+    let id = world.held().id;
+    world.resolve(succeeded()).unwrap();
+    world.capture(Some(40), false).unwrap();
+    world.answer(approved(40));
+    assert!(world.learn(id, &told(declined())));
+    assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
+    assert_eq!(world.record.payment.amounts.captured, 40);
+}
+
+#[test]
+fn an_operator_cannot_decide_what_a_request_under_way_may_decide() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let id = world.held().id;
+    let now = world.now();
+    let lease = |world: &mut World, until| {
+        world.record.transactions[0].lease_until = until;
+        world.record.transactions[0].next_step_at = until;
+    };
+    lease(&mut world, Some(now + TimeDelta::seconds(100)));
+    let sent = Err(DecideError::Rejected(Rejection::BeingSent));
+    assert_eq!(world.resolve(succeeded()), sent);
+    lease(&mut world, None);
+    world.answer(approved(100));
+    let state = TransactionState::Succeeded;
+    let ended = Err(DecideError::Rejected(Rejection::TransactionEnded { state }));
+    assert_eq!(world.resolve(Resolution::NotProcessed), ended);
+    let nothing = Err(DecideError::Rejected(Rejection::NothingOpen));
+    assert_eq!(world.resolve(Resolution::Acknowledged), nothing);
+    // A contradiction opens a case; acknowledging closes it, and changes nothing else.
+    assert!(world.learn(id, &told(FactKind::Failed(Cause::ProviderReportedFailure))));
+    let before = world.record.payment.amounts;
+    world.resolve(Resolution::Acknowledged).unwrap();
+    assert!(world.change().closes_cases);
+    assert_eq!(world.record.payment.amounts, before);
+    assert!(!world.held().resolved_by_operator);
+}
+
+#[test]
+fn a_retry_that_an_operator_asks_for_is_due_at_once() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(TIMED_OUT);
+    while world.held().open_case.is_none() {
+        world.pass(1_000);
+        world.unresolved().unwrap();
+    }
+    let command = Retry {
+        payment: world.record.payment.id,
+        transaction: world.held().id,
+        reason: Text::parse("the provider is back").unwrap(),
+    };
+    world
+        .decide(|record, _, stamp| decide::retry(record, &command, stamp))
+        .unwrap();
+    assert_eq!(world.held().retries, 0);
+    assert_eq!(world.held().open_case, None);
+    assert_eq!(world.held().next_step_at, Some(world.held().updated_at));
+}
+
+/// Truth that arrives late, after each end state.
+#[test]
+fn i3_a_late_success_after_each_end_state_is_applied_and_reported() {
+    type Ending = fn(&mut World);
+    let failed: Ending = |world| world.answer(FactKind::Failed(Cause::ProviderReportedFailure));
+    let expired: Ending = |world| world.answer(FactKind::Expired);
+    let refused: Ending = |world| world.answer(declined());
+    let voided: Ending = |world| {
+        world.report(REFUSED);
+        world.void().unwrap();
+        let id = world.record.transactions[0].id;
+        world
+            .decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()))
+            .unwrap();
+    };
+    for (end, state) in [
+        (failed, PaymentState::Failed),
+        (expired, PaymentState::Expired),
+        (refused, PaymentState::Declined),
+        (voided, PaymentState::Voided),
+    ] {
+        let mut world = World::accepted(100, CaptureMethod::Manual);
+        let id = world.held().id;
+        end(&mut world);
+        assert_eq!(world.record.payment.state, state);
+        assert!(world.learn(id, &told(approved(100))), "{state}");
+        assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
+        assert_eq!(world.record.payment.amounts.authorized, 100);
+        assert_eq!(world.state_of(id), TransactionState::Succeeded);
+    }
+}

@@ -1,0 +1,167 @@
+//! Applying what a provider told by itself.
+
+use std::time::Duration;
+
+use crate::context::{Actor, ActorKind, Caller, Origin};
+use crate::decide;
+use crate::decline::Cause;
+use crate::error::FlowError;
+use crate::ids::{ProviderAccount, TenantId, TransactionId, WebhookId};
+use crate::payment::PaymentRecord;
+use crate::ports::{Commit, LookupQuery, SentThrough};
+use crate::transaction::{Fact, LookupOutcome, Transaction};
+use crate::webhook::WebhookFact;
+
+use super::{Flows, accept_error, read_error};
+
+/// How journal entries name webhooks.
+const WEBHOOK: &str = "webhook";
+
+/// What became of a fact that a webhook told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It changed the payment.
+    Applied,
+    /// It is known already, or older than what is known.
+    NoNews,
+    /// No such payment is known (yet).
+    UnknownPayment,
+    /// No attempt sent that transaction through this account (I9).
+    OtherAccount,
+    /// The transaction went to another account after it was proved not sent through this one.
+    MovedOn,
+    /// It contradicts an outcome that is known, and asking the provider did not confirm it.
+    NotConfirmed(Cause),
+}
+
+impl Flows {
+    /// Applies a fact of a verified webhook: only to a transaction that an attempt sent through that very account
+    /// (I9), and by the same decision as any answer.
+    ///
+    /// Events come in any order, and a provider's times are too coarse to tell it. An equal or older fact of a
+    /// transaction without an outcome changes nothing; one that contradicts an outcome is first confirmed by
+    /// asking the provider, where it can be asked, and what it says then is applied.
+    pub async fn provider_told(
+        &self,
+        account: &ProviderAccount,
+        webhook: WebhookId,
+        told: &WebhookFact,
+    ) -> Result<Told, FlowError> {
+        let (payment, transaction) = (told.payment, told.transaction);
+        let store = &self.ports().store;
+        let sent = store.sent_through(payment, transaction, account).await;
+        let tenant = match sent.map_err(read_error)? {
+            SentThrough::Yes(tenant) => tenant,
+            SentThrough::No => return Ok(Told::OtherAccount),
+            SentThrough::UnknownPayment => return Ok(Told::UnknownPayment),
+        };
+        let caller = inbox(&tenant, webhook);
+        let mut fact = told.fact.clone();
+        let mut confirmed = false;
+        for _ in 0..=self.settings().max_decisions {
+            let record = self.read(&caller, payment).await?;
+            let Some(held) = record.transaction(transaction) else {
+                return Ok(Told::OtherAccount);
+            };
+            // Whatever that account says, it is not about the attempt that counts.
+            if held.provider_account != *account {
+                return Ok(Told::MovedOn);
+            }
+            let trace = self.ports().observer.current_trace();
+            let stamp = self.stamp(&caller, trace, Duration::ZERO);
+            let Some(change) = decide::fact(&record, transaction, &fact, &stamp)? else {
+                return Ok(Told::NoNews);
+            };
+            if held.state.ended() && !confirmed {
+                match self.ask_again(&record, held).await? {
+                    Confirmed::Told => {}
+                    Confirmed::Instead(current) => fact = *current,
+                    Confirmed::Not(cause) => return Ok(Told::NotConfirmed(cause)),
+                }
+                confirmed = true;
+                continue;
+            }
+            match self.commit(&change).await {
+                Ok(Commit::Committed) => {
+                    let record = change.apply_to(Some(record));
+                    self.go_on_after(&caller, record, transaction).await;
+                    return Ok(Told::Applied);
+                }
+                Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {}
+                Err(error) => return Err(accept_error(error)),
+            }
+        }
+        Err(FlowError::ConcurrentChange)
+    }
+
+    /// Asks the provider what holds now.
+    async fn ask_again(
+        &self,
+        record: &PaymentRecord,
+        held: &Transaction,
+    ) -> Result<Confirmed, FlowError> {
+        let provider = self.provider_of(record, held.id)?;
+        if !provider.capabilities().authoritative_lookup {
+            // It can be told by webhook alone.
+            return Ok(Confirmed::Told);
+        }
+        let query = LookupQuery {
+            transaction: held.id,
+            provider_reference: held.provider_reference.clone(),
+            payment_reference: record.payment.provider_reference.clone(),
+        };
+        self.retried(record, held.id, "lookup");
+        Ok(match provider.lookup(&query).await {
+            LookupOutcome::Found(current) => Confirmed::Instead(Box::new(current)),
+            LookupOutcome::NotFound { .. } => Confirmed::Not(Cause::NotProcessed),
+            LookupOutcome::Unavailable { cause, .. } => Confirmed::Not(cause),
+        })
+    }
+
+    /// Sends the void that waited for what was told. The fact is applied already, so its failure is recovery's.
+    async fn go_on_after(&self, caller: &Caller, mut record: PaymentRecord, told: TransactionId) {
+        let payment = record.payment.id;
+        let moved = match self.start_waiting_void(caller, &mut record).await {
+            Ok(Some(started)) => self.carry_on(caller, record, started).await.map(drop),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = moved {
+            tracing::error!(
+                payment.id = %payment,
+                transaction.id = %told,
+                error = %error,
+                "a void was left to recovery"
+            );
+        }
+    }
+}
+
+/// What asking the provider showed.
+enum Confirmed {
+    /// It cannot be asked: its word has to do.
+    Told,
+    /// This holds now.
+    Instead(Box<Fact>),
+    /// It does not confirm it, or could not be asked just now.
+    Not(Cause),
+}
+
+/// Who applies webhooks. The fact itself is the provider's word, and its entry says so.
+fn inbox(tenant: &TenantId, webhook: WebhookId) -> Caller {
+    Caller {
+        tenant: tenant.clone(),
+        actor: Actor {
+            kind: ActorKind::System,
+            id: WEBHOOK.to_owned(),
+            auth_method: "",
+        },
+        origin: Origin {
+            rpc_method: WEBHOOK.to_owned(),
+            request_id: webhook.to_string(),
+            ..Origin::default()
+        },
+        remote: None,
+        deadline: None,
+    }
+}

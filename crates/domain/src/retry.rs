@@ -1,0 +1,247 @@
+//! When a transaction without an outcome is taken up again, how often, and when a person is asked instead.
+//!
+//! Waits grow exponentially with full jitter (any wait between none and the limit of that step), so that what
+//! failed together does not come back together. They are kept in the database, with the transaction.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::decline::Cause;
+use crate::transaction::{OperationKind, Transaction, TransactionKind};
+
+/// Before the end of the provider's retention of a key, the same key is no longer relied upon.
+pub const KEY_AGE_MARGIN: Duration = Duration::from_secs(3_600);
+
+/// What a transaction waits for: each has its own schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WaitFor {
+    /// The provider could not be reached: nothing was sent.
+    Reach,
+    /// The provider asked us to slow down, or does not let us in.
+    Leave,
+    /// What became of a send is not known.
+    Outcome,
+    /// The provider said that it has not decided yet.
+    Decision,
+}
+
+impl WaitFor {
+    /// What there is to wait for after a send or a lookup that ended so.
+    pub fn after(cause: Cause) -> Self {
+        match cause {
+            Cause::ConnectionRefused
+            | Cause::ConnectTimeout
+            | Cause::NameResolution
+            | Cause::TlsHandshake
+            | Cause::CircuitOpen => Self::Reach,
+            Cause::RateLimited | Cause::CredentialsRefused | Cause::RequestInProgress => {
+                Self::Leave
+            }
+            Cause::ResponseTimeout
+            | Cause::ConnectionLost
+            | Cause::ProviderError
+            | Cause::UnreadableResponse
+            | Cause::ResponseTooLarge
+            | Cause::SenderLost
+            | Cause::RequestRefused
+            | Cause::AmountMismatch
+            | Cause::NotProcessed
+            | Cause::NotSentInTime
+            | Cause::ProviderReportedFailure
+            | Cause::AlreadyCaptured
+            | Cause::Voided
+            | Cause::Expired
+            | Cause::NothingToVoid
+            | Cause::ResolvedByOperator => Self::Outcome,
+        }
+    }
+}
+
+/// One schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// Longest wait before the first step; it doubles with each step.
+    pub first: Duration,
+    /// Longest wait of all.
+    pub max: Duration,
+    /// Most steps in a row without news; after them a person is asked.
+    pub steps: u32,
+    /// How long after its acceptance a transaction is taken up at all; after it a person is asked.
+    pub give_up_after: Duration,
+}
+
+impl Backoff {
+    /// The wait after `steps` steps without news: anything from none to the step's limit, as `jitter` says.
+    pub fn wait(&self, steps: u32, jitter: u64) -> Duration {
+        let doubled = 2u32.checked_pow(steps.min(31)).unwrap_or(u32::MAX);
+        let limit = self.first.saturating_mul(doubled).min(self.max);
+        let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(jitter % micros.saturating_add(1).max(1))
+    }
+}
+
+/// Most sends of one transaction, by what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxSends {
+    /// Of a purchase.
+    pub purchase: u32,
+    /// Of an authorization.
+    pub authorize: u32,
+    /// Of what the customer's authentication returned.
+    pub confirm: u32,
+    /// Of a capture.
+    pub capture: u32,
+    /// Of a void.
+    pub void: u32,
+    /// Of a refund.
+    pub refund: u32,
+}
+
+impl MaxSends {
+    /// The limit of an operation.
+    pub fn of(&self, operation: OperationKind) -> u32 {
+        match operation {
+            OperationKind::Purchase => self.purchase,
+            OperationKind::Authorize => self.authorize,
+            OperationKind::Confirm => self.confirm,
+            OperationKind::Capture => self.capture,
+            OperationKind::Void => self.void,
+            OperationKind::Refund => self.refund,
+        }
+    }
+}
+
+/// The whole policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// While the provider cannot be reached.
+    pub reach: Backoff,
+    /// While the provider holds us off.
+    pub leave: Backoff,
+    /// While an outcome is not known.
+    pub outcome: Backoff,
+    /// While the provider has not decided.
+    pub decision: Backoff,
+    /// Longest `Retry-After` that is honoured.
+    pub max_retry_after: Duration,
+    /// Most sends of one transaction.
+    pub max_sends: MaxSends,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        const DAY: u64 = 86_400;
+        let backoff = |first, max, steps, days| Backoff {
+            first: Duration::from_secs(first),
+            max: Duration::from_secs(max),
+            steps,
+            give_up_after: Duration::from_secs(days * DAY),
+        };
+        Self {
+            reach: backoff(1, 30, 400, 2),
+            leave: backoff(2, 60, 400, 2),
+            outcome: backoff(1, 900, 200, 2),
+            decision: backoff(5, 3_600, 1_000, 14),
+            max_retry_after: Duration::from_secs(3_600),
+            max_sends: MaxSends {
+                purchase: 50,
+                authorize: 50,
+                confirm: 20,
+                capture: 100,
+                void: 100,
+                refund: 100,
+            },
+        }
+    }
+}
+
+/// When a transaction without an outcome is taken up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextStep {
+    /// Then.
+    At(DateTime<Utc>),
+    /// Not by itself: a person decides.
+    GiveUp,
+}
+
+impl RetryPolicy {
+    fn backoff(&self, wait: WaitFor) -> &Backoff {
+        match wait {
+            WaitFor::Reach => &self.reach,
+            WaitFor::Leave => &self.leave,
+            WaitFor::Outcome => &self.outcome,
+            WaitFor::Decision => &self.decision,
+        }
+    }
+
+    /// When a transaction is taken up again, given what it waits for and what the provider asked.
+    ///
+    /// What was certainly never sent needs no person: `execute_before` ends it (voids have none).
+    pub fn next_step(
+        &self,
+        transaction: &Transaction,
+        operation: Option<OperationKind>,
+        wait: WaitFor,
+        retry_after: Option<Duration>,
+        now: DateTime<Utc>,
+        jitter: u64,
+    ) -> NextStep {
+        let backoff = self.backoff(wait);
+        let drawn = backoff.wait(transaction.retries, jitter);
+        // All who were told the same time do not come back at the same time.
+        let asked =
+            retry_after.map(|asked| asked.min(self.max_retry_after) + backoff.wait(0, jitter));
+        let waits = asked.map_or(drawn, |asked| asked.max(drawn));
+        let due = now + delta(waits);
+        let never_sent =
+            transaction.certainly_unprocessed() && transaction.kind != TransactionKind::Void;
+        let until = transaction.execute_before;
+        if never_sent {
+            let spent = operation.is_some_and(|of| transaction.attempts >= self.max_sends.of(of))
+                || transaction.retries >= backoff.steps;
+            // At its end, the next step proves that it was not sent, and ends it.
+            let due = if spent { until } else { due.min(until) };
+            return NextStep::At(due.max(now));
+        }
+        let aged = now - transaction.created_at >= delta(backoff.give_up_after);
+        if transaction.retries >= backoff.steps || aged {
+            return NextStep::GiveUp;
+        }
+        NextStep::At(due)
+    }
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wait_is_within_its_doubling_limit_and_reaches_both_ends() {
+        let backoff = RetryPolicy::default().reach;
+        for steps in 0..40 {
+            let limit = (1u64 << steps.min(20)).min(30) * 1_000_000;
+            for jitter in [0, 1, 17, limit, u64::MAX, u64::MAX / 3] {
+                assert!(backoff.wait(steps, jitter) <= Duration::from_micros(limit));
+            }
+            assert_eq!(backoff.wait(steps, 0), Duration::ZERO);
+            assert_eq!(backoff.wait(steps, limit), Duration::from_micros(limit));
+        }
+    }
+
+    #[test]
+    fn waits_spread_over_the_whole_interval() {
+        let backoff = RetryPolicy::default().outcome;
+        let mut halves = [0u32; 2];
+        for draw in 0..1_000u64 {
+            let jitter = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let late = backoff.wait(6, jitter) > Duration::from_secs(32);
+            halves[usize::from(late)] += 1;
+        }
+        assert!(halves.iter().all(|half| *half > 400), "{halves:?}");
+    }
+}

@@ -1,0 +1,236 @@
+//! Webhooks: what a provider tells by itself. They are verified, stored, and applied later, as any other fact is.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+
+use crate::ids::{EventId, PaymentId, ProviderAccount, TransactionId, WebhookId};
+use crate::payment::named_enum;
+use crate::ports::StoreError;
+use crate::text::Sensitive;
+use crate::transaction::Fact;
+
+/// A webhook as it came in: nothing of it is believed yet.
+pub struct Delivery<'a> {
+    /// The value of a header, by its name in lower case; `None` where it is missing, there several times, or not
+    /// printable ASCII.
+    pub header: &'a (dyn Fn(&str) -> Option<&'a str> + Send + Sync),
+    /// The body, byte by byte as it was sent: this is what is signed.
+    pub body: &'a [u8],
+    /// When it came (database clock).
+    pub received_at: DateTime<Utc>,
+}
+
+/// Its headers and body say nothing that may be logged before they are verified.
+impl fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Delivery({} bytes)", self.body.len())
+    }
+}
+
+named_enum! {
+    /// Why a webhook is not believed.
+    pub enum Unverified {
+        /// The account has no webhook secret: nothing can be verified.
+        NoSecret = "no_secret",
+        /// What a signature needs is missing, or is not of the right form.
+        Unsigned = "unsigned",
+        /// No signature matches under any secret that is live.
+        Signature = "signature",
+        /// Signed longer ago than is tolerated: a replay, or a sender whose clock is wrong.
+        TooOld = "too_old",
+        /// Signed further ahead than is tolerated.
+        TooNew = "too_new",
+    }
+}
+
+/// Why a verified webhook cannot be acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Unreadable {
+    /// It is not what the provider's documentation promises.
+    #[error("the webhook cannot be read")]
+    Malformed,
+    /// It can be read, and is about something that is not handled.
+    #[error("the webhook is about something that is not handled")]
+    Unexpected,
+}
+
+/// What a webhook proves about a transaction of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookFact {
+    /// The payment that it names.
+    pub payment: PaymentId,
+    /// The transaction that it names.
+    pub transaction: TransactionId,
+    /// What it proves.
+    pub fact: Fact,
+}
+
+/// How the webhooks of an account are verified and read. Every adapter has to say it: there is no default.
+pub trait ProviderWebhooks: Send + Sync {
+    /// Verifies that the provider sent it: over the raw bytes, in constant time, under any secret that is live.
+    ///
+    /// Gives the event's id, the same for every delivery of it, where the provider names one.
+    fn verify(&self, delivery: &Delivery<'_>) -> Result<Option<EventId>, Unverified>;
+
+    /// Reads a verified body, by signed fields only. Pure: the same body always tells the same.
+    fn webhook(&self, body: &[u8]) -> Result<Vec<WebhookFact>, Unreadable>;
+}
+
+named_enum! {
+    /// How far a stored webhook got.
+    pub enum WebhookState {
+        /// Stored, not looked at yet.
+        Received = "RECEIVED",
+        /// It changed a payment.
+        Applied = "APPLIED",
+        /// It told nothing new.
+        Ignored = "IGNORED",
+        /// It cannot be applied yet, and is tried again.
+        Parked = "PARKED",
+        /// It is not applied: a dead letter, kept for a person.
+        Dead = "DEAD",
+    }
+}
+
+named_enum! {
+    /// Why a stored webhook waits, or is a dead letter.
+    pub enum WebhookReason {
+        /// It names a payment that is not known (yet).
+        UnknownPayment = "UNKNOWN_PAYMENT",
+        /// It names a transaction that was not sent through its account (I9).
+        OtherAccount = "OTHER_ACCOUNT",
+        /// It names a transaction that was not sent there after all, and went to another account.
+        MovedOn = "MOVED_ON",
+        /// It contradicts an outcome that is known, and the provider could not confirm it.
+        NotConfirmed = "NOT_CONFIRMED",
+        /// It cannot be read.
+        Unreadable = "UNREADABLE",
+        /// It is about something that is not handled.
+        Unexpected = "UNEXPECTED",
+        /// It could not be applied just now.
+        NotApplied = "NOT_APPLIED",
+        /// Its account is not configured any more.
+        UnknownAccount = "UNKNOWN_ACCOUNT",
+        /// Its stored body cannot be opened: the key is missing, or somebody changed it.
+        NotOpened = "NOT_OPENED",
+        /// It was begun too often without an end: whoever works at it dies.
+        Abandoned = "ABANDONED",
+    }
+}
+
+/// A verified webhook to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewWebhook {
+    /// Our id of it.
+    pub id: WebhookId,
+    /// The account that it came for, and that verified it.
+    pub account: ProviderAccount,
+    /// The event, once for each account.
+    pub event: EventId,
+    /// The body; stored encrypted.
+    pub body: Sensitive<Vec<u8>>,
+    /// Why it is a dead letter from the beginning; `None`: it is to be applied.
+    pub dead: Option<WebhookReason>,
+}
+
+/// What became of storing a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// It is committed.
+    Stored,
+    /// The account's event had been stored before. Nothing was written.
+    KnownEvent,
+}
+
+/// A stored webhook, claimed by this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedWebhook {
+    /// Our id of it.
+    pub id: WebhookId,
+    /// The account that it came for.
+    pub account: ProviderAccount,
+    /// The body; `None` where it cannot be opened.
+    pub body: Option<Sensitive<Vec<u8>>>,
+    /// How often it was begun, this time included: 1, 2, 3 … Also the fence of the claim.
+    pub attempt: u32,
+}
+
+/// What is to become of a claimed webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookVerdict {
+    /// It changed a payment.
+    Applied,
+    /// It told nothing new.
+    Ignored,
+    /// It is tried again later.
+    Parked {
+        /// Why.
+        reason: WebhookReason,
+        /// In how long (database clock).
+        again_in: Duration,
+    },
+    /// It is a dead letter.
+    Dead {
+        /// Why.
+        reason: WebhookReason,
+    },
+}
+
+impl WebhookVerdict {
+    /// The state that it puts the webhook in.
+    pub const fn state(&self) -> WebhookState {
+        match self {
+            Self::Applied => WebhookState::Applied,
+            Self::Ignored => WebhookState::Ignored,
+            Self::Parked { .. } => WebhookState::Parked,
+            Self::Dead { .. } => WebhookState::Dead,
+        }
+    }
+
+    /// Why, where there is a reason.
+    pub const fn reason(&self) -> Option<WebhookReason> {
+        match self {
+            Self::Applied | Self::Ignored => None,
+            Self::Parked { reason, .. } | Self::Dead { reason } => Some(*reason),
+        }
+    }
+}
+
+/// How much waits in the inbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InboxBacklog {
+    /// Webhooks that wait to be applied, parked ones included.
+    pub waiting: u64,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+/// The inbox: verified webhooks, until they are applied.
+#[async_trait]
+pub trait Inbox: Send + Sync + 'static {
+    /// Stores a webhook, once for each account and event. Committed when it answers.
+    async fn receive(&self, webhook: NewWebhook) -> Result<Receipt, StoreError>;
+
+    /// Claims webhooks that are due, those due longest first, which nobody else has claimed: at most `limit`, for
+    /// as long as `lease` (database clock).
+    async fn claim_webhooks(
+        &self,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<ClaimedWebhook>, StoreError>;
+
+    /// Writes down what became of a claimed webhook. How long ago it was received, in seconds; `None` where
+    /// somebody else has claimed it since, and nothing was written.
+    async fn close_webhook(
+        &self,
+        claimed: &ClaimedWebhook,
+        verdict: WebhookVerdict,
+    ) -> Result<Option<f64>, StoreError>;
+
+    /// Counts what waits.
+    async fn inbox_backlog(&self) -> Result<InboxBacklog, StoreError>;
+}

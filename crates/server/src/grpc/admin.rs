@@ -1,0 +1,137 @@
+//! `AdminService`.
+
+use prost::Message as _;
+use quittance_domain::context::Caller;
+use quittance_domain::flows::Answer;
+use quittance_domain::ids::{EntryId, TenantId};
+use quittance_proto::v1;
+use quittance_proto::v1::admin_service_server::AdminService;
+use tonic::{Request, Response, Status};
+
+use super::call::{Call, answer};
+use super::payments::{page_start, parts, respond};
+use super::status::{Failure, of_existing_payment, platform_role_required};
+use super::{Services, TokenKind};
+use crate::auth::{Authenticated, Role};
+use crate::convert;
+use crate::convert::ForTenant;
+
+/// `AdminService` on the flows.
+pub(super) struct AdminRpcs {
+    services: Services,
+}
+
+/// Whether the caller administers every tenant.
+fn administers_all(who: &Authenticated) -> bool {
+    who.roles.contains(Role::PlatformAdmin)
+}
+
+/// The caller, acting for the tenant that it names: its own, unless it administers all. The journal names the caller
+/// by its key whichever tenant it acts for.
+fn acting_for(
+    caller: Caller,
+    who: &Authenticated,
+    named: Option<TenantId>,
+) -> Result<Caller, Failure> {
+    let Some(tenant) = named else {
+        return Ok(caller);
+    };
+    if tenant != caller.tenant && !administers_all(who) {
+        return Err(platform_role_required(Role::PlatformAdmin));
+    }
+    Ok(Caller { tenant, ..caller })
+}
+
+impl AdminRpcs {
+    pub(super) fn new(services: Services) -> Self {
+        Self { services }
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListOperatorActionsRequest>,
+    ) -> Result<v1::ListOperatorActionsResponse, Failure> {
+        let Call {
+            caller,
+            who,
+            message,
+            ..
+        } = Call::of(request)?;
+        let filters = filter_bytes(&message);
+        let token = message.page_token.clone();
+        let query = convert::list_operator_actions(message)?;
+        let across = query.tenant.is_none() && administers_all(&who);
+        let tenant = acting_for(caller, &who, query.tenant)?.tenant;
+        let tenant = Some(&tenant).filter(|_| !across);
+        // A tenant's name is never empty, so that "all" is nobody's.
+        let bound = [tenant.map_or("", TenantId::as_str).as_bytes(), &filters];
+        let tokens = &self.services.tokens;
+        let after = page_start(tokens, TokenKind::OperatorActions, &bound, &token)?.map(EntryId);
+        let (size, flows) = (query.page_size, &self.services.flows);
+        let mut cases = flows.cases(tenant, &query.filter, after, size + 1).await?;
+        let more = cases.len() > size;
+        cases.truncate(size);
+        let last = cases.last().map(|case| case.id).filter(|_| more);
+        Ok(v1::ListOperatorActionsResponse {
+            operator_actions: cases.iter().map(convert::operator_action).collect(),
+            next_page_token: last
+                .map(|id| tokens.seal(TokenKind::OperatorActions, &bound, id.0.as_bytes()))
+                .unwrap_or_default(),
+        })
+    }
+}
+
+/// The filters of a page, as bytes: a page token is good for these only.
+fn filter_bytes(request: &v1::ListOperatorActionsRequest) -> Vec<u8> {
+    let mut filters = request.clone();
+    filters.page_token.clear();
+    filters.page_size = 0;
+    filters.encode_to_vec()
+}
+
+#[tonic::async_trait]
+impl AdminService for AdminRpcs {
+    async fn list_operator_actions(
+        &self,
+        request: Request<v1::ListOperatorActionsRequest>,
+    ) -> Result<Response<v1::ListOperatorActionsResponse>, Status> {
+        let page = self.list(request).await;
+        Ok(Response::new(page.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn resolve_transaction(
+        &self,
+        request: Request<v1::ResolveTransactionRequest>,
+    ) -> Result<Response<v1::ResolveTransactionResponse>, Status> {
+        respond!(ResolveTransactionResponse, async {
+            let Call {
+                caller,
+                who,
+                message,
+                ..
+            } = Call::of(request)?;
+            let ForTenant { command, tenant } = convert::resolve(message)?;
+            let caller = acting_for(caller, &who, tenant)?;
+            let answered = self.services.flows.resolve(&caller, command).await;
+            answered.map_err(of_existing_payment)
+        })
+    }
+
+    async fn retry_transaction(
+        &self,
+        request: Request<v1::RetryTransactionRequest>,
+    ) -> Result<Response<v1::RetryTransactionResponse>, Status> {
+        respond!(RetryTransactionResponse, async {
+            let Call {
+                caller,
+                who,
+                message,
+                ..
+            } = Call::of(request)?;
+            let ForTenant { command, tenant } = convert::retry(message)?;
+            let caller = acting_for(caller, &who, tenant)?;
+            let answered = self.services.flows.retry(&caller, command).await;
+            answered.map_err(of_existing_payment)
+        })
+    }
+}

@@ -1,0 +1,363 @@
+//! `POST /webhooks/{provider_account}`: verified over its raw bytes, stored, and only then acknowledged. The answer
+//! waits for one insert; what a webhook says is applied later, by [`crate::workers`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use quittance_domain::ids::{EventId, ProviderAccount, WebhookId};
+use quittance_domain::ports::{Clock, Provider, Providers, Randomness, StoreError};
+use quittance_domain::text::Sensitive;
+use quittance_domain::webhook::{
+    Delivery, Inbox, NewWebhook, Receipt, Unreadable, Unverified, WebhookReason,
+};
+use quittance_telemetry::Metrics;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+
+use crate::config::WebhooksConfig;
+use crate::layers::{Refusals, RefusedCaller, RefusedCalls};
+
+/// The route, and how spans, metrics and audit entries name it.
+const ROUTE: &str = "/webhooks/{provider_account}";
+/// How refused webhooks name what was called.
+const SOURCE: &str = "POST /webhooks/{provider_account}";
+/// When a provider is asked to come back while nothing can be stored.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// What webhooks are received with.
+pub struct WebhookParts {
+    /// Where they are stored.
+    pub inbox: Arc<dyn Inbox>,
+    /// Whose they are: the accounts verify and read them.
+    pub providers: Arc<dyn Providers>,
+    /// By which they are too old or too new.
+    pub clock: Arc<dyn Clock>,
+    /// For their ids.
+    pub random: Arc<dyn Randomness>,
+    /// Where refused ones are counted.
+    pub metrics: Metrics,
+    /// From where refused ones get on record.
+    pub refusals: Refusals,
+    /// Limits.
+    pub settings: WebhooksConfig,
+    /// Told when something was stored.
+    pub wake: Arc<Notify>,
+    /// Cancelled when the server begins to stop: from then on another one has to take them.
+    pub stop: CancellationToken,
+}
+
+struct Receiver {
+    parts: WebhookParts,
+    /// So that a burst of webhooks leaves payments their connections to the database.
+    stores: Semaphore,
+}
+
+/// Why a webhook is refused. Nothing of it is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rejection {
+    UnknownAccount,
+    Encoded,
+    TooLarge,
+    TooSlow,
+    Broken,
+    Unverified(Unverified),
+    /// Verified, and stored as a dead letter.
+    Unreadable,
+}
+
+/// Every cause for which a webhook of a known account is refused, as metrics name it.
+pub fn rejections() -> Vec<&'static str> {
+    let others = [
+        Rejection::Encoded,
+        Rejection::TooLarge,
+        Rejection::TooSlow,
+        Rejection::Broken,
+        Rejection::Unreadable,
+    ];
+    let unverified = Unverified::ALL.iter().copied().map(Rejection::Unverified);
+    unverified.chain(others).map(Rejection::name).collect()
+}
+
+impl Rejection {
+    /// How metrics and answers name it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::UnknownAccount => "unknown_account",
+            Self::Encoded => "encoded",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::Broken => "broken",
+            Self::Unverified(unverified) => unverified.name(),
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    /// How the audit log names it.
+    const fn audited(self) -> &'static str {
+        match self {
+            Self::UnknownAccount => "WEBHOOK_UNKNOWN_ACCOUNT",
+            Self::Encoded => "WEBHOOK_ENCODED",
+            Self::TooLarge => "WEBHOOK_TOO_LARGE",
+            Self::TooSlow => "WEBHOOK_TOO_SLOW",
+            Self::Broken => "WEBHOOK_BROKEN",
+            Self::Unverified(Unverified::NoSecret) => "WEBHOOK_NO_SECRET",
+            Self::Unverified(Unverified::Unsigned) => "WEBHOOK_UNSIGNED",
+            Self::Unverified(Unverified::Signature) => "WEBHOOK_SIGNATURE_INVALID",
+            Self::Unverified(Unverified::TooOld) => "WEBHOOK_TOO_OLD",
+            Self::Unverified(Unverified::TooNew) => "WEBHOOK_TOO_NEW",
+            Self::Unreadable => "WEBHOOK_UNREADABLE",
+        }
+    }
+
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::UnknownAccount => StatusCode::NOT_FOUND,
+            Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken | Self::Unreadable => StatusCode::BAD_REQUEST,
+            Self::Unverified(_) => StatusCode::UNAUTHORIZED,
+        }
+    }
+}
+
+/// How a delivery ends.
+enum End {
+    Acknowledged,
+    Refused(Rejection),
+    /// It could not be stored: not acknowledged, so it comes again.
+    NotNow,
+    /// The store refused it: a defect of ours. It comes again, too.
+    Defect(StoreError),
+}
+
+impl From<Rejection> for End {
+    fn from(rejection: Rejection) -> Self {
+        Self::Refused(rejection)
+    }
+}
+
+/// The route.
+pub fn router(parts: WebhookParts) -> Router {
+    let stores = Semaphore::new(parts.settings.max_stores);
+    Router::new()
+        .route(ROUTE, post(answer))
+        .with_state(Arc::new(Receiver { parts, stores }))
+}
+
+async fn answer(
+    State(receiver): State<Arc<Receiver>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    let span = tracing::info_span!(
+        parent: None,
+        "POST /webhooks/{provider_account}",
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = "POST",
+        http.route = ROUTE,
+        http.response.status_code = Empty,
+        provider.account = Empty,
+        webhook.id = Empty,
+        cause = Empty,
+    );
+    let answering = async {
+        let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+        let account = ProviderAccount::parse(name).ok();
+        let known = account.and_then(|account| {
+            let provider = receiver.parts.providers.account(&account)?;
+            Some((account, provider))
+        });
+        let (end, account) = match known {
+            Some((account, provider)) => {
+                Span::current().record("provider.account", account.as_str());
+                let end = receiver.take(&account, provider.as_ref(), request).await;
+                (end, Some(account))
+            }
+            None => (Rejection::UnknownAccount.into(), None),
+        };
+        let response = receiver.respond(end, account, peer);
+        Span::current().record("http.response.status_code", response.status().as_u16());
+        response
+    };
+    answering.instrument(span).await
+}
+
+impl Receiver {
+    /// Takes a delivery in: from its first byte to its commit.
+    async fn take(
+        &self,
+        account: &ProviderAccount,
+        provider: &dyn Provider,
+        request: Request,
+    ) -> End {
+        if self.parts.stop.is_cancelled() {
+            return End::NotNow;
+        }
+        let (head, body) = request.into_parts();
+        let body = match self.read(&head.headers, body).await {
+            Ok(body) => body,
+            Err(rejection) => return rejection.into(),
+        };
+        let header = |name: &str| single(&head.headers, name);
+        let delivery = Delivery {
+            header: &header,
+            body: &body,
+            received_at: self.parts.clock.now(),
+        };
+        let event = match provider.verify(&delivery) {
+            Ok(event) => event,
+            Err(unverified) => return Rejection::Unverified(unverified).into(),
+        };
+        // From here on the provider has said it.
+        let dead = provider.webhook(&body).err();
+        let Some(event) = event_of(event, dead, &body) else {
+            return End::Defect(StoreError::Refused("event_id".to_owned()));
+        };
+        let id = WebhookId(self.parts.random.uuid_v7(delivery.received_at));
+        Span::current().record("webhook.id", id.to_string());
+        let webhook = NewWebhook {
+            id,
+            account: account.clone(),
+            event,
+            body: Sensitive::new(body.to_vec()),
+            dead: dead.map(reason_of),
+        };
+        self.store(webhook, dead).await
+    }
+
+    /// Reads the raw body: bounded in size and time, and never decompressed.
+    async fn read(&self, headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, Rejection> {
+        let settings = &self.parts.settings;
+        let encoding = headers.get(CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Err(Rejection::Encoded);
+        }
+        let declared = single(headers, CONTENT_LENGTH.as_str());
+        let declared = declared.and_then(|length| length.parse::<u64>().ok());
+        let max = u64::try_from(settings.max_body_bytes).unwrap_or(u64::MAX);
+        if declared.is_some_and(|length| length > max) {
+            return Err(Rejection::TooLarge);
+        }
+        let reading = Limited::new(body, settings.max_body_bytes).collect();
+        match tokio::time::timeout(settings.read_timeout, reading).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::TooLarge),
+            Ok(Err(_)) => Err(Rejection::Broken),
+            Err(_) => Err(Rejection::TooSlow),
+        }
+    }
+
+    async fn store(&self, webhook: NewWebhook, dead: Option<Unreadable>) -> End {
+        let waiting = tokio::time::timeout(self.parts.settings.read_timeout, self.stores.acquire());
+        let Ok(Ok(_place)) = waiting.await else {
+            return End::NotNow;
+        };
+        let (account, id) = (webhook.account.clone(), webhook.id);
+        match self.parts.inbox.receive(webhook).await {
+            Ok(Receipt::Stored) if dead.is_none() => self.parts.wake.notify_one(),
+            Ok(Receipt::Stored) => tracing::warn!(
+                provider.account = %account,
+                webhook.id = %id,
+                cause = dead.map(|dead| reason_of(dead).name()),
+                "a verified webhook is not understood: kept as a dead letter"
+            ),
+            Ok(Receipt::KnownEvent) => {}
+            Err(StoreError::Unavailable | StoreError::CommitUnknown | StoreError::Overloaded) => {
+                return End::NotNow;
+            }
+            Err(error @ (StoreError::Refused(_) | StoreError::Corrupt(_))) => {
+                return End::Defect(error);
+            }
+        }
+        match dead {
+            Some(Unreadable::Malformed) => Rejection::Unreadable.into(),
+            // Sent again it would be no better understood.
+            Some(Unreadable::Unexpected) | None => End::Acknowledged,
+        }
+    }
+
+    /// Answers, and counts what was refused.
+    fn respond(
+        &self,
+        end: End,
+        account: Option<ProviderAccount>,
+        peer: Option<IpAddr>,
+    ) -> Response {
+        let rejection = match end {
+            End::Acknowledged => return (StatusCode::OK, "received\n").into_response(),
+            End::NotNow => {
+                let seconds = HeaderValue::from(TRY_AGAIN_AFTER.as_secs());
+                let answer = (StatusCode::SERVICE_UNAVAILABLE, "not stored\n");
+                return ([(RETRY_AFTER, seconds)], answer).into_response();
+            }
+            End::Defect(error) => {
+                Span::current().record("otel.status_code", "ERROR");
+                tracing::error!(error.message = %error, "a webhook could not be stored");
+                return (StatusCode::INTERNAL_SERVER_ERROR, "not stored\n").into_response();
+            }
+            End::Refused(rejection) => rejection,
+        };
+        Span::current().record("cause", rejection.name());
+        let label = account.as_ref().map(ProviderAccount::as_str);
+        self.parts.metrics.webhook_rejected(label, rejection.name());
+        let now = self.parts.clock.now();
+        let who = RefusedCaller {
+            caller: None,
+            account,
+            peer,
+            cause: rejection.audited(),
+        };
+        let calls = RefusedCalls {
+            count: 1,
+            rpc: SOURCE,
+            first: now,
+            last: now,
+        };
+        self.parts.refusals.count(who, calls);
+        (rejection.status(), format!("{}\n", rejection.name())).into_response()
+    }
+}
+
+/// A header that is there once, in printable ASCII. One that is there twice says nothing.
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        (_, _) => None,
+    }
+}
+
+/// What the event is known by. A body without an id, or that cannot be read, is known by its digest: then a
+/// corrected one under the same id is no repetition.
+fn event_of(event: Option<EventId>, dead: Option<Unreadable>, body: &[u8]) -> Option<EventId> {
+    let digest = |prefix: &str| {
+        let digest = hex::encode(Sha256::digest(body));
+        EventId::parse(format!("{prefix}:{digest}")).ok()
+    };
+    match (event, dead) {
+        (_, Some(Unreadable::Malformed)) => digest("unreadable"),
+        (Some(event), Some(Unreadable::Unexpected) | None) => Some(event),
+        (None, Some(Unreadable::Unexpected) | None) => digest("sha256"),
+    }
+}
+
+const fn reason_of(dead: Unreadable) -> WebhookReason {
+    match dead {
+        Unreadable::Malformed => WebhookReason::Unreadable,
+        Unreadable::Unexpected => WebhookReason::Unexpected,
+    }
+}

@@ -1,0 +1,79 @@
+//! Gauges that somebody has to be asked for: measured from time to time, not per scrape, so that no scraper can
+//! load the database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quittance_domain::ports::{Circuit, Providers, Store};
+use quittance_domain::webhook::Inbox;
+use quittance_telemetry::{Metrics, Pending};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// How metrics name the states of a circuit.
+const CIRCUIT_STATES: [&str; 3] = ["closed", "half_open", "open"];
+
+/// Measures what waits for an outcome, and the circuits of provider accounts.
+pub struct Gauges {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The inbox of webhooks.
+    pub inbox: Arc<dyn Inbox>,
+    /// The provider accounts.
+    pub providers: Arc<dyn Providers>,
+    /// Where it is shown.
+    pub metrics: Metrics,
+    /// How often.
+    pub every: Duration,
+}
+
+impl Gauges {
+    /// Measures until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(self.every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            self.circuits();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.backlog() => {}
+            }
+        }
+    }
+
+    fn circuits(&self) {
+        for name in self.providers.names() {
+            if let Some(account) = self.providers.account(&name) {
+                let state = state_name(account.circuit());
+                self.metrics.circuit(name.as_str(), state, &CIRCUIT_STATES);
+            }
+        }
+    }
+
+    /// Where the database cannot be asked, the last values stay: the store warns of it already.
+    async fn backlog(&self) {
+        if let Ok(backlog) = self.store.backlog().await {
+            self.metrics.pending(&Pending {
+                transactions: backlog.pending,
+                oldest_age: backlog.oldest_pending_seconds,
+                due: backlog.due,
+                open_cases: backlog.open_cases,
+            });
+        }
+        if let Ok(backlog) = self.inbox.inbox_backlog().await {
+            self.metrics.webhook_backlog(backlog.waiting, backlog.dead);
+        }
+    }
+}
+
+const fn state_name(circuit: Circuit) -> &'static str {
+    match circuit {
+        Circuit::Closed => "closed",
+        Circuit::HalfOpen => "half_open",
+        Circuit::Open => "open",
+    }
+}

@@ -1,0 +1,195 @@
+//! How many transactions may be taken up now, in all and of each provider account.
+
+use std::collections::HashMap;
+
+use quittance_domain::ids::ProviderAccount;
+use quittance_domain::ports::{Circuit, Claim};
+
+use crate::config::RecoveryConfig;
+
+/// Transactions of an account taken up at once while its circuit is half-open: enough to see whether it is back,
+/// without taking all the calls that it is tried with from new payments.
+const HALF_OPEN_AT_ONCE: usize = 2;
+
+/// The places of recovery.
+#[derive(Debug)]
+pub(super) struct Places {
+    settings: RecoveryConfig,
+    taken: HashMap<ProviderAccount, usize>,
+    total: usize,
+}
+
+/// What may be claimed in one go.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    pub claim: Claim,
+    /// Whether an account is left out for want of places: there may be more of it.
+    pub crowded: bool,
+}
+
+impl Places {
+    pub fn new(settings: RecoveryConfig) -> Self {
+        Self {
+            settings,
+            taken: HashMap::new(),
+            total: 0,
+        }
+    }
+
+    pub fn take(&mut self, account: &ProviderAccount) {
+        *self.taken.entry(account.clone()).or_default() += 1;
+        self.total += 1;
+    }
+
+    pub fn give_back(&mut self, account: &ProviderAccount) {
+        self.total = self.total.saturating_sub(1);
+        if let Some(taken) = self.taken.get_mut(account) {
+            *taken = taken.saturating_sub(1);
+            if *taken == 0 {
+                self.taken.remove(account);
+            }
+        }
+    }
+
+    /// What to claim of all accounts whose circuit is closed: no more than each of them has places for, because it
+    /// is not known beforehand whose transactions will come. An account is left out while more than half of its
+    /// places are taken: one claim for many rather than one for each place. `None` where nothing can be started.
+    ///
+    /// Also claimed are transactions of accounts that are not configured any more.
+    pub fn of_closed(&self, circuits: &[(ProviderAccount, Circuit)]) -> Option<Room> {
+        let most = self.settings.concurrency_per_account;
+        let mut limit = most;
+        let (mut except, mut crowded) = (Vec::new(), false);
+        let gone = self.taken.keys().filter(|name| {
+            let configured = |(known, _): &&(ProviderAccount, Circuit)| known == *name;
+            circuits.iter().find(configured).is_none()
+        });
+        let gone = gone.map(|name| (name, Circuit::Closed));
+        let known = circuits.iter().map(|(name, circuit)| (name, *circuit));
+        for (name, circuit) in known.chain(gone) {
+            let free = most.saturating_sub(self.taken_by(name));
+            match circuit {
+                Circuit::Open | Circuit::HalfOpen => except.push(name.clone()),
+                Circuit::Closed if free * 2 < most => {
+                    except.push(name.clone());
+                    crowded = true;
+                }
+                Circuit::Closed => limit = limit.min(free),
+            }
+        }
+        self.room(limit, except, crowded)
+    }
+
+    /// What to claim of one account whose circuit is half-open.
+    pub fn of_half_open(
+        &self,
+        account: &ProviderAccount,
+        circuits: &[(ProviderAccount, Circuit)],
+    ) -> Option<Room> {
+        let most = HALF_OPEN_AT_ONCE.min(self.settings.concurrency_per_account);
+        let limit = most.saturating_sub(self.taken_by(account));
+        let others = circuits
+            .iter()
+            .map(|(name, _)| name)
+            .chain(self.taken.keys());
+        let others = others.filter(|name| *name != account).cloned();
+        self.room(limit, others.collect(), false)
+    }
+
+    fn taken_by(&self, account: &ProviderAccount) -> usize {
+        self.taken.get(account).copied().unwrap_or_default()
+    }
+
+    fn room(&self, limit: usize, except: Vec<ProviderAccount>, crowded: bool) -> Option<Room> {
+        let limit = limit.min(self.settings.concurrency.saturating_sub(self.total));
+        let claim = Claim {
+            limit,
+            lease: self.settings.claim,
+            except,
+        };
+        (limit > 0).then_some(Room { claim, crowded })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn places(concurrency: usize, per_account: usize) -> Places {
+        Places::new(RecoveryConfig {
+            enabled: true,
+            poll_interval: Duration::from_secs(1),
+            concurrency,
+            concurrency_per_account: per_account,
+            claim: Duration::from_secs(60),
+        })
+    }
+
+    fn account(name: &str) -> ProviderAccount {
+        ProviderAccount::parse(name).unwrap()
+    }
+
+    fn circuits(of: &[(&str, Circuit)]) -> Vec<(ProviderAccount, Circuit)> {
+        of.iter().map(|(name, it)| (account(name), *it)).collect()
+    }
+
+    #[test]
+    fn i12_a_claim_is_no_larger_than_what_every_account_has_places_for() {
+        let mut places = places(10, 8);
+        let both = circuits(&[("a", Circuit::Closed), ("b", Circuit::Closed)]);
+        assert_eq!(places.of_closed(&both).unwrap().claim.limit, 8);
+        for _ in 0..3 {
+            places.take(&account("a"));
+        }
+        let room = places.of_closed(&both).unwrap();
+        assert_eq!((room.claim.limit, room.crowded), (5, false));
+        // More than half of its places are taken: it waits until a claim is worth it.
+        for _ in 0..2 {
+            places.take(&account("a"));
+        }
+        let room = places.of_closed(&both).unwrap();
+        assert_eq!(room.claim.except, [account("a")]);
+        assert_eq!((room.claim.limit, room.crowded), (5, true));
+        for _ in 0..5 {
+            places.take(&account("b"));
+        }
+        assert_eq!(places.of_closed(&both), None, "as many as allowed in all");
+        for _ in 0..5 {
+            places.give_back(&account("a"));
+        }
+        assert_eq!(places.of_closed(&both).unwrap().claim.limit, 5);
+    }
+
+    #[test]
+    fn an_account_whose_circuit_is_open_is_left_alone_and_a_half_open_one_is_tried_with_few() {
+        let mut places = places(64, 16);
+        let all = circuits(&[
+            ("open", Circuit::Open),
+            ("half", Circuit::HalfOpen),
+            ("closed", Circuit::Closed),
+        ]);
+        let room = places.of_closed(&all).unwrap();
+        assert_eq!(room.claim.except, [account("open"), account("half")]);
+        assert!(!room.crowded, "they are not looked for again at once");
+        let half = account("half");
+        let room = places.of_half_open(&half, &all).unwrap();
+        assert_eq!(room.claim.limit, HALF_OPEN_AT_ONCE);
+        assert_eq!(room.claim.except, [account("open"), account("closed")]);
+        places.take(&half);
+        places.take(&half);
+        assert_eq!(places.of_half_open(&half, &all), None);
+    }
+
+    #[test]
+    fn an_account_that_is_not_configured_any_more_has_no_more_places_than_others() {
+        let mut places = places(64, 2);
+        let known = circuits(&[("a", Circuit::Closed)]);
+        places.take(&account("gone"));
+        places.take(&account("gone"));
+        let room = places.of_closed(&known).unwrap();
+        assert_eq!(room.claim.except, [account("gone")]);
+        assert_eq!(room.claim.limit, 2);
+    }
+}

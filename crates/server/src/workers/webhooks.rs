@@ -1,0 +1,344 @@
+//! Applies the webhooks of the inbox: on every replica, each webhook by one of them at a time.
+//!
+//! What is done twice is harmless: a fact that is known already changes nothing. What cannot be applied yet is parked
+//! and tried again, without holding up others; what never can is a dead letter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quittance_domain::error::FlowError;
+use quittance_domain::flows::{Flows, Told};
+use quittance_domain::ports::{Providers, Store};
+use quittance_domain::webhook::{
+    ClaimedWebhook, Inbox, Unreadable, WebhookFact, WebhookReason, WebhookVerdict,
+};
+use quittance_telemetry::{self as telemetry, Metrics};
+use rand::Rng as _;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+
+use super::recovery::accepted_in;
+use crate::config::{WebhookRetries, WebhooksConfig};
+
+/// Longest pause after the database could not be asked; from one poll interval on it doubles.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the worker works with.
+#[derive(Clone)]
+pub struct WebhookWorkerParts {
+    /// Where webhooks are.
+    pub inbox: Arc<dyn Inbox>,
+    /// They apply what a webhook says.
+    pub flows: Flows,
+    /// For the spans that webhooks are linked to.
+    pub store: Arc<dyn Store>,
+    /// The accounts, which read their webhooks.
+    pub providers: Arc<dyn Providers>,
+    /// Where lag and backlog are shown.
+    pub metrics: Metrics,
+    /// How much at once, and how often.
+    pub settings: WebhooksConfig,
+    /// Told when this process has stored something.
+    pub wake: Arc<Notify>,
+}
+
+/// The worker.
+pub struct WebhookWorker {
+    parts: WebhookWorkerParts,
+    running: JoinSet<()>,
+    failures: u32,
+}
+
+impl WebhookWorker {
+    /// A worker that has not begun.
+    pub fn new(parts: WebhookWorkerParts) -> Self {
+        Self {
+            parts,
+            running: JoinSet::new(),
+            failures: 0,
+        }
+    }
+
+    /// Works until `stop`, when nothing more is claimed; returns when what runs has ended, or at `kill`.
+    /// What is left then is claimed by others once the claim has run out.
+    pub async fn run(mut self, stop: CancellationToken, kill: CancellationToken) {
+        while !stop.is_cancelled() {
+            let more = self.claim_and_start().await;
+            if more && self.free() > 0 {
+                continue;
+            }
+            let pause = self.pause();
+            let wake = Arc::clone(&self.parts.wake);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                // A place is free; it is worth a look where more was there than could be started.
+                Some(_) = self.running.join_next(), if more => {}
+                () = wake.notified(), if self.failures == 0 && !more => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            while self.running.try_join_next().is_some() {}
+        }
+        tokio::select! {
+            () = async { while self.running.join_next().await.is_some() {} } => {}
+            // Dropped, they are aborted.
+            () = kill.cancelled() => {}
+        }
+    }
+
+    fn free(&self) -> usize {
+        let most = self.parts.settings.concurrency;
+        most.saturating_sub(self.running.len())
+    }
+
+    fn pause(&self) -> Duration {
+        let poll = self.parts.settings.poll_interval;
+        let doubled = 2u32.saturating_pow(self.failures.min(16));
+        let limit = poll.saturating_mul(doubled).min(LONGEST_PAUSE.max(poll));
+        // Servers that were started together do not look together.
+        limit / 2 + limit.mul_f64(rand::rng().random::<f64>() / 2.0)
+    }
+
+    /// Claims what can be started, and starts it. Whether there is probably more.
+    async fn claim_and_start(&mut self) -> bool {
+        let free = self.free();
+        if free == 0 {
+            return true;
+        }
+        let claim = self.parts.settings.claim;
+        match self.parts.inbox.claim_webhooks(free, claim).await {
+            Ok(claimed) => {
+                self.failures = 0;
+                let more = claimed.len() >= free;
+                for webhook in claimed {
+                    let work = work_on(self.parts.clone(), webhook);
+                    let _ = self.running.spawn(work);
+                }
+                more
+            }
+            Err(error) => {
+                if self.failures == 0 {
+                    tracing::warn!(error.message = %error, "the inbox of webhooks cannot be read");
+                }
+                self.failures = self.failures.saturating_add(1);
+                false
+            }
+        }
+    }
+}
+
+/// Applies one webhook, in a trace of its own, and writes down what became of it.
+async fn work_on(parts: WebhookWorkerParts, webhook: ClaimedWebhook) {
+    let span = tracing::info_span!(
+        parent: None,
+        "webhook",
+        otel.kind = "consumer",
+        otel.status_code = Empty,
+        webhook.id = %webhook.id,
+        provider.account = %webhook.account,
+        retry.number = webhook.attempt,
+        payment.id = Empty,
+        transaction.id = Empty,
+        outcome = Empty,
+        cause = Empty,
+        error.message = Empty,
+    );
+    let working = async {
+        let verdict = parts.judge(&webhook).await;
+        let (state, reason) = (verdict.state(), verdict.reason());
+        Span::current().record("outcome", state.name());
+        if let Some(reason) = reason {
+            Span::current().record("cause", reason.name());
+        }
+        match parts.inbox.close_webhook(&webhook, verdict).await {
+            Ok(Some(age)) => parts.closed(&webhook, verdict, age),
+            // Somebody else has claimed it since.
+            Ok(None) => {}
+            Err(error) => tracing::warn!(
+                webhook.id = %webhook.id,
+                error.message = %error,
+                "what became of a webhook could not be written down; it is taken up again"
+            ),
+        }
+    };
+    working.instrument(span).await;
+}
+
+impl WebhookWorkerParts {
+    async fn judge(&self, webhook: &ClaimedWebhook) -> WebhookVerdict {
+        let retries = self.settings.retries;
+        if webhook.attempt > retries.max_attempts {
+            return dead(WebhookReason::Abandoned);
+        }
+        let Some(body) = &webhook.body else {
+            return dead(WebhookReason::NotOpened);
+        };
+        let Some(provider) = self.providers.account(&webhook.account) else {
+            return later(WebhookReason::UnknownAccount, webhook.attempt, retries);
+        };
+        let facts = match provider.webhook(body.expose()) {
+            Ok(facts) => facts,
+            Err(Unreadable::Malformed) => return dead(WebhookReason::Unreadable),
+            Err(Unreadable::Unexpected) => return dead(WebhookReason::Unexpected),
+        };
+        let mut outcomes = Vec::with_capacity(facts.len());
+        for fact in &facts {
+            outcomes.push(self.apply(webhook, fact).await);
+        }
+        together(&outcomes, webhook.attempt, retries)
+    }
+
+    async fn apply(&self, webhook: &ClaimedWebhook, fact: &WebhookFact) -> Outcome {
+        let span = Span::current();
+        span.record("payment.id", fact.payment.to_string());
+        span.record("transaction.id", fact.transaction.to_string());
+        let told = self.flows.provider_told(&webhook.account, webhook.id, fact);
+        match told.await {
+            Ok(told) => {
+                if matches!(told, Told::Applied | Told::NoNews) {
+                    self.link(&span, fact).await;
+                }
+                outcome(told)
+            }
+            Err(error) => {
+                tell(&error, &span);
+                Outcome::Later(WebhookReason::NotApplied)
+            }
+        }
+    }
+
+    /// Links the webhook's span to the one that accepted the transaction.
+    async fn link(&self, span: &Span, fact: &WebhookFact) {
+        let accepted = accepted_in(self.store.as_ref(), fact.payment, fact.transaction);
+        if let Some(accepted) = accepted.await {
+            telemetry::add_link(span, accepted);
+        }
+    }
+
+    fn closed(&self, webhook: &ClaimedWebhook, verdict: WebhookVerdict, age: f64) {
+        let state = match verdict {
+            WebhookVerdict::Parked { .. } => return,
+            WebhookVerdict::Applied => "applied",
+            WebhookVerdict::Ignored => "ignored",
+            WebhookVerdict::Dead { reason } => {
+                tracing::warn!(
+                    webhook.id = %webhook.id,
+                    provider.account = %webhook.account,
+                    cause = reason.name(),
+                    "a webhook was not applied: kept as a dead letter"
+                );
+                "dead"
+            }
+        };
+        self.metrics
+            .webhook_done(webhook.account.as_str(), state, age);
+    }
+}
+
+/// Defects are errors; what the database or a race is to blame for passes.
+fn tell(error: &FlowError, span: &Span) {
+    span.record("error.message", error.to_string());
+    span.record("otel.status_code", "ERROR");
+    if matches!(error, FlowError::Internal(_)) {
+        tracing::error!(error.message = %error, "a webhook could not be applied");
+    } else {
+        tracing::warn!(error.message = %error, "a webhook could not be applied just now");
+    }
+}
+
+/// What became of one fact of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Applied,
+    Nothing,
+    Later(WebhookReason),
+    Never(WebhookReason),
+}
+
+const fn outcome(told: Told) -> Outcome {
+    match told {
+        Told::Applied => Outcome::Applied,
+        Told::NoNews => Outcome::Nothing,
+        // It may come before its row: written by somebody whose commit is not visible yet, or restored.
+        Told::UnknownPayment => Outcome::Later(WebhookReason::UnknownPayment),
+        Told::NotConfirmed(_) => Outcome::Later(WebhookReason::NotConfirmed),
+        Told::OtherAccount => Outcome::Never(WebhookReason::OtherAccount),
+        Told::MovedOn => Outcome::Never(WebhookReason::MovedOn),
+    }
+}
+
+/// What becomes of a webhook with all its facts: it is tried again while any of them may come to something, and is
+/// a dead letter if any of them never will.
+fn together(outcomes: &[Outcome], attempt: u32, retries: WebhookRetries) -> WebhookVerdict {
+    let first = |wanted: fn(&Outcome) -> Option<WebhookReason>| outcomes.iter().find_map(wanted);
+    let waits = first(|outcome| match outcome {
+        Outcome::Later(reason) => Some(*reason),
+        Outcome::Applied | Outcome::Nothing | Outcome::Never(_) => None,
+    });
+    let never = first(|outcome| match outcome {
+        Outcome::Never(reason) => Some(*reason),
+        Outcome::Applied | Outcome::Nothing | Outcome::Later(_) => None,
+    });
+    match (waits, never) {
+        (Some(reason), _) => later(reason, attempt, retries),
+        (None, Some(reason)) => dead(reason),
+        (None, None) if outcomes.contains(&Outcome::Applied) => WebhookVerdict::Applied,
+        (None, None) => WebhookVerdict::Ignored,
+    }
+}
+
+const fn dead(reason: WebhookReason) -> WebhookVerdict {
+    WebhookVerdict::Dead { reason }
+}
+
+/// Tried again, unless that was the last time. Waits are drawn at random, so that what failed together does not come
+/// back together.
+fn later(reason: WebhookReason, attempt: u32, retries: WebhookRetries) -> WebhookVerdict {
+    if attempt >= retries.max_attempts {
+        return dead(reason);
+    }
+    let limit = retries.limit(attempt);
+    let again_in = limit / 2 + limit.mul_f64(rand::rng().random::<f64>() / 2.0);
+    WebhookVerdict::Parked { reason, again_in }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETRIES: WebhookRetries = WebhookRetries {
+        first: Duration::from_secs(1),
+        max: Duration::from_secs(8),
+        max_attempts: 3,
+    };
+
+    #[test]
+    fn a_webhook_of_several_facts_is_done_when_all_of_them_are() {
+        use Outcome::{Applied, Later, Never, Nothing};
+        let unknown = WebhookReason::UnknownPayment;
+        let other = WebhookReason::OtherAccount;
+        let together = |outcomes: &[Outcome]| together(outcomes, 1, RETRIES);
+        assert_eq!(together(&[]), WebhookVerdict::Ignored);
+        assert_eq!(together(&[Nothing, Nothing]), WebhookVerdict::Ignored);
+        assert_eq!(together(&[Nothing, Applied]), WebhookVerdict::Applied);
+        assert_eq!(together(&[Applied, Never(other)]), dead(other));
+        let parked = together(&[Never(other), Later(unknown), Applied]);
+        assert_eq!(parked.reason(), Some(unknown));
+        assert!(matches!(parked, WebhookVerdict::Parked { .. }));
+    }
+
+    #[test]
+    fn s53_what_stays_unknown_is_tried_less_and_less_often_and_then_a_dead_letter() {
+        let reason = WebhookReason::UnknownPayment;
+        for attempt in 1..3 {
+            let WebhookVerdict::Parked { again_in, .. } = later(reason, attempt, RETRIES) else {
+                panic!("given up too soon");
+            };
+            let limit = RETRIES.limit(attempt);
+            assert!(again_in >= limit / 2 && again_in <= limit, "{again_in:?}");
+        }
+        assert_eq!(later(reason, 3, RETRIES), dead(reason));
+    }
+}

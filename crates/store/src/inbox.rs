@@ -1,0 +1,230 @@
+//! The inbox of webhooks: stored once, claimed, and closed; and whether a transaction went through an account.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use futures::FutureExt as _;
+use quittance_domain::ids::{PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId};
+use quittance_domain::ports::{SentThrough, StoreError};
+use quittance_domain::text::Sensitive;
+use quittance_domain::webhook::{
+    ClaimedWebhook, InboxBacklog, NewWebhook, Receipt, WebhookState, WebhookVerdict,
+};
+use uuid::Uuid;
+
+use crate::keys::KeyRing;
+use crate::payment_row::ReadAs as _;
+use crate::sealing::{self, Place};
+use crate::store::PgStore;
+
+/// Most webhooks that one claim takes, whatever it asks for.
+pub const MAX_INBOX_CLAIM: usize = 1_000;
+
+/// A second delivery of an event waits for the first to commit, then changes nothing.
+const RECEIVE: &str = "\
+    insert into webhook_inbox \
+        (webhook_id, provider_account, event_id, body, state, reason, next_step_at, finished_at) \
+    values ($1, $2, $3, $4, $5, $6, \
+        case when $6 is null then now() end, case when $6 is not null then now() end) \
+    on conflict on constraint webhook_inbox_event_key do nothing";
+
+/// Claims what is due, and waits for nobody. `now()` is the database's clock.
+const CLAIM: &str = "\
+    with due as materialized ( \
+        select webhook_id from webhook_inbox \
+        where next_step_at <= now() and (claimed_until is null or claimed_until <= now()) \
+        order by next_step_at \
+        limit $1 \
+        for update skip locked \
+    ) \
+    update webhook_inbox w \
+    set claimed_until = now() + make_interval(secs => $2), attempts = w.attempts + 1 \
+    from due \
+    where w.webhook_id = due.webhook_id \
+    returning w.webhook_id, w.provider_account, w.body, w.attempts";
+
+/// The number of the attempt is the fence: whoever claimed it later counts.
+const CLOSE: &str = "\
+    update webhook_inbox \
+    set state = $3, reason = $4, claimed_until = null, \
+        next_step_at = now() + make_interval(secs => $5), \
+        finished_at = case when $5 is null then now() end \
+    where webhook_id = $1 and attempts = $2 and next_step_at is not null \
+    returning extract(epoch from now() - received_at)::double precision as age";
+
+/// Both counts are of what a partial index holds.
+const BACKLOG: &str = "\
+    select (select count(*) from webhook_inbox where next_step_at is not null) as waiting, \
+           (select count(*) from webhook_inbox where state = 'DEAD') as dead";
+
+const SENT_THROUGH: &str = "\
+    select p.tenant_id, exists ( \
+        select from attempts a \
+        where a.payment_id = $1 and a.transaction_id = $2 and a.provider_account = $3 \
+    ) as through \
+    from payments p where p.payment_id = $1";
+
+#[derive(QueryableByName)]
+struct ClaimedRow {
+    #[diesel(sql_type = SqlUuid)]
+    webhook_id: Uuid,
+    #[diesel(sql_type = Text)]
+    provider_account: String,
+    #[diesel(sql_type = Binary)]
+    body: Vec<u8>,
+    #[diesel(sql_type = Integer)]
+    attempts: i32,
+}
+
+impl ClaimedRow {
+    /// A body that does not open is one webhook's misfortune, not that of those claimed with it.
+    fn open(self, ring: &KeyRing) -> Result<ClaimedWebhook, StoreError> {
+        let opened = sealing::open(ring, None, place(self.webhook_id), &self.body);
+        Ok(ClaimedWebhook {
+            id: WebhookId(self.webhook_id),
+            account: ProviderAccount::parse(self.provider_account)
+                .at("webhook_inbox.provider_account")?,
+            body: opened.ok().map(|body| Sensitive::new(body.to_vec())),
+            attempt: u32::try_from(self.attempts).at("webhook_inbox.attempts")?,
+        })
+    }
+}
+
+#[derive(QueryableByName)]
+struct ClosedRow {
+    #[diesel(sql_type = Double)]
+    age: f64,
+}
+
+#[derive(QueryableByName)]
+struct BacklogRow {
+    #[diesel(sql_type = BigInt)]
+    waiting: i64,
+    #[diesel(sql_type = BigInt)]
+    dead: i64,
+}
+
+#[derive(QueryableByName)]
+struct SenderRow {
+    #[diesel(sql_type = Text)]
+    tenant_id: String,
+    #[diesel(sql_type = Bool)]
+    through: bool,
+}
+
+const fn place(webhook: Uuid) -> Place {
+    Place::new("webhook_inbox", "body", webhook)
+}
+
+impl PgStore {
+    pub(crate) async fn store_webhook(&self, webhook: NewWebhook) -> Result<Receipt, StoreError> {
+        let id = webhook.id.0;
+        let body = sealing::seal(&self.inner.keys, None, place(id), webhook.body.expose())?;
+        let state = match webhook.dead {
+            Some(_) => WebhookState::Dead,
+            None => WebhookState::Received,
+        };
+        let reason = webhook.dead.map(|reason| reason.name().to_owned());
+        let (account, event) = (
+            webhook.account.as_str().to_owned(),
+            webhook.event.as_str().to_owned(),
+        );
+        // Made again after a lost connection it finds its own row, and answers that the event is known: it is.
+        let written = self.inner.reader.write("store webhook", |connection, _| {
+            let query = diesel::sql_query(RECEIVE)
+                .bind::<SqlUuid, _>(id)
+                .bind::<Text, _>(account.clone())
+                .bind::<Text, _>(event.clone())
+                .bind::<Binary, _>(body.clone())
+                .bind::<Text, _>(state.name())
+                .bind::<Nullable<Text>, _>(reason.clone());
+            async move { query.execute(connection).await }.boxed()
+        });
+        Ok(match written.await? {
+            0 => Receipt::KnownEvent,
+            _ => Receipt::Stored,
+        })
+    }
+
+    pub(crate) async fn claim_inbox(
+        &self,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<ClaimedWebhook>, StoreError> {
+        let limit = i64::try_from(limit.min(MAX_INBOX_CLAIM)).unwrap_or(i64::MAX);
+        let lease = lease.as_secs_f64();
+        let claimed = self
+            .inner
+            .reader
+            .write_slowly("claim webhooks", |connection, _| {
+                let query = diesel::sql_query(CLAIM)
+                    .bind::<BigInt, _>(limit)
+                    .bind::<Double, _>(lease);
+                async move { query.load::<ClaimedRow>(connection).await }.boxed()
+            });
+        let rows = claimed.await?.into_iter();
+        rows.map(|row| row.open(&self.inner.keys)).collect()
+    }
+
+    pub(crate) async fn close_claimed(
+        &self,
+        claimed: &ClaimedWebhook,
+        verdict: WebhookVerdict,
+    ) -> Result<Option<f64>, StoreError> {
+        let (id, state) = (claimed.id.0, verdict.state().name());
+        let reason = verdict.reason().map(|reason| reason.name().to_owned());
+        let again_in = match verdict {
+            WebhookVerdict::Parked { again_in, .. } => Some(again_in.as_secs_f64()),
+            WebhookVerdict::Applied | WebhookVerdict::Ignored | WebhookVerdict::Dead { .. } => None,
+        };
+        let attempt = i32::try_from(claimed.attempt).unwrap_or(i32::MAX);
+        let closed = self.inner.reader.write("close webhook", |connection, _| {
+            let query = diesel::sql_query(CLOSE)
+                .bind::<SqlUuid, _>(id)
+                .bind::<Integer, _>(attempt)
+                .bind::<Text, _>(state)
+                .bind::<Nullable<Text>, _>(reason.clone())
+                .bind::<Nullable<Double>, _>(again_in);
+            async move { query.get_result::<ClosedRow>(connection).await.optional() }.boxed()
+        });
+        Ok(closed.await?.map(|row| row.age.max(0.0)))
+    }
+
+    pub(crate) async fn count_inbox(&self) -> Result<InboxBacklog, StoreError> {
+        let read = self.inner.reader.scan("count webhooks", |connection| {
+            let query = diesel::sql_query(BACKLOG);
+            async move { query.get_result::<BacklogRow>(connection).await }.boxed()
+        });
+        let row = read.await?;
+        let count = |count: i64| u64::try_from(count).unwrap_or(0);
+        Ok(InboxBacklog {
+            waiting: count(row.waiting),
+            dead: count(row.dead),
+        })
+    }
+
+    pub(crate) async fn find_sender(
+        &self,
+        payment: PaymentId,
+        transaction: TransactionId,
+        account: &ProviderAccount,
+    ) -> Result<SentThrough, StoreError> {
+        let account = account.as_str();
+        let read = self.inner.reader.read("find sender", |connection| {
+            let query = diesel::sql_query(SENT_THROUGH)
+                .bind::<SqlUuid, _>(payment.0)
+                .bind::<SqlUuid, _>(transaction.0)
+                .bind::<Text, _>(account.to_owned());
+            async move { query.get_result::<SenderRow>(connection).await.optional() }.boxed()
+        });
+        Ok(match read.await? {
+            None => SentThrough::UnknownPayment,
+            Some(row) if row.through => {
+                SentThrough::Yes(TenantId::parse(row.tenant_id).at("payments.tenant_id")?)
+            }
+            Some(_) => SentThrough::No,
+        })
+    }
+}

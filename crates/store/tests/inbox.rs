@@ -1,0 +1,183 @@
+//! The inbox of webhooks: stored once and encrypted, claimed by one at a time, closed by whoever holds the claim.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::time::Duration;
+
+use quittance_domain::ids::{EventId, ProviderAccount, WebhookId};
+use quittance_domain::ports::{Commit, SentThrough, Store};
+use quittance_domain::text::Sensitive;
+use quittance_domain::webhook::{
+    Inbox, InboxBacklog, NewWebhook, Receipt, WebhookReason, WebhookVerdict,
+};
+use quittance_store::MAX_INBOX_CLAIM;
+use quittance_test_support::{Story, TestDb};
+use uuid::Uuid;
+
+const LEASE: Duration = Duration::from_secs(60);
+const BODY: &[u8] = b"what the provider said";
+
+fn account(name: &str) -> ProviderAccount {
+    ProviderAccount::parse(name).unwrap()
+}
+
+fn webhook(at: &str, event: &str) -> NewWebhook {
+    NewWebhook {
+        id: WebhookId(Uuid::now_v7()),
+        account: account(at),
+        event: EventId::parse(event).unwrap(),
+        body: Sensitive::new(BODY.to_vec()),
+        dead: None,
+    }
+}
+
+const fn parked(seconds: u64) -> WebhookVerdict {
+    WebhookVerdict::Parked {
+        reason: WebhookReason::UnknownPayment,
+        again_in: Duration::from_secs(seconds),
+    }
+}
+
+#[tokio::test]
+async fn s50_an_event_is_stored_once_for_each_account_and_encrypted() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let twice = futures::join!(
+        store.receive(webhook("sandbox", "evt_1")),
+        store.receive(webhook("sandbox", "evt_1"))
+    );
+    let mut receipts = [twice.0.unwrap(), twice.1.unwrap()];
+    receipts.sort_by_key(|receipt| *receipt == Receipt::KnownEvent);
+    assert_eq!(receipts, [Receipt::Stored, Receipt::KnownEvent]);
+    for (at, event) in [("other", "evt_1"), ("sandbox", "evt_2")] {
+        let receipt = store.receive(webhook(at, event)).await;
+        assert_eq!(receipt, Ok(Receipt::Stored));
+    }
+    let readable = "select count(*) from webhook_inbox where position('provider' in encode(body, 'escape')) > 0";
+    let client = db.client().await;
+    let readable: i64 = client.query_one(readable, &[]).await.unwrap().get(0);
+    assert_eq!(readable, 0);
+    let claimed = store.claim_webhooks(MAX_INBOX_CLAIM, LEASE).await.unwrap();
+    assert_eq!(claimed.len(), 3);
+    for webhook in claimed {
+        assert_eq!(webhook.body.unwrap().expose(), BODY);
+        assert_eq!(webhook.attempt, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_is_claimed_by_one_at_a_time_and_closed_by_whoever_claimed_it_last() {
+    let db = TestDb::new().await;
+    let (one, other) = (db.store().await, db.store().await);
+    one.receive(webhook("sandbox", "evt_1")).await.unwrap();
+    let both = futures::join!(one.claim_webhooks(9, LEASE), other.claim_webhooks(9, LEASE));
+    let (mut first, second) = (both.0.unwrap(), both.1.unwrap());
+    assert_eq!(first.len() + second.len(), 1);
+    first.extend(second);
+    // Whoever claimed it is taken for dead.
+    let client = db.client().await;
+    let lapse = "update webhook_inbox set claimed_until = now() - interval '1 second'";
+    client.batch_execute(lapse).await.unwrap();
+    let again = other.claim_webhooks(9, LEASE).await.unwrap();
+    assert_eq!(again[0].attempt, 2);
+    let stale = one.close_webhook(&first[0], WebhookVerdict::Ignored).await;
+    assert_eq!(stale, Ok(None), "the claim was lost");
+    let closed = other
+        .close_webhook(&again[0], WebhookVerdict::Applied)
+        .await;
+    assert!(
+        closed
+            .unwrap()
+            .is_some_and(|age| (0.0..60.0).contains(&age))
+    );
+    let twice = other
+        .close_webhook(&again[0], WebhookVerdict::Applied)
+        .await;
+    assert_eq!(twice, Ok(None), "once");
+    assert!(one.claim_webhooks(9, LEASE).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_parked_webhook_waits_its_time_and_a_dead_letter_for_ever() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    store.receive(webhook("sandbox", "evt_1")).await.unwrap();
+    let mut unreadable = webhook("sandbox", "evt_2");
+    unreadable.dead = Some(WebhookReason::Unreadable);
+    store.receive(unreadable).await.unwrap();
+    let claimed = store.claim_webhooks(9, LEASE).await.unwrap();
+    assert_eq!(claimed.len(), 1, "dead from the beginning");
+    let parking = store.close_webhook(&claimed[0], parked(3_600)).await;
+    assert!(parking.unwrap().is_some());
+    assert!(store.claim_webhooks(9, LEASE).await.unwrap().is_empty());
+    let expected = InboxBacklog {
+        waiting: 1,
+        dead: 1,
+    };
+    assert_eq!(store.inbox_backlog().await, Ok(expected));
+    let client = db.client().await;
+    let later = "update webhook_inbox set next_step_at = now() where state = 'PARKED'";
+    client.batch_execute(later).await.unwrap();
+    let claimed = store.claim_webhooks(9, LEASE).await.unwrap();
+    let dead = WebhookVerdict::Dead {
+        reason: WebhookReason::UnknownPayment,
+    };
+    store.close_webhook(&claimed[0], dead).await.unwrap();
+    let expected = InboxBacklog {
+        waiting: 0,
+        dead: 2,
+    };
+    assert_eq!(store.inbox_backlog().await, Ok(expected));
+}
+
+#[tokio::test]
+async fn a_body_that_somebody_changed_is_not_opened_and_holds_nobody_up() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    store.receive(webhook("sandbox", "evt_1")).await.unwrap();
+    store.receive(webhook("sandbox", "evt_2")).await.unwrap();
+    let client = db.client().await;
+    let swap =
+        "update webhook_inbox set body = (select body from webhook_inbox where event_id = 'evt_2')";
+    client.batch_execute(swap).await.unwrap();
+    let mut claimed = store.claim_webhooks(9, LEASE).await.unwrap();
+    claimed.sort_by_key(|webhook| webhook.id);
+    let opened: Vec<_> = claimed
+        .iter()
+        .map(|webhook| webhook.body.is_some())
+        .collect();
+    assert_eq!(opened, [false, true], "a body is bound to its row");
+}
+
+#[tokio::test]
+async fn i9_who_sent_a_transaction_is_known_by_its_attempts() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let (_, change) = Story::accept("acme", "key-1", 1_000);
+    let (payment, transaction) = (change.payment.id, change.subject().unwrap());
+    let through = change.payment.provider_account.clone();
+    let tenant = change.payment.tenant.clone();
+    assert_eq!(store.commit(change).await, Ok(Commit::Committed));
+    let elsewhere = account("elsewhere");
+    assert_eq!(
+        store.sent_through(payment, transaction, &through).await,
+        Ok(SentThrough::Yes(tenant))
+    );
+    for (payment, transaction, account, expected) in [
+        (payment, transaction, &elsewhere, SentThrough::No),
+        (
+            payment,
+            quittance_domain::ids::TransactionId(Uuid::now_v7()),
+            &through,
+            SentThrough::No,
+        ),
+        (
+            quittance_domain::ids::PaymentId(Uuid::now_v7()),
+            transaction,
+            &through,
+            SentThrough::UnknownPayment,
+        ),
+    ] {
+        let sent = store.sent_through(payment, transaction, account).await;
+        assert_eq!(sent, Ok(expected));
+    }
+}
