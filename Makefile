@@ -6,13 +6,15 @@ CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 # Arguments for the program of `make run`, `make demo`, `make bench`: make run ARGS="--data-dir /tmp/q"
 ARGS ?=
+# Schedules that `make simulate` runs: make simulate SEEDS=0..1000000, or one seed to replay it.
+SEEDS ?= 0..100000
 # Arguments for the test binaries of `make test`: make test TEST_ARGS="--test-threads=1"
 TEST_ARGS ?=
 
 # One recipe after another even with -j: cargo uses all processors itself, and the tests' summary
 # comes last.
 .NOTPARALLEL:
-.PHONY: help setup build run demo test verify fmt lint proto policy docs bench clean
+.PHONY: help setup build run demo test verify fmt lint proto policy docs bench simulate mutate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +37,14 @@ test: setup ## Run all tests against one throw-away PostgreSQL (or against DATAB
 	$(CARGO) test --workspace --no-run
 	$(TARGET)/debug/embedded-postgres run -- \
 		$(CARGO) test --workspace --no-fail-fast $(if $(TEST_ARGS),-- $(TEST_ARGS))
+
+simulate: ## Run many random schedules of the whole engine (release build): make simulate SEEDS=0..1000000
+	SEEDS=$(SEEDS) $(CARGO) test --release --package quittance-simulation --test simulate -- --nocapture
+
+mutate: setup ## Break each invariant on purpose, on a scratch copy, and demand that the tests notice
+	$(CARGO) build --package quittance-embedded-postgres --bin embedded-postgres
+	$(CARGO) build --package quittance-simulation --example mutate
+	$(TARGET)/debug/embedded-postgres run -- $(TARGET)/debug/examples/mutate $(ARGS)
 
 verify: fmt lint proto policy docs test ## Everything that CI checks; needs Node.js (for buf)
 

@@ -15,6 +15,17 @@ fn main() {
                 *counts
                     .entry(format!("payment {}", record.payment.state))
                     .or_default() += 1;
+                let id = record.payment.id.0;
+                for (_, entry) in tables.journal.range((id, 0)..=(id, u64::MAX)) {
+                    let by = if entry.source.is_empty() {
+                        "a command"
+                    } else {
+                        &entry.source
+                    };
+                    *counts
+                        .entry(format!("entry {} by {by}", entry.event_type))
+                        .or_default() += 1;
+                }
                 for row in &record.transactions {
                     let unknown = if row.ever_unknown {
                         " after unknown"
@@ -24,11 +35,6 @@ fn main() {
                     let name = format!("transaction {} {}{unknown}", row.kind, row.state);
                     *counts.entry(name).or_default() += 1;
                 }
-            }
-            for entry in tables.journal.values() {
-                *counts
-                    .entry(format!("entry {}", entry.event_type))
-                    .or_default() += 1;
             }
         });
     }
