@@ -654,7 +654,8 @@ async fn a_webhook_has_a_trace_of_its_own_linked_to_the_one_that_accepted_the_tr
     assert_eq!(hex::encode(&webhook.trace_id), captured.trace_id);
     assert_ne!(captured.trace_id, accepted.trace_id);
     let links = webhook.links.iter().map(|link| hex::encode(&link.span_id));
-    assert_eq!(links.collect::<Vec<_>>(), [accepted.span_id.clone()]);
+    let links: Vec<_> = links.collect();
+    assert_eq!(links, [accepted.span_id.as_str()]);
     assert_eq!(attribute(webhook, "outcome").as_deref(), Some("APPLIED"));
     let received = spans
         .iter()

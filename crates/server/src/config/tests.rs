@@ -480,3 +480,59 @@ fn every_setting_is_explained_and_its_stated_range_is_that_of_the_code() {
         );
     }
 }
+
+#[test]
+fn webhooks_have_their_documented_defaults_and_their_waits_fit_together() {
+    let webhooks = Config::load(&minimal()).unwrap().webhooks;
+    let seconds = std::time::Duration::from_secs;
+    let expected = WebhooksConfig {
+        max_body_bytes: 262_144,
+        read_timeout: seconds(10),
+        max_stores: 4,
+        poll_interval: seconds(1),
+        concurrency: 16,
+        claim: seconds(60),
+        retries: WebhookRetries {
+            first: seconds(1),
+            max: seconds(900),
+            max_attempts: 30,
+        },
+    };
+    assert_eq!(webhooks, expected);
+    let message = error(&with_variables(&[(
+        "QUITTANCE_WEBHOOKS__RETRY_MAX_MS",
+        "999",
+    )]));
+    assert!(message.contains("webhooks.retry_first_ms"), "{message}");
+    // The account's own total timeout is 10 s.
+    let message = error(&with_variables(&[(
+        "QUITTANCE_WEBHOOKS__CLAIM_SECONDS",
+        "20",
+    )]));
+    assert!(message.contains("webhooks.claim_seconds"), "{message}");
+}
+
+#[test]
+fn webhook_secrets_are_read_from_a_file_one_a_line() {
+    let (old, new) = ("whsec_old", "whsec_new");
+    let mut secrets = tempfile::NamedTempFile::new().unwrap();
+    write!(secrets, "{old}\n\n  {new}\n").unwrap();
+    let given = |more: &str| {
+        let path = secrets.path().display();
+        let (sources, file) = with_file(&format!(
+            "[[providers.accounts]]\nname = \"sandbox\"\nkind = \"sandbox\"\napi_key = \"k\"\n\
+             base_url = \"https://sandbox.example\"\nwebhook_secrets_file = \"{path}\"\n{more}"
+        ));
+        (Config::load(&sources), file)
+    };
+    let config = given("").0.unwrap();
+    let read = &config.providers.accounts.first().unwrap().webhook_secrets;
+    let read: Vec<_> = read
+        .iter()
+        .map(quittance_providers::config::Secret::expose)
+        .collect();
+    assert_eq!(read, [old, new]);
+    assert!(!format!("{config:?}").contains(old));
+    let both = given("webhook_secrets = []\n").0.map(|_| ()).unwrap_err();
+    assert!(both.to_string().contains("webhook_secrets_file"), "{both}");
+}
