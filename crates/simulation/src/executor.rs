@@ -99,6 +99,13 @@ impl Executor {
         drop(dropped);
     }
 
+    /// Drops every task, and with them all that they hold: tasks that never end hold their executor.
+    pub fn end(&self) {
+        let tasks = std::mem::take(&mut self.state.lock().tasks);
+        drop(tasks);
+        self.woken.lock().clear();
+    }
+
     /// A number from the seed, in `range`.
     pub fn pick(&self, range: std::ops::Range<u32>) -> u32 {
         self.state.lock().rng.random_range(range)

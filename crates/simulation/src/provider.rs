@@ -221,6 +221,11 @@ impl SimProvider {
         *self.listener.lock() = Some(listener);
     }
 
+    /// Nobody takes the webhooks any more.
+    pub fn forget_listener(&self) {
+        *self.listener.lock() = None;
+    }
+
     /// Tells by webhook how an operation stands: after any time, up to three times, so in any order with others.
     fn tell_later(&self, id: TransactionId) {
         let Some(listener) = self.listener.lock().clone() else {

@@ -293,6 +293,14 @@ impl World {
     }
 }
 
+/// What holds each other in a circle is let go, so that a million worlds need the memory of one.
+impl Drop for World {
+    fn drop(&mut self) {
+        self.provider.forget_listener();
+        self.executor.end();
+    }
+}
+
 /// A provider of any kind, most often one whose lookup can be trusted.
 fn nature(executor: &Executor) -> Nature {
     let mut nature = Nature::default();
