@@ -101,6 +101,16 @@ impl Amounts {
         self.excess += amount - taken;
     }
 
+    /// Books out of the excess what has room now, given all that is proved captured and refunded.
+    pub(crate) fn rebook(&mut self, proved_captured: i64, proved_refunded: i64) {
+        let missing = (proved_captured - self.captured).clamp(0, self.excess);
+        self.excess -= missing;
+        self.add_captured(missing);
+        let missing = (proved_refunded - self.refunded).clamp(0, self.excess);
+        self.excess -= missing;
+        self.add_refunded(missing);
+    }
+
     /// Records a proved release of everything that is neither captured nor reserved by a capture.
     pub(crate) fn add_voided_rest(&mut self) {
         self.void_pending = 0;

@@ -71,6 +71,26 @@ pub enum Rejection {
     ExecuteBeforePassed,
 }
 
+impl FlowError {
+    /// Whether the same can end differently a moment later, without anybody's doing.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::ConcurrentChange
+            | Self::Overloaded { .. }
+            | Self::DatabaseUnavailable
+            | Self::AcceptanceUnknown
+            | Self::DeadlineExceeded => true,
+            Self::Rejected(_)
+            | Self::PaymentNotFound
+            | Self::EntryNotFound
+            | Self::IdempotencyKeyReused { .. }
+            | Self::NoRoute
+            | Self::UnknownProviderAccount(_)
+            | Self::Internal(_) => false,
+        }
+    }
+}
+
 /// Why a flow could not answer with a payment.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FlowError {

@@ -65,7 +65,7 @@ pub struct Backoff {
     pub first: Duration,
     /// Longest wait of all.
     pub max: Duration,
-    /// Most steps in a row without news; after them a person is asked.
+    /// Most steps in a row without news; after them a person is asked. By default time ends sooner than they do.
     pub steps: u32,
     /// How long after its acceptance a transaction is taken up at all; after it a person is asked.
     pub give_up_after: Duration,
@@ -81,7 +81,7 @@ impl Backoff {
     }
 }
 
-/// Most sends of one transaction, by what it asks for.
+/// Most sends of one transaction that may have been processed, by what it asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxSends {
     /// Of a purchase.
@@ -139,10 +139,10 @@ impl Default for RetryPolicy {
             give_up_after: Duration::from_secs(days * DAY),
         };
         Self {
-            reach: backoff(1, 30, 400, 2),
-            leave: backoff(2, 60, 400, 2),
-            outcome: backoff(1, 900, 200, 2),
-            decision: backoff(5, 3_600, 1_000, 14),
+            reach: backoff(1, 120, 5_000, 2),
+            leave: backoff(2, 300, 2_000, 2),
+            outcome: backoff(1, 900, 1_000, 2),
+            decision: backoff(5, 3_600, 2_000, 14),
             max_retry_after: Duration::from_secs(3_600),
             max_sends: MaxSends {
                 purchase: 50,
@@ -181,7 +181,6 @@ impl RetryPolicy {
     pub fn next_step(
         &self,
         transaction: &Transaction,
-        operation: Option<OperationKind>,
         wait: WaitFor,
         retry_after: Option<Duration>,
         now: DateTime<Utc>,
@@ -198,11 +197,8 @@ impl RetryPolicy {
             transaction.certainly_unprocessed() && transaction.kind != TransactionKind::Void;
         let until = transaction.execute_before;
         if never_sent {
-            let spent = operation.is_some_and(|of| transaction.attempts >= self.max_sends.of(of))
-                || transaction.retries >= backoff.steps;
             // At its end, the next step proves that it was not sent, and ends it.
-            let due = if spent { until } else { due.min(until) };
-            return NextStep::At(due.max(now));
+            return NextStep::At(due.min(until).max(now));
         }
         let aged = now - transaction.created_at >= delta(backoff.give_up_after);
         if transaction.retries >= backoff.steps || aged {
@@ -224,7 +220,7 @@ mod tests {
     fn every_wait_is_within_its_doubling_limit_and_reaches_both_ends() {
         let backoff = RetryPolicy::default().reach;
         for steps in 0..40 {
-            let limit = (1u64 << steps.min(20)).min(30) * 1_000_000;
+            let limit = (1u64 << steps.min(20)).min(120) * 1_000_000;
             for jitter in [0, 1, 17, limit, u64::MAX, u64::MAX / 3] {
                 assert!(backoff.wait(steps, jitter) <= Duration::from_micros(limit));
             }

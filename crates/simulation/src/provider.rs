@@ -44,6 +44,8 @@ pub struct Nature {
     pub authoritative: bool,
     /// How long its lookup may miss one.
     pub window: Duration,
+    /// Whether it gives operations references of its own.
+    pub names: bool,
     /// How long it remembers a key; after that it carries the same request out again.
     pub keys_kept: Duration,
 }
@@ -53,6 +55,7 @@ impl Default for Nature {
         Self {
             authoritative: true,
             window: Duration::ZERO,
+            names: true,
             keys_kept: Duration::from_secs(86_400),
         }
     }
@@ -240,7 +243,7 @@ impl SimProvider {
         let told = WebhookFact {
             payment: booked.payment,
             transaction: id,
-            fact: fact(id, &booked),
+            fact: fact(id, &booked, self.nature),
         };
         for _ in 0..self.executor.pick(1..4) {
             let (executor, listener) = (self.executor.clone(), Arc::clone(&listener));
@@ -341,7 +344,7 @@ impl SimProvider {
         books
             .operations
             .get(&wire.transaction)
-            .map(|booked| fact(wire.transaction, booked))
+            .map(|booked| fact(wire.transaction, booked, self.nature))
     }
 }
 
@@ -470,7 +473,7 @@ impl Books {
     }
 }
 
-fn fact(id: TransactionId, booked: &Booked) -> Fact {
+fn fact(id: TransactionId, booked: &Booked, nature: Nature) -> Fact {
     let amount = Currency::parse("EUR")
         .ok()
         .and_then(|eur| Money::new(booked.amount, eur).ok());
@@ -492,8 +495,12 @@ fn fact(id: TransactionId, booked: &Booked) -> Fact {
     };
     Fact {
         kind,
-        provider_reference: ProviderReference::parse(id.to_string()).ok(),
-        payment_reference: ProviderReference::parse(booked.payment.to_string()).ok(),
+        provider_reference: ProviderReference::parse(id.to_string())
+            .ok()
+            .filter(|_| nature.names),
+        payment_reference: ProviderReference::parse(booked.payment.to_string())
+            .ok()
+            .filter(|_| nature.names),
     }
 }
 
@@ -606,7 +613,7 @@ impl Provider for SimProvider {
                 cause: Cause::ConnectionRefused,
                 retry_after: None,
             },
-            Some(booked) => LookupOutcome::Found(fact(query.transaction, &booked)),
+            Some(booked) => LookupOutcome::Found(fact(query.transaction, &booked, self.nature)),
             None => LookupOutcome::NotFound {
                 authoritative: self.nature.authoritative,
             },

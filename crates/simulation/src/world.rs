@@ -308,6 +308,7 @@ fn nature(executor: &Executor) -> Nature {
         nature.authoritative = false;
         nature.keys_kept = Duration::from_secs(if executor.chance(500) { 7_200 } else { 86_400 });
     }
+    nature.names = executor.chance(800);
     if executor.chance(300) {
         nature.window = Duration::from_secs(executor.pick(1..40).into());
     }

@@ -143,13 +143,19 @@ async fn s28_a_key_belongs_to_one_rpc() {
 async fn s29_a_hundred_identical_requests_at_once_are_one_charge() {
     let world = World::start().await;
     let request = purchase("tok_approve?latency_ms=50", 700).key("once");
-    let clients: Vec<_> = (0..4).map(|_| world.client.reconnected()).collect();
+    let other = world.replica().await;
+    let clients: Vec<_> = (0..4)
+        .map(|number| match number % 2 {
+            0 => world.client.reconnected(),
+            _ => other.client.reconnected(),
+        })
+        .collect();
     let calls = (0..100).map(|number| clients[number % 4].ok(request.clone()));
     let answers = join_all(calls).await;
     let payment = answers[0].message.payment.clone().unwrap();
     for answer in &answers {
         let same = answer.message.payment.as_ref().unwrap();
-        assert_eq!(same.payment_id, payment.payment_id);
+        assert_eq!(same, &payment, "all hundred answers are equal");
         assert_eq!(
             same.state(),
             PaymentState::Captured,
@@ -166,6 +172,34 @@ async fn s29_a_hundred_identical_requests_at_once_are_one_charge() {
         (1, 700)
     );
     assert_eq!(world.db.number("select count(*) from payments").await, 1);
+    assert!(other.server.shutdown().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s30_a_request_repeated_a_year_later_is_the_same_payment() {
+    let world = World::start().await;
+    let request = purchase("tok_approve", 900).key("of last year");
+    let paid = world.client.create(request.clone()).await;
+    for age in [
+        "update idempotency_records set created_at = created_at - interval '1 year'",
+        "update transactions set created_at = created_at - interval '1 year', \
+         updated_at = updated_at - interval '1 year', execute_before = execute_before - interval '1 year'",
+        "update payments set created_at = created_at - interval '1 year', \
+         updated_at = updated_at - interval '1 year'",
+    ] {
+        world.db.execute(age, &[]).await;
+    }
+    let again = world.client.ok(request.clone()).await;
+    assert!(again.replayed());
+    let again = again.message.payment.unwrap();
+    assert_eq!(
+        (&again.payment_id, again.state(), again.version),
+        (&paid.payment_id, paid.state(), paid.version)
+    );
+    let other = purchase("tok_approve", 901).key("of last year");
+    let refused = world.client.call(other).await.unwrap_err();
+    assert_eq!(refused.code, Code::AlreadyExists);
+    assert_eq!(world.books().counts.operations, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,53 @@
 //! Two things at once, and amounts that do not fit.
 
 use futures::future::{join, join_all};
+use quittance_evidence::ChainCheck;
 use quittance_proto::v1::PaymentState;
 use tonic::Code;
 
 use crate::harness::{
     Amounts as _, Failure, World, authorization, capture, purchase, refund, void,
 };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s76_appends_from_two_replicas_are_numbered_without_gaps() {
+    let world = World::start().await;
+    let other = world.replica().await;
+    let payment = world
+        .client
+        .create(authorization("tok_approve", 4_000))
+        .await;
+    let calls = (0..40).map(|number| {
+        let client = if number % 2 == 0 {
+            &world.client
+        } else {
+            &other.client
+        };
+        client.call(capture(&payment, 100))
+    });
+    let answers = join_all(calls).await;
+    let taken = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert!(taken > 0);
+    for failure in answers.into_iter().filter_map(Result::err) {
+        assert_eq!(
+            failure.code,
+            Code::Aborted,
+            "lost too many races: {failure:?}"
+        );
+    }
+    let after = world.client.payment(&payment.payment_id).await;
+    assert_eq!(after.captured(), i64::try_from(taken).unwrap() * 100);
+    // Numbered, chained, and one entry a version, whoever wrote it.
+    let entries = world.client.entries_of(&payment.payment_id).await;
+    let numbers: Vec<u64> = entries.iter().map(|entry| entry.entity_seq).collect();
+    let expected: Vec<u64> = (1..=u64::try_from(entries.len()).unwrap()).collect();
+    assert_eq!(numbers, expected);
+    assert_eq!(after.version, *numbers.last().unwrap());
+    let leaves = entries.iter().map(|entry| entry.leaf_data.as_slice());
+    let head = ChainCheck::run(leaves).unwrap().unwrap();
+    assert_eq!(head.entity_seq, after.version);
+    assert!(other.server.shutdown().await);
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s35_capture_against_void_is_won_by_exactly_one() {

@@ -599,7 +599,8 @@ async fn s52_what_contradicts_a_known_outcome_waits_until_the_provider_confirms_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn i9_an_account_that_a_transaction_has_left_changes_nothing() {
+async fn i9_what_is_said_by_an_account_that_a_transaction_has_left_moves_nothing_and_opens_a_case()
+{
     let hooks = Hooks::start().await;
     let (pending, event) = unheard(&hooks, 800).await;
     // As failover leaves it: an attempt through this account, and the transaction at another.
@@ -608,8 +609,13 @@ async fn i9_an_account_that_a_transaction_has_left_changes_nothing() {
     hooks.deliver(&Post::of(&event)).await;
     let dead = hooks.until(&event.id, "DEAD").await;
     assert_eq!(dead.reason.as_deref(), Some("MOVED_ON"));
-    let unchanged = hooks.client.payment(&pending.payment_id).await;
-    assert_eq!(unchanged.version, pending.version);
+    let after = hooks.client.payment(&pending.payment_id).await;
+    assert_eq!((after.state(), after.captured()), (pending.state(), 0));
+    // Perhaps it was carried out twice: a person looks.
+    let entries = hooks.client.entries_of(&pending.payment_id).await;
+    assert_eq!(entries.last().unwrap().event_type, "payment.contradicted");
+    let cases = "select count(*) from operator_actions where kind = 'CONTRADICTING_FACT'";
+    assert_eq!(hooks.db.number(cases).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -122,6 +122,9 @@ pub fn start_attempt(
     transaction.ever_unknown |= held.sender_is_lost(stamp.now);
     let attempt = if transaction.request.is_some() {
         begin(&mut transaction, operation, stamp)
+    } else if operation == OperationKind::Confirm {
+        // What the customer's authentication returned is not known any more.
+        return Ok(None);
     } else {
         first_attempt(
             &record.payment,
@@ -185,6 +188,28 @@ pub(crate) fn may_fail_over(record: &PaymentRecord, transaction: &Transaction) -
         && transaction.certainly_unprocessed()
 }
 
+/// Whether the provider can be asked now: whatever rests on the opening of a payment wants it decided, except a
+/// void where the provider can release what waits for the customer.
+pub(crate) fn can_be_sent(
+    record: &PaymentRecord,
+    transaction: &Transaction,
+    rules: &dyn ProviderRules,
+) -> bool {
+    let opened = record
+        .opening()
+        .is_some_and(|opening| opening.state.ended());
+    opened
+        || transaction.kind.opens()
+        || transaction.kind == TransactionKind::Void && releases_before(record, rules)
+}
+
+/// Whether a void can be sent while the customer still has to act.
+pub(super) fn releases_before(record: &PaymentRecord, rules: &dyn ProviderRules) -> bool {
+    record.payment.state == PaymentState::RequiresAction
+        && record.payment.provider_reference.is_some()
+        && rules.capabilities().void_before_authorization
+}
+
 /// What the next send of a transaction asks for.
 pub(crate) fn next_operation(
     record: &PaymentRecord,
@@ -211,7 +236,9 @@ fn may_start(
     let late = held.kind != TransactionKind::Void
         && !held.ever_unknown
         && stamp.now >= held.execute_before;
-    let spent = held.attempts >= stamp.retries.max_sends.of(operation);
+    // What was proved not sent does not count: `execute_before` ends it.
+    let spent =
+        !held.certainly_unprocessed() && held.attempts >= stamp.retries.max_sends.of(operation);
     held.state == TransactionState::Pending && !leased && !voiding && !late && !spent
 }
 
@@ -241,6 +268,15 @@ pub fn outcome(
         SendOutcome::Answered(fact) => {
             step.by_provider();
             apply(&mut step, record, fact, stamp);
+        }
+        SendOutcome::NotSent(cause) | SendOutcome::Unknown(cause)
+            if attempt.number != held.attempts =>
+        {
+            // A later attempt runs, or has told more: its next step stands.
+            step.cause = Some(*cause);
+            step.result = EntryResult::Unknown;
+            let unknown = matches!(report.outcome, SendOutcome::Unknown(_));
+            step.edit(|transaction| transaction.ever_unknown |= unknown);
         }
         SendOutcome::NotSent(cause) => not_sent(&mut step, record, attempt, *cause, report, stamp),
         SendOutcome::Unknown(cause) => unknown(&mut step, *cause, report, stamp),

@@ -15,7 +15,7 @@ use crate::transaction::{
 };
 use crate::transition::{Next, PaymentEvent, transition};
 
-use super::attempt::first_attempt;
+use super::attempt::{first_attempt, releases_before};
 use super::step::Step;
 use super::{Ask, DecideError};
 
@@ -211,10 +211,7 @@ pub fn void(
     row.reason = command.reason.clone();
     let mut step = Step::on(payment, Write::Insert(row), "void.accepted".to_owned());
     step.payment.amounts.void_pending += amount;
-    let can_send = !unauthorized
-        || payment.state == PaymentState::RequiresAction
-            && payment.provider_reference.is_some()
-            && rules.capabilities().void_before_authorization;
+    let can_send = !unauthorized || releases_before(record, rules);
     if can_send {
         accept(step, ask, OperationKind::Void, rules, stamp)
     } else {

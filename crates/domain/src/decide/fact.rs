@@ -4,7 +4,7 @@ use quittance_evidence::EntryResult;
 
 use crate::change::{Change, OperatorActionKind, Write};
 use crate::decline::{Cause, Decline};
-use crate::ids::TransactionId;
+use crate::ids::{ProviderAccount, TransactionId};
 use crate::journal::Stamp;
 use crate::money::Money;
 use crate::payment::{NextAction, Payment, PaymentRecord, PaymentState};
@@ -39,6 +39,10 @@ pub(super) fn learned(
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
+    if matches!(fact.kind, FactKind::RequiresAction(_)) && confirmation_open(record, held) {
+        // It may have been said before the confirmation arrived: it tells nothing about it.
+        return Ok(None);
+    }
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
     if told {
         step.by_provider();
@@ -52,6 +56,47 @@ pub(super) fn learned(
     step.close(None, stamp).map(Some)
 }
 
+/// Records what an account says about a transaction that was proved not sent through it, and went to another: a
+/// case for a person, since it may have been carried out twice. `None` where it says that nothing was done, or
+/// where that case is open already.
+pub fn told_by_former_account(
+    record: &PaymentRecord,
+    id: TransactionId,
+    account: &ProviderAccount,
+    fact: &Fact,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
+    let harmless = match &fact.kind {
+        FactKind::Declined(_) | FactKind::Failed(_) | FactKind::Expired => true,
+        FactKind::Approved { .. } | FactKind::RequiresAction(_) | FactKind::Pending => false,
+    };
+    if harmless || held.open_case == Some(OperatorActionKind::ContradictingFact) {
+        return Ok(None);
+    }
+    let event = format!("{}.contradicted", prefix(held.kind));
+    let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
+    step.by_provider();
+    step.result = EntryResult::Unknown;
+    step.tell("told_by_account", account.as_str());
+    if let Some(reference) = &fact.provider_reference {
+        step.tell("told_reference", reference.as_str());
+    }
+    step.open_case(OperatorActionKind::ContradictingFact);
+    step.close(None, stamp).map(Some)
+}
+
+/// Whether what became of a confirmation is not known: it is under way, or was never answered.
+pub(crate) fn confirmation_open(record: &PaymentRecord, held: &Transaction) -> bool {
+    held.kind.opens()
+        && held.state == Pending
+        && held.lease_until.is_some()
+        && held.request.is_some()
+        && record.payment.next_action.is_some()
+}
+
 /// Applies a fact to the step. An event type is set where it tells something new; an equal or older fact
 /// changes nothing.
 pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp: &Stamp<'_>) {
@@ -63,7 +108,8 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             Pending | RequiresAction | Declined | Failed,
         ) => {
             if mismatches(step, *amount) {
-                return mismatch(step);
+                take_references(step, fact);
+                return mismatch(step, *amount);
             }
             take_references(step, fact);
             step.payment.expires_at = expires_at.or(step.payment.expires_at);
@@ -88,10 +134,12 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
         }
         (FactKind::RequiresAction(action), Pending | RequiresAction) if kind.opens() => {
             take_references(step, fact);
-            requires_action(step, action);
+            requires_action(step, record, action, stamp);
         }
         (FactKind::Pending, Pending | RequiresAction) => {
-            let known = state == Pending && step.subject.row().provider_reference.is_some();
+            let row = step.subject.row();
+            let named = row.provider_reference.is_some() || row.ever_unknown;
+            let known = state == Pending && named;
             take_references(step, fact);
             still_pending(step, known, stamp);
         }
@@ -119,7 +167,11 @@ fn mismatches(step: &Step, amount: Option<Money>) -> bool {
 }
 
 /// Not called successful: it waits for a person.
-fn mismatch(step: &mut Step) {
+fn mismatch(step: &mut Step, named: Option<Money>) {
+    if let Some(named) = named {
+        step.tell("named_amount_minor", &named.minor_units().to_string());
+        step.tell("named_currency", named.currency().code());
+    }
     step.cause = Some(Cause::AmountMismatch);
     step.result = EntryResult::Unknown;
     step.event_type = format!("{}.amount_mismatch", prefix(step.subject.row().kind));
@@ -154,6 +206,7 @@ fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) {
         step.payment.decline = None;
         step.payment.failure = None;
         step.payment.next_action = None;
+        step.payment.expired = false;
         settle_waiting_void(step, record, transaction.kind, transaction.amount, stamp);
     }
     if transaction.kind == TransactionKind::Void {
@@ -328,6 +381,11 @@ fn not_done(step: &mut Step, record: &PaymentRecord, ended: bool, why: Result<Ca
             step.edit(|transaction| transaction.decline = Some(decline));
         }
     }
+    if kind == TransactionKind::Capture && step.payment.expired {
+        // The authorization had run out under it: what it had reserved is gone as well.
+        step.payment.amounts.add_voided_rest();
+    }
+    step.rebook(record);
     if kind.opens() && opening_not_done(step, record) {
         return step.advance(PaymentEvent::VoidSucceeded);
     }
@@ -361,7 +419,7 @@ fn taken_back(step: &mut Step, record: &PaymentRecord, cause: Cause, decline: Op
     if refuted && rests_on_opening_alone(record) {
         return refute(step, cause, decline);
     }
-    reversed(step, cause);
+    reversed(step, record, cause);
 }
 
 /// Whether nothing has happened to the payment but its opening.
@@ -392,7 +450,7 @@ fn refute(step: &mut Step, cause: Cause, decline: Option<Decline>) {
 }
 
 /// A success that the provider took back later.
-fn reversed(step: &mut Step, cause: Cause) {
+fn reversed(step: &mut Step, record: &PaymentRecord, cause: Cause) {
     let transaction = step.subject.row().clone();
     let excess_before = step.payment.amounts.excess;
     let event = match transaction.kind {
@@ -421,12 +479,18 @@ fn reversed(step: &mut Step, cause: Cause) {
     step.result = EntryResult::Failure;
     step.event_type = format!("{}.reversed", prefix(transaction.kind));
     step.end(Reversed, Some(cause));
+    step.rebook(record);
     step.advance(event);
     step.open_case(OperatorActionKind::ContradictingFact);
     step.report_excess(excess_before);
 }
 
-fn requires_action(step: &mut Step, action: &NextAction) {
+fn requires_action(
+    step: &mut Step,
+    record: &PaymentRecord,
+    action: &NextAction,
+    stamp: &Stamp<'_>,
+) {
     let news = step.subject.row().state != RequiresAction
         || step.payment.next_action.as_ref() != Some(action);
     if news {
@@ -435,10 +499,17 @@ fn requires_action(step: &mut Step, action: &NextAction) {
     step.payment.next_action = Some(action.clone());
     step.edit(|transaction| {
         transaction.retries = 0;
+        transaction.ever_unknown |= transaction.provider_reference.is_none();
         transaction.state = RequiresAction;
         transaction.lease_until = None;
         transaction.next_step_at = None;
     });
+    if let Some(void) = pending_void(record).filter(|void| !was_sent(void)) {
+        // Where the provider can release what waits for the customer, this can be sent now.
+        let mut void = void.clone();
+        void.next_step_at = Some(stamp.now + WAITING_VOID_SENT_WITHIN);
+        step.others.push(void);
+    }
     step.advance(PaymentEvent::ActionRequired);
 }
 
@@ -450,14 +521,17 @@ fn still_pending(step: &mut Step, known: bool, stamp: &Stamp<'_>) {
         return;
     }
     step.event_type = format!("{}.processing", prefix(kind));
+    // While a send is under way, or its sender is lost, its lease says when the next step is due.
+    let row = step.subject.row();
+    let leased = row.is_being_sent(stamp.now) || row.sender_is_lost(stamp.now);
     step.edit(|transaction| {
         transaction.state = Pending;
+        transaction.ever_unknown |= transaction.provider_reference.is_none();
         if !known {
             transaction.retries = 0;
         }
     });
-    // While a send is under way, its lease says when the next step is due.
-    if !step.subject.row().is_being_sent(stamp.now) {
+    if !leased {
         defer(step, WaitFor::Decision, None, stamp);
     }
     if kind.opens() {
@@ -473,6 +547,7 @@ fn expired(step: &mut Step, record: &PaymentRecord) {
     {
         return;
     }
+    step.settle_case();
     step.payment.expired = true;
     step.payment.next_action = None;
     if step.payment.amounts.authorized > 0 {

@@ -26,11 +26,12 @@ use crate::payment::PaymentRecord;
 use crate::ports::Unpreparable;
 use crate::transaction::Transaction;
 
+pub(crate) use attempt::{can_be_sent, may_fail_over, next_operation};
 pub use attempt::{fail_over, outcome, start_attempt};
-pub(crate) use attempt::{may_fail_over, next_operation};
 pub use command::{capture, confirm, refund, void};
 pub use create::{NewPayment, create};
-pub use fact::fact;
+pub(crate) use fact::confirmation_open;
+pub use fact::{fact, told_by_former_account};
 pub use operator::{resolve, retry};
 pub(crate) use recover::still_wanted;
 pub use recover::{give_up_unsent, key_expired, refuted_by_lookup, sender_lost, unresolved};

@@ -33,7 +33,7 @@ pub fn resolve(
             step.event_type = format!("{}.case_closed", prefix(held.kind));
         }
         Resolution::Succeeded { provider_reference } => {
-            undecided(held, stamp)?;
+            undecided(record, held, stamp)?;
             let amount = Money::new(held.amount, record.payment.currency()).ok();
             let payment_reference = provider_reference
                 .clone()
@@ -49,7 +49,7 @@ pub fn resolve(
             apply(&mut step, record, &fact, stamp);
         }
         Resolution::NotProcessed => {
-            undecided(held, stamp)?;
+            undecided(record, held, stamp)?;
             let fact = Fact {
                 kind: FactKind::Failed(Cause::ResolvedByOperator),
                 provider_reference: None,
@@ -114,11 +114,17 @@ fn subject(
 }
 
 /// A person decides only what is not decided, and what no send can decide any more.
-fn undecided(held: &Transaction, stamp: &Stamp<'_>) -> Result<(), Rejection> {
+fn undecided(
+    record: &PaymentRecord,
+    held: &Transaction,
+    stamp: &Stamp<'_>,
+) -> Result<(), Rejection> {
     if held.state.ended() {
         return Err(Rejection::TransactionEnded { state: held.state });
     }
-    if held.lease_until.is_some_and(|until| until > stamp.now) {
+    // What becomes of one transaction can end another: a void that is done ends what was to be authorized.
+    let mut all = record.transactions.iter();
+    if all.any(|other| other.lease_until.is_some_and(|until| until > stamp.now)) {
         return Err(Rejection::BeingSent);
     }
     Ok(())

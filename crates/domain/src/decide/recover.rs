@@ -30,10 +30,9 @@ pub(super) fn defer(
     stamp: &Stamp<'_>,
 ) {
     let row = step.subject.row();
-    let operation = super::attempt::operation_of(row.kind);
     let next = stamp
         .retries
-        .next_step(row, operation, wait, retry_after, stamp.now, stamp.jitter);
+        .next_step(row, wait, retry_after, stamp.now, stamp.jitter);
     match next {
         NextStep::At(due) => step.edit(|transaction| {
             transaction.retries += 1;

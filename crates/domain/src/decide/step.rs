@@ -11,8 +11,8 @@ use crate::change::{
 use crate::context::{Actor, ActorKind};
 use crate::decline::Cause;
 use crate::journal::{EntryFacts, Stamp, payment_entry};
-use crate::payment::{Payment, PaymentState};
-use crate::transaction::{Attempt, Transaction};
+use crate::payment::{Payment, PaymentRecord, PaymentState};
+use crate::transaction::{Attempt, Transaction, TransactionKind, TransactionState};
 use crate::transition::{Next, PaymentEvent, derive_state, transition};
 
 /// A step under construction.
@@ -90,6 +90,31 @@ impl Step {
             self.action = Some(kind);
         }
         self.edit(|transaction| transaction.open_case = Some(kind));
+    }
+
+    /// Books what the provider proved and what had no room beside a reservation that is gone now: out of the
+    /// excess, into what it is.
+    pub fn rebook(&mut self, record: &PaymentRecord) {
+        let subject = self.subject.row().clone();
+        let others = record
+            .transactions
+            .iter()
+            .filter(|held| held.id != subject.id);
+        let (mut captured, mut refunded) = (0, 0);
+        for held in others.chain(std::iter::once(&subject)) {
+            if held.state != TransactionState::Succeeded {
+                continue;
+            }
+            match held.kind {
+                TransactionKind::Purchase | TransactionKind::Capture => captured += held.amount,
+                TransactionKind::Refund => refunded += held.amount,
+                TransactionKind::Authorization
+                | TransactionKind::Void
+                | TransactionKind::Chargeback
+                | TransactionKind::ChargebackReversal => {}
+            }
+        }
+        self.payment.amounts.rebook(captured, refunded);
     }
 
     /// Closes the case of a transaction whose outcome was not known: now it is.

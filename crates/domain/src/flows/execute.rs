@@ -245,14 +245,13 @@ impl Flows {
         caller: &Caller,
         record: &mut PaymentRecord,
     ) -> Result<Option<Started>, FlowError> {
-        let opened = record
-            .opening()
-            .is_some_and(|opening| opening.state.ended());
+        let provider = self.provider(&record.payment.provider_account)?;
         let waiting = record.transactions.iter().find_map(|transaction| {
             let void = transaction.kind == TransactionKind::Void
                 && transaction.state == TransactionState::Pending
-                && transaction.attempts == 0;
-            let proof = ProvedUnsent::by_sends(transaction).filter(|_| void && opened)?;
+                && transaction.attempts == 0
+                && decide::can_be_sent(record, transaction, provider.as_ref());
+            let proof = ProvedUnsent::by_sends(transaction).filter(|_| void)?;
             Some((transaction.id, MaySend::Unsent(proof)))
         });
         let Some((id, allowed)) = waiting else {

@@ -12,7 +12,7 @@ use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
 use crate::ports::{Circuit, Commit, Due, LookupQuery};
 use crate::retry::WaitFor;
-use crate::transaction::{LookupOutcome, Transaction, TransactionState};
+use crate::transaction::{FactKind, LookupOutcome, Transaction, TransactionState};
 
 use super::execute::Start;
 use super::{Flows, accept_error, read_error};
@@ -73,7 +73,21 @@ impl Flows {
         let Some(record) = self.claimed(&caller, due).await? else {
             return Ok(Recovered::NotDue);
         };
-        let step = self.take_up(&caller, record, due.transaction).await?;
+        let step = match self.take_up(&caller, record, due.transaction).await {
+            Ok(step) => step,
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => {
+                // A defect, or a provider account that is not configured any more: it is tried as often as any
+                // step without news is, and then shown to a person.
+                tracing::error!(
+                    payment.id = %due.payment,
+                    transaction.id = %due.transaction,
+                    error = %error,
+                    "a transaction could not be taken up"
+                );
+                Stepped::without_news(self.read(&caller, due.payment).await?)
+            }
+        };
         if step.busy {
             return Ok(Recovered::Busy);
         }
@@ -197,20 +211,23 @@ impl Flows {
             self.settle(caller, &mut record, change).await?;
             return Ok(Stepped::at(record));
         }
-        let opened = record
-            .opening()
-            .is_some_and(|opening| opening.state.ended());
-        if !opened && !held.kind.opens() {
+        let provider = self.provider_of(&record, held.id)?;
+        if !decide::can_be_sent(&record, held, provider.as_ref()) {
             return Ok(Stepped::at(record));
         }
         self.retried(&record, held.id, "resend");
-        let provider = self.provider_of(&record, held.id)?;
         if provider.circuit() == Circuit::Open {
             let tried = [held.provider_account.clone()];
             if let Some(started) = self.fail_over(caller, &mut record, held.id, &tried).await? {
                 let record = self.carry_on(caller, record, started).await?;
                 return Ok(Stepped::at(record));
             }
+            // It would be answered as not sent.
+            return Ok(Stepped {
+                wait: WaitFor::Reach,
+                cause: Some(Cause::CircuitOpen),
+                ..Stepped::at(record)
+            });
         }
         self.send_again(caller, record, held.id, MaySend::Unsent(proof))
             .await
@@ -262,6 +279,20 @@ impl Flows {
         let found = provider.lookup(&query).await;
         let pending = held.state == TransactionState::Pending;
         match found {
+            LookupOutcome::Found(fact)
+                if matches!(fact.kind, FactKind::RequiresAction(_))
+                    && decide::confirmation_open(&record, held) =>
+            {
+                // It still waits for the customer: once all is quiet, the confirmation did not arrive.
+                match quiet {
+                    Some(quiet) => {
+                        let allowed = MaySend::Unsent(ProvedUnsent::by_lookup(quiet));
+                        self.retried(&record, id, "resend");
+                        self.send_again(caller, record, id, allowed).await
+                    }
+                    None => Ok(Stepped::without_news(record)),
+                }
+            }
             LookupOutcome::Found(fact) => {
                 let decide = |record: &PaymentRecord, stamp: &Stamp<'_>| {
                     decide::fact(record, id, &fact, stamp)

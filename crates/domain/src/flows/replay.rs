@@ -84,7 +84,9 @@ impl Flows {
             if !running || now >= until {
                 return Ok(record);
             }
-            self.ports().clock.sleep(wait).await;
+            // Never past the end: what is left after it is for one more look.
+            let left = (until - now).to_std().unwrap_or_default();
+            self.ports().clock.sleep(wait.min(left)).await;
             wait = (wait * 3 / 2).min(MAX_LOOK_WAIT);
         }
     }

@@ -63,12 +63,21 @@ impl Flows {
             let Some(held) = record.transaction(transaction) else {
                 return Ok(Told::OtherAccount);
             };
-            // Whatever that account says, it is not about the attempt that counts.
-            if held.provider_account != *account {
-                return Ok(Told::MovedOn);
-            }
             let trace = self.ports().observer.current_trace();
             let stamp = self.stamp(&caller, trace, Duration::ZERO);
+            if held.provider_account != *account {
+                // It was proved not sent there, and the provider says otherwise: perhaps money moved twice.
+                let change =
+                    decide::told_by_former_account(&record, transaction, account, &fact, &stamp)?;
+                let Some(change) = change else {
+                    return Ok(Told::MovedOn);
+                };
+                match self.commit(&change).await {
+                    Ok(Commit::Committed) => return Ok(Told::MovedOn),
+                    Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => continue,
+                    Err(error) => return Err(accept_error(error)),
+                }
+            }
             let Some(change) = decide::fact(&record, transaction, &fact, &stamp)? else {
                 return Ok(Told::NoNews);
             };

@@ -35,11 +35,12 @@ pub const TENANT: &str = "demo";
 /// The account at the sandbox.
 pub const SANDBOX_ACCOUNT: &str = "sandbox";
 /// The development key's roles: everything within its tenant.
-const ROLES: [Role; 4] = [
+const ROLES: [Role; 5] = [
     Role::PaymentsWrite,
     Role::PaymentsRefund,
     Role::PaymentsRead,
     Role::AuditRead,
+    Role::Admin,
 ];
 const KEY_NAME: &str = "development";
 const API_KEY_FILE: &str = "api-key";

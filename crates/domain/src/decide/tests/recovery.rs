@@ -275,12 +275,12 @@ fn s18_a_provider_that_asks_for_time_gets_it() {
 }
 
 #[test]
-fn i12_a_transaction_is_sent_a_bounded_number_of_times() {
+fn i12_a_transaction_that_may_have_been_processed_is_sent_a_bounded_number_of_times() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     let id = world.held().id;
     let mut sends = 1;
     loop {
-        world.report(REFUSED);
+        world.report(TIMED_OUT);
         let again =
             world.decide(|record, rules, stamp| try_start(record, id, rules, stamp).ok_or(()));
         if again.is_err() {
@@ -430,4 +430,88 @@ fn i3_a_late_success_after_each_end_state_is_applied_and_reported() {
         assert_eq!(world.record.payment.amounts.authorized, 100);
         assert_eq!(world.state_of(id), TransactionState::Succeeded);
     }
+}
+
+#[test]
+fn i4_what_the_provider_has_taken_without_a_name_is_not_unsent() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let nameless = Fact {
+        kind: FactKind::Pending,
+        provider_reference: None,
+        payment_reference: None,
+    };
+    world.report(SendOutcome::Answered(nameless));
+    assert_eq!(ProvedUnsent::by_sends(world.held()), None);
+    assert_eq!(world.fail_over(), Err(()));
+}
+
+fn action() -> FactKind {
+    FactKind::RequiresAction(crate::payment::NextAction {
+        redirect_url: Sensitive::new("https://issuer.example/3ds".to_owned()),
+        data: Sensitive::default(),
+    })
+}
+
+/// An older "the customer has to act" tells nothing about a confirmation that is under way or of unknown outcome.
+#[test]
+fn i9_an_older_challenge_does_not_replace_a_confirmation() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(action());
+    world.confirm().unwrap();
+    let id = world.held().id;
+    assert!(!world.learn(id, &told(action())));
+    world.report(TIMED_OUT);
+    assert!(!world.learn(id, &told(action())));
+    assert_eq!(world.state_of(id), TransactionState::Pending);
+    assert!(world.held().next_step_at.is_some());
+    assert!(world.learn(id, &told(approved(100))));
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+}
+
+/// What was proved beside a reservation has room once the reservation is gone.
+#[test]
+fn i5_a_refund_that_had_no_room_is_booked_when_another_is_declined() {
+    let mut world = World::captured(100);
+    world.refund(None).unwrap();
+    world.report(TIMED_OUT);
+    world.pass(60);
+    let first = world.held().id;
+    world.resolve(Resolution::NotProcessed).unwrap();
+    world.refund(None).unwrap();
+    let second = world.held().id;
+    assert!(world.learn(first, &told(approved(100))));
+    assert_eq!(world.record.payment.amounts.excess, 100);
+    assert!(world.learn(second, &told(declined())));
+    let amounts = &world.record.payment.amounts;
+    assert_eq!((amounts.refunded, amounts.excess), (100, 0));
+    assert_eq!(world.record.payment.state, PaymentState::Refunded);
+}
+
+#[test]
+fn i9_a_success_at_the_account_that_was_left_opens_a_case() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(REFUSED);
+    world.fail_over().unwrap();
+    world.answer(approved(100));
+    let id = world.held().id;
+    let left = ProviderAccount::parse("sandbox").unwrap();
+    world
+        .decide(|record, _, stamp| {
+            decide::told_by_former_account(record, id, &left, &told(approved(100)), stamp)
+                .unwrap()
+                .ok_or(())
+        })
+        .unwrap();
+    assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
+    assert_eq!(world.record.payment.amounts.captured, 100);
+}
+
+#[test]
+fn a_void_that_waits_is_due_once_the_customer_is_asked() {
+    let mut world = World::accepted(100, CaptureMethod::Manual);
+    world.void().unwrap();
+    world.answer(action());
+    let void = world.record.transactions.last().unwrap();
+    assert!(void.next_step_at.is_some());
+    assert!(decide::can_be_sent(&world.record, void, &world.rules));
 }
