@@ -12,7 +12,7 @@ use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
 use crate::ports::{Circuit, Commit, Due, LookupQuery};
 use crate::retry::WaitFor;
-use crate::transaction::{FactKind, LookupOutcome, Transaction, TransactionState};
+use crate::transaction::{Fact, FactKind, LookupOutcome, Transaction, TransactionState};
 
 use super::execute::Start;
 use super::{Flows, accept_error, read_error};
@@ -279,32 +279,7 @@ impl Flows {
         let found = provider.lookup(&query).await;
         let pending = held.state == TransactionState::Pending;
         match found {
-            LookupOutcome::Found(fact)
-                if matches!(fact.kind, FactKind::RequiresAction(_))
-                    && decide::confirmation_open(&record, held) =>
-            {
-                // It still waits for the customer: once all is quiet, the confirmation did not arrive.
-                match quiet {
-                    Some(quiet) => {
-                        let allowed = MaySend::Unsent(ProvedUnsent::by_lookup(quiet));
-                        self.retried(&record, id, "resend");
-                        self.send_again(caller, record, id, allowed).await
-                    }
-                    None => Ok(Stepped::without_news(record)),
-                }
-            }
-            LookupOutcome::Found(fact) => {
-                let decide = |record: &PaymentRecord, stamp: &Stamp<'_>| {
-                    decide::fact(record, id, &fact, stamp)
-                };
-                record = self.apply(caller, record, decide).await?;
-                let void = self.start_waiting_void(caller, &mut record).await?;
-                let record = match void {
-                    Some(started) => self.carry_on(caller, record, started).await?,
-                    None => record,
-                };
-                Ok(Stepped::at(record))
-            }
+            LookupOutcome::Found(fact) => self.found(caller, record, held, &fact, quiet).await,
             LookupOutcome::NotFound { authoritative } if !pending => {
                 if let Some(quiet) = quiet.filter(|_| authoritative) {
                     let proof = ProvedUnsent::by_lookup(quiet);
@@ -333,6 +308,37 @@ impl Flows {
                 })
             }
         }
+    }
+
+    /// Applies what a lookup found, and goes on with what that makes due.
+    async fn found(
+        &self,
+        caller: &Caller,
+        mut record: PaymentRecord,
+        held: &Transaction,
+        fact: &Fact,
+        quiet: Option<Quiet>,
+    ) -> Result<Stepped, FlowError> {
+        let id = held.id;
+        let still_asked = matches!(fact.kind, FactKind::RequiresAction(_));
+        if still_asked && decide::confirmation_open(&record, held) {
+            // It still waits for the customer: once all is quiet, the confirmation did not arrive.
+            let Some(quiet) = quiet else {
+                return Ok(Stepped::without_news(record));
+            };
+            let allowed = MaySend::Unsent(ProvedUnsent::by_lookup(quiet));
+            self.retried(&record, id, "resend");
+            return self.send_again(caller, record, id, allowed).await;
+        }
+        let decide =
+            |record: &PaymentRecord, stamp: &Stamp<'_>| decide::fact(record, id, fact, stamp);
+        record = self.apply(caller, record, decide).await?;
+        let void = self.start_waiting_void(caller, &mut record).await?;
+        let record = match void {
+            Some(started) => self.carry_on(caller, record, started).await?,
+            None => record,
+        };
+        Ok(Stepped::at(record))
     }
 
     /// The provider cannot say whether it holds it: the same bytes under the same key, while it remembers the key;
