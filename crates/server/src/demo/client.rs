@@ -111,13 +111,14 @@ impl Client {
         answered(response, |body| body.payment)
     }
 
-    pub(super) async fn sync(&mut self, payment_id: &str) -> anyhow::Result<Answered> {
-        let request = self.request(v1::SyncPaymentRequest {
-            payment_id: payment_id.to_owned(),
+    pub(super) async fn get(&mut self, payment_id: &str) -> anyhow::Result<Answered> {
+        let lookup = v1::get_payment_request::Lookup::PaymentId(payment_id.to_owned());
+        let request = self.request(v1::GetPaymentRequest {
+            lookup: Some(lookup),
         });
         let response = self
             .payments
-            .sync_payment(request)
+            .get_payment(request)
             .await
             .map_err(|status| described(&status))?;
         answered(response, |body| body.payment)

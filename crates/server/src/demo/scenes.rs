@@ -1,5 +1,7 @@
 //! The scenes, in their order.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
@@ -10,6 +12,9 @@ use super::client::{Answered, Client};
 use super::show::{self, Show, money, short};
 
 const CURRENCY: &str = "EUR";
+/// How often a payment that recovers is looked at, and how many times.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+const MAX_LOOKS: u32 = 240;
 
 fn euros(minor_units: i64) -> v1::Money {
     v1::Money {
@@ -183,12 +188,26 @@ pub(super) async fn lost_answer(client: &mut Client, show: &Show) -> anyhow::Res
     let pending = client.create(request).await?;
     show.call("CreatePayment 75.00 EUR, connection cut", &pending.payment);
     expect(&pending, PaymentState::Pending)?;
-    show.note("The money may have moved. Nobody sends it again: SyncPayment asks the provider.");
-    let resolved = client.sync(&pending.payment.payment_id).await?;
-    show.call("SyncPayment", &resolved.payment);
+    show.note(
+        "The money may have moved. Nobody sends it again: recovery asks the provider by itself.",
+    );
+    let resolved = recovered(client, &pending.payment.payment_id).await?;
+    show.call("GetPayment, a moment later", &resolved.payment);
     expect(&resolved, PaymentState::Captured)?;
     ensure!(!resolved.trace_id.is_empty(), "the answer names no trace");
     Ok(())
+}
+
+/// The payment once recovery knows what became of it.
+async fn recovered(client: &mut Client, payment_id: &str) -> anyhow::Result<Answered> {
+    for _ in 0..MAX_LOOKS {
+        let found = client.get(payment_id).await?;
+        if found.payment.state() != PaymentState::Pending {
+            return Ok(found);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    anyhow::bail!("recovery has not found out about payment {payment_id} within a minute")
 }
 
 pub(super) async fn audit_trail(
