@@ -12,6 +12,9 @@ use crate::ports::Capabilities;
 use crate::retry::KEY_AGE_MARGIN;
 use crate::transaction::Transaction;
 
+/// How far the clocks of two servers can be apart: each is within 5 s of the database's.
+const CLOCKS_APART: Duration = Duration::from_secs(10);
+
 /// Proof that, when it was judged, every sender of a transaction was gone and the provider's lookup had caught
 /// up. To be judged before the provider is asked: what is under way may arrive while it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,13 @@ impl Judged {
 impl Quiet {
     /// Judges by the sender's lease and by the `window` in which the provider's lookup may miss a request.
     pub fn judge(transaction: &Transaction, window: Duration, now: DateTime<Utc>) -> Option<Self> {
-        let window = TimeDelta::from_std(window).unwrap_or(TimeDelta::MAX);
+        // The end of a lease has room for clocks that differ; the time of an answer has none.
+        let apart = if transaction.lease_until.is_none() && !window.is_zero() {
+            CLOCKS_APART
+        } else {
+            Duration::ZERO
+        };
+        let window = TimeDelta::from_std(window.saturating_add(apart)).unwrap_or(TimeDelta::MAX);
         // A lease counts from the commit before the send, and is longer than the send: what it covers has
         // arrived when it ends.
         let last = transaction.lease_until.unwrap_or(transaction.updated_at);
