@@ -103,6 +103,11 @@ impl Amounts {
 
     /// Books out of the excess what has room now, given all that is proved captured and refunded.
     pub(crate) fn rebook(&mut self, proved_captured: i64, proved_refunded: i64) {
+        let surplus = (self.captured - proved_captured).max(0);
+        let free = (self.captured - self.refunded - self.refund_pending).max(0);
+        let taken = surplus.min(free).min(self.excess);
+        self.captured -= taken;
+        self.excess -= taken;
         let missing = (proved_captured - self.captured).clamp(0, self.excess);
         self.excess -= missing;
         self.add_captured(missing);

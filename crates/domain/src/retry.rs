@@ -81,7 +81,7 @@ impl Backoff {
     }
 }
 
-/// Most sends of one transaction that may have been processed, by what it asks for.
+/// Most sends of one transaction, by what it asks for, once one of them may have been processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxSends {
     /// Of a purchase.
@@ -145,9 +145,9 @@ impl Default for RetryPolicy {
             decision: backoff(5, 3_600, 2_000, 14),
             max_retry_after: Duration::from_secs(3_600),
             max_sends: MaxSends {
-                purchase: 50,
-                authorize: 50,
-                confirm: 20,
+                purchase: 100,
+                authorize: 100,
+                confirm: 100,
                 capture: 100,
                 void: 100,
                 refund: 100,
@@ -196,9 +196,9 @@ impl RetryPolicy {
         let never_sent =
             transaction.certainly_unprocessed() && transaction.kind != TransactionKind::Void;
         let until = transaction.execute_before;
-        if never_sent {
+        if never_sent && now < until {
             // At its end, the next step proves that it was not sent, and ends it.
-            return NextStep::At(due.min(until).max(now));
+            return NextStep::At(due.min(until));
         }
         let aged = now - transaction.created_at >= delta(backoff.give_up_after);
         if transaction.retries >= backoff.steps || aged {

@@ -265,6 +265,10 @@ pub fn outcome(
     let name = format!("{}.attempt_ended", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(transaction), name);
     match &report.outcome {
+        SendOutcome::Answered(fact) if attempt.number != held.attempts && undecided(&fact.kind) => {
+            // A later attempt runs, or has told more: what an older one left open tells nothing.
+            step.by_provider();
+        }
         SendOutcome::Answered(fact) => {
             step.by_provider();
             apply(&mut step, record, fact, stamp);
@@ -283,6 +287,17 @@ pub fn outcome(
     }
     step.attempt = Some(Write::Update(ended(attempt, report, step.cause, stamp)));
     step.close(None, stamp)
+}
+
+/// Whether a fact leaves the outcome open.
+fn undecided(kind: &FactKind) -> bool {
+    match kind {
+        FactKind::RequiresAction(_) | FactKind::Pending => true,
+        FactKind::Approved { .. }
+        | FactKind::Declined(_)
+        | FactKind::Failed(_)
+        | FactKind::Expired => false,
+    }
 }
 
 /// I4: nothing is proved. The transaction waits for a lookup.
@@ -330,7 +345,9 @@ fn not_sent(
         });
         return step.advance(PaymentEvent::ActionRequired);
     }
-    let too_late = stamp.now >= transaction.execute_before;
+    // A void releases what may be held: it is never too late for it.
+    let too_late =
+        transaction.kind != TransactionKind::Void && stamp.now >= transaction.execute_before;
     let sent_again = cause.retryable() && !voiding && !too_late;
     // Once the provider has named it, no refusal of a send proves that it was not processed.
     if known_there || sent_again {

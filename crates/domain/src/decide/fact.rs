@@ -14,6 +14,7 @@ use crate::transition::PaymentEvent;
 
 use super::attempt::{end, pending_void, prefix};
 use super::recover::defer;
+use super::resend::ProvedUnsent;
 use super::step::Step;
 use super::{DecideError, WAITING_VOID_SENT_WITHIN};
 
@@ -43,6 +44,35 @@ pub(super) fn learned(
         // It may have been said before the confirmation arrived: it tells nothing about it.
         return Ok(None);
     }
+    applied(record, held, fact, told, stamp)
+}
+
+/// Applies that a payment still waits for its customer, where that proves that a confirmation of unknown outcome
+/// did not arrive: it was said after every request had. The customer can confirm again.
+pub fn confirmation_lost(
+    record: &PaymentRecord,
+    id: TransactionId,
+    fact: &Fact,
+    proof: ProvedUnsent,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
+    if !proof.holds(held) || !confirmation_open(record, held) {
+        return Ok(None);
+    }
+    applied(record, held, fact, true, stamp)
+}
+
+/// The change that a fact makes; `None` where it tells nothing new.
+fn applied(
+    record: &PaymentRecord,
+    held: &Transaction,
+    fact: &Fact,
+    told: bool,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
     if told {
         step.by_provider();
@@ -79,6 +109,9 @@ pub fn told_by_former_account(
     let event = format!("{}.contradicted", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.by_provider();
+    if let Some(actor) = &mut step.actor {
+        account.as_str().clone_into(&mut actor.id);
+    }
     step.result = EntryResult::Unknown;
     step.tell("told_by_account", account.as_str());
     if let Some(reference) = &fact.provider_reference {
@@ -139,7 +172,7 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
         (FactKind::Pending, Pending | RequiresAction) => {
             let row = step.subject.row();
             let named = row.provider_reference.is_some() || row.ever_unknown;
-            let known = state == Pending && named;
+            let known = state == Pending && named && !names_anew(step, fact);
             take_references(step, fact);
             still_pending(step, known, stamp);
         }
@@ -181,6 +214,15 @@ fn mismatch(step: &mut Step, named: Option<Money>) {
         // Asking again would tell the same.
         transaction.next_step_at = None;
     });
+}
+
+/// Whether a fact brings a reference of the provider's that is not known yet.
+fn names_anew(step: &Step, fact: &Fact) -> bool {
+    let new = |told: &Option<_>, held: &Option<_>| told.is_some() && told != held;
+    new(
+        &fact.provider_reference,
+        &step.subject.row().provider_reference,
+    ) || new(&fact.payment_reference, &step.payment.provider_reference)
 }
 
 fn take_references(step: &mut Step, fact: &Fact) {
@@ -499,7 +541,6 @@ fn requires_action(
     step.payment.next_action = Some(action.clone());
     step.edit(|transaction| {
         transaction.retries = 0;
-        transaction.ever_unknown |= transaction.provider_reference.is_none();
         transaction.state = RequiresAction;
         transaction.lease_until = None;
         transaction.next_step_at = None;

@@ -31,7 +31,7 @@ pub use attempt::{fail_over, outcome, start_attempt};
 pub use command::{capture, confirm, refund, void};
 pub use create::{NewPayment, create};
 pub(crate) use fact::confirmation_open;
-pub use fact::{fact, told_by_former_account};
+pub use fact::{confirmation_lost, fact, told_by_former_account};
 pub use operator::{resolve, retry};
 pub(crate) use recover::still_wanted;
 pub use recover::{give_up_unsent, key_expired, refuted_by_lookup, sender_lost, unresolved};

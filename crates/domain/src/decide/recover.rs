@@ -152,7 +152,7 @@ pub fn give_up_unsent(
         .ok_or(DecideError::NoTransaction(id))?;
     let leased = held.lease_until.is_some_and(|until| until > stamp.now);
     // A provider that has named a transaction holds it, whatever a lookup misses.
-    let known_there = held.provider_reference.is_some();
+    let known_there = held.provider_reference.is_some() || record.payment.next_action.is_some();
     if held.state != TransactionState::Pending || leased || known_there || !proof.holds(held) {
         return Ok(None);
     }

@@ -86,10 +86,22 @@ impl Step {
 
     /// Opens a case for a person, unless the same one is open about this transaction already.
     pub fn open_case(&mut self, kind: OperatorActionKind) {
-        if self.subject.row().open_case != Some(kind) {
+        let open = self.subject.row().open_case;
+        if open != Some(kind) {
             self.action = Some(kind);
         }
-        self.edit(|transaction| transaction.open_case = Some(kind));
+        // A case that only a person closes is not hidden behind one that the provider's word closes.
+        let lasting = matches!(
+            open,
+            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
+        );
+        let passing = matches!(
+            kind,
+            OperatorActionKind::RecoveryExhausted | OperatorActionKind::AmountMismatch
+        );
+        if !(lasting && passing) {
+            self.edit(|transaction| transaction.open_case = Some(kind));
+        }
     }
 
     /// Books what the provider proved and what had no room beside a reservation that is gone now: out of the

@@ -245,16 +245,18 @@ impl Flows {
         caller: &Caller,
         record: &mut PaymentRecord,
     ) -> Result<Option<Started>, FlowError> {
-        let provider = self.provider(&record.payment.provider_account)?;
-        let waiting = record.transactions.iter().find_map(|transaction| {
-            let void = transaction.kind == TransactionKind::Void
+        let mut all = record.transactions.iter();
+        let Some(void) = all.find(|transaction| {
+            transaction.kind == TransactionKind::Void
                 && transaction.state == TransactionState::Pending
                 && transaction.attempts == 0
-                && decide::can_be_sent(record, transaction, provider.as_ref());
-            let proof = ProvedUnsent::by_sends(transaction).filter(|_| void)?;
-            Some((transaction.id, MaySend::Unsent(proof)))
-        });
-        let Some((id, allowed)) = waiting else {
+        }) else {
+            return Ok(None);
+        };
+        let provider = self.provider(&void.provider_account)?;
+        let proof = ProvedUnsent::by_sends(void)
+            .filter(|_| decide::can_be_sent(record, void, provider.as_ref()));
+        let Some((id, allowed)) = proof.map(|proof| (void.id, MaySend::Unsent(proof))) else {
             return Ok(None);
         };
         let started = self.start_attempt(caller, record, id, allowed).await?;

@@ -322,17 +322,29 @@ impl Flows {
         let id = held.id;
         let still_asked = matches!(fact.kind, FactKind::RequiresAction(_));
         if still_asked && decide::confirmation_open(&record, held) {
-            // It still waits for the customer: once all is quiet, the confirmation did not arrive.
+            // It still waits for the customer: once all is quiet, the confirmation did not arrive, and never will.
             let Some(quiet) = quiet else {
                 return Ok(Stepped::without_news(record));
             };
-            let allowed = MaySend::Unsent(ProvedUnsent::by_lookup(quiet));
-            self.retried(&record, id, "resend");
-            return self.send_again(caller, record, id, allowed).await;
+            let proof = ProvedUnsent::by_lookup(quiet);
+            let decide = |record: &PaymentRecord, stamp: &Stamp<'_>| {
+                decide::confirmation_lost(record, id, fact, proof, stamp)
+            };
+            let record = self.apply(caller, record, decide).await?;
+            return self.go_on_with_void(caller, record).await;
         }
         let decide =
             |record: &PaymentRecord, stamp: &Stamp<'_>| decide::fact(record, id, fact, stamp);
         record = self.apply(caller, record, decide).await?;
+        self.go_on_with_void(caller, record).await
+    }
+
+    /// Sends the void that waited for what was found.
+    async fn go_on_with_void(
+        &self,
+        caller: &Caller,
+        mut record: PaymentRecord,
+    ) -> Result<Stepped, FlowError> {
         let void = self.start_waiting_void(caller, &mut record).await?;
         let record = match void {
             Some(started) => self.carry_on(caller, record, started).await?,

@@ -9,7 +9,7 @@ use crate::error::FlowError;
 use crate::ids::{ProviderAccount, TenantId, TransactionId, WebhookId};
 use crate::payment::PaymentRecord;
 use crate::ports::{Commit, LookupQuery, SentThrough};
-use crate::transaction::{Fact, LookupOutcome, Transaction};
+use crate::transaction::{Fact, FactKind, LookupOutcome, Transaction, TransactionState};
 use crate::webhook::WebhookFact;
 
 use super::{Flows, accept_error, read_error};
@@ -81,7 +81,11 @@ impl Flows {
             let Some(change) = decide::fact(&record, transaction, &fact, &stamp)? else {
                 return Ok(Told::NoNews);
             };
-            if held.state.ended() && !confirmed {
+            // What was asked of the customer before a confirmation may be told after it.
+            let overtaken = matches!(fact.kind, FactKind::RequiresAction(_))
+                && held.state == TransactionState::Pending
+                && record.payment.next_action.is_some();
+            if (held.state.ended() || overtaken) && !confirmed {
                 match self.ask_again(&record, held).await? {
                     Confirmed::Told => {}
                     Confirmed::Instead(current) => fact = *current,

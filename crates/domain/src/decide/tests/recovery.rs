@@ -515,3 +515,47 @@ fn a_void_that_waits_is_due_once_the_customer_is_asked() {
     assert!(void.next_step_at.is_some());
     assert!(decide::can_be_sent(&world.record, void, &world.rules));
 }
+
+#[test]
+fn a_name_that_comes_after_a_time_out_is_kept() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(TIMED_OUT);
+    let id = world.held().id;
+    assert!(world.learn(id, &told(FactKind::Pending)));
+    assert!(world.held().provider_reference.is_some());
+    assert!(
+        !world.learn(id, &told(FactKind::Pending)),
+        "nothing new any more"
+    );
+}
+
+#[test]
+fn i9_an_older_answer_does_not_replace_a_confirmation_under_way() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let first = world.attempt();
+    let id = world.held().id;
+    assert!(world.learn(id, &told(action())));
+    world.confirm().unwrap();
+    let report = SendReport {
+        outcome: SendOutcome::Answered(told(action())),
+        latency_micros: 1_000,
+        http_status: None,
+        response: None,
+        retry_after: None,
+    };
+    world
+        .decide(|record, _, stamp| decide::outcome(record, &first, &report, stamp))
+        .unwrap();
+    assert_eq!(world.state_of(id), TransactionState::Pending);
+    assert!(world.held().lease_until.is_some());
+}
+
+#[test]
+fn a_void_is_never_too_late() {
+    let mut world = World::authorized(100);
+    world.void().unwrap();
+    world.pass(2_000);
+    world.report(REFUSED);
+    let id = world.held().id;
+    assert_eq!(world.state_of(id), TransactionState::Pending);
+}
