@@ -541,6 +541,8 @@ fn requires_action(
     step.payment.next_action = Some(action.clone());
     step.edit(|transaction| {
         transaction.retries = 0;
+        // What a provider holds without a name of its own is not unsent.
+        transaction.ever_unknown |= transaction.provider_reference.is_none();
         transaction.state = RequiresAction;
         transaction.lease_until = None;
         transaction.next_step_at = None;

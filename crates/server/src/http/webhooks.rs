@@ -9,10 +9,10 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use quittance_domain::ids::{EventId, ProviderAccount, WebhookId};
 use quittance_domain::ports::{Clock, Provider, Providers, Randomness, StoreError};
 use quittance_domain::text::Sensitive;
@@ -33,6 +33,8 @@ use crate::layers::{Refusals, RefusedCaller, RefusedCalls};
 const ROUTE: &str = "/webhooks/{provider_account}";
 /// How refused webhooks name what was called.
 const SOURCE: &str = "POST /webhooks/{provider_account}";
+/// Times the limit of a body that are listened to before the connection is closed on who sends more.
+const HEARD_OUT: usize = 4;
 /// When a provider is asked to come back while nothing can be stored.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -248,17 +250,14 @@ impl Receiver {
         }
         let declared = single(headers, CONTENT_LENGTH.as_str());
         let declared = declared.and_then(|length| length.parse::<u64>().ok());
-        let max = u64::try_from(settings.max_body_bytes).unwrap_or(u64::MAX);
-        if declared.is_some_and(|length| length > max) {
+        let heard_out = settings.max_body_bytes.saturating_mul(HEARD_OUT);
+        let heard_out_bytes = u64::try_from(heard_out).unwrap_or(u64::MAX);
+        if declared.is_some_and(|length| length > heard_out_bytes) {
             return Err(Rejection::TooLarge);
         }
-        let reading = Limited::new(body, settings.max_body_bytes).collect();
-        match tokio::time::timeout(settings.read_timeout, reading).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::TooLarge),
-            Ok(Err(_)) => Err(Rejection::Broken),
-            Err(_) => Err(Rejection::TooSlow),
-        }
+        let reading = read_within(body, settings.max_body_bytes, heard_out);
+        let read = tokio::time::timeout(settings.read_timeout, reading).await;
+        read.unwrap_or(Err(Rejection::TooSlow))
     }
 
     async fn store(&self, webhook: NewWebhook, dead: Option<Unreadable>) -> End {
@@ -339,6 +338,35 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         (Some(value), None) => value.to_str().ok(),
         (_, _) => None,
     }
+}
+
+/// Reads a body of at most `max` bytes. A larger one is heard out, up to `heard_out` bytes of which none are kept:
+/// who is still sending does not hear an answer.
+async fn read_within(
+    mut body: axum::body::Body,
+    max: usize,
+    heard_out: usize,
+) -> Result<Bytes, Rejection> {
+    let (mut kept, mut length) = (BytesMut::new(), 0_usize);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Rejection::Broken)?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        length = length.saturating_add(data.len());
+        if length > heard_out {
+            break;
+        }
+        if length > max {
+            kept = BytesMut::new();
+        } else {
+            kept.extend_from_slice(&data);
+        }
+    }
+    if length > max {
+        return Err(Rejection::TooLarge);
+    }
+    Ok(kept.freeze())
 }
 
 /// What the event is known by. A body without an id, or that cannot be read, is known by its digest: then a
