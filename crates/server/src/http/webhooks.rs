@@ -1,5 +1,5 @@
 //! `POST /webhooks/{provider_account}`: verified over its raw bytes, stored, and only then acknowledged. The answer
-//! waits for one insert; what a webhook says is applied later, by [`crate::workers`].
+//! waits for one insert; what a webhook says is applied later, by the workers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

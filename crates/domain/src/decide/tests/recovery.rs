@@ -279,7 +279,7 @@ fn i12_a_transaction_that_may_have_been_processed_is_sent_a_bounded_number_of_ti
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     let id = world.held().id;
     let mut sends = 1;
-    loop {
+    while sends <= POLICY.max_sends.purchase {
         world.report(TIMED_OUT);
         let again =
             world.decide(|record, rules, stamp| try_start(record, id, rules, stamp).ok_or(()));
