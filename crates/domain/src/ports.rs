@@ -346,6 +346,9 @@ pub struct Capabilities {
     pub void_before_authorization: bool,
     /// Whether its lookup by our transaction id sees every accepted request.
     pub authoritative_lookup: bool,
+    /// Whether a lookup by the provider's own reference tells how the operation stands now. Where it does not, what
+    /// a webhook tells cannot be confirmed by asking, and its word has to do.
+    pub current_lookup: bool,
     /// How long after a request its lookup may still miss it.
     pub consistency_window: Duration,
     /// How long it keeps an idempotency key.
@@ -445,6 +448,15 @@ pub trait Provider: ProviderRules + ProviderWebhooks + 'static {
 
     /// Asks what became of a transaction.
     async fn lookup(&self, query: &LookupQuery) -> LookupOutcome;
+
+    /// Asks which payment of ours the provider knows by this reference; `None` where it is not one of ours. For
+    /// webhooks that name a payment by the provider's reference alone.
+    async fn payment_named(
+        &self,
+        _reference: &ProviderReference,
+    ) -> Result<Option<PaymentId>, Cause> {
+        Ok(None)
+    }
 
     /// How long a send can take at most, connection included.
     fn send_timeout(&self) -> Duration;

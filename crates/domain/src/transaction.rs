@@ -76,6 +76,17 @@ impl TransactionState {
     }
 }
 
+/// What a chargeback is about, as the provider reports it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dispute {
+    /// The network's or the provider's reason code; may be empty.
+    pub reason: Text<100>,
+    /// Until when evidence can be handed in, where the provider says so.
+    pub due_at: Option<DateTime<Utc>>,
+    /// The disputed amount, in the dispute's own currency.
+    pub amount: Money,
+}
+
 /// One operation on a payment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Transaction {

@@ -7,11 +7,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
-use crate::ids::{EventId, PaymentId, ProviderAccount, TransactionId, WebhookId};
+use crate::ids::{
+    EventId, PaymentId, ProviderAccount, ProviderReference, TransactionId, WebhookId,
+};
 use crate::payment::named_enum;
 use crate::ports::StoreError;
 use crate::text::Sensitive;
-use crate::transaction::Fact;
+use crate::transaction::{Dispute, Fact, TransactionKind};
 
 /// A webhook as it came in: nothing of it is believed yet.
 pub struct Delivery<'a> {
@@ -58,15 +60,41 @@ pub enum Unreadable {
     Unexpected,
 }
 
-/// What a webhook proves about a transaction of ours.
+/// What a webhook proves about an operation on a payment of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookFact {
     /// The payment that it names.
-    pub payment: PaymentId,
-    /// The transaction that it names.
-    pub transaction: TransactionId,
+    pub payment: PaymentName,
+    /// The operation that it is about.
+    pub subject: Subject,
     /// What it proves.
     pub fact: Fact,
+}
+
+/// How a webhook names a payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PaymentName {
+    /// By our id, which the provider was given.
+    Ours(PaymentId),
+    /// By the provider's reference alone: the provider is asked which payment of ours that is
+    /// ([`Provider::payment_named`](crate::ports::Provider::payment_named)).
+    Theirs(ProviderReference),
+}
+
+/// Which operation on its payment a webhook is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A transaction that the provider names by our id.
+    Transaction(TransactionId),
+    /// An operation that the provider names by its own reference (the fact's `provider_reference`, which must be
+    /// there): a transaction of ours of this kind that has that reference; where there is none, one that we never
+    /// asked for, made in the provider's dashboard or by the network.
+    Operation {
+        /// What it does; not one that opens a payment.
+        kind: TransactionKind,
+        /// What a chargeback, or its reversal, is about.
+        dispute: Option<Dispute>,
+    },
 }
 
 /// How the webhooks of an account are verified and read. Every adapter has to say it: there is no default.

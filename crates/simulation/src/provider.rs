@@ -25,7 +25,9 @@ use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendOutcome, SendReport,
 };
-use quittance_domain::webhook::{Delivery, ProviderWebhooks, Unreadable, Unverified, WebhookFact};
+use quittance_domain::webhook::{
+    Delivery, PaymentName, ProviderWebhooks, Subject, Unreadable, Unverified, WebhookFact,
+};
 
 use crate::executor::{Executor, WORLD};
 use crate::store::SimStore;
@@ -204,6 +206,7 @@ impl SimProvider {
             several_captures: true,
             void_before_authorization: true,
             authoritative_lookup: nature.authoritative,
+            current_lookup: nature.authoritative,
             consistency_window: nature.window,
             idempotency_key_lifetime: nature.keys_kept,
         };
@@ -241,8 +244,8 @@ impl SimProvider {
             return;
         }
         let told = WebhookFact {
-            payment: booked.payment,
-            transaction: id,
+            payment: PaymentName::Ours(booked.payment),
+            subject: Subject::Transaction(id),
             fact: fact(id, &booked, self.nature),
         };
         for _ in 0..self.executor.pick(1..4) {

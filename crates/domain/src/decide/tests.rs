@@ -41,6 +41,7 @@ impl Rules {
             several_captures: true,
             void_before_authorization: true,
             authoritative_lookup: true,
+            current_lookup: true,
             consistency_window: Duration::ZERO,
             idempotency_key_lifetime: Duration::from_secs(86_400),
         })

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use crate::change::Change;
 use crate::context::{Actor, ActorKind, Caller, Origin};
 use crate::decide;
 use crate::decline::Cause;
 use crate::error::FlowError;
-use crate::ids::{ProviderAccount, TenantId, TransactionId, WebhookId};
+use crate::ids::{PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId};
 use crate::payment::PaymentRecord;
 use crate::ports::{Commit, LookupQuery, SentThrough};
 use crate::transaction::{Fact, FactKind, LookupOutcome, Transaction, TransactionState};
-use crate::webhook::WebhookFact;
+use crate::webhook::{PaymentName, Subject, WebhookFact};
 
 use super::{Flows, accept_error, read_error};
 
@@ -47,35 +48,51 @@ impl Flows {
         webhook: WebhookId,
         told: &WebhookFact,
     ) -> Result<Told, FlowError> {
-        let (payment, transaction) = (told.payment, told.transaction);
-        let store = &self.ports().store;
-        let sent = store.sent_through(payment, transaction, account).await;
-        let tenant = match sent.map_err(read_error)? {
+        let payment = match self.payment_of(account, &told.payment).await {
+            Ok(Some(payment)) => payment,
+            Ok(None) => return Ok(Told::UnknownPayment),
+            Err(cause) => return Ok(Told::NotConfirmed(cause)),
+        };
+        let Subject::Transaction(transaction) = told.subject else {
+            return Ok(Told::OtherAccount);
+        };
+        let sent = self
+            .ports()
+            .store
+            .sent_through(payment, transaction, account);
+        let tenant = match sent.await.map_err(read_error)? {
             SentThrough::Yes(tenant) => tenant,
             SentThrough::No => return Ok(Told::OtherAccount),
             SentThrough::UnknownPayment => return Ok(Told::UnknownPayment),
         };
         let caller = inbox(&tenant, webhook);
-        let mut fact = told.fact.clone();
+        self.told_about(&caller, account, (payment, transaction), &told.fact)
+            .await
+    }
+
+    /// Applies what was told about a transaction that was sent through the account.
+    async fn told_about(
+        &self,
+        caller: &Caller,
+        account: &ProviderAccount,
+        (payment, transaction): (PaymentId, TransactionId),
+        fact: &Fact,
+    ) -> Result<Told, FlowError> {
+        let mut fact = fact.clone();
         let mut confirmed = false;
         for _ in 0..=self.settings().max_decisions {
-            let record = self.read(&caller, payment).await?;
+            let record = self.read(caller, payment).await?;
             let Some(held) = record.transaction(transaction) else {
                 return Ok(Told::OtherAccount);
             };
             let trace = self.ports().observer.current_trace();
-            let stamp = self.stamp(&caller, trace, Duration::ZERO);
+            let stamp = self.stamp(caller, trace, Duration::ZERO);
             if held.provider_account != *account {
-                // It was proved not sent there, and the provider says otherwise: perhaps money moved twice.
                 let change =
                     decide::told_by_former_account(&record, transaction, account, &fact, &stamp)?;
-                let Some(change) = change else {
-                    return Ok(Told::MovedOn);
-                };
-                match self.commit(&change).await {
-                    Ok(Commit::Committed) => return Ok(Told::MovedOn),
-                    Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => continue,
-                    Err(error) => return Err(accept_error(error)),
+                match self.note_former(change).await? {
+                    Noted::Done => return Ok(Told::MovedOn),
+                    Noted::Overtaken => continue,
                 }
             }
             let Some(change) = decide::fact(&record, transaction, &fact, &stamp)? else {
@@ -97,7 +114,7 @@ impl Flows {
             match self.commit(&change).await {
                 Ok(Commit::Committed) => {
                     let record = change.apply_to(Some(record));
-                    self.go_on_after(&caller, record, transaction).await;
+                    self.go_on_after(caller, record, transaction).await;
                     return Ok(Told::Applied);
                 }
                 Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {}
@@ -107,6 +124,34 @@ impl Flows {
         Err(FlowError::ConcurrentChange)
     }
 
+    /// The payment that a webhook names; where it gives only a reference of the provider's, the provider is asked.
+    async fn payment_of(
+        &self,
+        account: &ProviderAccount,
+        name: &PaymentName,
+    ) -> Result<Option<PaymentId>, Cause> {
+        match (name, self.ports().providers.account(account)) {
+            (PaymentName::Ours(payment), _) => Ok(Some(*payment)),
+            (PaymentName::Theirs(reference), Some(provider)) => {
+                provider.payment_named(reference).await
+            }
+            (PaymentName::Theirs(_), None) => Ok(None),
+        }
+    }
+
+    /// Puts on record what a former account says: the transaction was proved not sent there, and perhaps money
+    /// moved twice.
+    async fn note_former(&self, change: Option<Change>) -> Result<Noted, FlowError> {
+        let Some(change) = change else {
+            return Ok(Noted::Done);
+        };
+        match self.commit(&change).await {
+            Ok(Commit::Committed) => Ok(Noted::Done),
+            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(Noted::Overtaken),
+            Err(error) => Err(accept_error(error)),
+        }
+    }
+
     /// Asks the provider what holds now.
     async fn ask_again(
         &self,
@@ -114,7 +159,7 @@ impl Flows {
         held: &Transaction,
     ) -> Result<Confirmed, FlowError> {
         let provider = self.provider_of(record, held.id)?;
-        if !provider.capabilities().authoritative_lookup {
+        if !provider.capabilities().current_lookup {
             // It can be told by webhook alone.
             return Ok(Confirmed::Told);
         }
@@ -126,7 +171,13 @@ impl Flows {
         self.retried(record, held.id, "lookup");
         Ok(match provider.lookup(&query).await {
             LookupOutcome::Found(current) => Confirmed::Instead(Box::new(current)),
-            LookupOutcome::NotFound { .. } => Confirmed::Not(Cause::NotProcessed),
+            LookupOutcome::NotFound {
+                authoritative: true,
+            } => Confirmed::Not(Cause::NotProcessed),
+            // Not to find it proves nothing, and what it told was signed.
+            LookupOutcome::NotFound {
+                authoritative: false,
+            } => Confirmed::Told,
             LookupOutcome::Unavailable { cause, .. } => Confirmed::Not(cause),
         })
     }
@@ -148,6 +199,14 @@ impl Flows {
             );
         }
     }
+}
+
+/// Whether what a former account says is on record.
+enum Noted {
+    /// It is, or there is nothing to record.
+    Done,
+    /// Someone else moved the payment: decide again.
+    Overtaken,
 }
 
 /// What asking the provider showed.

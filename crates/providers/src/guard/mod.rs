@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use quittance_domain::decline::Cause;
-use quittance_domain::ids::{EventId, ProviderAccount};
+use quittance_domain::ids::{EventId, PaymentId, ProviderAccount, ProviderReference};
 use quittance_domain::ports::{
     Capabilities, Circuit, LookupQuery, Operation, Place, Provider, ProviderRules, Saturated,
     Unpreparable,
@@ -195,6 +195,25 @@ impl Provider for Guarded {
             Cause::CircuitOpen,
             Some(left).filter(|left| !left.is_zero()),
         )
+    }
+
+    async fn payment_named(
+        &self,
+        reference: &ProviderReference,
+    ) -> Result<Option<PaymentId>, Cause> {
+        let place = tokio::time::timeout(self.send_timeout(), self.lookups.acquire()).await;
+        let Ok(Ok(_place)) = place else {
+            return Err(Cause::RateLimited);
+        };
+        let Ok(call) = self.begin() else {
+            return Err(Cause::CircuitOpen);
+        };
+        let named = self.inner.payment_named(reference).await;
+        call.ended(match &named {
+            Ok(_) => Health::Working,
+            Err(cause) => health_after(*cause),
+        });
+        named
     }
 
     fn send_timeout(&self) -> Duration {

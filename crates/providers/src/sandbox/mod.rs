@@ -61,6 +61,7 @@ impl Sandbox {
                 several_captures: true,
                 void_before_authorization: true,
                 authoritative_lookup: true,
+                current_lookup: true,
                 consistency_window: Duration::ZERO,
                 idempotency_key_lifetime: Duration::from_secs(24 * 3600),
             },

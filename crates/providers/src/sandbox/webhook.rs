@@ -1,7 +1,9 @@
 //! The sandbox's webhooks: signed as in Standard Webhooks, one event each.
 
 use quittance_domain::ids::{EventId, PaymentId, TransactionId};
-use quittance_domain::webhook::{Delivery, ProviderWebhooks, Unreadable, Unverified, WebhookFact};
+use quittance_domain::webhook::{
+    Delivery, PaymentName, ProviderWebhooks, Subject, Unreadable, Unverified, WebhookFact,
+};
 use uuid::Uuid;
 
 use super::{Sandbox, map, wire};
@@ -39,8 +41,8 @@ fn read(body: &[u8]) -> Result<WebhookFact, Unreadable> {
     let payment = event.payment_reference.ok_or(Unreadable::Unexpected)?;
     let (payment, transaction) = (id(&payment)?, id(&event.operation.reference)?);
     Ok(WebhookFact {
-        payment: PaymentId(payment),
-        transaction: TransactionId(transaction),
+        payment: PaymentName::Ours(PaymentId(payment)),
+        subject: Subject::Transaction(TransactionId(transaction)),
         fact: map::fact(event.operation).map_err(|map::Unreadable| Unreadable::Malformed)?,
     })
 }
@@ -61,8 +63,10 @@ mod tests {
     #[test]
     fn an_event_tells_what_became_of_the_operation() {
         let told = read(CAPTURED.as_bytes()).unwrap();
-        assert_eq!(told.payment, PaymentId(Uuid::from_u128(3)));
-        assert_eq!(told.transaction, TransactionId(Uuid::from_u128(7)));
+        let payment = PaymentName::Ours(PaymentId(Uuid::from_u128(3)));
+        assert_eq!(told.payment, payment);
+        let transaction = Subject::Transaction(TransactionId(Uuid::from_u128(7)));
+        assert_eq!(told.subject, transaction);
         let amount = Money::new(1_000, Currency::parse("EUR").unwrap()).ok();
         assert_eq!(
             told.fact.kind,

@@ -10,7 +10,8 @@ use quittance_domain::error::FlowError;
 use quittance_domain::flows::{Flows, Told};
 use quittance_domain::ports::{Providers, Store};
 use quittance_domain::webhook::{
-    ClaimedWebhook, Inbox, Unreadable, WebhookFact, WebhookReason, WebhookVerdict,
+    ClaimedWebhook, Inbox, PaymentName, Subject, Unreadable, WebhookFact, WebhookReason,
+    WebhookVerdict,
 };
 use quittance_telemetry::{self as telemetry, Metrics};
 use rand::Rng as _;
@@ -192,8 +193,12 @@ impl WebhookWorkerParts {
 
     async fn apply(&self, webhook: &ClaimedWebhook, fact: &WebhookFact) -> Outcome {
         let span = Span::current();
-        span.record("payment.id", fact.payment.to_string());
-        span.record("transaction.id", fact.transaction.to_string());
+        if let PaymentName::Ours(payment) = &fact.payment {
+            span.record("payment.id", payment.to_string());
+        }
+        if let Subject::Transaction(transaction) = &fact.subject {
+            span.record("transaction.id", transaction.to_string());
+        }
         let told = self.flows.provider_told(&webhook.account, webhook.id, fact);
         match told.await {
             Ok(told) => {
@@ -211,7 +216,12 @@ impl WebhookWorkerParts {
 
     /// Links the webhook's span to the one that accepted the transaction.
     async fn link(&self, span: &Span, fact: &WebhookFact) {
-        let accepted = accepted_in(self.store.as_ref(), fact.payment, fact.transaction);
+        let (PaymentName::Ours(payment), Subject::Transaction(transaction)) =
+            (&fact.payment, &fact.subject)
+        else {
+            return;
+        };
+        let accepted = accepted_in(self.store.as_ref(), *payment, *transaction);
         if let Some(accepted) = accepted.await {
             telemetry::add_link(span, accepted);
         }
