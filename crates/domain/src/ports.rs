@@ -23,6 +23,7 @@ use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::text::Sensitive;
 use crate::transaction::{
     Attempt, LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
+    TransactionKind, TransactionOrigin,
 };
 use crate::webhook::ProviderWebhooks;
 
@@ -399,12 +400,29 @@ pub trait ProviderRules: Send + Sync {
 /// What to look up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookupQuery {
-    /// Our transaction.
+    /// Our transaction. The provider knows this id only where we asked for the transaction; see `origin`.
     pub transaction: TransactionId,
+    /// What it does. A chargeback and its reversal may share the provider's reference.
+    pub kind: TransactionKind,
+    /// Who caused it: what the provider itself did is found by `provider_reference` alone, which is then known.
+    pub origin: TransactionOrigin,
     /// Its provider reference, where known.
     pub provider_reference: Option<ProviderReference>,
     /// The payment's provider reference, where known.
     pub payment_reference: Option<ProviderReference>,
+}
+
+impl LookupQuery {
+    /// Asks what became of a transaction of this payment.
+    pub fn about(payment: &Payment, transaction: &Transaction) -> Self {
+        Self {
+            transaction: transaction.id,
+            kind: transaction.kind,
+            origin: transaction.origin,
+            provider_reference: transaction.provider_reference.clone(),
+            payment_reference: payment.provider_reference.clone(),
+        }
+    }
 }
 
 /// A place for one call to an account; given back when it is dropped.

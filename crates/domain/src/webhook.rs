@@ -89,6 +89,10 @@ pub enum Subject {
     /// An operation that the provider names by its own reference (the fact's `provider_reference`, which must be
     /// there): a transaction of ours of this kind that has that reference; where there is none, one that we never
     /// asked for, made in the provider's dashboard or by the network.
+    ///
+    /// An adapter that cannot tell the two apart may use it too. A void releases all that is left, so an open one
+    /// of ours is the one that is told of; and while a capture or refund of ours for that amount is open and has no
+    /// reference yet, the fact waits until it has.
     Operation {
         /// What it does; not one that opens a payment.
         kind: TransactionKind,

@@ -266,11 +266,7 @@ impl Flows {
     ) -> Result<Stepped, FlowError> {
         let id = held.id;
         let provider = self.provider_of(&record, id)?;
-        let query = LookupQuery {
-            transaction: id,
-            provider_reference: held.provider_reference.clone(),
-            payment_reference: record.payment.provider_reference.clone(),
-        };
+        let query = LookupQuery::about(&record.payment, held);
         // Judged before the question: what is still under way may arrive while it is being answered.
         let capabilities = provider.capabilities();
         let now = self.ports().clock.now();

@@ -163,11 +163,7 @@ impl Flows {
             // It can be told by webhook alone.
             return Ok(Confirmed::Told);
         }
-        let query = LookupQuery {
-            transaction: held.id,
-            provider_reference: held.provider_reference.clone(),
-            payment_reference: record.payment.provider_reference.clone(),
-        };
+        let query = LookupQuery::about(&record.payment, held);
         self.retried(record, held.id, "lookup");
         Ok(match provider.lookup(&query).await {
             LookupOutcome::Found(current) => Confirmed::Instead(Box::new(current)),

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use quittance_domain::ids::TransactionId;
 use quittance_domain::text::Sensitive;
-use quittance_domain::transaction::{Fact, FactKind};
+use quittance_domain::transaction::{Fact, FactKind, TransactionKind, TransactionOrigin};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -198,6 +198,8 @@ fn request() -> PreparedRequest {
 fn query() -> LookupQuery {
     LookupQuery {
         transaction: TransactionId(Uuid::nil()),
+        kind: TransactionKind::Purchase,
+        origin: TransactionOrigin::Caller,
         provider_reference: None,
         payment_reference: None,
     }

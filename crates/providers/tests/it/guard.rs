@@ -93,6 +93,8 @@ async fn send(account: &dyn Provider) -> SendReport {
 async fn lookup(account: &dyn Provider, transaction: &Transaction) -> LookupOutcome {
     let query = LookupQuery {
         transaction: transaction.id,
+        kind: transaction.kind,
+        origin: transaction.origin,
         provider_reference: None,
         payment_reference: None,
     };

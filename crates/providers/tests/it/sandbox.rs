@@ -74,6 +74,8 @@ impl World {
     async fn lookup(&self, asked: &Asked) -> LookupOutcome {
         let query = LookupQuery {
             transaction: asked.transaction.id,
+            kind: asked.transaction.kind,
+            origin: asked.transaction.origin,
             provider_reference: None,
             payment_reference: None,
         };

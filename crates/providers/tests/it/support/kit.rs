@@ -97,6 +97,8 @@ impl Case {
     async fn lookup(&self) -> LookupOutcome {
         let query = LookupQuery {
             transaction: self.transaction.id,
+            kind: self.transaction.kind,
+            origin: self.transaction.origin,
             provider_reference: None,
             payment_reference: None,
         };
