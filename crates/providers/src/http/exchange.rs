@@ -6,7 +6,7 @@ use quittance_domain::decline::Cause;
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{LookupOutcome, SendOutcome, SendReport};
 use reqwest::Response;
-use reqwest::header::CONTENT_LENGTH;
+use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 
 use super::{failure, retry_after};
 use crate::outcome::{NotSent, Unknown};
@@ -39,6 +39,8 @@ pub struct Exchange {
     pub retry_after: Option<Duration>,
     /// From the first byte of connecting to the last of the answer, in microseconds.
     pub latency_micros: u64,
+    /// The answer's headers; none where no answer came.
+    pub headers: HeaderMap,
     /// What was read of the answer's body; `None` where no answer came.
     pub body: Option<Vec<u8>>,
 }
@@ -51,6 +53,7 @@ impl Exchange {
             status: None,
             retry_after: None,
             latency_micros: 0,
+            headers: HeaderMap::new(),
             body: None,
         }
     }
@@ -61,11 +64,13 @@ impl Exchange {
         let retry_after = retry_after::read(response.headers());
         let mut body = Vec::new();
         let complete = read(&mut response, &mut body).await;
+        let headers = std::mem::take(response.headers_mut());
         Self {
             verdict: verdict(status, complete),
             status: Some(status),
             retry_after,
             latency_micros: 0,
+            headers,
             body: Some(body),
         }
     }
@@ -73,6 +78,11 @@ impl Exchange {
     /// The body as far as it was read.
     pub fn body(&self) -> &[u8] {
         self.body.as_deref().unwrap_or_default()
+    }
+
+    /// The value of one of the answer's headers, where it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 
     /// The outcome of a lookup that found nothing out.

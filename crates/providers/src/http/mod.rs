@@ -79,6 +79,9 @@ pub struct Outgoing<'a> {
     pub send: u32,
 }
 
+/// Names and values of a query, in their order.
+pub type Query<'a> = &'a [(&'a str, &'a str)];
+
 /// A header value that is never printed.
 pub fn sensitive(value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     let mut value = HeaderValue::from_str(value)?;
@@ -138,15 +141,34 @@ impl HttpClient {
 
     /// Sends a request once, in a CLIENT span of its own, and reads the answer.
     pub async fn exchange(&self, outgoing: Outgoing<'_>) -> Exchange {
+        self.exchange_with(outgoing, &[]).await
+    }
+
+    /// Asks once, as [`exchange`](Self::exchange) does: `GET` of a path with these query parameters, which are
+    /// escaped and appear in no span. `route` is the path with placeholders.
+    pub async fn get(&self, path: &str, route: &'static str, query: Query<'_>) -> Exchange {
+        let outgoing = Outgoing {
+            method: Method::GET,
+            path,
+            route,
+            idempotency: None,
+            content: None,
+            send: 1,
+        };
+        self.exchange_with(outgoing, query).await
+    }
+
+    async fn exchange_with(&self, outgoing: Outgoing<'_>, query: Query<'_>) -> Exchange {
         let span = self.span(&outgoing);
-        let exchange = self.attempt(outgoing).instrument(span.clone()).await;
+        let attempt = self.attempt(outgoing, query).instrument(span.clone());
+        let exchange = attempt.await;
         record(&span, &exchange);
         exchange
     }
 
-    async fn attempt(&self, outgoing: Outgoing<'_>) -> Exchange {
+    async fn attempt(&self, outgoing: Outgoing<'_>, query: Query<'_>) -> Exchange {
         let started = Instant::now();
-        let mut exchange = match self.request(outgoing) {
+        let mut exchange = match self.request(outgoing, query) {
             Some(request) => match self.client.execute(request).await {
                 Ok(response) => Exchange::receive(response).await,
                 Err(error) => {
@@ -160,8 +182,11 @@ impl HttpClient {
     }
 
     /// `None` where the stored text cannot be a header: nothing can be sent then.
-    fn request(&self, outgoing: Outgoing<'_>) -> Option<reqwest::Request> {
-        let url = self.settings.base_url.join(outgoing.path);
+    fn request(&self, outgoing: Outgoing<'_>, query: Query<'_>) -> Option<reqwest::Request> {
+        let mut url = self.settings.base_url.join(outgoing.path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
         let mut request = reqwest::Request::new(outgoing.method, url);
         let headers = request.headers_mut();
         if let Some((name, key)) = outgoing.idempotency {
