@@ -60,6 +60,16 @@ pub enum Unreadable {
     Unexpected,
 }
 
+/// One event of a delivery that verified: stored, deduplicated and applied by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedEvent {
+    /// What the provider calls it, the same for every delivery of it; `None` where it names none.
+    pub id: Option<EventId>,
+    /// What is stored of it, and what [`ProviderWebhooks::webhook`] reads: the body of a delivery that tells one
+    /// event, or as much of it as tells this one.
+    pub body: Sensitive<Vec<u8>>,
+}
+
 /// What a webhook proves about an operation on a payment of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookFact {
@@ -104,11 +114,12 @@ pub enum Subject {
 /// How the webhooks of an account are verified and read. Every adapter has to say it: there is no default.
 pub trait ProviderWebhooks: Send + Sync {
     /// Verifies that the provider sent it: over the raw bytes, in constant time, under any secret that is live.
+    /// Where it signs each event of a delivery, one that does not verify refuses them all.
     ///
-    /// Gives the event's id, the same for every delivery of it, where the provider names one.
-    fn verify(&self, delivery: &Delivery<'_>) -> Result<Option<EventId>, Unverified>;
+    /// Gives the events that it tells, at least one, in their order.
+    fn verify(&self, delivery: &Delivery<'_>) -> Result<Vec<VerifiedEvent>, Unverified>;
 
-    /// Reads a verified body, by signed fields only. Pure: the same body always tells the same.
+    /// Reads the body of a verified event, by signed fields only. Pure: the same body always tells the same.
     fn webhook(&self, body: &[u8]) -> Result<Vec<WebhookFact>, Unreadable>;
 }
 

@@ -13,7 +13,7 @@ use futures::future::{Either, select};
 use parking_lot::Mutex;
 use quittance_domain::decline::{Cause, Decline, DeclineCode};
 use quittance_domain::ids::{
-    EventId, PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
+    PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
 };
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{NextAction, PaymentMethodType};
@@ -26,7 +26,8 @@ use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendOutcome, SendReport,
 };
 use quittance_domain::webhook::{
-    Delivery, PaymentName, ProviderWebhooks, Subject, Unreadable, Unverified, WebhookFact,
+    Delivery, PaymentName, ProviderWebhooks, Subject, Unreadable, Unverified, VerifiedEvent,
+    WebhookFact,
 };
 
 use crate::executor::{Executor, WORLD};
@@ -531,7 +532,7 @@ fn report(outcome: SendOutcome) -> SendReport {
 
 /// Webhooks come to the flows as facts that were verified and read.
 impl ProviderWebhooks for SimProvider {
-    fn verify(&self, _delivery: &Delivery<'_>) -> Result<Option<EventId>, Unverified> {
+    fn verify(&self, _delivery: &Delivery<'_>) -> Result<Vec<VerifiedEvent>, Unverified> {
         Err(Unverified::NoSecret)
     }
 

@@ -86,7 +86,7 @@ impl ProviderRules for Scripted {
 }
 
 impl ProviderWebhooks for Scripted {
-    fn verify(&self, _: &Delivery<'_>) -> Result<Option<EventId>, Unverified> {
+    fn verify(&self, _: &Delivery<'_>) -> Result<Vec<VerifiedEvent>, Unverified> {
         Err(Unverified::NoSecret)
     }
 

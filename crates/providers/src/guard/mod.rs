@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use quittance_domain::decline::Cause;
-use quittance_domain::ids::{EventId, PaymentId, ProviderAccount, ProviderReference};
+use quittance_domain::ids::{PaymentId, ProviderAccount, ProviderReference};
 use quittance_domain::ports::{
     Capabilities, Circuit, LookupQuery, Operation, Place, Provider, ProviderRules, Saturated,
     Unpreparable,
 };
 use quittance_domain::transaction::{LookupOutcome, PreparedRequest, SendOutcome, SendReport};
-use quittance_domain::webhook::{Delivery, ProviderWebhooks, Unreadable, Unverified, WebhookFact};
+use quittance_domain::webhook::{
+    Delivery, ProviderWebhooks, Unreadable, Unverified, VerifiedEvent, WebhookFact,
+};
 use tokio::sync::Semaphore;
 
 use crate::outcome::NotSent;
@@ -156,7 +158,7 @@ impl ProviderRules for Guarded {
 
 /// Webhooks come from outside: no limit of ours is between them and their account.
 impl ProviderWebhooks for Guarded {
-    fn verify(&self, delivery: &Delivery<'_>) -> Result<Option<EventId>, Unverified> {
+    fn verify(&self, delivery: &Delivery<'_>) -> Result<Vec<VerifiedEvent>, Unverified> {
         self.inner.verify(delivery)
     }
 

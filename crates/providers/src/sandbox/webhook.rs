@@ -1,8 +1,10 @@
 //! The sandbox's webhooks: signed as in Standard Webhooks, one event each.
 
-use quittance_domain::ids::{EventId, PaymentId, TransactionId};
+use quittance_domain::ids::{PaymentId, TransactionId};
+use quittance_domain::text::Sensitive;
 use quittance_domain::webhook::{
-    Delivery, PaymentName, ProviderWebhooks, Subject, Unreadable, Unverified, WebhookFact,
+    Delivery, PaymentName, ProviderWebhooks, Subject, Unreadable, Unverified, VerifiedEvent,
+    WebhookFact,
 };
 use uuid::Uuid;
 
@@ -20,8 +22,12 @@ const HANDLED: [&str; 7] = [
 ];
 
 impl ProviderWebhooks for Sandbox {
-    fn verify(&self, delivery: &Delivery<'_>) -> Result<Option<EventId>, Unverified> {
-        self.webhooks.verify(delivery).map(Some)
+    fn verify(&self, delivery: &Delivery<'_>) -> Result<Vec<VerifiedEvent>, Unverified> {
+        let event = VerifiedEvent {
+            id: Some(self.webhooks.verify(delivery)?),
+            body: Sensitive::new(delivery.body.to_vec()),
+        };
+        Ok(vec![event])
     }
 
     fn webhook(&self, body: &[u8]) -> Result<Vec<WebhookFact>, Unreadable> {

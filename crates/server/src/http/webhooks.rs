@@ -10,14 +10,14 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 use quittance_domain::ids::{EventId, ProviderAccount, WebhookId};
 use quittance_domain::ports::{Clock, Provider, Providers, Randomness, StoreError};
-use quittance_domain::text::Sensitive;
 use quittance_domain::webhook::{
-    Delivery, Inbox, NewWebhook, Receipt, Unreadable, Unverified, WebhookReason,
+    Delivery, Inbox, NewWebhook, Receipt, Unreadable, Unverified, VerifiedEvent, WebhookReason,
 };
 use quittance_telemetry::Metrics;
 use sha2::{Digest as _, Sha256};
@@ -220,25 +220,62 @@ impl Receiver {
             body: &body,
             received_at: self.parts.clock.now(),
         };
-        let event = match provider.verify(&delivery) {
-            Ok(event) => event,
+        let events = match provider.verify(&delivery) {
+            Ok(events) => events,
             Err(unverified) => return Rejection::Unverified(unverified).into(),
         };
         // From here on the provider has said it.
-        let dead = provider.webhook(&body).err();
-        let Some(event) = event_of(event, dead, &body) else {
-            return End::Defect(StoreError::Refused("event_id".to_owned()));
+        let waiting = tokio::time::timeout(self.parts.settings.read_timeout, self.stores.acquire());
+        let Ok(Ok(_place)) = waiting.await else {
+            return End::NotNow;
         };
-        let id = WebhookId(self.parts.random.uuid_v7(delivery.received_at));
+        let received_at = delivery.received_at;
+        self.store_all(account, provider, events, received_at).await
+    }
+
+    /// Stores the events of a delivery, each by itself: it is acknowledged once all of them are there.
+    async fn store_all(
+        &self,
+        account: &ProviderAccount,
+        provider: &dyn Provider,
+        events: Vec<VerifiedEvent>,
+        received_at: DateTime<Utc>,
+    ) -> End {
+        let mut end = End::Acknowledged;
+        for event in events {
+            let dead = provider.webhook(event.body.expose()).err();
+            let stored = match self.new_webhook(account, event, dead, received_at) {
+                Some(webhook) => self.store(webhook, dead).await,
+                None => End::Defect(StoreError::Refused("event_id".to_owned())),
+            };
+            match stored {
+                End::Acknowledged => {}
+                // It is stored; those after it are none the worse.
+                End::Refused(_) => end = stored,
+                // The delivery comes again, and those that are stored are known then.
+                End::NotNow | End::Defect(_) => return stored,
+            }
+        }
+        end
+    }
+
+    /// An event, to be stored.
+    fn new_webhook(
+        &self,
+        account: &ProviderAccount,
+        event: VerifiedEvent,
+        dead: Option<Unreadable>,
+        received_at: DateTime<Utc>,
+    ) -> Option<NewWebhook> {
+        let id = WebhookId(self.parts.random.uuid_v7(received_at));
         Span::current().record("webhook.id", id.to_string());
-        let webhook = NewWebhook {
+        Some(NewWebhook {
             id,
             account: account.clone(),
-            event,
-            body: Sensitive::new(body.to_vec()),
+            event: event_of(event.id, dead, event.body.expose())?,
+            body: event.body,
             dead: dead.map(reason_of),
-        };
-        self.store(webhook, dead).await
+        })
     }
 
     /// Reads the raw body: bounded in size and time, and never decompressed.
@@ -261,10 +298,6 @@ impl Receiver {
     }
 
     async fn store(&self, webhook: NewWebhook, dead: Option<Unreadable>) -> End {
-        let waiting = tokio::time::timeout(self.parts.settings.read_timeout, self.stores.acquire());
-        let Ok(Ok(_place)) = waiting.await else {
-            return End::NotNow;
-        };
         let (account, id) = (webhook.account.clone(), webhook.id);
         match self.parts.inbox.receive(webhook).await {
             Ok(Receipt::Stored) if dead.is_none() => self.parts.wake.notify_one(),
