@@ -383,6 +383,9 @@ pub enum Unpreparable {
     /// The provider does not serve this payment method.
     #[error("the provider does not serve this payment method")]
     Method,
+    /// The provider needs an optional field that the request does not hold, or not in a form that it takes.
+    #[error("the provider needs {0}")]
+    Field(&'static str),
     /// The provider's reference of the payment is not known yet.
     #[error("the provider's reference is not known yet")]
     NoReference,

@@ -54,6 +54,8 @@ impl fmt::Debug for Secret {
 pub enum ProviderKind {
     /// The sandbox: a provider of our own, without real money.
     Sandbox,
+    /// Adyen, by its Checkout API.
+    Adyen,
 }
 
 /// One account at a provider.
@@ -72,6 +74,9 @@ pub struct ProviderAccountConfig {
     /// none: no webhook is accepted.
     #[serde(default)]
     pub webhook_secrets: Vec<Secret>,
+    /// The merchant account that payments are made with: required for Adyen, and for no other provider.
+    #[serde(default)]
+    pub merchant_account: Option<String>,
     /// Longest wait for a connection, in milliseconds: 1 up to below `total_timeout_ms`.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout_ms: u64,
@@ -162,6 +167,11 @@ pub enum AccountProblem {
     /// The webhook secrets cannot be used.
     #[error("webhook_secrets: {0}")]
     WebhookSecrets(#[from] SecretsProblem),
+    /// Adyen needs it, and no other provider knows it.
+    #[error(
+        "merchant_account must be printable ASCII without a colon, at most 80 characters, and is for adyen only"
+    )]
+    MerchantAccount,
     /// The timeouts are out of range.
     #[error(
         "connect_timeout_ms must be at least 1 and below total_timeout_ms, which is at most \
@@ -250,6 +260,7 @@ impl ProviderAccountConfig {
             base_url: base_url.into(),
             api_key,
             webhook_secrets: Vec::new(),
+            merchant_account: None,
             connect_timeout_ms: DEFAULT_CONNECT_TIMEOUT_MS,
             total_timeout_ms: DEFAULT_TOTAL_TIMEOUT_MS,
             livemode: false,

@@ -7,6 +7,7 @@
 //! breaker and limits before each account. [`registry`] builds the configured accounts and chooses
 //! among them.
 
+pub mod adyen;
 pub mod config;
 pub mod guard;
 pub mod http;

@@ -9,6 +9,7 @@ use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::PaymentMethodType;
 use quittance_domain::ports::{Circuit, Provider, Providers};
 
+use crate::adyen::Adyen;
 use crate::config::{
     AccountProblem, ConfigError, MAX_ACCOUNTS, MAX_RULES, ProviderAccountConfig, ProviderKind,
     ProvidersConfig, RoutingRuleConfig, RuleProblem,
@@ -226,8 +227,12 @@ fn build(
     trace: TraceHeaders,
     clock: &Monotonic,
 ) -> Result<Guarded, AccountProblem> {
+    if config.merchant_account.is_some() && config.kind != ProviderKind::Adyen {
+        return Err(AccountProblem::MerchantAccount);
+    }
     let provider: Arc<dyn Provider> = match config.kind {
         ProviderKind::Sandbox => Arc::new(Sandbox::new(config, trace)?),
+        ProviderKind::Adyen => Arc::new(Adyen::new(config, trace)?),
     };
     let (account, settings) = (config.account()?, config.guard_settings()?);
     Ok(Guarded::new(account, provider, settings, Arc::clone(clock)))

@@ -1,5 +1,6 @@
 //! What the scenarios are told with: a world of their own each, requests, and what was refused.
 
+pub mod adyen;
 pub mod client;
 pub mod collector;
 pub mod database;

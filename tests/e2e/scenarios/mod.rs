@@ -1,5 +1,6 @@
 //! The scenarios, by subject.
 
+mod adyen;
 mod audit;
 mod books;
 mod card_numbers;

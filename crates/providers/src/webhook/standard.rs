@@ -32,6 +32,9 @@ pub enum SecretsProblem {
     /// A secret is not of the right form.
     #[error("each webhook secret must be whsec_ and the base64 of 24 to 64 bytes")]
     Form,
+    /// A secret is not an HMAC key of Adyen's.
+    #[error("each webhook secret must be the 64 hexadecimal digits of Adyen's HMAC key")]
+    HexForm,
     /// There are more than [`MAX_SECRETS`].
     #[error("at most {MAX_SECRETS} webhook secrets can be live at once")]
     TooMany,

@@ -7,6 +7,7 @@ use crate::support::kit::{Reply, Subject, conforms};
 use crate::support::server::response;
 use quittance_domain::ports::Provider;
 use quittance_domain::transaction::{OperationKind, Transaction};
+use quittance_providers::adyen::Adyen;
 use quittance_providers::config::{ProviderAccountConfig, ProviderKind, Secret};
 use quittance_providers::sandbox::Sandbox;
 
@@ -85,4 +86,103 @@ impl Subject for SandboxSubject {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sandbox_adapter_conforms() {
     conforms(&SandboxSubject).await;
+}
+
+struct AdyenSubject;
+
+impl Subject for AdyenSubject {
+    fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider> {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
+        let key = Secret::new(self.credential().1);
+        let config = ProviderAccountConfig {
+            connect_timeout_ms: millis(connect),
+            total_timeout_ms: millis(total),
+            allow_plaintext: true,
+            merchant_account: Some("QuittanceECOM".to_owned()),
+            ..ProviderAccountConfig::new("adyen", ProviderKind::Adyen, base_url, key)
+        };
+        let adyen = Adyen::new(&config, |headers| {
+            headers.insert("traceparent", "00-1-2-01".parse().unwrap());
+        });
+        Arc::new(adyen.unwrap())
+    }
+
+    fn token(&self) -> &'static str {
+        "M5N7TQ4TG5PFWR50"
+    }
+
+    fn payment_reference(&self) -> &'static str {
+        "NC6HT9CRT65ZGN82"
+    }
+
+    fn answer(&self, reply: Reply, operation: OperationKind, transaction: &Transaction) -> Vec<u8> {
+        let value = transaction.amount + i64::from(reply == Reply::WrongAmount);
+        let currency = if reply == Reply::WrongCurrency {
+            "USD"
+        } else {
+            "EUR"
+        };
+        let ids = format!("{:032x}-{}", 3, transaction.id.0.simple());
+        let (kind, status) = match operation {
+            OperationKind::Purchase => ("purchase", 200),
+            OperationKind::Authorize | OperationKind::Confirm => ("authorization", 200),
+            OperationKind::Capture => ("capture", 201),
+            OperationKind::Void => ("void", 201),
+            OperationKind::Refund => ("refund", 201),
+        };
+        let more = if status == 200 {
+            let (result, code) = match reply {
+                Reply::Approved | Reply::WrongAmount | Reply::WrongCurrency => ("Authorised", "0"),
+                Reply::Declined => ("Refused", "2"),
+                Reply::Pending => ("Received", "0"),
+            };
+            format!(
+                r#""resultCode": "{result}", "refusalReasonCode": "{code}",
+                   "merchantReference": "{ids}-{kind}""#
+            )
+        } else {
+            let payment = self.payment_reference();
+            format!(
+                r#""status": "received", "paymentPspReference": "{payment}",
+                   "merchantAccount": "QuittanceECOM", "reference": "{ids}-{kind}""#
+            )
+        };
+        let amount = format!(r#"{{"currency": "{currency}", "value": {value}}}"#);
+        let body = format!(r#"{{"pspReference": "JDZXCMLW35GXXN82", "amount": {amount}, {more}}}"#);
+        response(status, "", &body)
+    }
+
+    /// What is told later has one answer; another amount in it is noticed all the same.
+    fn replies(&self, operation: OperationKind) -> Vec<Reply> {
+        match operation {
+            OperationKind::Purchase | OperationKind::Authorize | OperationKind::Confirm => {
+                Reply::ALL.to_vec()
+            }
+            OperationKind::Capture | OperationKind::Refund => {
+                vec![Reply::Pending, Reply::WrongAmount, Reply::WrongCurrency]
+            }
+            OperationKind::Void => vec![Reply::Pending],
+        }
+    }
+
+    fn found(&self, _transaction: &Transaction) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn not_found(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn credential(&self) -> (&'static str, &'static str) {
+        ("x-api-key", "adyen-secret-key")
+    }
+
+    fn idempotency_header(&self) -> &'static str {
+        "idempotency-key"
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_adyen_adapter_conforms() {
+    conforms(&AdyenSubject).await;
 }

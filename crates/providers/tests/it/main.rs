@@ -6,6 +6,7 @@
     reason = "test code: a panic is a failed test"
 )]
 
+mod adyen;
 mod conformance;
 mod guard;
 mod sandbox;

@@ -399,6 +399,8 @@ fn unpreparable(why: Unpreparable, message: String) -> Failure {
         Unpreparable::Method => {
             Failure::new(R::OperationUnsupported, message).precondition("PAYMENT_METHOD")
         }
+        Unpreparable::Field(name) => Failure::new(R::InvalidField, message)
+            .field(name, "the provider needs it, in a form that it takes"),
         // The provider's first answer brings it.
         Unpreparable::NoReference => {
             Failure::new(R::ProviderReferenceUnknown, message).precondition("PROVIDER_REFERENCE")

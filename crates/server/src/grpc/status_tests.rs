@@ -175,6 +175,11 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
             false,
         ),
         (
+            rejected(Unpreparable::Field("return_url").into()),
+            R::InvalidField,
+            false,
+        ),
+        (
             rejected(Unpreparable::NoReference.into()),
             R::ProviderReferenceUnknown,
             false,

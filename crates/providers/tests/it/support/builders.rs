@@ -48,7 +48,7 @@ pub fn payment(token: &str, reference: Option<&str>) -> Payment {
         initiator: Initiator::Customer,
         mandate_reference: Text::default(),
         metadata: BTreeMap::new(),
-        customer_reference: None,
+        customer_reference: Some(Sensitive::new("shopper-7".to_owned())),
         provider_account: ProviderAccount::parse("sandbox").unwrap(),
         routed: false,
         provider_reference: reference.map(|text| ProviderReference::parse(text).unwrap()),

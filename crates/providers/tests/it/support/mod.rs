@@ -2,4 +2,5 @@
 
 pub mod builders;
 pub mod kit;
+pub mod python;
 pub mod server;

@@ -1,0 +1,319 @@
+//! The adapter of Adyen: Checkout API, version 71 (`docs/adyen.md`).
+
+mod amount;
+mod map;
+mod reference;
+mod refusals;
+mod signature;
+mod webhook;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use quittance_domain::payment::{Initiator, PaymentMethodType};
+use quittance_domain::ports::{
+    Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable,
+};
+use quittance_domain::transaction::{
+    Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendOutcome, SendReport,
+};
+use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderName};
+use serde::Serialize;
+
+use crate::config::{AccountProblem, ProviderAccountConfig};
+use crate::http::{HttpClient, Outgoing, TraceHeaders, Verdict, path_segment, sensitive};
+use crate::outcome::NotSent;
+use crate::prepared::Prepared;
+use reference::Reference;
+use signature::Keys;
+
+const JSON: &str = "application/json";
+static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// How long Adyen keeps a key: "a minimum period of 7 days" (API idempotency).
+const KEY_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Most characters of a stored payment method's id.
+const MAX_STORED_METHOD: usize = 64;
+/// Most characters of a merchant account's name.
+const MAX_MERCHANT_ACCOUNT: usize = 80;
+/// Characters of a shopper reference.
+const SHOPPER_REFERENCE: std::ops::RangeInclusive<usize> = 3..=256;
+
+/// One merchant account at Adyen.
+pub struct Adyen {
+    http: HttpClient,
+    merchant_account: String,
+    keys: Keys,
+    livemode: bool,
+    capabilities: Capabilities,
+}
+
+impl Adyen {
+    /// Builds the account. `trace` adds the trace context to each request.
+    pub fn new(
+        config: &ProviderAccountConfig,
+        trace: TraceHeaders,
+    ) -> Result<Self, AccountProblem> {
+        let key = config.api_key.expose();
+        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(AccountProblem::ApiKey);
+        }
+        let mut credentials = HeaderMap::new();
+        let key = sensitive(key).map_err(|_| AccountProblem::ApiKey)?;
+        credentials.insert(API_KEY.clone(), key);
+        Ok(Self {
+            http: HttpClient::new(config.http_settings()?, credentials, trace)?,
+            merchant_account: merchant_account(config)?,
+            keys: Keys::new(&config.webhook_secrets)?,
+            livemode: config.livemode,
+            capabilities: Capabilities {
+                partial_capture: true,
+                // Adyen releases what a partial capture leaves, unless the account has multiple partial captures;
+                // with them a final capture would leave the rest reserved.
+                several_captures: false,
+                // A cancel needs the reference that an authorization brings.
+                void_before_authorization: false,
+                // There is no lookup; the same bytes under the same key are answered as the first time.
+                authoritative_lookup: false,
+                current_lookup: false,
+                consistency_window: Duration::ZERO,
+                idempotency_key_lifetime: KEY_LIFETIME,
+            },
+        })
+    }
+}
+
+/// Part of what is signed, so without the character that divides the fields.
+fn merchant_account(config: &ProviderAccountConfig) -> Result<String, AccountProblem> {
+    let name = config.merchant_account.clone().unwrap_or_default();
+    let plain = |b: u8| b.is_ascii_graphic() && b != b':';
+    if name.is_empty() || name.len() > MAX_MERCHANT_ACCOUNT || !name.bytes().all(plain) {
+        return Err(AccountProblem::MerchantAccount);
+    }
+    Ok(name)
+}
+
+impl ProviderRules for Adyen {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn prepare(&self, operation: &Operation<'_>) -> Result<PreparedRequest, Unpreparable> {
+        let transaction = operation.transaction.id;
+        Ok(Prepared {
+            operation: operation.kind,
+            transaction,
+            method: Method::POST,
+            path: path(operation)?,
+            content_type: JSON.to_owned(),
+            body: self.body(operation)?,
+            idempotency_key: match operation.kind {
+                // Each confirmation hands over something else, so it has a key of its own; a resend of one carries
+                // the stored bytes, and so its key.
+                OperationKind::Confirm => {
+                    format!("{transaction}-confirm-{}", operation.transaction.attempts)
+                }
+                OperationKind::Purchase
+                | OperationKind::Authorize
+                | OperationKind::Capture
+                | OperationKind::Void
+                | OperationKind::Refund => transaction.to_string(),
+            },
+        }
+        .seal())
+    }
+}
+
+#[async_trait]
+impl Provider for Adyen {
+    async fn send(&self, request: &PreparedRequest, send: u32) -> SendReport {
+        let Ok(prepared) = Prepared::open(request) else {
+            return unsendable();
+        };
+        let exchange = self
+            .http
+            .exchange(Outgoing {
+                method: prepared.method.clone(),
+                path: &prepared.path,
+                route: route(prepared.operation),
+                idempotency: Some((IDEMPOTENCY_KEY.clone(), &prepared.idempotency_key)),
+                content: Some((&prepared.content_type, prepared.body.clone())),
+                send,
+            })
+            .await;
+        let outcome = match exchange.verdict {
+            Verdict::Success => map::answered(exchange.body(), &prepared),
+            Verdict::Refused(status) => map::refused(status, exchange.body()),
+            Verdict::NotSent(not_sent) => not_sent.into(),
+            Verdict::Unknown(unknown) => unknown.into(),
+        };
+        exchange.into_report(outcome)
+    }
+
+    /// Adyen cannot be asked: results come with answers and by webhook alone.
+    ///
+    /// What it has given a reference it holds, and has not decided as far as we were told: the webhook is waited
+    /// for, and a resend would be answered as the first time. What it never named may not have reached it: not
+    /// found, which proves nothing, so recovery sends the same bytes under the same key while that lives.
+    async fn lookup(&self, query: &LookupQuery) -> LookupOutcome {
+        match &query.provider_reference {
+            Some(reference) => LookupOutcome::Found(Fact {
+                kind: FactKind::Pending,
+                provider_reference: Some(reference.clone()),
+                payment_reference: query.payment_reference.clone(),
+            }),
+            None => LookupOutcome::NotFound {
+                authoritative: false,
+            },
+        }
+    }
+
+    fn send_timeout(&self) -> Duration {
+        self.http.total_timeout()
+    }
+
+    fn livemode(&self) -> bool {
+        self.livemode
+    }
+}
+
+/// A stored request that this version cannot read is not sent: other bytes under the same key would break I2.
+fn unsendable() -> SendReport {
+    SendReport {
+        outcome: SendOutcome::from(NotSent::RequestRefused),
+        latency_micros: 0,
+        http_status: None,
+        response: None,
+        retry_after: None,
+    }
+}
+
+fn route(operation: OperationKind) -> &'static str {
+    match operation {
+        OperationKind::Purchase | OperationKind::Authorize => "/payments",
+        OperationKind::Confirm => "/payments/details",
+        OperationKind::Capture => "/payments/{reference}/captures",
+        OperationKind::Void => "/payments/{reference}/cancels",
+        OperationKind::Refund => "/payments/{reference}/refunds",
+    }
+}
+
+fn path(operation: &Operation<'_>) -> Result<String, Unpreparable> {
+    let route = route(operation.kind);
+    match operation.kind {
+        OperationKind::Purchase | OperationKind::Authorize | OperationKind::Confirm => {
+            Ok(route.to_owned())
+        }
+        OperationKind::Capture | OperationKind::Void | OperationKind::Refund => {
+            let reference = operation.payment.provider_reference.as_ref();
+            let segment = reference.and_then(path_segment);
+            Ok(route.replace("{reference}", segment.ok_or(Unpreparable::NoReference)?))
+        }
+    }
+}
+
+impl Adyen {
+    fn body(&self, operation: &Operation<'_>) -> Result<Vec<u8>, Unpreparable> {
+        let amount = || amount::to_wire(operation.amount.ok_or(Unpreparable::Amount)?);
+        match operation.kind {
+            OperationKind::Purchase | OperationKind::Authorize => self.create(operation, amount()?),
+            OperationKind::Confirm => details(operation.parameters),
+            OperationKind::Capture | OperationKind::Refund => {
+                self.modification(operation, Some(amount()?))
+            }
+            OperationKind::Void => self.modification(operation, None),
+        }
+    }
+
+    /// The caller's metadata and the customer's fields stay here.
+    fn create(
+        &self,
+        operation: &Operation<'_>,
+        amount: wire::Amount,
+    ) -> Result<Vec<u8>, Unpreparable> {
+        let payment = operation.payment;
+        let manual = operation.kind == OperationKind::Authorize;
+        let r#type = match payment.method.kind {
+            PaymentMethodType::Card => Some("scheme"),
+            PaymentMethodType::BankDebit | PaymentMethodType::Wallet => None,
+            // Neither can be stored, nor captured separately.
+            PaymentMethodType::BankTransfer | PaymentMethodType::Voucher => {
+                return Err(Unpreparable::Method);
+            }
+        };
+        let token = payment.method.token.as_ref().ok_or(Unpreparable::Method)?;
+        if token.expose().len() > MAX_STORED_METHOD {
+            return Err(Unpreparable::Method);
+        }
+        let shopper = payment.customer_reference.as_ref();
+        let shopper = shopper.filter(|it| SHOPPER_REFERENCE.contains(&it.expose().chars().count()));
+        json(&wire::CreatePayment {
+            amount,
+            merchant_account: &self.merchant_account,
+            reference: our_reference(operation).to_string(),
+            payment_method: wire::StoredMethod {
+                r#type,
+                stored_payment_method_id: token.expose(),
+            },
+            return_url: payment
+                .return_url
+                .non_empty()
+                .ok_or(Unpreparable::Field("return_url"))?,
+            shopper_reference: shopper
+                .ok_or(Unpreparable::Field("customer.customer_reference"))?
+                .expose(),
+            shopper_interaction: "ContAuth",
+            recurring_processing_model: match payment.initiator {
+                Initiator::Customer => "CardOnFile",
+                Initiator::Merchant => "UnscheduledCardOnFile",
+            },
+            merchant_order_reference: payment.merchant_reference.non_empty(),
+            // Either way it is said, so that the merchant account's capture delay decides nothing.
+            capture_delay_hours: (!manual).then_some(0),
+            additional_data: manual.then_some(wire::ManualCapture {
+                manual_capture: "true",
+            }),
+        })
+    }
+
+    fn modification(
+        &self,
+        operation: &Operation<'_>,
+        amount: Option<wire::Amount>,
+    ) -> Result<Vec<u8>, Unpreparable> {
+        json(&wire::Modification {
+            merchant_account: &self.merchant_account,
+            amount,
+            reference: our_reference(operation).to_string(),
+        })
+    }
+}
+
+fn our_reference(operation: &Operation<'_>) -> Reference {
+    Reference {
+        payment: operation.payment.id,
+        transaction: operation.transaction.id,
+        kind: operation.transaction.kind,
+    }
+}
+
+/// What the customer's step returned, by the names that Adyen gave it.
+fn details(parameters: &[(String, String)]) -> Result<Vec<u8>, Unpreparable> {
+    let mut details: BTreeMap<&str, &str> = parameters
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let payment_data = details.remove("paymentData");
+    json(&wire::Details {
+        details,
+        payment_data,
+    })
+}
+
+fn json(body: &impl Serialize) -> Result<Vec<u8>, Unpreparable> {
+    // Strings, numbers and flags always serialize.
+    serde_json::to_vec(body).map_err(|_| Unpreparable::Method)
+}

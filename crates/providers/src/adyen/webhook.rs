@@ -1,0 +1,296 @@
+//! Adyen's standard webhooks: batches of items, each signed over eight of its fields. Only those decide.
+
+use chrono::{DateTime, SubsecRound as _, Utc};
+use quittance_domain::decline::Cause;
+use quittance_domain::ids::{EventId, ProviderReference};
+use quittance_domain::text::{Sensitive, Text};
+use quittance_domain::transaction::{Dispute, Fact, FactKind, TransactionKind};
+use quittance_domain::webhook::{
+    Delivery, PaymentName, ProviderWebhooks, Subject, Unreadable, Unverified, VerifiedEvent,
+    WebhookFact,
+};
+use serde_json::Value;
+
+use super::reference::Reference;
+use super::signature::SignedFields;
+use super::{Adyen, amount, map, refusals, wire};
+
+/// Most items of one webhook. Adyen puts one into a JSON webhook, and a few into others.
+const MAX_ITEMS: usize = 100;
+
+impl ProviderWebhooks for Adyen {
+    /// Every item must verify. There is no time in it: a replay is a known event.
+    fn verify(&self, delivery: &Delivery<'_>) -> Result<Vec<VerifiedEvent>, Unverified> {
+        if self.keys.is_empty() {
+            return Err(Unverified::NoSecret);
+        }
+        let batch: wire::Batch<'_> =
+            serde_json::from_slice(delivery.body).map_err(|_| Unverified::Unsigned)?;
+        let count = batch.notification_items.len();
+        if count == 0 || count > MAX_ITEMS {
+            return Err(Unverified::Unsigned);
+        }
+        let events = batch.notification_items.iter().map(|wrapped| {
+            let id = self.verify_item(wrapped)?;
+            let body = if count == 1 {
+                delivery.body.to_vec()
+            } else {
+                alone(&batch, wrapped)?
+            };
+            Ok(VerifiedEvent {
+                id,
+                body: Sensitive::new(body),
+            })
+        });
+        events.collect()
+    }
+
+    fn webhook(&self, body: &[u8]) -> Result<Vec<WebhookFact>, Unreadable> {
+        let batch: wire::Batch<'_> =
+            serde_json::from_slice(body).map_err(|_| Unreadable::Malformed)?;
+        let [wrapped] = batch.notification_items.as_slice() else {
+            return Err(Unreadable::Malformed);
+        };
+        let item: wire::Item =
+            serde_json::from_str(wrapped.item.get()).map_err(|_| Unreadable::Malformed)?;
+        let ours = item.merchant_account_code.as_deref() == Some(&self.merchant_account);
+        // The platforms have keys of their own, so whether it is live is signed by which key fits; the flag is
+        // compared all the same, against a test account that was given the live one's.
+        let mode = (batch.live == wire::Live::Live) == self.livemode;
+        if !ours || !mode || !SignedFields::of(&item).unambiguous() {
+            return Err(Unreadable::Unexpected);
+        }
+        read(&item).map(|fact| vec![fact])
+    }
+}
+
+impl Adyen {
+    /// Verifies one item, and gives the event's id: what Adyen says to know a repetition by.
+    fn verify_item(&self, wrapped: &wire::Wrapped<'_>) -> Result<Option<EventId>, Unverified> {
+        let item: wire::Item =
+            serde_json::from_str(wrapped.item.get()).map_err(|_| Unverified::Unsigned)?;
+        let additional = item.additional_data.as_ref();
+        let signature = additional
+            .and_then(|data| data.hmac_signature.as_ref())
+            .and_then(Value::as_str)
+            .ok_or(Unverified::Unsigned)?;
+        let fields = SignedFields::of(&item);
+        if !self.keys.match_any(&fields, signature) {
+            return Err(Unverified::Signature);
+        }
+        // One that could be divided otherwise must not take the name of another.
+        Ok(event_id(&item).filter(|_| fields.unambiguous()))
+    }
+}
+
+fn event_id(item: &wire::Item) -> Option<EventId> {
+    let (code, success) = (item.event_code.as_deref()?, item.success.as_ref()?.text());
+    let reference = item.psp_reference.as_deref()?;
+    let named = !code.is_empty() && !reference.is_empty();
+    EventId::parse(format!("{code}:{success}:{reference}"))
+        .ok()
+        .filter(|_| named)
+}
+
+/// One item of several, as a batch of its own.
+fn alone(batch: &wire::Batch<'_>, wrapped: &wire::Wrapped<'_>) -> Result<Vec<u8>, Unverified> {
+    let single = wire::Single {
+        live: batch.live,
+        notification_items: [wire::SingleItem { item: wrapped.item }],
+    };
+    // A flag and JSON as it came always serialize.
+    serde_json::to_vec(&single).map_err(|_| Unverified::Unsigned)
+}
+
+/// What an item proves.
+fn read(item: &wire::Item) -> Result<WebhookFact, Unreadable> {
+    use TransactionKind as T;
+    // Whoever else uses the account gives its payments other references than we do.
+    let reference = item.merchant_reference.as_deref();
+    let ours = reference
+        .and_then(Reference::parse)
+        .ok_or(Unreadable::Unexpected)?;
+    let done = match item.success.as_ref().map(wire::Success::text) {
+        Some("true") => true,
+        Some("false") => false,
+        Some(_) | None => return Err(Unreadable::Malformed),
+    };
+    let moved = || FactKind::Approved {
+        amount: named_amount(item),
+        expires_at: None,
+    };
+    let told = |done| if done { moved() } else { map::FAILED };
+    let happened = if done {
+        Ok(())
+    } else {
+        Err(Unreadable::Unexpected)
+    };
+    match item.event_code.as_deref().unwrap_or_default() {
+        "AUTHORISATION" if done => opening(item, ours, moved()),
+        "AUTHORISATION" => {
+            let reason = item.reason.as_deref().unwrap_or_default();
+            opening(item, ours, FactKind::Declined(refusals::by_reason(reason)))
+        }
+        "CAPTURE" => operation(item, ours, T::Capture, told(done)),
+        "CAPTURE_FAILED" => happened.and_then(|()| operation(item, ours, T::Capture, map::FAILED)),
+        "CANCELLATION" | "TECHNICAL_CANCEL" => operation(item, ours, T::Void, told(done)),
+        "REFUND" => operation(item, ours, T::Refund, told(done)),
+        "REFUND_FAILED" | "REFUNDED_REVERSED" => {
+            happened.and_then(|()| operation(item, ours, T::Refund, map::FAILED))
+        }
+        "CHARGEBACK" | "SECOND_CHARGEBACK" => {
+            happened.and_then(|()| dispute(item, ours, T::Chargeback, moved()))
+        }
+        // The issuer asks, or announces; nothing is taken yet.
+        "NOTIFICATION_OF_CHARGEBACK" | "REQUEST_FOR_INFORMATION" => {
+            happened.and_then(|()| dispute(item, ours, T::Chargeback, FactKind::Pending))
+        }
+        "CHARGEBACK_REVERSED" => {
+            happened.and_then(|()| dispute(item, ours, T::ChargebackReversal, moved()))
+        }
+        "EXPIRE" => happened.and_then(|()| ended(ours, FactKind::Expired)),
+        // The customer never completed it; what was authorized all the same stays so.
+        "OFFER_CLOSED" => happened.and_then(|()| ended(ours, FactKind::Failed(Cause::Expired))),
+        // CANCEL_OR_REFUND among them: which of the two it was, is not signed.
+        _ => Err(Unreadable::Unexpected),
+    }
+}
+
+/// `None` where it is no amount in whole minor units of ours: never what was asked, so a person decides.
+fn named_amount(item: &wire::Item) -> Option<quittance_domain::money::Money> {
+    let named = item.amount.as_ref()?;
+    amount::from_wire(&wire::Amount {
+        currency: named.currency.clone()?,
+        value: named.value?,
+    })
+}
+
+fn psp_reference(item: &wire::Item) -> Result<ProviderReference, Unreadable> {
+    let text = item.psp_reference.as_deref().unwrap_or_default();
+    map::reference(text).map_err(|map::Unreadable| Unreadable::Malformed)
+}
+
+/// The payment's reference, where an item about something else names it.
+fn original_reference(item: &wire::Item) -> Result<Option<ProviderReference>, Unreadable> {
+    let text = item.original_reference.as_deref();
+    let text = text.filter(|text| !text.is_empty());
+    let parsed = text.map(map::reference).transpose();
+    parsed.map_err(|map::Unreadable| Unreadable::Malformed)
+}
+
+/// About the payment itself.
+fn opening(item: &wire::Item, ours: Reference, kind: FactKind) -> Result<WebhookFact, Unreadable> {
+    let reference = psp_reference(item)?;
+    about_opening(
+        ours,
+        Fact {
+            kind,
+            provider_reference: Some(reference.clone()),
+            payment_reference: Some(reference),
+        },
+    )
+}
+
+/// That a payment ended without being paid, or captured. It has a reference of its own, which names nothing of ours.
+fn ended(ours: Reference, kind: FactKind) -> Result<WebhookFact, Unreadable> {
+    about_opening(
+        ours,
+        Fact {
+            kind,
+            provider_reference: None,
+            payment_reference: None,
+        },
+    )
+}
+
+fn about_opening(ours: Reference, fact: Fact) -> Result<WebhookFact, Unreadable> {
+    if !ours.kind.opens() {
+        return Err(Unreadable::Unexpected);
+    }
+    Ok(WebhookFact {
+        payment: PaymentName::Ours(ours.payment),
+        subject: Subject::Transaction(ours.transaction),
+        fact,
+    })
+}
+
+/// About a capture, cancel or refund. It names our transaction, or the one that opened the payment: then its own
+/// reference tells which it is, and whether it is one of ours at all.
+fn operation(
+    item: &wire::Item,
+    ours: Reference,
+    kind: TransactionKind,
+    told: FactKind,
+) -> Result<WebhookFact, Unreadable> {
+    let at_once = ours.kind == TransactionKind::Purchase && kind == TransactionKind::Capture;
+    let (subject, reference) = if at_once {
+        // The capture of a purchase is part of it.
+        (Subject::Transaction(ours.transaction), None)
+    } else if ours.kind == kind {
+        (
+            Subject::Transaction(ours.transaction),
+            Some(psp_reference(item)?),
+        )
+    } else {
+        let dispute = None;
+        (
+            Subject::Operation { kind, dispute },
+            Some(psp_reference(item)?),
+        )
+    };
+    Ok(WebhookFact {
+        payment: PaymentName::Ours(ours.payment),
+        subject,
+        fact: Fact {
+            kind: told,
+            provider_reference: reference,
+            payment_reference: original_reference(item)?,
+        },
+    })
+}
+
+/// About a dispute: an inquiry, a chargeback or its reversal, which have the dispute's reference in common.
+fn dispute(
+    item: &wire::Item,
+    ours: Reference,
+    kind: TransactionKind,
+    told: FactKind,
+) -> Result<WebhookFact, Unreadable> {
+    let amount = named_amount(item).ok_or(Unreadable::Unexpected)?;
+    let mut reference = psp_reference(item)?;
+    if item.event_code.as_deref() == Some("SECOND_CHARGEBACK") {
+        // The money is taken a second time, in the same dispute.
+        let second = map::reference(&format!("{reference}/second"));
+        reference = second.map_err(|map::Unreadable| Unreadable::Malformed)?;
+    }
+    // Both inform only: they are not signed.
+    let additional = item.additional_data.as_ref();
+    let reason = additional
+        .and_then(|data| data.chargeback_reason_code.as_ref())
+        .and_then(Value::as_str)
+        .and_then(|text| Text::parse(text.trim()).ok());
+    let due_at = additional
+        .and_then(|data| data.defense_period_ends_at.as_ref())
+        .and_then(Value::as_str)
+        .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    Ok(WebhookFact {
+        payment: PaymentName::Ours(ours.payment),
+        subject: Subject::Operation {
+            kind,
+            dispute: Some(Dispute {
+                reason: reason.unwrap_or_default(),
+                due_at: due_at.map(|at| at.with_timezone(&Utc).trunc_subsecs(6)),
+                amount,
+            }),
+        },
+        fact: Fact {
+            kind: told,
+            provider_reference: Some(reference),
+            payment_reference: original_reference(item)?,
+        },
+    })
+}
+
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;

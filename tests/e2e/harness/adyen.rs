@@ -1,0 +1,362 @@
+//! Plays Adyen: answers the Checkout API over HTTP on loopback, and tells results by webhook when a test says so.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, Mac as _};
+use quittance_proto::v1::{CreatePaymentRequest, Customer};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use toml::Table;
+
+use super::site::Setting;
+use super::webhooks::Post;
+use super::{Site, SiteOptions, World, authorization, eventually, purchase};
+
+/// The name of the account, and that of the merchant account behind it.
+pub const ADYEN: &str = "adyen-eu";
+pub const MERCHANT_ACCOUNT: &str = "QuittanceECOM";
+/// The key that signs webhooks.
+pub const HMAC_KEY: &str = "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056";
+/// Tokens that are answered in a certain way.
+pub const APPROVED: &str = "stored-approved";
+pub const REFUSED: &str = "stored-refused";
+pub const REDIRECTED: &str = "stored-redirected";
+/// Authorised, and the first answer never arrives.
+pub const UNHEARD: &str = "stored-unheard";
+
+/// A request as it was processed, once for each idempotency key.
+#[derive(Clone, Debug)]
+pub struct Processed {
+    pub path: String,
+    pub body: Value,
+    pub answer: Value,
+    /// How often it came.
+    pub sends: u32,
+}
+
+impl Processed {
+    /// Our reference in it.
+    pub fn reference(&self) -> &str {
+        self.body["reference"].as_str().unwrap()
+    }
+
+    /// Adyen's reference of it.
+    pub fn psp_reference(&self) -> &str {
+        self.answer["pspReference"].as_str().unwrap()
+    }
+}
+
+#[derive(Default)]
+struct Ledger {
+    /// By idempotency key, in the order of their coming.
+    processed: Vec<(String, Processed)>,
+    references: HashMap<String, u32>,
+}
+
+/// The played Adyen; it stops when dropped.
+pub struct PlayedAdyen {
+    ledger: Arc<Mutex<Ledger>>,
+    addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Drop for PlayedAdyen {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl PlayedAdyen {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let shared = Arc::clone(&ledger);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { ledger, addr, task }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap()
+    }
+
+    /// What was processed at paths that end so, oldest first.
+    pub fn processed(&self, path: &str) -> Vec<Processed> {
+        let ledger = self.ledger();
+        let all = ledger.processed.iter().map(|(_, processed)| processed);
+        let all = all.filter(|processed| processed.path.ends_with(path));
+        all.cloned().collect()
+    }
+
+    /// The only one.
+    pub fn only(&self, path: &str) -> Processed {
+        let mut all = self.processed(path);
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
+}
+
+/// One connection: requests with their bodies, one after the other.
+async fn serve(mut stream: TcpStream, ledger: Arc<Mutex<Ledger>>) {
+    while let Some((head, body)) = read(&mut stream).await {
+        let header = |name: &str| {
+            let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+            let found = lines.find(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.trim().to_owned())
+        };
+        assert_eq!(header("x-api-key").as_deref(), Some("adyen-key"));
+        let key = header("idempotency-key").unwrap();
+        let path = head.split(' ').nth(1).unwrap().to_owned();
+        let answered = ledger.lock().unwrap().answer(&key, path, &body);
+        let Some((status, answer)) = answered else {
+            // Processed, and the answer is lost.
+            return;
+        };
+        let answer = answer.to_string();
+        let response = format!(
+            "HTTP/1.1 {status} Whatever\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{answer}",
+            answer.len()
+        );
+        if stream.write_all(response.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> Option<(String, Value)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse().unwrap())
+    });
+    let mut body = vec![0; length.unwrap()];
+    stream.read_exact(&mut body).await.ok()?;
+    Some((head, serde_json::from_slice(&body).unwrap()))
+}
+
+impl Ledger {
+    /// The answer under this key: made once, and given again ever after. `None`: it is lost on its way.
+    fn answer(&mut self, key: &str, path: String, body: &Value) -> Option<(u16, Value)> {
+        let status = if path.starts_with("/payments/") && path != "/payments/details" {
+            201
+        } else {
+            200
+        };
+        let known = self.processed.iter_mut().find(|(known, _)| known == key);
+        if let Some((_, processed)) = known {
+            assert_eq!(processed.body, *body, "I2: other bytes under the same key");
+            processed.sends += 1;
+            return Some((status, processed.answer.clone()));
+        }
+        let answer = self.make(&path, body);
+        let processed = Processed {
+            path,
+            body: body.clone(),
+            answer: answer.clone(),
+            sends: 1,
+        };
+        self.processed.push((key.to_owned(), processed));
+        let lost = body["paymentMethod"]["storedPaymentMethodId"] == UNHEARD;
+        (!lost).then_some((status, answer))
+    }
+
+    fn psp_reference(&mut self, prefix: &str) -> String {
+        let count = self.references.entry(prefix.to_owned()).or_default();
+        *count += 1;
+        format!("{prefix}{count:010}")
+    }
+
+    fn make(&mut self, path: &str, body: &Value) -> Value {
+        if let Some(rest) = path
+            .strip_prefix("/payments/")
+            .filter(|it| *it != "details")
+        {
+            let (payment, _) = rest.split_once('/').unwrap();
+            return json!({
+                "status": "received",
+                "pspReference": self.psp_reference("MODIF"),
+                "paymentPspReference": payment,
+                "merchantAccount": body["merchantAccount"],
+                "reference": body["reference"],
+                "amount": body["amount"],
+            });
+        }
+        let token = body["paymentMethod"]["storedPaymentMethodId"].as_str();
+        let opened = self.processed.iter().find(|(_, it)| it.path == "/payments");
+        // What a confirmation completes: a test redirects one payment at a time.
+        let (amount, reference) = match (token, opened) {
+            (None, Some((_, opened))) => (opened.body["amount"].clone(), &opened.body["reference"]),
+            _ => (body["amount"].clone(), &body["reference"]),
+        };
+        let (reference, psp_reference) = (reference.clone(), self.psp_reference("PAYMENT"));
+        match token {
+            Some(REDIRECTED) => json!({
+                "resultCode": "RedirectShopper",
+                "action": {"type": "redirect", "method": "GET", "url": "https://issuer.example/3ds"},
+            }),
+            Some(REFUSED) => json!({
+                "resultCode": "Refused", "refusalReason": "Expired Card", "refusalReasonCode": "6",
+                "pspReference": psp_reference, "merchantReference": reference,
+            }),
+            _ => json!({
+                "resultCode": "Authorised", "pspReference": psp_reference,
+                "merchantReference": reference, "amount": amount,
+            }),
+        }
+    }
+}
+
+/// What a webhook says, before it is signed.
+pub fn item(event: &str, about: &Processed, original: Option<&Processed>) -> Value {
+    json!({
+        "eventCode": event,
+        "success": "true",
+        "pspReference": about.psp_reference(),
+        "originalReference": original.map(Processed::psp_reference),
+        "merchantReference": about.reference(),
+        "merchantAccountCode": MERCHANT_ACCOUNT,
+        "amount": about.body["amount"],
+        "eventDate": "2026-01-02T03:04:05+01:00",
+        "reason": "",
+    })
+}
+
+/// The item with its signature.
+pub fn signed(mut item: Value) -> Value {
+    let text = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let fields = [
+        &item["pspReference"],
+        &item["originalReference"],
+        &item["merchantAccountCode"],
+        &item["merchantReference"],
+        &item["amount"]["value"],
+        &item["amount"]["currency"],
+        &item["eventCode"],
+        &item["success"],
+    ];
+    let key = hex::decode(HMAC_KEY).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+    mac.update(fields.map(text).join(":").as_bytes());
+    let signature = BASE64.encode(mac.finalize().into_bytes());
+    item["additionalData"]["hmacSignature"] = Value::String(signature);
+    item
+}
+
+/// A world whose server has an account at the played Adyen, which serves the tenant.
+pub struct AdyenWorld {
+    pub world: World,
+    pub adyen: PlayedAdyen,
+}
+
+impl std::ops::Deref for AdyenWorld {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl AdyenWorld {
+    pub async fn start() -> Self {
+        let adyen = PlayedAdyen::start().await;
+        let options = SiteOptions::default()
+            .with("webhooks.poll_interval_ms", 20)
+            .with("webhooks.retry_first_ms", 20)
+            .with("webhooks.retry_max_ms", 60);
+        let site = Site::new(options).await;
+        let mut account = Table::new();
+        for (key, value) in [
+            ("name", ADYEN),
+            ("kind", "adyen"),
+            ("api_key", "adyen-key"),
+            ("merchant_account", MERCHANT_ACCOUNT),
+        ] {
+            account.insert(key.to_owned(), value.into());
+        }
+        account.insert(
+            "base_url".to_owned(),
+            format!("http://{}", adyen.addr).into(),
+        );
+        account.insert("allow_plaintext".to_owned(), true.into());
+        account.insert("webhook_secrets".to_owned(), vec![HMAC_KEY].into());
+        let settings: Vec<Setting> = vec![("providers.accounts", vec![account].into())];
+        let world = World::on(site, settings).await;
+        Self { world, adyen }
+    }
+
+    /// Delivers these items in one webhook.
+    pub async fn deliver(&self, items: &[Value]) -> StatusCode {
+        let items: Vec<_> = items
+            .iter()
+            .map(|item| json!({"NotificationRequestItem": item}))
+            .collect();
+        let batch = json!({"live": "false", "notificationItems": items});
+        let post = Post {
+            account: ADYEN,
+            id: None,
+            timestamp: None,
+            signature: None,
+            body: serde_json::to_vec(&batch).unwrap(),
+        };
+        post.send(self.world.server.http_addr()).await
+    }
+
+    /// Delivers one event, signed; it has to be acknowledged.
+    pub async fn tell(&self, item: Value) {
+        assert_eq!(self.deliver(&[signed(item)]).await, StatusCode::OK);
+    }
+
+    /// What became of a stored event: its state, and why.
+    pub async fn kept(&self, event: &str, state: &str) -> Option<String> {
+        eventually(&format!("{event} is {state}"), async || {
+            let sql = "select state, reason from webhook_inbox where event_id = $1";
+            let rows = self.world.db.rows(sql, &[&event]).await;
+            let found: String = rows.first()?.get(0);
+            (found == state).then(|| rows[0].get(1))
+        })
+        .await
+    }
+}
+
+/// With what Adyen needs beside the usual.
+fn for_adyen(request: CreatePaymentRequest) -> CreatePaymentRequest {
+    CreatePaymentRequest {
+        return_url: "https://shop.example/return".to_owned(),
+        customer: Some(Customer {
+            customer_reference: "shopper-7".to_owned(),
+            ..Customer::default()
+        }),
+        ..request
+    }
+}
+
+pub fn adyen_purchase(token: &str, minor_units: i64) -> CreatePaymentRequest {
+    for_adyen(purchase(token, minor_units))
+}
+
+pub fn adyen_authorization(token: &str, minor_units: i64) -> CreatePaymentRequest {
+    for_adyen(authorization(token, minor_units))
+}

@@ -1,0 +1,262 @@
+//! Adyen, played over HTTP on loopback: it answers captures, cancels and refunds with "received", and tells by webhook.
+
+use quittance_proto::v1::{Payment, PaymentState, Transaction, TransactionState};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::harness::adyen::{
+    APPROVED, AdyenWorld, Processed, REDIRECTED, REFUSED, UNHEARD, adyen_authorization,
+    adyen_purchase, item, signed,
+};
+use crate::harness::{Amounts as _, capture, eventually, refund, sync, void};
+
+fn last(payment: &Payment) -> &Transaction {
+    payment.transactions.last().unwrap()
+}
+
+/// The payment, once it is so.
+async fn until(world: &AdyenWorld, payment: &Payment, state: PaymentState) -> Payment {
+    eventually(&format!("the payment is {state:?}"), async || {
+        let payment = world.client.payment(&payment.payment_id).await;
+        (payment.state() == state).then_some(payment)
+    })
+    .await
+}
+
+fn failed(mut item: Value) -> Value {
+    item["success"] = json!("false");
+    item
+}
+
+/// An authorization of this amount, and what Adyen holds of it.
+async fn authorized(world: &AdyenWorld, minor_units: i64) -> (Payment, Processed) {
+    let request = adyen_authorization(APPROVED, minor_units);
+    let payment = world.client.create(request).await;
+    assert_eq!(payment.state(), PaymentState::Authorized);
+    (payment, world.adyen.only("/payments"))
+}
+
+/// A purchase of this amount, and what Adyen holds of it.
+async fn paid(world: &AdyenWorld, minor_units: i64) -> (Payment, Processed) {
+    let request = adyen_purchase(APPROVED, minor_units);
+    let payment = world.client.create(request).await;
+    assert_eq!(payment.state(), PaymentState::Captured);
+    (payment, world.adyen.only("/payments"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s02_adyen_receives_a_capture_and_a_refund_and_tells_their_results_by_webhook() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = authorized(&world, 1_250).await;
+    assert_eq!(opening.body["additionalData"]["manualCapture"], "true");
+
+    let answer = world.client.ok(capture(&payment, None)).await;
+    let pending = answer.message.payment.unwrap();
+    assert_eq!(pending.state(), PaymentState::Authorized);
+    assert_eq!(
+        (pending.captured(), last(&pending).state()),
+        (0, TransactionState::Pending)
+    );
+    let captured = world.adyen.only("/captures");
+    let reference = captured.psp_reference();
+    assert_eq!(last(&pending).provider_reference, reference);
+    world.tell(item("CAPTURE", &captured, Some(&opening))).await;
+    let payment = until(&world, &payment, PaymentState::Captured).await;
+    assert_eq!(payment.captured(), 1_250);
+
+    let answer = world.client.ok(refund(&payment, 250)).await;
+    let pending = answer.message.payment.unwrap();
+    assert_eq!(
+        (pending.refunded(), last(&pending).state()),
+        (0, TransactionState::Pending)
+    );
+    let refunded = world.adyen.only("/refunds");
+    world.tell(item("REFUND", &refunded, Some(&opening))).await;
+    let payment = until(&world, &payment, PaymentState::PartiallyRefunded).await;
+    assert_eq!((payment.captured(), payment.refunded()), (1_250, 250));
+    world
+        .kept(&format!("CAPTURE:true:{reference}"), "APPLIED")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s04_adyen_cancels_what_was_authorized() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = authorized(&world, 700).await;
+    world.client.ok(void(&payment)).await;
+    let cancel = world.adyen.only("/cancels");
+    assert_eq!(cancel.body.get("amount"), None);
+    let mut told = item("CANCELLATION", &cancel, Some(&opening));
+    told["amount"] = opening.body["amount"].clone();
+    world.tell(told).await;
+    until(&world, &payment, PaymentState::Voided).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s11_a_refusal_of_adyen_s_in_an_http_200_is_a_decline() {
+    let world = AdyenWorld::start().await;
+    let declined = world.client.create(adyen_purchase(REFUSED, 500)).await;
+    assert_eq!(declined.state(), PaymentState::Declined);
+    let decline = declined.decline.unwrap();
+    assert_eq!(decline.provider_code, "6");
+    assert_eq!(decline.code().as_str_name(), "DECLINE_CODE_CARD_EXPIRED");
+}
+
+/// Adyen has no lookup: the same bytes under the same key are answered as the first time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s15_an_answer_of_adyen_s_that_was_lost_is_asked_for_again_under_the_same_key() {
+    let world = AdyenWorld::start().await;
+    let pending = world.client.create(adyen_purchase(UNHEARD, 500)).await;
+    assert_eq!(pending.state(), PaymentState::Pending);
+    assert_eq!(world.adyen.only("/payments").sends, 1);
+
+    world.let_leases_run_out().await;
+    let synced = world.client.ok(sync(&pending)).await;
+    let payment = synced.message.payment.unwrap();
+    assert_eq!(payment.state(), PaymentState::Captured);
+    let charged = world.adyen.only("/payments");
+    assert_eq!(charged.sends, 2);
+    assert_eq!(payment.provider_reference, charged.psp_reference());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s17_a_webhook_of_adyen_s_tells_what_no_answer_told() {
+    let world = AdyenWorld::start().await;
+    let pending = world.client.create(adyen_purchase(UNHEARD, 500)).await;
+    let charged = world.adyen.only("/payments");
+    world.tell(item("AUTHORISATION", &charged, None)).await;
+    let payment = until(&world, &pending, PaymentState::Captured).await;
+    assert_eq!(payment.provider_reference, charged.psp_reference());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s06_what_a_redirect_of_adyen_s_returned_completes_the_payment() {
+    let world = AdyenWorld::start().await;
+    let waiting = world
+        .client
+        .create(adyen_authorization(REDIRECTED, 900))
+        .await;
+    assert_eq!(waiting.state(), PaymentState::RequiresAction);
+    let action = waiting.next_action.as_ref().unwrap();
+    assert_eq!(action.redirect_url, "https://issuer.example/3ds");
+    assert_eq!(action.data["method"], "GET");
+
+    let mut returned = crate::harness::confirm(&waiting, "");
+    returned.parameters = [("redirectResult".to_owned(), "X6XtfGC3".to_owned())].into();
+    let answer = world.client.ok(returned).await;
+    let payment = answer.message.payment.unwrap();
+    assert_eq!(payment.state(), PaymentState::Authorized);
+    let details = world.adyen.only("/details");
+    assert_eq!(details.body["details"]["redirectResult"], "X6XtfGC3");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s43_a_capture_or_refund_that_adyen_takes_back_gives_its_amount_back() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = authorized(&world, 1_000).await;
+    world.client.ok(capture(&payment, None)).await;
+    let captured = world.adyen.only("/captures");
+    world
+        .tell(failed(item("CAPTURE", &captured, Some(&opening))))
+        .await;
+    let payment = eventually("the capture failed", async || {
+        let payment = world.client.payment(&payment.payment_id).await;
+        (last(&payment).state() == TransactionState::Failed).then_some(payment)
+    })
+    .await;
+    assert_eq!(
+        (payment.state(), payment.captured()),
+        (PaymentState::Authorized, 0)
+    );
+
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 1_000).await;
+    world.client.ok(refund(&payment, None)).await;
+    let refunded = world.adyen.only("/refunds");
+    world.tell(item("REFUND", &refunded, Some(&opening))).await;
+    until(&world, &payment, PaymentState::Refunded).await;
+    world
+        .tell(item("REFUND_FAILED", &refunded, Some(&opening)))
+        .await;
+    let payment = until(&world, &payment, PaymentState::Captured).await;
+    assert_eq!((payment.captured(), payment.refunded()), (1_000, 0));
+    assert_eq!(last(&payment).state(), TransactionState::Reversed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s56_one_forged_item_refuses_the_batch_and_nothing_of_it_is_kept() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = authorized(&world, 1_000).await;
+    world.client.ok(capture(&payment, None)).await;
+    let captured = world.adyen.only("/captures");
+    let good = signed(item("CAPTURE", &captured, Some(&opening)));
+    let mut forged = signed(item("AUTHORISATION", &opening, None));
+    forged["amount"]["value"] = json!(1);
+    for batch in [
+        [good.clone(), forged.clone()],
+        [forged.clone(), good.clone()],
+    ] {
+        assert_eq!(world.deliver(&batch).await, StatusCode::UNAUTHORIZED);
+    }
+    let stored = "select count(*) from webhook_inbox";
+    assert_eq!(world.db.number(stored).await, 0);
+    let payment = world.client.payment(&payment.payment_id).await;
+    assert_eq!(payment.captured(), 0);
+
+    assert_eq!(world.deliver(&[good]).await, StatusCode::OK);
+    until(&world, &payment, PaymentState::Captured).await;
+}
+
+/// Each item of a batch is known again by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s50_a_batch_whose_first_item_is_known_does_not_lose_its_second() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 1_000).await;
+    for minor_units in [300, 300] {
+        world.client.ok(refund(&payment, minor_units)).await;
+    }
+    let refunds = world.adyen.processed("/refunds");
+    let [first, second] = refunds.as_slice() else {
+        panic!("{refunds:?}");
+    };
+    let first = signed(item("REFUND", first, Some(&opening)));
+    let second = signed(item("REFUND", second, Some(&opening)));
+    assert_eq!(
+        world.deliver(std::slice::from_ref(&first)).await,
+        StatusCode::OK
+    );
+    let batch = [first.clone(), second, first];
+    for _ in 0..2 {
+        assert_eq!(world.deliver(&batch).await, StatusCode::OK);
+    }
+    let payment = eventually("both refunds are known", async || {
+        let payment = world.client.payment(&payment.payment_id).await;
+        (payment.refunded() == 600).then_some(payment)
+    })
+    .await;
+    assert_eq!(payment.state(), PaymentState::PartiallyRefunded);
+    let stored = "select count(*) from webhook_inbox";
+    assert_eq!(world.db.number(stored).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s57_an_item_whose_fields_could_be_divided_otherwise_changes_nothing() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = authorized(&world, 1_000).await;
+    // Signed for somebody else's reference; presented as an event about ours.
+    let mut theirs = item("CANCELLATION", &opening, Some(&opening));
+    let ours = opening.reference().to_owned();
+    theirs["merchantReference"] = json!(format!("{ours}:1000:EUR:CAPTURE:true"));
+    let mut shifted = signed(theirs);
+    shifted["merchantReference"] = json!(ours);
+    shifted["eventCode"] = json!("CAPTURE");
+    shifted["success"] = json!("true:1000:EUR:CANCELLATION:true");
+    assert_eq!(world.deliver(&[shifted]).await, StatusCode::OK);
+    let dead = "select count(*) from webhook_inbox where state = 'DEAD' and reason = 'UNEXPECTED'";
+    assert_eq!(world.db.number(dead).await, 1);
+    let payment = world.client.payment(&payment.payment_id).await;
+    assert_eq!(
+        (payment.state(), payment.captured()),
+        (PaymentState::Authorized, 0)
+    );
+}
