@@ -167,6 +167,11 @@ pub enum AccountProblem {
     /// The webhook secrets cannot be used.
     #[error("webhook_secrets: {0}")]
     WebhookSecrets(#[from] SecretsProblem),
+    /// The URL is of the other platform than the account.
+    #[error(
+        "base_url is Adyen's live one where livemode = false, or its test one where livemode = true"
+    )]
+    Platform,
     /// Adyen needs it, and no other provider knows it.
     #[error(
         "merchant_account must be printable ASCII without a colon, at most 80 characters, and is for adyen only"

@@ -33,6 +33,9 @@ use signature::Keys;
 const JSON: &str = "application/json";
 static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// How the hosts of the live platform end, and those of the test platform.
+const LIVE_HOSTS: &str = "-live.adyenpayments.com";
+const TEST_HOSTS: &str = "-test.adyen.com";
 /// How long Adyen keeps a key: "a minimum period of 7 days" (API idempotency).
 const KEY_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Most characters of a stored payment method's id.
@@ -64,8 +67,12 @@ impl Adyen {
         let mut credentials = HeaderMap::new();
         let key = sensitive(key).map_err(|_| AccountProblem::ApiKey)?;
         credentials.insert(API_KEY.clone(), key);
+        let settings = config.http_settings()?;
+        if belies(settings.base_url.host(), config.livemode) {
+            return Err(AccountProblem::Platform);
+        }
         Ok(Self {
-            http: HttpClient::new(config.http_settings()?, credentials, trace)?,
+            http: HttpClient::new(settings, credentials, trace)?,
             merchant_account: merchant_account(config)?,
             keys: Keys::new(&config.webhook_secrets)?,
             livemode: config.livemode,
@@ -84,6 +91,12 @@ impl Adyen {
             },
         })
     }
+}
+
+/// Whether a host is that of the other platform: payments would be called real that are not, or the other way round.
+fn belies(host: &str, livemode: bool) -> bool {
+    let other = if livemode { TEST_HOSTS } else { LIVE_HOSTS };
+    host.to_ascii_lowercase().ends_with(other)
 }
 
 /// Part of what is signed, so without the character that divides the fields.

@@ -262,6 +262,26 @@ fn accounts_that_cannot_work_are_refused() {
     for change in changes {
         assert!(problem(change).unwrap().contains("merchant_account"));
     }
+    for (url, livemode) in [
+        ("https://checkout-test.adyen.com/v71", true),
+        (
+            "https://0123-Shop-checkout-live.adyenpayments.com/checkout/v71",
+            false,
+        ),
+    ] {
+        for mode in [livemode, !livemode] {
+            let config = ProviderAccountConfig {
+                base_url: url.to_owned(),
+                livemode: mode,
+                ..good()
+            };
+            assert_eq!(
+                Adyen::new(&config, |_| {}).is_err(),
+                mode == livemode,
+                "{url}"
+            );
+        }
+    }
     let keys = problem(|config| config.webhook_secrets = vec![Secret::new("whsec_x")]);
     assert!(keys.unwrap().contains("64 hexadecimal digits"));
     assert!(problem(|config| config.api_key = Secret::new("")).is_some());
