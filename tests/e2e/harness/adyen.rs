@@ -29,6 +29,8 @@ pub const HMAC_KEY: &str = "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48
 pub const APPROVED: &str = "stored-approved";
 pub const REFUSED: &str = "stored-refused";
 pub const REDIRECTED: &str = "stored-redirected";
+/// Authorised for half of what was asked.
+pub const PARTLY: &str = "stored-partly";
 /// Authorised, and the first answer never arrives.
 pub const UNHEARD: &str = "stored-unheard";
 
@@ -213,6 +215,11 @@ impl Ledger {
                 "resultCode": "RedirectShopper",
                 "action": {"type": "redirect", "method": "GET", "url": "https://issuer.example/3ds"},
             }),
+            Some(PARTLY) => json!({
+                "resultCode": "PartiallyAuthorised", "pspReference": psp_reference,
+                "merchantReference": reference,
+                "amount": {"currency": "EUR", "value": amount["value"].as_i64().unwrap() / 2},
+            }),
             Some(REFUSED) => json!({
                 "resultCode": "Refused", "refusalReason": "Expired Card", "refusalReasonCode": "6",
                 "pspReference": psp_reference, "merchantReference": reference,
@@ -307,13 +314,18 @@ impl AdyenWorld {
         Self { world, adyen }
     }
 
-    /// Delivers these items in one webhook.
+    /// Delivers these items in one webhook of the test platform.
     pub async fn deliver(&self, items: &[Value]) -> StatusCode {
+        self.deliver_from("false", items).await
+    }
+
+    /// Delivers them from the live platform (`"true"`), or from that for tests.
+    pub async fn deliver_from(&self, live: &str, items: &[Value]) -> StatusCode {
         let items: Vec<_> = items
             .iter()
             .map(|item| json!({"NotificationRequestItem": item}))
             .collect();
-        let batch = json!({"live": "false", "notificationItems": items});
+        let batch = json!({"live": live, "notificationItems": items});
         let post = Post {
             account: ADYEN,
             id: None,

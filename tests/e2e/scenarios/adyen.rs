@@ -1,11 +1,13 @@
 //! Adyen, played over HTTP on loopback: it answers captures, cancels and refunds with "received", and tells by webhook.
 
-use quittance_proto::v1::{Payment, PaymentState, Transaction, TransactionState};
+use quittance_proto::v1::{
+    OperatorActionKind, Payment, PaymentState, Transaction, TransactionState,
+};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::harness::adyen::{
-    APPROVED, AdyenWorld, Processed, REDIRECTED, REFUSED, UNHEARD, adyen_authorization,
+    APPROVED, AdyenWorld, PARTLY, Processed, REDIRECTED, REFUSED, UNHEARD, adyen_authorization,
     adyen_purchase, item, signed,
 };
 use crate::harness::{Amounts as _, capture, eventually, refund, sync, void};
@@ -259,4 +261,51 @@ async fn s57_an_item_whose_fields_could_be_divided_otherwise_changes_nothing() {
         (payment.state(), payment.captured()),
         (PaymentState::Authorized, 0)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s60_what_adyen_authorized_in_part_waits_for_a_person() {
+    let world = AdyenWorld::start().await;
+    let pending = world.client.create(adyen_purchase(PARTLY, 1_000)).await;
+    assert_eq!(pending.state(), PaymentState::Pending);
+    assert_eq!(pending.captured(), 0);
+    let action = last(&pending).open_operator_action();
+    assert_eq!(action, OperatorActionKind::AmountMismatch);
+    // The webhook names the same amount, and decides no more than the answer did.
+    let mut told = item("AUTHORISATION", &world.adyen.only("/payments"), None);
+    told["amount"]["value"] = json!(500);
+    let event = format!(
+        "AUTHORISATION:true:{}",
+        told["pspReference"].as_str().unwrap()
+    );
+    world.tell(told).await;
+    eventually("the webhook was looked at", async || {
+        let sql = "select state from webhook_inbox where event_id = $1";
+        let state: String = world.db.rows(sql, &[&event]).await.first()?.get(0);
+        (state != "RECEIVED").then_some(())
+    })
+    .await;
+    let pending = world.client.payment(&pending.payment_id).await;
+    assert_eq!(
+        (pending.state(), pending.captured()),
+        (PaymentState::Pending, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s61_an_event_of_adyen_s_live_platform_changes_nothing_on_a_test_account() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = authorized(&world, 1_000).await;
+    let expired = signed(item("EXPIRE", &opening, None));
+    let status = world
+        .deliver_from("true", std::slice::from_ref(&expired))
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    let dead = "select count(*) from webhook_inbox where state = 'DEAD' and reason = 'UNEXPECTED'";
+    assert_eq!(world.db.number(dead).await, 1);
+    let payment = world.client.payment(&payment.payment_id).await;
+    assert_eq!(payment.state(), PaymentState::Authorized);
+    // The flag is not signed: with another one, the event is no repetition.
+    assert_eq!(world.deliver(&[expired]).await, StatusCode::OK);
+    until(&world, &payment, PaymentState::Expired).await;
 }

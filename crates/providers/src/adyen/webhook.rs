@@ -31,7 +31,8 @@ impl ProviderWebhooks for Adyen {
             return Err(Unverified::Unsigned);
         }
         let events = batch.notification_items.iter().map(|wrapped| {
-            let id = self.verify_item(wrapped)?;
+            // What is not applied as it came must not take the name of what will be.
+            let id = self.verify_item(wrapped)?.filter(|_| self.is_mine(&batch));
             let body = if count == 1 {
                 delivery.body.to_vec()
             } else {
@@ -54,10 +55,7 @@ impl ProviderWebhooks for Adyen {
         let item: wire::Item =
             serde_json::from_str(wrapped.item.get()).map_err(|_| Unreadable::Malformed)?;
         let ours = item.merchant_account_code.as_deref() == Some(&self.merchant_account);
-        // The platforms have keys of their own, so whether it is live is signed by which key fits; the flag is
-        // compared all the same, against a test account that was given the live one's.
-        let mode = (batch.live == wire::Live::Live) == self.livemode;
-        if !ours || !mode || !SignedFields::of(&item).unambiguous() {
+        if !ours || !self.is_mine(&batch) || !SignedFields::of(&item).unambiguous() {
             return Err(Unreadable::Unexpected);
         }
         read(&item).map(|fact| vec![fact])
@@ -65,6 +63,12 @@ impl ProviderWebhooks for Adyen {
 }
 
 impl Adyen {
+    /// Whether it comes from the platform that the account is at. Each has keys of its own, so this is signed by
+    /// which key fits; the flag is compared all the same, against an account that was given the other one's key.
+    fn is_mine(&self, batch: &wire::Batch<'_>) -> bool {
+        (batch.live == wire::Live::Live) == self.livemode
+    }
+
     /// Verifies one item, and gives the event's id: what Adyen says to know a repetition by.
     fn verify_item(&self, wrapped: &wire::Wrapped<'_>) -> Result<Option<EventId>, Unverified> {
         let item: wire::Item =

@@ -18,6 +18,7 @@ pub struct Mutation {
 
 const FLOWS: &[&str] = &["-p", "quittance-domain", "-p", "quittance-simulation"];
 const STORE: &[&str] = &["-p", "quittance-store", "--tests"];
+const ADAPTERS: &[&str] = &["-p", "quittance-providers", "--lib"];
 
 const COMMAND: &str = "crates/domain/src/flows/command.rs";
 const EXECUTE: &str = "crates/domain/src/flows/execute.rs";
@@ -177,6 +178,22 @@ pub const MUTATIONS: &[Mutation] = &[
         text: "        amount.minor_units() == transaction.amount && amount.currency()",
         becomes: "        amount.minor_units() > 0 && amount.currency()",
         tests: FLOWS,
+    },
+    Mutation {
+        breaks: "I9",
+        defect: "an item of Adyen's that nobody signed is believed",
+        file: "crates/providers/src/adyen/webhook.rs",
+        text: "        if !self.keys.match_any(&fields, signature) {",
+        becomes: "        if signature.is_empty() {",
+        tests: ADAPTERS,
+    },
+    Mutation {
+        breaks: "I9",
+        defect: "a separator in a field of Adyen's shifts the others",
+        file: "crates/providers/src/adyen/signature.rs",
+        text: "        !self.0.iter().any(|field| field.contains(SEPARATOR))",
+        becomes: "        !self.0.is_empty()",
+        tests: ADAPTERS,
     },
     Mutation {
         breaks: "I10",

@@ -1,0 +1,214 @@
+//! Tests of what each event tells.
+
+use quittance_domain::decline::DeclineCode;
+use quittance_domain::ids::{PaymentId, TransactionId};
+use quittance_domain::money::{Currency, Money};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+
+fn event(code: &str, success: bool, named: TransactionKind) -> Result<WebhookFact, Unreadable> {
+    let changes = [
+        ("eventCode", json!(code)),
+        ("success", json!(success.to_string())),
+        ("merchantReference", reference(named)),
+        ("reason", json!("Not enough balance")),
+    ];
+    told(CAPTURE, &changes)
+}
+
+fn ours() -> Subject {
+    Subject::Transaction(TransactionId(Uuid::from_u128(7)))
+}
+
+fn approved() -> FactKind {
+    FactKind::Approved {
+        amount: Money::new(1_000, Currency::parse("EUR").unwrap()).ok(),
+        expires_at: None,
+    }
+}
+
+#[test]
+fn an_authorisation_is_about_the_payment() {
+    for kind in [TransactionKind::Purchase, TransactionKind::Authorization] {
+        let told = event("AUTHORISATION", true, kind).unwrap();
+        assert_eq!(told.subject, ours());
+        assert_eq!(
+            told.payment,
+            PaymentName::Ours(PaymentId(Uuid::from_u128(3)))
+        );
+        assert_eq!(told.fact.kind, approved());
+        assert!(told.fact.payment_reference.is_some());
+        assert_eq!(told.fact.payment_reference, told.fact.provider_reference);
+        let FactKind::Declined(decline) = event("AUTHORISATION", false, kind).unwrap().fact.kind
+        else {
+            panic!("not declined");
+        };
+        assert_eq!(decline.code, DeclineCode::InsufficientFunds);
+        assert_eq!(decline.provider_code.as_str(), "12");
+    }
+    let odd = event("AUTHORISATION", true, TransactionKind::Refund);
+    assert_eq!(odd, Err(Unreadable::Unexpected));
+}
+
+/// Captures, cancels and refunds name the operation, or only the payment.
+#[test]
+fn an_operation_is_told_by_our_reference_or_by_the_provider_s() {
+    use TransactionKind as T;
+    for (code, success, kind, expected) in [
+        ("CAPTURE", true, T::Capture, approved()),
+        ("CAPTURE", false, T::Capture, map::FAILED),
+        ("CAPTURE_FAILED", true, T::Capture, map::FAILED),
+        ("CANCELLATION", true, T::Void, approved()),
+        ("CANCELLATION", false, T::Void, map::FAILED),
+        ("TECHNICAL_CANCEL", true, T::Void, approved()),
+        ("REFUND", true, T::Refund, approved()),
+        ("REFUND", false, T::Refund, map::FAILED),
+        ("REFUND_FAILED", true, T::Refund, map::FAILED),
+        ("REFUNDED_REVERSED", true, T::Refund, map::FAILED),
+    ] {
+        let told = event(code, success, kind).unwrap();
+        assert_eq!(told.subject, ours(), "{code}");
+        assert_eq!(told.fact.kind, expected, "{code}");
+        let reference = told.fact.provider_reference.unwrap();
+        assert_eq!(reference.as_str(), "JDZXCMLW35GXXN82");
+        let payment = told.fact.payment_reference.unwrap();
+        assert_eq!(payment.as_str(), "NC6HT9CRT65ZGN82");
+
+        let told = event(code, success, T::Authorization).unwrap();
+        let dispute = None;
+        assert_eq!(told.subject, Subject::Operation { kind, dispute }, "{code}");
+        assert_eq!(told.fact.kind, expected, "{code}");
+        assert!(told.fact.provider_reference.is_some(), "{code}");
+    }
+    for code in [
+        "CAPTURE_FAILED",
+        "REFUND_FAILED",
+        "REFUNDED_REVERSED",
+        "EXPIRE",
+        "CHARGEBACK",
+    ] {
+        let not = event(code, false, T::Authorization);
+        assert_eq!(not, Err(Unreadable::Unexpected), "{code}");
+    }
+}
+
+#[test]
+fn the_capture_of_a_purchase_is_part_of_it() {
+    for (code, expected) in [("CAPTURE", approved()), ("CAPTURE_FAILED", map::FAILED)] {
+        let told = event(code, true, TransactionKind::Purchase).unwrap();
+        assert_eq!(told.subject, ours());
+        assert_eq!(told.fact.kind, expected);
+        assert_eq!(
+            told.fact.provider_reference, None,
+            "the purchase has its own"
+        );
+    }
+}
+
+#[test]
+fn what_expires_or_is_abandoned_ends_its_payment() {
+    for (code, expected) in [
+        ("EXPIRE", FactKind::Expired),
+        ("OFFER_CLOSED", FactKind::Failed(Cause::Expired)),
+    ] {
+        let told = event(code, true, TransactionKind::Authorization).unwrap();
+        assert_eq!((told.subject, told.fact.kind), (ours(), expected));
+        assert_eq!(told.fact.provider_reference, None);
+        let odd = event(code, true, TransactionKind::Capture);
+        assert_eq!(odd, Err(Unreadable::Unexpected));
+    }
+}
+
+#[test]
+fn s44_a_dispute_is_told_with_its_reason_its_date_and_its_amount() {
+    let told_of = |code: &str| told(CHARGEBACK, &[("eventCode", json!(code))]).unwrap();
+    for (code, kind, reference) in [
+        (
+            "CHARGEBACK",
+            TransactionKind::Chargeback,
+            "Q9HKLPSJ8MBWZG65",
+        ),
+        (
+            "SECOND_CHARGEBACK",
+            TransactionKind::Chargeback,
+            "Q9HKLPSJ8MBWZG65/second",
+        ),
+        (
+            "CHARGEBACK_REVERSED",
+            TransactionKind::ChargebackReversal,
+            "Q9HKLPSJ8MBWZG65",
+        ),
+    ] {
+        let told = told_of(code);
+        assert_eq!(told.fact.kind, approved());
+        assert_eq!(told.fact.provider_reference.unwrap().as_str(), reference);
+        let Subject::Operation { kind: of, dispute } = told.subject else {
+            panic!("{code}");
+        };
+        assert_eq!(of, kind);
+        let dispute = dispute.unwrap();
+        assert_eq!(dispute.reason.as_str(), "4853");
+        assert_eq!(dispute.amount.minor_units(), 1_000);
+        let due = dispute.due_at.unwrap().to_rfc3339();
+        assert_eq!(due, "2026-02-01T01:03:07.123456+00:00");
+    }
+    for code in ["NOTIFICATION_OF_CHARGEBACK", "REQUEST_FOR_INFORMATION"] {
+        let told = told_of(code);
+        assert_eq!(told.fact.kind, FactKind::Pending, "nothing is taken yet");
+        assert!(
+            matches!(told.subject, Subject::Operation { kind, .. } if kind == TransactionKind::Chargeback)
+        );
+        assert_eq!(
+            told.fact.provider_reference.unwrap().as_str(),
+            "Q9HKLPSJ8MBWZG65"
+        );
+    }
+    // What is not signed only informs: without it the chargeback is one all the same.
+    let bare = told(
+        CHARGEBACK,
+        &[("additionalData", json!({"chargebackReasonCode": 7}))],
+    );
+    let Subject::Operation { dispute, .. } = bare.unwrap().subject else {
+        panic!("no dispute");
+    };
+    assert_eq!(dispute.unwrap().reason.as_str(), "");
+}
+
+#[test]
+fn s55_events_that_are_not_handled_are_told_from_those_that_cannot_be_read() {
+    for code in [
+        "REPORT_AVAILABLE",
+        "CANCEL_OR_REFUND",
+        "ORDER_CLOSED",
+        "CELEBRATION",
+        "",
+    ] {
+        let told = event(code, true, TransactionKind::Authorization);
+        assert_eq!(told, Err(Unreadable::Unexpected), "{code}");
+    }
+    for reference in [json!("order-3"), json!(""), Value::Null] {
+        let told = told(CAPTURE, &[("merchantReference", reference)]);
+        assert_eq!(told, Err(Unreadable::Unexpected));
+    }
+    for (name, value) in [
+        ("success", json!("maybe")),
+        ("success", Value::Null),
+        ("pspReference", json!("")),
+        ("pspReference", json!("a b")),
+        ("originalReference", json!("a b")),
+    ] {
+        let told = told(CAPTURE, &[(name, value)]);
+        assert_eq!(told, Err(Unreadable::Malformed), "{name}");
+    }
+    for body in [
+        &b""[..],
+        b"\xff",
+        b"{}",
+        &batch(&[]),
+        &batch(&[item_of(CAPTURE), item_of(CAPTURE)]),
+    ] {
+        assert_eq!(account().webhook(body), Err(Unreadable::Malformed));
+    }
+}
