@@ -10,6 +10,10 @@
 //! - [`LeafMac`] authenticates them under a key that the database never sees.
 //! - [`Disclosure`] is a personal value with its salt; only its [`DisclosureDigest`] enters a leaf.
 //! - [`ChainCheck`] follows one stream of entries and names the first that does not belong.
+//! - [`tree`] is the Merkle tree over all entries with its proofs, [`tile`] how it is stored.
+//! - [`note`] holds signed texts and their keys; [`Checkpoint`], [`Receipt`] and [`LastEntry`] are the
+//!   texts that are signed.
+//! - [`bundle`] is the evidence about one payment in one file, and its check.
 //!
 //! ```
 //! use quittance_evidence::{ChainCheck, Leaf, leaf_hash};
@@ -23,20 +27,32 @@
 //! # }
 //! ```
 
+pub mod bundle;
 mod canonical_json;
 mod chain;
+mod checkpoint;
 pub mod disclosure;
 mod hash;
 mod leaf;
+mod lines;
 mod mac;
+pub mod note;
+mod receipt;
+mod statement;
 mod text;
+pub mod tile;
+pub mod tree;
 
 pub use chain::{ChainCheck, ChainError, ChainFault, ChainHead};
+pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use disclosure::{Disclosure, DisclosureDigest, DisclosureError};
 pub use hash::{Hash, ParseHashError, leaf_hash};
 pub use leaf::{
     Actor, Amounts, Cause, EntryResult, Leaf, LeafData, LeafError, MAX_LEAF_BYTES, SCHEMA_VERSION,
     Source, StreamId, StreamIdError,
 };
+pub use lines::TextError;
 pub use mac::{LeafMac, MAC_KEY_BYTES, MacError, MacKey, MacKeyId, MacKeyIdError};
+pub use receipt::{Receipt, ReceiptError};
+pub use statement::LastEntry;
 pub use text::{REPLACEMENT, clean_text};
