@@ -11,7 +11,7 @@ const PACKAGE_DIR: &str = "quittance/v1";
 
 /// Messages that can hold a provider's token, personal data or a caller's free text, which nobody has checked for a card
 /// number yet. Their `Debug` is written in `src/redacted.rs`, so that a stray `{:?}` shows none of it.
-const REDACTED: [&str; 13] = [
+const REDACTED: [&str; 14] = [
     "PaymentMethod",
     "Customer",
     "PostalAddress",
@@ -25,6 +25,7 @@ const REDACTED: [&str; 13] = [
     "ListPaymentsRequest",
     "ResolveTransactionRequest",
     "RetryTransactionRequest",
+    "ErasePersonalDataRequest",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -41,6 +41,10 @@ uuid_id!(
     /// One webhook as it was received (`UUIDv7`, so ordered by the time of its receipt).
     WebhookId
 );
+uuid_id!(
+    /// One erasure of a customer's personal data (`UUIDv7`, so ordered by the time it was asked for).
+    ErasureId
+);
 
 /// Declares a short printable identifier.
 macro_rules! text_id {

@@ -9,6 +9,7 @@ pub mod command;
 pub mod context;
 pub mod decide;
 pub mod decline;
+pub mod erasure;
 pub mod error;
 pub mod fingerprint;
 pub mod flows;

@@ -180,6 +180,8 @@ pub struct Payment {
     pub metadata: BTreeMap<String, String>,
     /// The customer, by the caller's reference; their personal fields are stored apart, erasable.
     pub customer_reference: Option<Sensitive<String>>,
+    /// Whether the customer's data is erased, or being erased: nothing personal is stored with it any more.
+    pub customer_erased: bool,
     /// The provider account that serves it.
     pub provider_account: ProviderAccount,
     /// Whether routing chose that account, and may choose another while nothing was sent; else the caller did.

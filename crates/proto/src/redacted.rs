@@ -7,8 +7,9 @@ use std::fmt;
 
 use crate::v1::{
     CapturePaymentRequest, ConfirmPaymentRequest, CreatePaymentRequest, Customer,
-    GetPaymentRequest, ListPaymentsRequest, NextAction, PaymentMethod, PostalAddress,
-    RefundPaymentRequest, ResolveTransactionRequest, RetryTransactionRequest, VoidPaymentRequest,
+    ErasePersonalDataRequest, GetPaymentRequest, ListPaymentsRequest, NextAction, PaymentMethod,
+    PostalAddress, RefundPaymentRequest, ResolveTransactionRequest, RetryTransactionRequest,
+    VoidPaymentRequest,
 };
 
 impl fmt::Debug for PaymentMethod {
@@ -113,6 +114,13 @@ impl fmt::Debug for ResolveTransactionRequest {
 impl fmt::Debug for RetryTransactionRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RetryTransactionRequest")
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ErasePersonalDataRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ErasePersonalDataRequest")
             .finish_non_exhaustive()
     }
 }

@@ -13,6 +13,7 @@ use toml::Value;
 use crate::auth::Role;
 use crate::commands;
 use crate::commands::payments::{CallFailed, PaymentsCommand};
+use crate::commands::personal_data::PersonalDataCommand;
 use crate::config::{self, Settings, Sources};
 use crate::dev::DevOptions;
 
@@ -34,6 +35,9 @@ enum Command {
     /// Look at payments, and decide what only a person can: as a client of a running server.
     #[command(subcommand)]
     Payments(PaymentsCommand),
+    /// Erase what is stored about a customer: as a client of a running server.
+    #[command(subcommand)]
+    PersonalData(PersonalDataCommand),
 }
 
 /// What runs where the service is configured.
@@ -122,6 +126,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Site(command) => run_site(command, cli.config),
         // A client needs none of the service's configuration.
         Command::Payments(command) => runtime()?.block_on(commands::payments::run(command)),
+        Command::PersonalData(command) => {
+            runtime()?.block_on(commands::personal_data::run(command))
+        }
     }
 }
 

@@ -56,6 +56,7 @@ pub async fn connect(
             commit_resolution_timeout: config.commit_resolution_timeout,
             statement_timeout: config.statement_timeout,
             connect_timeout: config.connect_timeout,
+            customer_keys_remembered: config.customer_keys_remembered,
             application_role: Some(config.application_role.clone()),
             keys,
         },

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use quittance_domain::context::Instance;
+use quittance_domain::erasure::Erasures;
 use quittance_domain::error::FlowError;
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::audit::AuditLog;
@@ -31,7 +32,9 @@ use crate::http::{self, HttpState, Readiness};
 use crate::layers::{Edge, EdgeSettings, Methods, Refusals, TenantRates};
 use crate::net::{self, Alpn, Http2Settings, Listener, ListenerSettings, TlsError};
 use crate::trail::{REFUSALS_EVERY, Trail};
-use crate::workers::{self, Gauges, Recovery, RecoveryParts, WebhookWorker, WebhookWorkerParts};
+use crate::workers::{
+    self, ErasureWorker, Gauges, Recovery, RecoveryParts, WebhookWorker, WebhookWorkerParts,
+};
 
 use self::running::{Parts, Stop};
 
@@ -126,6 +129,7 @@ impl Server {
         ));
         let wired = Wired {
             flows: Flows::new(ports.clone(), settings),
+            erasures: Arc::<PgStore>::clone(&store),
             ports,
             log,
             authenticator,
@@ -139,6 +143,12 @@ impl Server {
         trail.service_started().await?;
         let inbox: Arc<dyn Inbox> = Arc::<PgStore>::clone(&store);
         let webhooks = start_workers(&config, &wired, inbox, &tasks);
+        let erasing = ErasureWorker {
+            erasures: Arc::<PgStore>::clone(&store),
+            trail: trail.clone(),
+            poll: config.database.customer_keys_remembered / 2,
+        };
+        drop(tasks.spawn(erasing.run(wired.stop.accepting.clone())));
         let http = HttpState {
             readiness: Arc::new(DatabaseReadiness(Arc::clone(&store))),
             prometheus: telemetry.prometheus(),
@@ -161,6 +171,7 @@ struct Wired {
     ports: Ports,
     flows: Flows,
     log: AuditLog,
+    erasures: Arc<dyn Erasures>,
     authenticator: Arc<Authenticator>,
     metrics: Metrics,
     refusals: Refusals,
@@ -246,7 +257,9 @@ fn services(config: &Config, keys: &KeyRing, wired: &Wired) -> Result<Services, 
         flows: wired.flows.clone(),
         audit: wired.log.clone(),
         store: Arc::clone(&wired.ports.store),
+        erasures: Arc::clone(&wired.erasures),
         clock: Arc::clone(&wired.ports.clock),
+        random: Arc::clone(&wired.ports.random),
         authenticator: Arc::clone(&wired.authenticator),
         stream_recheck: config.auth.stream_recheck,
         tokens: Tokens::new(&keys.page_token_keys()).ok_or(KeyRingError::Empty)?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin};
+use quittance_domain::erasure::Erasure;
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::audit::{AuditEvent, AuditLog};
 use quittance_domain::ids::TenantId;
@@ -101,6 +102,28 @@ impl Trail {
     pub async fn service_stopped(&self, in_time: bool) -> Result<(), FlowError> {
         let details = details([("finished_in_time", in_time.to_string())]);
         self.service("service.stopped", details).await
+    }
+
+    /// A customer's key was destroyed.
+    ///
+    /// # Errors
+    /// [`FlowError`] where that could not be recorded.
+    pub async fn personal_data_erased(
+        &self,
+        erasure: &Erasure,
+        payments: u64,
+    ) -> Result<(), FlowError> {
+        let details = details([
+            ("erasure_id", erasure.id.to_string()),
+            ("payments", payments.to_string()),
+        ]);
+        let actor = Actor {
+            kind: ActorKind::System,
+            id: SERVICE_ACTOR.to_owned(),
+            auth_method: "",
+        };
+        let caller = caller(erasure.tenant.clone(), actor, "", "erasure");
+        self.record(&caller, "personal_data.erased", details).await
     }
 
     async fn service(

@@ -26,6 +26,8 @@ pub const DEFAULT_COMMIT_RESOLUTION_TIMEOUT: Duration = Duration::from_secs(5);
 pub const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Default of [`StoreConfig::connect_timeout`].
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Default of [`StoreConfig::customer_keys_remembered`].
+pub const DEFAULT_CUSTOMER_KEYS_REMEMBERED: Duration = Duration::from_secs(60);
 
 /// TLS to the database.
 ///
@@ -59,6 +61,8 @@ pub struct StoreConfig {
     pub statement_timeout: Duration,
     /// How long making a connection may take.
     pub connect_timeout: Duration,
+    /// How long customers' keys are remembered; an erasure waits twice as long. More than zero.
+    pub customer_keys_remembered: Duration,
     /// Role that every connection takes on; `None` keeps the login's own rights (not for production).
     pub application_role: Option<String>,
     /// The keys.
@@ -78,6 +82,7 @@ impl StoreConfig {
             commit_resolution_timeout: DEFAULT_COMMIT_RESOLUTION_TIMEOUT,
             statement_timeout: DEFAULT_STATEMENT_TIMEOUT,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            customer_keys_remembered: DEFAULT_CUSTOMER_KEYS_REMEMBERED,
             application_role: Some(APPLICATION_ROLE.to_owned()),
             keys,
         }
@@ -120,6 +125,7 @@ impl fmt::Debug for StoreConfig {
             .field("commit_resolution_timeout", &self.commit_resolution_timeout)
             .field("statement_timeout", &self.statement_timeout)
             .field("connect_timeout", &self.connect_timeout)
+            .field("customer_keys_remembered", &self.customer_keys_remembered)
             .field("application_role", &self.application_role)
             .field("keys", &self.keys)
             .finish()

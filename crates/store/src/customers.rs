@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -24,6 +25,7 @@ pub(crate) struct Customers {
     reader: Reader,
     ring: Arc<KeyRing>,
     cache: Arc<Mutex<Cache>>,
+    remembered_for: Duration,
 }
 
 /// By what data keys are remembered.
@@ -35,23 +37,34 @@ enum CacheKey {
     Payment(Uuid),
 }
 
+/// A key, and since when it is known that it is not to be forgotten.
+#[derive(Clone)]
+struct Remembered {
+    key: CustomerKey,
+    since: Instant,
+}
+
 #[derive(Default)]
 struct Cache {
-    young: HashMap<CacheKey, CustomerKey>,
-    old: HashMap<CacheKey, CustomerKey>,
+    young: HashMap<CacheKey, Remembered>,
+    old: HashMap<CacheKey, Remembered>,
 }
 
 impl Cache {
-    fn get(&mut self, key: &CacheKey) -> Option<CustomerKey> {
-        if let Some(found) = self.young.get(key) {
-            return Some(found.clone());
+    /// The key, if it is remembered for less than `limit`.
+    fn get(&mut self, key: &CacheKey, limit: Duration) -> Option<Remembered> {
+        let found = match self.young.remove(key) {
+            Some(found) => found,
+            None => self.old.remove(key)?,
+        };
+        if found.since.elapsed() >= limit {
+            return None;
         }
-        let found = self.old.remove(key)?;
         self.insert(*key, found.clone());
         Some(found)
     }
 
-    fn insert(&mut self, key: CacheKey, value: CustomerKey) {
+    fn insert(&mut self, key: CacheKey, value: Remembered) {
         if self.young.len() >= CACHE_GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
@@ -60,12 +73,19 @@ impl Cache {
 }
 
 impl Customers {
-    pub(crate) fn new(reader: Reader, ring: Arc<KeyRing>) -> Self {
+    /// Keys are remembered for `remembered_for`: no longer, or an erased customer's would be used on.
+    pub(crate) fn new(reader: Reader, ring: Arc<KeyRing>, remembered_for: Duration) -> Self {
         Self {
             reader,
             ring,
             cache: Arc::default(),
+            remembered_for,
         }
+    }
+
+    /// How long a key is remembered.
+    pub(crate) fn remembered_for(&self) -> Duration {
+        self.remembered_for
     }
 
     /// The data key for a new payment of a tenant's customer; makes the customer where it is new.
@@ -76,27 +96,30 @@ impl Customers {
         payment: Uuid,
     ) -> Result<CustomerKey, StoreError> {
         let mac = self.ring.customer_reference_mac(tenant, reference);
-        let remembered = self.cache.lock().get(&CacheKey::Reference(mac));
-        let key = match remembered {
-            Some(key) => key,
-            None => match self.find(tenant, mac).await? {
+        let remembered = if let Some(remembered) = self.recall(CacheKey::Reference(mac)) {
+            remembered
+        } else {
+            // Before it is read: what is read may be erased while the answer is on its way.
+            let since = Instant::now();
+            let key = match self.find(tenant, mac).await? {
                 Some(key) => key,
                 None => self.make(tenant, mac).await?,
-            },
+            };
+            let remembered = Remembered { key, since };
+            self.keep(CacheKey::Reference(mac), remembered.clone());
+            remembered
         };
-        self.cache
-            .lock()
-            .insert(CacheKey::Reference(mac), key.clone());
-        self.remember(payment, &key);
+        let key = remembered.key.clone();
+        self.keep(CacheKey::Payment(payment), remembered);
         Ok(key)
     }
 
     /// The data key of the customer that a payment was accepted for, whoever has its reference by now.
     /// `None` where there was none, or the customer was erased.
     pub(crate) async fn key_of(&self, payment: Uuid) -> Result<Option<CustomerKey>, StoreError> {
-        let remembered = self.cache.lock().get(&CacheKey::Payment(payment));
-        if remembered.is_some() {
-            return Ok(remembered);
+        let remembered = self.recall(CacheKey::Payment(payment));
+        if let Some(remembered) = remembered {
+            return Ok(Some(remembered.key));
         }
         let row = self.reader.read("find customer of payment", |connection| {
             let query = payments::table
@@ -116,11 +139,21 @@ impl Customers {
         Ok(Some(key))
     }
 
-    /// Remembers under which key a payment's personal data is.
+    fn recall(&self, key: CacheKey) -> Option<Remembered> {
+        self.cache.lock().get(&key, self.remembered_for)
+    }
+
+    fn keep(&self, key: CacheKey, remembered: Remembered) {
+        self.cache.lock().insert(key, remembered);
+    }
+
+    /// Remembers under which key a payment's personal data is, as was just read.
     pub(crate) fn remember(&self, payment: Uuid, key: &CustomerKey) {
-        self.cache
-            .lock()
-            .insert(CacheKey::Payment(payment), key.clone());
+        let remembered = Remembered {
+            key: key.clone(),
+            since: Instant::now(),
+        };
+        self.keep(CacheKey::Payment(payment), remembered);
     }
 
     async fn find(&self, tenant: &str, mac: [u8; 32]) -> Result<Option<CustomerKey>, StoreError> {
@@ -128,6 +161,7 @@ impl Customers {
             let query = customers::table
                 .filter(customers::tenant_id.eq(tenant.to_owned()))
                 .filter(customers::reference_mac.eq(mac.to_vec()))
+                .filter(customers::erasing_since.is_null())
                 .select((customers::customer_id, customers::data_key));
             async move { query.first::<(Uuid, Vec<u8>)>(connection).await.optional() }.boxed()
         });
@@ -150,6 +184,7 @@ impl Customers {
                     customers::data_key.eq(sealed.clone()),
                 ))
                 .on_conflict((customers::tenant_id, customers::reference_mac))
+                .filter_target(customers::erasing_since.is_null())
                 .do_nothing();
             async move { query.execute(connection).await }.boxed()
         });

@@ -22,6 +22,7 @@ mod connection;
 mod constraints;
 mod customers;
 mod durability;
+mod erasures;
 mod failure;
 mod failures;
 mod idempotency;
@@ -49,8 +50,9 @@ pub use clock::{DEFAULT_CLOCK_SAMPLE, DatabaseClock, MAX_STANDSTILL};
 pub use committer::MAX_BATCH;
 pub use config::{
     APPLICATION_ROLE, DEFAULT_COMMIT_RESOLUTION_TIMEOUT, DEFAULT_COMMITTERS,
-    DEFAULT_CONNECT_TIMEOUT, DEFAULT_POOL_SIZE, DEFAULT_QUEUE_LEN, DEFAULT_STATEMENT_TIMEOUT,
-    DEFAULT_UNAVAILABLE_AFTER, DatabaseTls, MAX_COMMITTERS, StoreConfig, StoreStartError,
+    DEFAULT_CONNECT_TIMEOUT, DEFAULT_CUSTOMER_KEYS_REMEMBERED, DEFAULT_POOL_SIZE,
+    DEFAULT_QUEUE_LEN, DEFAULT_STATEMENT_TIMEOUT, DEFAULT_UNAVAILABLE_AFTER, DatabaseTls,
+    MAX_COMMITTERS, StoreConfig, StoreStartError,
 };
 pub use constraints::constraint_names;
 pub use durability::{MAX_CLOCK_DIFFERENCE_SECONDS, MINIMUM_POSTGRES};

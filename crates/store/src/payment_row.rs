@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::keys::KeyRing;
 use crate::prepare::{SealedCustomer, SealedNextAction};
 use crate::schema::{customers, payments, transactions};
-use crate::sealing::{CustomerKey, Place, open};
+use crate::sealing::{CustomerKey, Place, open, open_unless_erased};
 
 /// A payment as read. The provider's token is not among the columns: only its creation needs it.
 ///
@@ -85,6 +85,7 @@ pub(crate) struct PaymentRow {
 pub(crate) struct CustomerRow {
     pub(crate) customer_id: Uuid,
     pub(crate) data_key: Vec<u8>,
+    pub(crate) erasing_since: Option<DateTime<Utc>>,
 }
 
 /// A transaction as read.
@@ -175,6 +176,11 @@ impl PaymentRow {
         self.version
     }
 
+    /// Whether it was accepted for a customer.
+    pub(crate) fn has_customer(&self) -> bool {
+        self.customer_sealed.is_some()
+    }
+
     /// The payment. The customer's reference is read where the customer's key is given.
     pub(crate) fn into_payment(
         self,
@@ -212,6 +218,7 @@ impl PaymentRow {
             metadata: serde_json::from_value::<BTreeMap<String, String>>(self.metadata)
                 .at("payments.metadata")?,
             customer_reference,
+            customer_erased: false,
             provider_account: ProviderAccount::parse(self.provider_account)
                 .at("payments.provider_account")?,
             routed: self.routed,
@@ -338,8 +345,9 @@ impl TransactionRow {
             return Ok(None);
         };
         let place = Place::new("transactions", "request", self.transaction_id);
-        let plain = open(ring, customer, place, sealed)?;
-        Ok(Some(PreparedRequest {
+        // Where its customer was erased it cannot be sent any more, only looked up.
+        let plain = open_unless_erased(ring, customer, place, sealed)?;
+        Ok(plain.map(|plain| PreparedRequest {
             bytes: Sensitive::new(plain.to_vec()),
         }))
     }

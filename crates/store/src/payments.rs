@@ -44,13 +44,17 @@ impl PgStore {
             return Ok(None);
         };
         let keys = &*self.inner.keys;
+        let erased = customer
+            .as_ref()
+            .map_or(payment.has_customer(), |row| row.erasing_since.is_some());
         let customer =
             customer.map(|row| CustomerKey::unwrap(keys, row.customer_id, &row.data_key));
         let customer = customer.transpose()?;
         if let Some(customer) = &customer {
             self.inner.customers.remember(id.0, customer);
         }
-        let payment = payment.into_payment(keys, customer.as_ref())?;
+        let mut payment = payment.into_payment(keys, customer.as_ref())?;
+        payment.customer_erased = erased;
         let transactions = rows
             .into_iter()
             .map(|(_, row)| row.into_transaction(Some((keys, customer.as_ref()))))

@@ -5,8 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
+use quittance_domain::erasure::{Erasure, ErasureStep, Erasures, NewErasure};
 use quittance_domain::ids::{
-    EntryId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
+    EntryId, ErasureId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
 };
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
@@ -170,5 +171,36 @@ impl Inbox for PgStore {
 
     async fn inbox_backlog(&self) -> Result<InboxBacklog, StoreError> {
         self.count_inbox().await
+    }
+}
+
+#[async_trait]
+impl Erasures for PgStore {
+    async fn request_erasure(&self, new: NewErasure) -> Result<Option<Erasure>, StoreError> {
+        self.store_erasure(new).await
+    }
+
+    async fn erasure(
+        &self,
+        tenant: &TenantId,
+        id: ErasureId,
+    ) -> Result<Option<Erasure>, StoreError> {
+        self.read_erasure(tenant, id).await
+    }
+
+    async fn claim_erasure(&self, lease: Duration) -> Result<Option<Erasure>, StoreError> {
+        self.claim_due_erasure(lease).await
+    }
+
+    async fn erase(
+        &self,
+        claimed: &Erasure,
+        again_in: Duration,
+    ) -> Result<ErasureStep, StoreError> {
+        self.erase_customer(claimed.id, again_in).await
+    }
+
+    async fn close_erasure(&self, id: ErasureId, payments: u64) -> Result<(), StoreError> {
+        self.finish_erasure(id, payments).await
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct SealedNextAction {
 struct Sealer<'a> {
     ring: &'a KeyRing,
     customer: Option<&'a CustomerKey>,
+    /// Whether the customer is erased: what a provider answers is not kept then, only its digest.
+    erased: bool,
 }
 
 impl Sealer<'_> {
@@ -92,7 +94,8 @@ impl Sealer<'_> {
         let response = attempt
             .ended
             .as_ref()
-            .and_then(|ended| ended.response.as_ref());
+            .and_then(|ended| ended.response.as_ref())
+            .filter(|_| !self.erased);
         response
             .map(|response| self.personal(place, response.expose()))
             .transpose()
@@ -106,7 +109,12 @@ pub(crate) fn change_rows(
     customer: Option<&CustomerKey>,
 ) -> Result<ChangeRows, StoreError> {
     check(&change)?;
-    let sealer = Sealer { ring, customer };
+    let erased = change.payment.customer_erased;
+    let sealer = Sealer {
+        ring,
+        customer,
+        erased,
+    };
     let Change {
         payment,
         idempotency,

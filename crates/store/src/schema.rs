@@ -42,6 +42,7 @@ diesel::table! {
         reference_mac -> Binary,
         data_key -> Binary,
         created_at -> Timestamptz,
+        erasing_since -> Nullable<Timestamptz>,
     }
 }
 

@@ -100,7 +100,8 @@ impl PgStore {
             committers.push(sender);
             tasks.push(tokio::spawn(committer.run(connection)));
         }
-        let customers = Customers::new(reader.clone(), Arc::clone(&keys));
+        let remembered = config.customer_keys_remembered;
+        let customers = Customers::new(reader.clone(), Arc::clone(&keys), remembered);
         let positions = Positions::new(reader.clone());
         let tasks = parking_lot::Mutex::new(tasks);
         let inner = Inner {
@@ -210,6 +211,9 @@ impl PgStore {
     /// Encrypts and lays out a change, on the caller's task: committers only move rows.
     async fn rows(&self, change: Change) -> Result<ChangeRows, StoreError> {
         let (payment, customers) = (&change.payment, &self.inner.customers);
+        if payment.customer_erased {
+            return change_rows(change, &self.inner.keys, None);
+        }
         let reference = match &change.customer {
             Some(data) => Some(&data.reference),
             None => payment.customer_reference.as_ref(),

@@ -380,6 +380,7 @@ fn new_payment(tenant_name: &str, minor_units: i64, now: DateTime<Utc>) -> Payme
         mandate_reference: Text::default(),
         metadata: BTreeMap::from([("colour".to_owned(), "grün {\"a\":1}".to_owned())]),
         customer_reference: None,
+        customer_erased: false,
         provider_account: account(),
         routed: true,
         provider_reference: None,

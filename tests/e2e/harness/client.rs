@@ -129,6 +129,8 @@ calls! { AdminServiceClient:
     list_operator_actions(ListOperatorActionsRequest) -> ListOperatorActionsResponse;
     resolve_transaction(ResolveTransactionRequest) -> ResolveTransactionResponse;
     retry_transaction(RetryTransactionRequest) -> RetryTransactionResponse;
+    erase_personal_data(ErasePersonalDataRequest) -> ErasePersonalDataResponse;
+    get_erasure(GetErasureRequest) -> GetErasureResponse;
 }
 
 impl Client {

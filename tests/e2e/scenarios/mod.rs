@@ -9,6 +9,7 @@ mod crashes;
 mod database_lost;
 mod declines;
 mod drain;
+mod erasure;
 mod errors;
 mod fuzz;
 mod idempotency;

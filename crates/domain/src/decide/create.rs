@@ -109,6 +109,7 @@ fn accepted(command: &Create, new: &NewPayment, stamp: &Stamp<'_>) -> Payment {
             .customer
             .as_ref()
             .map(|customer| customer.reference.clone()),
+        customer_erased: false,
         provider_account: new.account.clone(),
         routed: command.provider_account.is_none(),
         provider_reference: None,

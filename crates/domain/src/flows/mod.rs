@@ -193,9 +193,9 @@ impl Flows {
     }
 }
 
-/// A store error met while reading: nothing was accepted.
+/// What a store's error means that was met while reading: nothing was accepted.
 #[allow(clippy::needless_pass_by_value)] // fits `map_err`
-fn read_error(error: StoreError) -> FlowError {
+pub fn read_error(error: StoreError) -> FlowError {
     match error {
         StoreError::Unavailable | StoreError::CommitUnknown => FlowError::DatabaseUnavailable,
         StoreError::Overloaded => FlowError::Overloaded {
@@ -205,8 +205,8 @@ fn read_error(error: StoreError) -> FlowError {
     }
 }
 
-/// A store error met while accepting: it may be accepted if the commit is unknown (I13).
-fn accept_error(error: StoreError) -> FlowError {
+/// What a store's error means that was met while accepting: it may be accepted if the commit is unknown (I13).
+pub fn accept_error(error: StoreError) -> FlowError {
     match error {
         StoreError::CommitUnknown => FlowError::AcceptanceUnknown,
         StoreError::Unavailable

@@ -128,6 +128,14 @@ pub const RPCS: &[Rpc] = &[
         "quittance.v1.AdminService/RetryTransaction",
         &[Admin, PlatformAdmin],
     ),
+    unary(
+        "quittance.v1.AdminService/ErasePersonalData",
+        &[Admin, PlatformAdmin],
+    ),
+    unary(
+        "quittance.v1.AdminService/GetErasure",
+        &[Admin, PlatformAdmin],
+    ),
 ];
 
 /// Health is open: load balancers have no API key.

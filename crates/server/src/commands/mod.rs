@@ -2,6 +2,7 @@
 
 pub mod keys;
 pub mod payments;
+pub mod personal_data;
 
 use quittance_telemetry::Telemetry;
 

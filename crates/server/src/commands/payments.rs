@@ -1,6 +1,6 @@
 //! `quittance payments`: what operators look at and decide, as a client of a running server.
 
-mod client;
+pub(super) mod client;
 mod failed;
 mod show;
 

@@ -306,6 +306,8 @@ pub struct DatabaseConfig {
     pub commit_resolution_timeout: Duration,
     /// How often the database's clock is looked at.
     pub clock_sample: Duration,
+    /// How long customers' keys are remembered.
+    pub customer_keys_remembered: Duration,
     /// Start although the database is not durable.
     pub allow_unsafe_durability: bool,
 }
@@ -340,6 +342,8 @@ impl DatabaseConfig {
             commit_resolution_timeout: settings
                 .millis("database.commit_resolution_timeout_ms", 100..=60_000)?,
             clock_sample: settings.millis("database.clock_sample_ms", 100..=600_000)?,
+            customer_keys_remembered: settings
+                .millis("database.customer_keys_remembered_ms", 100..=3_600_000)?,
             allow_unsafe_durability: settings.flag("database.allow_unsafe_durability")?,
         })
     }

@@ -139,7 +139,7 @@ fn transaction_id(bad: &mut Violations, value: &str) -> Option<TransactionId> {
 }
 
 /// The reason of a person's decision: without one, nobody could tell later why it was made.
-fn reason(bad: &mut Violations, value: String) -> Option<Text<500>> {
+pub(super) fn reason(bad: &mut Violations, value: String) -> Option<Text<500>> {
     scalars::parsed(bad, "reason", value, |value| {
         if value.trim().is_empty() {
             return Err(TextError::Empty);

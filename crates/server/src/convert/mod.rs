@@ -8,6 +8,7 @@ mod admin;
 mod commands;
 mod create;
 pub mod entry;
+mod erasures;
 pub mod payment;
 mod queries;
 mod scalars;
@@ -16,6 +17,7 @@ mod violations;
 pub use admin::{ActionsQuery, ForTenant, list_operator_actions, operator_action, resolve, retry};
 pub use commands::{capture, confirm, get, refund, sync, void};
 pub use create::create;
+pub use erasures::{EraseCustomer, erase_personal_data, erasure, get_erasure};
 pub use queries::{
     DEFAULT_PAGE, DEFAULT_SUMMARY_RANGE, EntriesQuery, MAX_PAGE, MAX_SUMMARY_RANGE, PaymentsQuery,
     Start, SummaryQuery, TailQuery, WatchQuery, get_entry, list_entries, list_payments, summarize,

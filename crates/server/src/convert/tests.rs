@@ -411,6 +411,7 @@ fn record() -> PaymentRecord {
         mandate_reference: command.mandate_reference,
         metadata: BTreeMap::from([("order".to_owned(), "7".to_owned())]),
         customer_reference: None,
+        customer_erased: false,
         provider_account: ProviderAccount::parse("sandbox").unwrap(),
         routed: false,
         provider_reference: None,

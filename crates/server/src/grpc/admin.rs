@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 use quittance_domain::context::Caller;
+use quittance_domain::erasure::Erasure;
 use quittance_domain::flows::Answer;
 use quittance_domain::ids::{EntryId, TenantId};
 use quittance_proto::v1;
@@ -9,6 +10,7 @@ use quittance_proto::v1::admin_service_server::AdminService;
 use tonic::{Request, Response, Status};
 
 use super::call::{Call, answer};
+use super::erasures;
 use super::payments::{page_start, parts, respond};
 use super::status::{Failure, of_existing_payment, platform_role_required};
 use super::{Services, TokenKind};
@@ -81,6 +83,35 @@ impl AdminRpcs {
     }
 }
 
+impl AdminRpcs {
+    async fn erase(
+        &self,
+        request: Request<v1::ErasePersonalDataRequest>,
+    ) -> Result<Erasure, Failure> {
+        let Call {
+            caller,
+            who,
+            message,
+            ..
+        } = Call::of(request)?;
+        let wanted = convert::erase_personal_data(message)?;
+        let caller = acting_for(caller, &who, wanted.tenant.clone())?;
+        erasures::erase(&self.services, &caller, wanted).await
+    }
+
+    async fn erasure(&self, request: Request<v1::GetErasureRequest>) -> Result<Erasure, Failure> {
+        let Call {
+            caller,
+            who,
+            message,
+            ..
+        } = Call::of(request)?;
+        let (id, tenant) = convert::get_erasure(message)?;
+        let caller = acting_for(caller, &who, tenant)?;
+        erasures::get(&self.services, &caller, id).await
+    }
+}
+
 /// The filters of a page, as bytes: a page token is good for these only.
 fn filter_bytes(request: &v1::ListOperatorActionsRequest) -> Vec<u8> {
     let mut filters = request.clone();
@@ -133,5 +164,26 @@ impl AdminService for AdminRpcs {
             let answered = self.services.flows.retry(&caller, command).await;
             answered.map_err(of_existing_payment)
         })
+    }
+
+    async fn erase_personal_data(
+        &self,
+        request: Request<v1::ErasePersonalDataRequest>,
+    ) -> Result<Response<v1::ErasePersonalDataResponse>, Status> {
+        let erasure = self.erase(request).await.map_err(Failure::nothing_moved)?;
+        Ok(Response::new(v1::ErasePersonalDataResponse {
+            erasure: Some(convert::erasure(&erasure)),
+        }))
+    }
+
+    async fn get_erasure(
+        &self,
+        request: Request<v1::GetErasureRequest>,
+    ) -> Result<Response<v1::GetErasureResponse>, Status> {
+        let erasure = self.erasure(request).await;
+        let erasure = erasure.map_err(Failure::nothing_moved)?;
+        Ok(Response::new(v1::GetErasureResponse {
+            erasure: Some(convert::erasure(&erasure)),
+        }))
     }
 }

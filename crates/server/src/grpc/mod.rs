@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 mod call;
+mod erasures;
 mod feed;
 mod payments;
 pub mod status;
@@ -13,9 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use quittance_domain::erasure::Erasures;
 use quittance_domain::flows::Flows;
 use quittance_domain::flows::audit::AuditLog;
-use quittance_domain::ports::{Clock, Store};
+use quittance_domain::ports::{Clock, Randomness, Store};
 use quittance_proto::v1::admin_service_server::{self, AdminServiceServer};
 use quittance_proto::v1::audit_service_server::{self, AuditServiceServer};
 use quittance_proto::v1::payment_service_server::{self, PaymentServiceServer};
@@ -46,8 +48,12 @@ pub struct Services {
     pub audit: AuditLog,
     /// The database, for streams and summaries.
     pub store: Arc<dyn Store>,
+    /// Erasures of personal data.
+    pub erasures: Arc<dyn Erasures>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Ids.
+    pub random: Arc<dyn Randomness>,
     /// Knows callers, for streams that outlive what was known when they were opened.
     pub authenticator: Arc<Authenticator>,
     /// How often the key of an open stream is looked at again.

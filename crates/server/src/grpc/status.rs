@@ -79,9 +79,11 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::AmountNotRepresentable => Profile::is(Code::InvalidArgument),
         R::MissingCredentials | R::InvalidCredentials => Profile::is(Code::Unauthenticated),
         R::RoleRequired => Profile::is(Code::PermissionDenied),
-        R::PaymentNotFound | R::EntryNotFound | R::TransactionNotFound => {
-            Profile::is(Code::NotFound)
-        }
+        R::PaymentNotFound
+        | R::EntryNotFound
+        | R::TransactionNotFound
+        | R::CustomerNotFound
+        | R::ErasureNotFound => Profile::is(Code::NotFound),
         R::IdempotencyKeyReused => Profile::is(Code::AlreadyExists),
         R::AmountExceedsCapturable
         | R::AmountExceedsRefundable

@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry, OperatorActionKind};
 use quittance_domain::context::Instance;
+use quittance_domain::erasure::{Erasure, ErasureStep, NewErasure};
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::FlowSettings;
 use quittance_domain::ids::{
-    EntryId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
+    EntryId, ErasureId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
 };
 use quittance_domain::money::Money;
 use quittance_domain::payment::{PaymentMethodType, PaymentRecord};
@@ -498,7 +499,9 @@ impl World {
             flows: Flows::new(ports.clone(), settings),
             audit: AuditLog::new(ports.clone(), instance),
             store: Arc::<Log>::clone(&log),
+            erasures: Arc::<Log>::clone(&log),
             clock: Arc::clone(&ports.clock),
+            random: Arc::clone(&ports.random),
             tokens: Tokens::new(&[[9; 32]]).unwrap(),
             max_request_bytes: MAX_REQUEST,
             max_streams_per_tenant: 2,
@@ -522,6 +525,30 @@ impl World {
 
     pub(super) fn audit(&self) -> AuditRpcs {
         AuditRpcs::new(self.services.clone(), self.streams.clone())
+    }
+}
+
+/// Knows no customer.
+#[async_trait]
+impl Erasures for Log {
+    async fn request_erasure(&self, _: NewErasure) -> Result<Option<Erasure>, StoreError> {
+        Ok(None)
+    }
+
+    async fn erasure(&self, _: &TenantId, _: ErasureId) -> Result<Option<Erasure>, StoreError> {
+        Ok(None)
+    }
+
+    async fn claim_erasure(&self, _: Duration) -> Result<Option<Erasure>, StoreError> {
+        Ok(None)
+    }
+
+    async fn erase(&self, _: &Erasure, _: Duration) -> Result<ErasureStep, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn close_erasure(&self, _: ErasureId, _: u64) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable)
     }
 }
 

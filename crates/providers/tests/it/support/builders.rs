@@ -49,6 +49,7 @@ pub fn payment(token: &str, reference: Option<&str>) -> Payment {
         mandate_reference: Text::default(),
         metadata: BTreeMap::new(),
         customer_reference: Some(Sensitive::new("shopper-7".to_owned())),
+        customer_erased: false,
         provider_account: ProviderAccount::parse("sandbox").unwrap(),
         routed: false,
         provider_reference: reference.map(|text| ProviderReference::parse(text).unwrap()),

@@ -28,14 +28,14 @@ const API_KEY: &str = "QUITTANCE_API_KEY";
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// Calls one server.
-pub(super) struct Client {
+pub(in crate::commands) struct Client {
     payments: PaymentServiceClient<Channel>,
     admin: AdminServiceClient<Channel>,
     authorization: MetadataValue<Ascii>,
 }
 
 impl Client {
-    pub(super) async fn connect(to: &Connection) -> anyhow::Result<Self> {
+    pub(in crate::commands) async fn connect(to: &Connection) -> anyhow::Result<Self> {
         let endpoint = endpoint(&to.address, to.ca_file.as_deref())?;
         let authorization = authorization(&api_key(to.api_key_file.as_deref())?)?;
         let connected = endpoint.connect().await;
@@ -58,7 +58,7 @@ impl Client {
         request
     }
 
-    pub(super) async fn get_payment(
+    pub(in crate::commands) async fn get_payment(
         &mut self,
         payment_id: &str,
     ) -> Result<v1::Payment, CallFailed> {
@@ -71,7 +71,7 @@ impl Client {
         })
     }
 
-    pub(super) async fn list_operator_actions(
+    pub(in crate::commands) async fn list_operator_actions(
         &mut self,
         message: v1::ListOperatorActionsRequest,
     ) -> Result<v1::ListOperatorActionsResponse, CallFailed> {
@@ -80,7 +80,7 @@ impl Client {
         Ok(answer?.into_inner())
     }
 
-    pub(super) async fn resolve(
+    pub(in crate::commands) async fn resolve(
         &mut self,
         message: v1::ResolveTransactionRequest,
     ) -> Result<v1::Payment, CallFailed> {
@@ -90,7 +90,7 @@ impl Client {
         })
     }
 
-    pub(super) async fn retry(
+    pub(in crate::commands) async fn retry(
         &mut self,
         message: v1::RetryTransactionRequest,
     ) -> Result<v1::Payment, CallFailed> {
@@ -99,6 +99,34 @@ impl Client {
             answer.payment
         })
     }
+}
+
+impl Client {
+    pub(in crate::commands) async fn erase_personal_data(
+        &mut self,
+        message: v1::ErasePersonalDataRequest,
+    ) -> Result<v1::Erasure, CallFailed> {
+        let request = self.request(message);
+        let answer = self.admin.erase_personal_data(request).await?;
+        erasure(answer.into_inner().erasure)
+    }
+
+    pub(in crate::commands) async fn get_erasure(
+        &mut self,
+        erasure_id: String,
+        tenant_id: String,
+    ) -> Result<v1::Erasure, CallFailed> {
+        let request = self.request(v1::GetErasureRequest {
+            erasure_id,
+            tenant_id,
+        });
+        let answer = self.admin.get_erasure(request).await?;
+        erasure(answer.into_inner().erasure)
+    }
+}
+
+fn erasure(answer: Option<v1::Erasure>) -> Result<v1::Erasure, CallFailed> {
+    answer.ok_or_else(|| Status::internal("the answer holds no erasure").into())
 }
 
 fn payment<T>(

@@ -1,0 +1,224 @@
+//! A customer's personal data is erased: nothing opens it any more, payments go on, and the log still proves itself.
+
+use quittance_evidence::ChainCheck;
+use quittance_proto::v1::{
+    Customer, ErasePersonalDataRequest, Erasure, GetEntryRequest, GetErasureRequest,
+    ListEntriesRequest, Payment, PaymentState,
+};
+use quittance_server::auth::Role;
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::harness::site::{TENANT, TENANT_ROLES};
+use crate::harness::{
+    Client, SiteOptions, World, authorization, capture, eventually, purchase, refund,
+};
+
+const CUSTOMER: &str = "customer-Zaphod";
+
+async fn world() -> World {
+    World::start_with(
+        SiteOptions::impatient()
+            .recovering()
+            .with("database.customer_keys_remembered_ms", 200),
+    )
+    .await
+}
+
+async fn administrator(world: &World) -> Client {
+    let mut roles = TENANT_ROLES.to_vec();
+    roles.push(Role::Admin);
+    world.as_role(TENANT, &roles).await
+}
+
+fn zaphod() -> Customer {
+    Customer {
+        customer_reference: CUSTOMER.to_owned(),
+        name: "Zaphod Beeblebrox".to_owned(),
+        email: "zaphod@heartofgold.example".to_owned(),
+        ..Customer::default()
+    }
+}
+
+fn erase(customer_reference: &str) -> ErasePersonalDataRequest {
+    ErasePersonalDataRequest {
+        customer_reference: customer_reference.to_owned(),
+        reason: "asked for under article 17".to_owned(),
+        ..ErasePersonalDataRequest::default()
+    }
+}
+
+async fn stands(client: &Client, erasure: &Erasure) -> Erasure {
+    let request = GetErasureRequest {
+        erasure_id: erasure.erasure_id.clone(),
+        ..GetErasureRequest::default()
+    };
+    client.ok(request).await.message.erasure.unwrap()
+}
+
+async fn erased(client: &Client, erasure: &Erasure) -> Erasure {
+    eventually("the customer is erased", async || {
+        let now = stands(client, erasure).await;
+        now.finish_time.is_some().then_some(now)
+    })
+    .await
+}
+
+/// The customer row behind a payment.
+async fn customer_of(world: &World, payment: &Payment) -> Uuid {
+    let sql = "select customer_id::text from payments where payment_id = $1::text::uuid";
+    let row = world.db.row(sql, &[&payment.payment_id]).await;
+    Uuid::parse_str(row.get(0)).unwrap()
+}
+
+/// How many sealed values name the customer's key, and how many of the payment's values are under another.
+async fn sealed_values(world: &World, payment: &Payment, customer: Uuid) -> (i64, i64) {
+    let key = format!("c:{}", customer.simple());
+    // A sealed value begins with a version, the length of its key's id, and the id.
+    let sql = "\
+        with values as ( \
+            select customer_sealed as sealed from payments where payment_id = $1::text::uuid \
+            union all select provider_token from payments where payment_id = $1::text::uuid \
+            union all select next_action from payments where payment_id = $1::text::uuid \
+            union all select request from transactions where payment_id = $1::text::uuid \
+            union all select response from attempts where payment_id = $1::text::uuid \
+        ) \
+        select count(*) filter (where position(convert_to($2, 'UTF8') in sealed) = 3), \
+               count(*) filter (where position(convert_to($2, 'UTF8') in sealed) <> 3) \
+        from values where sealed is not null";
+    let row = world.db.row(sql, &[&payment.payment_id, &key]).await;
+    (row.get(0), row.get(1))
+}
+
+async fn entries(client: &Client, event_type: &str) -> usize {
+    let request = ListEntriesRequest {
+        event_type: event_type.to_owned(),
+        ..ListEntriesRequest::default()
+    };
+    client.entries(request).await.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erased_customer_is_unreadable_and_everything_else_stays() {
+    let world = world().await;
+    let admin = administrator(&world).await;
+    let mut request = authorization("tok_approve", 900);
+    request.customer = Some(zaphod());
+    let payment = admin.create(request).await;
+    let payment = admin
+        .ok(capture(&payment, 900))
+        .await
+        .message
+        .payment
+        .unwrap();
+    let customer = customer_of(&world, &payment).await;
+    let before = admin.entries_of(&payment.payment_id).await;
+
+    let asked = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    let again = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    assert_eq!(
+        asked.erasure_id, again.erasure_id,
+        "asked again, it is the same"
+    );
+    let done = erased(&admin, &asked).await;
+    assert_eq!((done.payments, done.open_payments), (1, 0));
+
+    let count = format!("select count(*) from customers where customer_id = '{customer}'");
+    assert_eq!(world.db.number(&count).await, 0, "the key is gone");
+    let (under_the_key, under_another) = sealed_values(&world, &payment, customer).await;
+    assert!(
+        under_the_key > 0,
+        "what was stored is under the key that is gone"
+    );
+    assert_eq!(
+        under_another, 0,
+        "nothing about the payment is under a key that is there"
+    );
+    for event in ["personal_data.erasure_requested", "personal_data.erased"] {
+        assert!(entries(&admin, event).await >= 1, "{event}");
+    }
+    for secret in ["Zaphod", "heartofgold"] {
+        assert_eq!(world.db.places_of(secret).await, Vec::<String>::new());
+    }
+
+    // The payment goes on, and what the provider answers from now on is not kept.
+    let refunded = admin
+        .ok(refund(&payment, 400))
+        .await
+        .message
+        .payment
+        .unwrap();
+    assert_eq!(refunded.state(), PaymentState::PartiallyRefunded);
+    let (_, under_another) = sealed_values(&world, &payment, customer).await;
+    assert_eq!(under_another, 0);
+
+    // Entries are what they were, and the chain holds.
+    let after = admin.entries_of(&payment.payment_id).await;
+    assert_eq!(after[..before.len()], before[..]);
+    let mut leaves = Vec::new();
+    for entry in &after {
+        let request = GetEntryRequest {
+            entry_id: entry.entry_id.clone(),
+        };
+        let entry = admin.ok(request).await.message.entry.unwrap();
+        leaves.push(entry.leaf_data);
+    }
+    ChainCheck::run(&leaves).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_waits_for_payments_whose_outcome_is_not_known() {
+    let world = world().await;
+    let admin = administrator(&world).await;
+    let mut request = purchase("tok_requires_action", 300);
+    request.customer = Some(zaphod());
+    let waiting = admin.create(request).await;
+    assert_eq!(waiting.state(), PaymentState::RequiresAction);
+    let asked = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    eventually("it waits", async || {
+        (stands(&admin, &asked).await.open_payments == 1).then_some(())
+    })
+    .await;
+    let customer = customer_of(&world, &waiting).await;
+    let count = format!("select count(*) from customers where customer_id = '{customer}'");
+    assert_eq!(world.db.number(&count).await, 1, "the key is still needed");
+
+    // Whoever comes back meanwhile is a new customer.
+    let mut request = purchase("tok_approve", 100);
+    request.customer = Some(zaphod());
+    let newer = admin.create(request).await;
+    assert_ne!(customer_of(&world, &newer).await, customer);
+
+    admin.ok(crate::harness::void(&waiting)).await;
+    let done = erased(&admin, &asked).await;
+    assert_eq!(done.payments, 1);
+    // The new customer is erased by an erasure of its own.
+    let next = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    assert_ne!(next.erasure_id, asked.erasure_id);
+    erased(&admin, &next).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_an_administrator_erases_and_only_customers_that_there_are() {
+    let world = world().await;
+    let admin = administrator(&world).await;
+    let unknown = admin.refused(erase("nobody")).await;
+    unknown.is(Code::NotFound, "CUSTOMER_NOT_FOUND");
+    let mut request = purchase("tok_approve", 100);
+    request.customer = Some(zaphod());
+    world.client.create(request).await;
+    let other = world.as_role("globex", &[Role::Admin]).await;
+    other
+        .refused(erase(CUSTOMER))
+        .await
+        .is(Code::NotFound, "CUSTOMER_NOT_FOUND");
+    let refused = world.client.refused(erase(CUSTOMER)).await;
+    refused.is(Code::PermissionDenied, "ROLE_REQUIRED");
+    let nameless = admin.refused(ErasePersonalDataRequest::default()).await;
+    let fields: Vec<_> = nameless
+        .violations
+        .iter()
+        .map(|(field, _)| field.as_str())
+        .collect();
+    assert_eq!(fields, ["customer_reference", "reason"]);
+}
