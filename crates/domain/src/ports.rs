@@ -470,6 +470,12 @@ pub trait Provider: ProviderRules + ProviderWebhooks + 'static {
     /// Asks what became of a transaction.
     async fn lookup(&self, query: &LookupQuery) -> LookupOutcome;
 
+    /// Whether a lookup asks the provider at all. Where there is nothing to ask, its answer says nothing about
+    /// whether the provider works.
+    fn lookup_asks(&self) -> bool {
+        true
+    }
+
     /// Asks which payment of ours the provider knows by this reference; `None` where it is not one of ours. For
     /// webhooks that name a payment by the provider's reference alone.
     async fn payment_named(

@@ -184,6 +184,10 @@ impl Provider for Adyen {
         }
     }
 
+    fn lookup_asks(&self) -> bool {
+        false
+    }
+
     fn send_timeout(&self) -> Duration {
         self.http.total_timeout()
     }

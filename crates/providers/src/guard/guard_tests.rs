@@ -19,6 +19,7 @@ struct Scripted {
     release: Option<Semaphore>,
     begun: Notify,
     timeout: Duration,
+    lookup_asks: bool,
     capabilities: Capabilities,
 }
 
@@ -40,6 +41,7 @@ impl Scripted {
             release: held.then(|| Semaphore::new(0)),
             begun: Notify::new(),
             timeout: Duration::from_secs(60),
+            lookup_asks: true,
             capabilities: Capabilities {
                 partial_capture: true,
                 several_captures: true,
@@ -109,6 +111,10 @@ impl Provider for Scripted {
             SendOutcome::Answered(fact) => LookupOutcome::Found(fact),
             SendOutcome::NotSent(cause) | SendOutcome::Unknown(cause) => unavailable(cause, None),
         }
+    }
+
+    fn lookup_asks(&self) -> bool {
+        self.lookup_asks
     }
 
     fn send_timeout(&self) -> Duration {
@@ -225,6 +231,40 @@ async fn s70_while_open_nobody_is_asked_and_callers_learn_how_long_to_wait() {
     world.send().await;
     assert_eq!(world.guarded.circuit(), Circuit::HalfOpen);
     world.lookup().await;
+    assert_eq!(world.guarded.circuit(), Circuit::Closed);
+}
+
+/// Of a provider that has no lookup: it answers whether the provider works or not.
+#[tokio::test]
+async fn s70_a_lookup_that_asks_nobody_neither_hides_failures_nor_ends_them() {
+    let silent = Scripted {
+        lookup_asks: false,
+        ..Scripted::new(false)
+    };
+    let world = World::of(silent, 8, 8);
+    let look = async || {
+        let found = world.lookup().await;
+        assert!(matches!(found, LookupOutcome::Found(_)), "{found:?}");
+    };
+    world.script([refused()]);
+    world.send().await;
+    for _ in 0..3 {
+        look().await;
+    }
+    world.script([refused()]);
+    world.send().await;
+    assert_eq!(world.guarded.circuit(), Circuit::Open);
+    // What a lookup would lead to, a resend, waits too.
+    let closed = unavailable(Cause::CircuitOpen, Some(PAUSE));
+    assert_eq!(world.lookup().await, closed);
+    world.pass(PAUSE);
+    for _ in 0..3 {
+        look().await;
+        assert_eq!(world.guarded.circuit(), Circuit::HalfOpen);
+    }
+    for _ in 0..2 {
+        world.send().await;
+    }
     assert_eq!(world.guarded.circuit(), Circuit::Closed);
 }
 

@@ -182,6 +182,10 @@ impl Provider for Guarded {
     async fn lookup(&self, query: &LookupQuery) -> LookupOutcome {
         // Asked before as well as after waiting: an open circuit makes nobody wait.
         if self.admits() {
+            if !self.inner.lookup_asks() {
+                // No call: counted as one that worked, it would hide those that fail, and close a circuit.
+                return self.inner.lookup(query).await;
+            }
             let place = tokio::time::timeout(self.send_timeout(), self.lookups.acquire()).await;
             let Ok(Ok(_place)) = place else {
                 return unavailable(Cause::RateLimited, None);
@@ -197,6 +201,10 @@ impl Provider for Guarded {
             Cause::CircuitOpen,
             Some(left).filter(|left| !left.is_zero()),
         )
+    }
+
+    fn lookup_asks(&self) -> bool {
+        self.inner.lookup_asks()
     }
 
     async fn payment_named(
