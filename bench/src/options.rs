@@ -56,6 +56,9 @@ pub struct Options {
     /// Fail if the median ratio of service to baseline is below this.
     #[arg(long, value_name = "X")]
     pub require_ratio: Option<f64>,
+    /// Do not sign the audit log (audit.enabled = false): what its tree and receipts cost, run beside another.
+    #[arg(long)]
+    pub unsigned: bool,
     /// The server binary; default: `quittance` beside this program.
     #[arg(long, value_name = "FILE")]
     pub server: Option<PathBuf>,

@@ -116,6 +116,7 @@ impl Bench {
         for database in [SERVICE_DATABASE, BASELINE_DATABASE] {
             quittance.migrate(&postgres, database).await?;
         }
+        quittance.prepare_log(&options).await?;
         let api_key = quittance.create_key().await?;
         let server = quittance
             .serve(api_key, options.server_log.as_deref())

@@ -27,6 +27,10 @@ pub const SERVICE_DATABASE: &str = "service";
 pub const BASELINE_DATABASE: &str = "baseline";
 /// The name that the server's certificate is for.
 const HOST: &str = "localhost";
+/// Keys of the log that is signed meanwhile, and what was signed last.
+pub const AUDIT_DIRECTORY: &str = "audit";
+/// The log's name.
+pub const LOG_NAME: &str = "quittance.bench/log";
 const TENANT: &str = "bench";
 const CONFIG_FILE: &str = "quittance.toml";
 const SANDBOX_KEY_VARIABLE: &str = "QUITTANCE_BENCH_SANDBOX_KEY";
@@ -157,6 +161,7 @@ impl Setup {
         postgres: &EmbeddedPostgres,
         sandbox_url: &str,
         sandbox_key: &str,
+        signed: bool,
     ) -> anyhow::Result<Self> {
         // For this user only.
         let directory = tempfile::Builder::new()
@@ -179,6 +184,12 @@ impl Setup {
                 "name": "sandbox", "kind": "sandbox", "base_url": sandbox_url,
                 "api_key": sandbox_key, "allow_plaintext": true,
             }] },
+            "audit": {
+                "enabled": signed,
+                "log_key_files": [path(AUDIT_DIRECTORY).join("log.key")],
+                "receipt_key_file": path(AUDIT_DIRECTORY).join("receipt.key"),
+                "state_directory": path(AUDIT_DIRECTORY).join("state"),
+            },
         });
         fs::write(path(CONFIG_FILE), toml::to_string(&config)?)?;
         Ok(Self {
@@ -242,7 +253,12 @@ impl Quittance {
                 program.display()
             );
         }
-        let setup = Setup::write(postgres, &sandbox.base_url, &sandbox.api_key)?;
+        let setup = Setup::write(
+            postgres,
+            &sandbox.base_url,
+            &sandbox.api_key,
+            !options.unsigned,
+        )?;
         Ok(Self { program, setup })
     }
 
@@ -273,6 +289,30 @@ impl Quittance {
             .arg("migrate")
             .env("DATABASE_URL", postgres.url(database));
         succeed(command).await.map(drop)
+    }
+
+    /// Makes the keys and the signer's state of the log, after the schema; nothing where it is not signed.
+    ///
+    /// # Errors
+    /// Where the program says so.
+    pub async fn prepare_log(&self, options: &Options) -> anyhow::Result<()> {
+        if options.unsigned {
+            return Ok(());
+        }
+        let mut keys = self.command();
+        keys.args([
+            "audit",
+            "keys",
+            "generate",
+            "--name",
+            LOG_NAME,
+            "--directory",
+        ]);
+        keys.arg(self.setup.file(AUDIT_DIRECTORY));
+        succeed(keys).await?;
+        let mut signer = self.command();
+        signer.args(["audit", "signer", "init"]);
+        succeed(signer).await.map(drop)
     }
 
     /// Makes an API key that may make payments.

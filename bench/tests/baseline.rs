@@ -52,7 +52,7 @@ impl Side {
         let sandbox = Sandbox::start(SandboxConfig::new("sandbox-key"))
             .await
             .unwrap();
-        let setup = Setup::write(&postgres, &sandbox.base_url(), "sandbox-key").unwrap();
+        let setup = Setup::write(&postgres, &sandbox.base_url(), "sandbox-key", false).unwrap();
         for name in [BASELINE_DATABASE, SERVICE_DATABASE] {
             admin
                 .batch_execute(&format!("create database {name}"))

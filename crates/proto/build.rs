@@ -9,9 +9,9 @@ const PROTO_ROOT: &str = "../../proto";
 /// The folder of the one package, below it.
 const PACKAGE_DIR: &str = "quittance/v1";
 
-/// Messages that can hold a provider's token, personal data or a caller's free text, which nobody has checked for a card
+/// Messages that can hold a provider's token, a secret, personal data or a caller's free text, which nobody has checked for a card
 /// number yet. Their `Debug` is written in `src/redacted.rs`, so that a stray `{:?}` shows none of it.
-const REDACTED: [&str; 14] = [
+const REDACTED: [&str; 20] = [
     "PaymentMethod",
     "Customer",
     "PostalAddress",
@@ -26,6 +26,12 @@ const REDACTED: [&str; 14] = [
     "ResolveTransactionRequest",
     "RetryTransactionRequest",
     "ErasePersonalDataRequest",
+    "NotificationEndpoint",
+    "CreateNotificationEndpointRequest",
+    "CreateNotificationEndpointResponse",
+    "UpdateNotificationEndpointRequest",
+    "RotateNotificationEndpointSecretResponse",
+    "ReplayWebhookRequest",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

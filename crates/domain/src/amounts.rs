@@ -26,6 +26,14 @@ pub struct Amounts {
     pub excess: i64,
 }
 
+/// What a payment's transactions prove together, whatever our limits had room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Proved {
+    pub captured: i64,
+    pub refunded: i64,
+    pub charged_back: i64,
+}
+
 impl Amounts {
     /// What a capture may still take.
     pub fn capturable(&self) -> i64 {
@@ -84,6 +92,27 @@ impl Amounts {
         self.excess += amount - taken;
     }
 
+    /// Records a proved chargeback: within what was captured, the rest as excess.
+    pub(crate) fn add_charged_back(&mut self, amount: i64) {
+        let room = (self.captured - self.charged_back).max(0);
+        let taken = amount.clamp(0, room);
+        self.charged_back += taken;
+        self.excess += amount - taken;
+    }
+
+    /// Records that charged back money was returned: first what counts as charged back, the rest from the excess
+    /// that it once was.
+    pub(crate) fn take_back_chargeback(&mut self, amount: i64) {
+        let taken = amount.min(self.charged_back);
+        self.charged_back -= taken;
+        self.excess = (self.excess - (amount - taken)).max(0);
+    }
+
+    /// What left beyond what came in: excess, and what was both refunded and charged back.
+    pub(crate) fn beyond(&self) -> i64 {
+        self.excess + (self.refunded + self.charged_back - self.captured).max(0)
+    }
+
     /// Records that a proved refund was reversed later: first from what counts as refunded, the rest from the
     /// excess that it once was.
     pub(crate) fn take_back_refund(&mut self, amount: i64) {
@@ -101,19 +130,22 @@ impl Amounts {
         self.excess += amount - taken;
     }
 
-    /// Books out of the excess what has room now, given all that is proved captured and refunded.
-    pub(crate) fn rebook(&mut self, proved_captured: i64, proved_refunded: i64) {
-        let surplus = (self.captured - proved_captured).max(0);
+    /// Books out of the excess what has room now, given all that is proved.
+    pub(crate) fn rebook(&mut self, proved: Proved) {
+        let surplus = (self.captured - proved.captured).max(0);
         let free = (self.captured - self.refunded - self.refund_pending).max(0);
         let taken = surplus.min(free).min(self.excess);
         self.captured -= taken;
         self.excess -= taken;
-        let missing = (proved_captured - self.captured).clamp(0, self.excess);
+        let missing = (proved.captured - self.captured).clamp(0, self.excess);
         self.excess -= missing;
         self.add_captured(missing);
-        let missing = (proved_refunded - self.refunded).clamp(0, self.excess);
+        let missing = (proved.refunded - self.refunded).clamp(0, self.excess);
         self.excess -= missing;
         self.add_refunded(missing);
+        let missing = (proved.charged_back - self.charged_back).clamp(0, self.excess);
+        self.excess -= missing;
+        self.add_charged_back(missing);
     }
 
     /// Records a proved release of everything that is neither captured nor reserved by a capture.

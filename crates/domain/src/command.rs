@@ -268,10 +268,12 @@ impl Refund {
 /// What a person found out about a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// The provider carried it out, for its whole amount.
+    /// The provider carried it out.
     Succeeded {
         /// The provider's reference of it, where it is known: later commands may need it.
         provider_reference: Option<ProviderReference>,
+        /// What it really moved; `None` for what was asked. A void's is not looked at: it releases what is left.
+        amount: Option<Money>,
     },
     /// The provider did not carry it out, and never will.
     NotProcessed,

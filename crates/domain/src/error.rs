@@ -8,6 +8,7 @@ use crate::ids::ProviderAccount;
 use crate::payment::PaymentState;
 use crate::ports::Unpreparable;
 use crate::transaction::TransactionState;
+use crate::webhook::WebhookState;
 
 /// Why a well-formed command is not allowed. Nothing was written, and nothing was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -83,6 +84,9 @@ impl FlowError {
             Self::Rejected(_)
             | Self::PaymentNotFound
             | Self::EntryNotFound
+            | Self::WebhookNotFound
+            | Self::WebhookNotReplayable { .. }
+            | Self::WebhookWiped
             | Self::IdempotencyKeyReused { .. }
             | Self::NoRoute
             | Self::UnknownProviderAccount(_)
@@ -103,6 +107,18 @@ pub enum FlowError {
     /// The tenant has no such audit entry.
     #[error("no such audit entry")]
     EntryNotFound,
+    /// There is no such webhook.
+    #[error("no such webhook")]
+    WebhookNotFound,
+    /// The webhook is neither parked nor a dead letter.
+    #[error("the webhook is {state}: there is nothing to replay")]
+    WebhookNotReplayable {
+        /// Where it stands.
+        state: WebhookState,
+    },
+    /// The body of the webhook is wiped.
+    #[error("the body of the webhook is wiped: there is nothing left to replay")]
+    WebhookWiped,
     /// The idempotency key was used for a different request.
     #[error("the idempotency key was used for a different request: {field} differs")]
     IdempotencyKeyReused {

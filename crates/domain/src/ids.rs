@@ -45,6 +45,14 @@ uuid_id!(
     /// One erasure of a customer's personal data (`UUIDv7`, so ordered by the time it was asked for).
     ErasureId
 );
+uuid_id!(
+    /// Where a tenant is told of its events (`UUIDv7`).
+    EndpointId
+);
+uuid_id!(
+    /// One event for one endpoint: what the receiver knows the notification by.
+    NotificationId
+);
 
 /// Declares a short printable identifier.
 macro_rules! text_id {

@@ -17,6 +17,12 @@ use crate::payment::{Payment, PaymentState};
 use crate::retry::RetryPolicy;
 use crate::transaction::Transaction;
 
+/// Detail of a payment's entry: the state of the transaction that it is about.
+pub(crate) const TRANSACTION_STATE: &str = "transaction_state";
+/// Detail of a payment's entry: before the id of another transaction that changed with it, whose state follows. So
+/// the log tells the state of each transaction, and a row that was changed without an entry shows.
+pub(crate) const OTHER_TRANSACTION_STATE: &str = "transaction_state.";
+
 /// What comes into a decision from outside, since decisions read no clock and draw no lots.
 #[derive(Clone, Debug)]
 pub struct Stamp<'a> {
@@ -311,7 +317,7 @@ pub fn row_digest(payment: &Payment) -> [u8; 32] {
 }
 
 /// Names of the amounts, in the order of [`Amounts::all`].
-const AMOUNT_NAMES: [&str; 9] = [
+pub(crate) const AMOUNT_NAMES: [&str; 9] = [
     "authorized",
     "captured",
     "capture_pending",

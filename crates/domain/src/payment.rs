@@ -11,8 +11,11 @@ use crate::money::{Currency, Money};
 use crate::text::{Sensitive, Text};
 use crate::transaction::Transaction;
 
-/// Most transactions one payment may have.
+/// Most transactions that commands may make of one payment.
 pub const MAX_TRANSACTIONS: usize = 1_000;
+/// Most transactions of one payment, those that the provider reports included: it moved the money, so its word is
+/// recorded also where a command would be refused. What it reports beyond stays in the inbox, as a dead letter.
+pub const MAX_RECORDED_TRANSACTIONS: usize = 2_000;
 /// Most metadata pairs of one payment.
 pub const MAX_METADATA_PAIRS: usize = 50;
 /// Most characters of a metadata key.
@@ -218,7 +221,7 @@ impl Payment {
 pub struct PaymentRecord {
     /// The payment.
     pub payment: Payment,
-    /// Its transactions, oldest first; at most [`MAX_TRANSACTIONS`].
+    /// Its transactions, oldest first; at most [`MAX_RECORDED_TRANSACTIONS`].
     pub transactions: Vec<Transaction>,
 }
 

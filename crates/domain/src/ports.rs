@@ -170,7 +170,8 @@ pub struct Due {
 pub struct Backlog {
     /// Transactions whose next step is due, claimed ones included.
     pub due: u64,
-    /// Transactions without an outcome, those that wait for the customer left out.
+    /// Transactions without an outcome; those that wait for the customer, and what the provider did by itself
+    /// (an inquiry of the issuer), left out.
     pub pending: u64,
     /// Age of the oldest of those, in seconds; 0 where there is none.
     pub oldest_pending_seconds: f64,
@@ -301,11 +302,12 @@ pub trait Store: Send + Sync + 'static {
         number: u32,
     ) -> Result<Option<Attempt>, StoreError>;
 
-    /// Finds out whether an attempt sent this transaction through this very account (I9), and whose it is.
+    /// Finds out whether an attempt sent this transaction through this very account (I9), and whose it is; `None`
+    /// for the one that opened the payment.
     async fn sent_through(
         &self,
         payment: PaymentId,
-        transaction: TransactionId,
+        transaction: Option<TransactionId>,
         account: &ProviderAccount,
     ) -> Result<SentThrough, StoreError>;
 

@@ -24,6 +24,8 @@ pub enum WaitFor {
     Outcome,
     /// The provider said that it has not decided yet.
     Decision,
+    /// The customer has to act, and may have, without anybody telling us.
+    Customer,
 }
 
 impl WaitFor {
@@ -123,6 +125,9 @@ pub struct RetryPolicy {
     pub outcome: Backoff,
     /// While the provider has not decided.
     pub decision: Backoff,
+    /// While the customer has to act. After it nobody is asked: most such payments were simply left, and the
+    /// payment can still be confirmed, voided or synchronized.
+    pub customer: Backoff,
     /// Longest `Retry-After` that is honoured.
     pub max_retry_after: Duration,
     /// Most sends of one transaction.
@@ -143,6 +148,7 @@ impl Default for RetryPolicy {
             leave: backoff(2, 300, 2_000, 2),
             outcome: backoff(1, 900, 1_000, 2),
             decision: backoff(5, 3_600, 2_000, 14),
+            customer: backoff(60, 10_800, 200, 7),
             max_retry_after: Duration::from_secs(3_600),
             max_sends: MaxSends {
                 purchase: 100,
@@ -172,6 +178,7 @@ impl RetryPolicy {
             WaitFor::Leave => &self.leave,
             WaitFor::Outcome => &self.outcome,
             WaitFor::Decision => &self.decision,
+            WaitFor::Customer => &self.customer,
         }
     }
 

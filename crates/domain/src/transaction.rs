@@ -34,6 +34,11 @@ impl TransactionKind {
     pub fn opens(self) -> bool {
         matches!(self, Self::Purchase | Self::Authorization)
     }
+
+    /// Whether it belongs to a dispute.
+    pub fn disputes(self) -> bool {
+        matches!(self, Self::Chargeback | Self::ChargebackReversal)
+    }
 }
 
 named_enum! {
@@ -98,7 +103,8 @@ pub struct Transaction {
     pub origin: TransactionOrigin,
     /// Where it stands.
     pub state: TransactionState,
-    /// Its amount in minor units of the payment's currency; 0 for a void whose extent is not known yet.
+    /// Its amount in minor units of the payment's currency; 0 for a void whose extent is not known yet, and for what
+    /// the provider did in another currency, until a person says what it was.
     pub amount: i64,
     /// The provider account that serves it.
     pub provider_account: ProviderAccount,
@@ -112,6 +118,8 @@ pub struct Transaction {
     pub reason: Text<500>,
     /// Whether a capture releases the rest.
     pub final_capture: bool,
+    /// What a chargeback, or its reversal, is about.
+    pub dispute: Option<Dispute>,
     /// How many sends were committed.
     pub attempts: u32,
     /// I4: one send may have been processed, so no later refusal proves anything.
@@ -153,6 +161,20 @@ impl Transaction {
             && self.attempts > 0
             && self.lease_until.is_some_and(|until| until <= now)
             && self.lease_until == self.next_step_at
+    }
+
+    /// Whether it is without an outcome, and is taken up again at some time.
+    pub fn is_taken_up(&self) -> bool {
+        !self.state.ended() && self.next_step_at.is_some()
+    }
+
+    /// What it holds back of the payment until it ends: only what we asked for does.
+    pub fn reserved(&self) -> i64 {
+        match self.origin {
+            _ if self.state.ended() => 0,
+            TransactionOrigin::Provider => 0,
+            TransactionOrigin::Caller | TransactionOrigin::Operator => self.amount,
+        }
     }
 
     /// I4: whether every send so far is proved not to have been processed, and none is under way.

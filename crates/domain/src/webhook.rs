@@ -200,6 +200,73 @@ pub struct ClaimedWebhook {
     pub body: Option<Sensitive<Vec<u8>>>,
     /// How often it was begun, this time included: 1, 2, 3 … Also the fence of the claim.
     pub attempt: u32,
+    /// How often it was begun since it came in or was last replayed, this time included.
+    pub tries: u32,
+}
+
+/// Which webhooks are listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WebhookFilter {
+    /// In one of these states; empty: in any.
+    pub states: Vec<WebhookState>,
+    /// That came for this account.
+    pub account: Option<ProviderAccount>,
+    /// Parked or dead for this reason.
+    pub reason: Option<WebhookReason>,
+}
+
+/// A stored webhook, without its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredWebhook {
+    /// Our id of it.
+    pub id: WebhookId,
+    /// The account that it came for.
+    pub account: ProviderAccount,
+    /// The provider's id of the event.
+    pub event: EventId,
+    /// How far it got.
+    pub state: WebhookState,
+    /// Why it is parked, or a dead letter.
+    pub reason: Option<WebhookReason>,
+    /// How often applying it was begun.
+    pub attempts: u32,
+    /// When it was stored.
+    pub received_at: DateTime<Utc>,
+    /// When it is to be applied; `None` once it is finished.
+    pub next_step_at: Option<DateTime<Utc>>,
+    /// When it was applied, ignored or given up.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// When its body was wiped.
+    pub wiped_at: Option<DateTime<Utc>>,
+}
+
+/// What is left of a stored webhook's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredBody {
+    /// All of it.
+    Kept(Sensitive<Vec<u8>>),
+    /// Nothing: it was kept for as long as it had to be.
+    Wiped,
+    /// It cannot be opened: the key is missing, or somebody changed it.
+    NotOpened,
+}
+
+/// What became of taking a webhook up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// It is due now.
+    Due,
+    /// It waits for nothing: it is neither parked nor a dead letter, or its body is gone.
+    NotReplayable,
+}
+
+/// Whose bodies are wiped: what is done with, or what a person may still want to replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wiped {
+    /// Those of applied and ignored webhooks.
+    Done,
+    /// Those of dead letters.
+    Dead,
 }
 
 /// What is to become of a claimed webhook.
@@ -276,4 +343,31 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// Counts what waits.
     async fn inbox_backlog(&self) -> Result<InboxBacklog, StoreError>;
+
+    /// Lists webhooks, newest first, those before `before` (exclusive): at most `limit`.
+    async fn list_webhooks(
+        &self,
+        filter: &WebhookFilter,
+        before: Option<WebhookId>,
+        limit: usize,
+    ) -> Result<Vec<StoredWebhook>, StoreError>;
+
+    /// Reads a webhook with its body.
+    async fn webhook(
+        &self,
+        id: WebhookId,
+    ) -> Result<Option<(StoredWebhook, StoredBody)>, StoreError>;
+
+    /// Has a parked webhook or a dead letter tried again at once, from the beginning of its schedule.
+    async fn replay_webhook(&self, id: WebhookId) -> Result<Replay, StoreError>;
+
+    /// Wipes the bodies of webhooks that were finished longer ago than `kept_for` (database clock), oldest first: at
+    /// most `limit`, and none that somebody else is wiping. How many. The rest of the row stays for good: it is what
+    /// tells a repetition from a new event.
+    async fn wipe_webhooks(
+        &self,
+        which: Wiped,
+        kept_for: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError>;
 }

@@ -1,9 +1,7 @@
 //! The signed head of the tree (C2SP tlog-checkpoint), and what witnesses add to it.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-
 use crate::{
-    hash::Hash,
+    hash::{Base64Hash, Hash},
     lines::{Lines, TextError},
     note::{
         KeyName, KeyType, Note, NoteError, Signature, SigningKey, Verified, VerifierKey, WitnessKey,
@@ -42,7 +40,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The text that is signed: origin, size and base64 of the root, one a line.
     pub fn text(&self) -> String {
-        let root = STANDARD.encode(self.root);
+        let root = Base64Hash(self.root);
         format!("{}\n{}\n{root}\n", self.origin, self.size)
     }
 
@@ -127,24 +125,5 @@ impl<'k> SignedCheckpoint<'k> {
         self.cosigners
             .iter()
             .filter_map(|one| Some((one.key.name().clone(), one.time?)))
-    }
-}
-
-/// A root as a checkpoint spells it.
-struct Base64Hash(Hash);
-
-impl std::str::FromStr for Base64Hash {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let bytes = STANDARD.decode(text).map_err(|_| ())?;
-        let bytes: [u8; 32] = bytes.try_into().map_err(|_| ())?;
-        Ok(Self(Hash::from_bytes(bytes)))
-    }
-}
-
-impl std::fmt::Display for Base64Hash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&STANDARD.encode(self.0))
     }
 }

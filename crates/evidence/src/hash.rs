@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
@@ -97,6 +98,25 @@ impl<'de> Deserialize<'de> for Hash {
 impl Serialize for Hash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// A hash as checkpoints and proofs spell it: standard base64.
+pub(crate) struct Base64Hash(pub(crate) Hash);
+
+impl fmt::Display for Base64Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&STANDARD.encode(self.0))
+    }
+}
+
+impl FromStr for Base64Hash {
+    type Err = ParseHashError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = STANDARD.decode(text).map_err(|_| ParseHashError)?;
+        let bytes = <[u8; 32]>::try_from(bytes).map_err(|_| ParseHashError)?;
+        Ok(Self(Hash(bytes)))
     }
 }
 

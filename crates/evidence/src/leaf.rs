@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 mod error;
+mod identity;
 mod stream_id;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::{
 };
 
 pub use error::LeafError;
+pub use identity::LeafIdentity;
 pub use stream_id::{StreamId, StreamIdError};
 
 /// The schema that this build writes, and the only one it reads.

@@ -13,7 +13,8 @@
 //! - [`tree`] is the Merkle tree over all entries with its proofs, [`tile`] how it is stored.
 //! - [`note`] holds signed texts and their keys; [`Checkpoint`], [`Receipt`] and [`LastEntry`] are the
 //!   texts that are signed.
-//! - [`bundle`] is the evidence about one payment in one file, and its check.
+//! - [`bundle`] is the evidence about one payment in one file, and its check; [`page`] shows it to people.
+//! - [`witness`] is what somebody else cosigns, and what they refuse.
 //!
 //! ```
 //! use quittance_evidence::{ChainCheck, Leaf, leaf_hash};
@@ -37,19 +38,21 @@ mod leaf;
 mod lines;
 mod mac;
 pub mod note;
+pub mod page;
 mod receipt;
 mod statement;
 mod text;
 pub mod tile;
 pub mod tree;
+pub mod witness;
 
 pub use chain::{ChainCheck, ChainError, ChainFault, ChainHead};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use disclosure::{Disclosure, DisclosureDigest, DisclosureError};
 pub use hash::{Hash, ParseHashError, leaf_hash};
 pub use leaf::{
-    Actor, Amounts, Cause, EntryResult, Leaf, LeafData, LeafError, MAX_LEAF_BYTES, SCHEMA_VERSION,
-    Source, StreamId, StreamIdError,
+    Actor, Amounts, Cause, EntryResult, Leaf, LeafData, LeafError, LeafIdentity, MAX_LEAF_BYTES,
+    SCHEMA_VERSION, Source, StreamId, StreamIdError,
 };
 pub use lines::TextError;
 pub use mac::{LeafMac, MAC_KEY_BYTES, MacError, MacKey, MacKeyId, MacKeyIdError};

@@ -51,6 +51,10 @@ impl<'a> Lines<'a> {
         self.next().and_then(parse).ok_or(TextError::Line(what))
     }
 
+    pub(crate) const fn is_at_end(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn end(self) -> Result<(), TextError> {
         if self.0.is_empty() {
             Ok(())

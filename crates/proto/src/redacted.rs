@@ -6,10 +6,12 @@
 use std::fmt;
 
 use crate::v1::{
-    CapturePaymentRequest, ConfirmPaymentRequest, CreatePaymentRequest, Customer,
-    ErasePersonalDataRequest, GetPaymentRequest, ListPaymentsRequest, NextAction, PaymentMethod,
-    PostalAddress, RefundPaymentRequest, ResolveTransactionRequest, RetryTransactionRequest,
-    VoidPaymentRequest,
+    CapturePaymentRequest, ConfirmPaymentRequest, CreateNotificationEndpointRequest,
+    CreateNotificationEndpointResponse, CreatePaymentRequest, Customer, ErasePersonalDataRequest,
+    GetPaymentRequest, ListPaymentsRequest, NextAction, NotificationEndpoint, PaymentMethod,
+    PostalAddress, RefundPaymentRequest, ReplayWebhookRequest, ResolveTransactionRequest,
+    RetryTransactionRequest, RotateNotificationEndpointSecretResponse,
+    UpdateNotificationEndpointRequest, VoidPaymentRequest,
 };
 
 impl fmt::Debug for PaymentMethod {
@@ -121,6 +123,54 @@ impl fmt::Debug for RetryTransactionRequest {
 impl fmt::Debug for ErasePersonalDataRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ErasePersonalDataRequest")
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ReplayWebhookRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplayWebhookRequest")
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for NotificationEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotificationEndpoint")
+            .field("state", &self.state())
+            .field("event_types", &self.event_types.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CreateNotificationEndpointRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateNotificationEndpointRequest")
+            .field("event_types", &self.event_types.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CreateNotificationEndpointResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateNotificationEndpointResponse")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for UpdateNotificationEndpointRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpdateNotificationEndpointRequest")
+            .field("enabled", &self.enabled)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RotateNotificationEndpointSecretResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RotateNotificationEndpointSecretResponse")
+            .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
     }
 }

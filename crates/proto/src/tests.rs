@@ -114,7 +114,7 @@ fn everything_in_the_contract_is_commented() {
     let files = contract();
     assert_eq!(
         files.len(),
-        10,
+        13,
         "every file of the contract is in the descriptor set"
     );
     let mut checked = 0;
@@ -279,17 +279,59 @@ fn s67_debug_of_what_an_operator_decides_shows_nothing_that_they_wrote() {
         reason: secret(),
         evidence: secret(),
         tenant_id: secret(),
+        amount: None,
     };
     let retry = v1::RetryTransactionRequest {
         reason: secret(),
         ..Default::default()
     };
-    let shown = format!("{resolve:?}{retry:?}");
+    let replay = v1::ReplayWebhookRequest {
+        reason: secret(),
+        ..Default::default()
+    };
+    let shown = format!("{resolve:?}{retry:?}{replay:?}");
     assert!(!shown.contains(SECRET), "{shown}");
     assert!(
         shown.starts_with("ResolveTransactionRequest { resolution: Succeeded"),
         "{shown}"
     );
+}
+
+#[test]
+fn debug_of_an_endpoint_shows_neither_its_url_nor_its_secret() {
+    let endpoint = || {
+        Some(v1::NotificationEndpoint {
+            url: secret(),
+            description: secret(),
+            event_types: vec![secret()],
+            ..Default::default()
+        })
+    };
+    let asked = v1::CreateNotificationEndpointRequest {
+        url: secret(),
+        description: secret(),
+        event_types: vec![secret()],
+        tenant_id: secret(),
+    };
+    let changed = v1::UpdateNotificationEndpointRequest {
+        url: Some(secret()),
+        description: Some(secret()),
+        ..Default::default()
+    };
+    let made = v1::CreateNotificationEndpointResponse {
+        endpoint: endpoint(),
+        secret: secret(),
+    };
+    let rotated = v1::RotateNotificationEndpointSecretResponse {
+        endpoint: endpoint(),
+        secret: secret(),
+    };
+    let listed = v1::ListNotificationEndpointsResponse {
+        endpoints: endpoint().into_iter().collect(),
+        ..Default::default()
+    };
+    let shown = format!("{asked:?}{changed:?}{made:?}{rotated:?}{listed:?}");
+    assert!(!shown.contains(SECRET), "{shown}");
 }
 
 #[test]

@@ -56,6 +56,18 @@ pub enum ProviderKind {
     Sandbox,
     /// Adyen, by its Checkout API.
     Adyen,
+    /// Stripe.
+    Stripe,
+}
+
+impl ProviderKind {
+    /// Where the provider is, where that is the same for every account; empty where it is not.
+    const fn base_url(self) -> &'static str {
+        match self {
+            Self::Sandbox | Self::Adyen => "",
+            Self::Stripe => crate::stripe::BASE_URL,
+        }
+    }
 }
 
 /// One account at a provider.
@@ -66,7 +78,9 @@ pub struct ProviderAccountConfig {
     pub name: String,
     /// The provider.
     pub kind: ProviderKind,
-    /// Where it is: `https`, or `http` on loopback with `allow_plaintext`.
+    /// Where it is: `https`, or `http` on loopback with `allow_plaintext`. Default empty: where the provider is for
+    /// everybody, which Stripe alone has.
+    #[serde(default)]
     pub base_url: String,
     /// The key that goes with every request.
     pub api_key: Secret,
@@ -164,6 +178,9 @@ pub enum AccountProblem {
     /// The API key is missing or cannot be a header.
     #[error("api_key must be printable ASCII and not empty")]
     ApiKey,
+    /// The key is for the other mode than the account.
+    #[error("api_key is for test payments where livemode = true, or the other way round")]
+    KeyMode,
     /// The webhook secrets cannot be used.
     #[error("webhook_secrets: {0}")]
     WebhookSecrets(#[from] SecretsProblem),
@@ -292,9 +309,13 @@ impl ProviderAccountConfig {
         if !in_range {
             return Err(AccountProblem::Timeouts);
         }
+        let base_url = match self.base_url.as_str() {
+            "" => self.kind.base_url(),
+            base_url => base_url,
+        };
         Ok(HttpSettings {
             account: self.account()?,
-            base_url: BaseUrl::parse(&self.base_url, self.allow_plaintext)?,
+            base_url: BaseUrl::parse(base_url, self.allow_plaintext)?,
             connect_timeout: Duration::from_millis(self.connect_timeout_ms),
             total_timeout: Duration::from_millis(self.total_timeout_ms),
         })

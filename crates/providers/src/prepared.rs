@@ -6,11 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use quittance_domain::ids::TransactionId;
 use quittance_domain::text::Sensitive;
-use quittance_domain::transaction::{OperationKind, PreparedRequest};
+use quittance_domain::transaction::{OperationKind, PreparedRequest, SendOutcome, SendReport};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
+
+use crate::outcome::NotSent;
 
 /// Version of the stored form. A reader refuses any other: sending different bytes under the same
 /// key is worse than not sending.
@@ -100,6 +102,18 @@ impl Prepared {
             body: STANDARD.decode(&envelope.body).map_err(|_| PreparedError)?,
             idempotency_key: envelope.idempotency_key,
         })
+    }
+}
+
+/// A stored request that this version cannot read is not sent: other bytes under the same key
+/// would break I2.
+pub(crate) fn unsendable() -> SendReport {
+    SendReport {
+        outcome: SendOutcome::from(NotSent::RequestRefused),
+        latency_micros: 0,
+        http_status: None,
+        response: None,
+        retry_after: None,
     }
 }
 

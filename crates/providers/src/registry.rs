@@ -17,6 +17,7 @@ use crate::config::{
 use crate::guard::{Guarded, Monotonic, monotonic};
 use crate::http::TraceHeaders;
 use crate::sandbox::Sandbox;
+use crate::stripe::Stripe;
 
 /// Every configured account, and the routing rules.
 pub struct Registry {
@@ -232,6 +233,7 @@ fn build(
     }
     let provider: Arc<dyn Provider> = match config.kind {
         ProviderKind::Sandbox => Arc::new(Sandbox::new(config, trace)?),
+        ProviderKind::Stripe => Arc::new(Stripe::new(config, trace)?),
         ProviderKind::Adyen => Arc::new(Adyen::new(config, trace)?),
     };
     let (account, settings) = (config.account()?, config.guard_settings()?);

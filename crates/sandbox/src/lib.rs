@@ -39,6 +39,7 @@ pub use config::{SandboxConfig, WebhookConfig};
 pub use http::{Sandbox, SandboxHandle};
 pub use token::Token;
 pub use wire::{
-    Books, Charged, Counts, CurrencyTotals, Decline, Event, EventPage, EventType, NextAction,
-    Operation, OperationKind, OperationPage, OperationStatus, PaymentStatus, PaymentView,
+    Books, Charged, Counts, CurrencyTotals, Decline, Dispute, Event, EventPage, EventType,
+    NextAction, Operation, OperationKind, OperationPage, OperationStatus, PaymentStatus,
+    PaymentView,
 };

@@ -58,6 +58,8 @@ pub const MAX_CONNECTIONS: usize = 4096;
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long an authorization can be captured, as told in `expires_at`. Not enforced.
 pub const AUTHORIZATION_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long evidence about a dispute can be handed in, as told in `due_at`. Not enforced.
+pub const DISPUTE_EVIDENCE_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often pending operations are looked through for ones that settle without being asked.
 pub const SETTLE_TICK: Duration = Duration::from_millis(100);
 /// How long an outage with closed listener lasts at most.

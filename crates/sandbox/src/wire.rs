@@ -19,8 +19,10 @@ pub enum OperationKind {
     Void,
     /// Give back all or part of what was captured.
     Refund,
-    /// The card holder's bank took the captured amount back. Never asked for by the caller.
+    /// The card holder's bank took the captured amount back, or asks about it. Never asked for by the caller.
     Chargeback,
+    /// The bank returned it.
+    ChargebackReversal,
 }
 
 /// How far an operation got.
@@ -98,14 +100,23 @@ pub struct NextAction {
     pub data: BTreeMap<String, String>,
 }
 
-/// One thing that was asked of the sandbox (or that the bank did: a chargeback).
+/// What a chargeback is about. The disputed amount and currency are the operation's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispute {
+    /// Always `fraudulent`.
+    pub reason: String,
+    /// Until when evidence can be handed in.
+    pub due_at: DateTime<Utc>,
+}
+
+/// One thing that was asked of the sandbox (or that was done in its dashboard, or by the bank).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
     /// `sop_` and 32 hexadecimal digits.
     pub id: String,
     /// `spay_` and 32 hexadecimal digits.
     pub payment_id: String,
-    /// The caller's transaction id, 1 to 64 characters.
+    /// The caller's transaction id, 1 to 64 characters; `dash_…` and `cb_…` for what no caller asked for.
     pub reference: String,
     /// What was asked for.
     pub kind: OperationKind,
@@ -124,6 +135,9 @@ pub struct Operation {
     /// Until when an approved authorization can be captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
+    /// Present for a chargeback and its reversal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispute: Option<Dispute>,
     /// When it was first processed.
     pub created_at: DateTime<Utc>,
 }
@@ -194,7 +208,7 @@ pub struct CurrencyTotals {
     pub voided: i128,
     /// Given back.
     pub refunded: i128,
-    /// Taken back by card holders' banks.
+    /// Taken back by card holders' banks, and not returned.
     pub charged_back: i128,
     /// Number of approved authorizations and purchases.
     pub charges: u64,
@@ -217,8 +231,11 @@ pub struct Counts {
     pub voids: u64,
     /// Approved refunds that did not fail later.
     pub refunds: u64,
-    /// Chargebacks.
+    /// Chargebacks, won ones included.
     pub chargebacks: u64,
+    /// Chargebacks that were won.
+    #[serde(default)]
+    pub chargeback_reversals: u64,
     /// Operations that were declined.
     pub declined: u64,
     /// Operations that wait for the issuer or the customer.
@@ -286,9 +303,18 @@ pub enum EventType {
     /// A refund that had been carried out was returned.
     #[serde(rename = "refund.failed")]
     RefundFailed,
+    /// The card holder's bank asks about a payment; nothing is taken yet.
+    #[serde(rename = "chargeback.inquiry_opened")]
+    ChargebackInquiryOpened,
     /// The card holder's bank took the money back.
     #[serde(rename = "chargeback.opened")]
     ChargebackOpened,
+    /// An inquiry was closed without a chargeback.
+    #[serde(rename = "chargeback.closed")]
+    ChargebackClosed,
+    /// The bank returned the money: the chargeback was won.
+    #[serde(rename = "chargeback.reversed")]
+    ChargebackReversed,
 }
 
 /// One event: the body of a webhook, and an element of `GET /events`.

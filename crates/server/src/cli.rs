@@ -6,14 +6,21 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use quittance_telemetry::{Telemetry, TelemetryConfig};
+use quittance_telemetry::{LogFormat, Telemetry, TelemetryConfig};
 use tokio::runtime::Runtime;
 use toml::Value;
 
 use crate::auth::Role;
 use crate::commands;
+use crate::commands::audit::site::AuditSiteCommand;
+use crate::commands::audit::{AuditCommand, LogDiffers};
+use crate::commands::endpoints::EndpointsCommand;
+use crate::commands::evidence::EvidenceCommand;
+use crate::commands::notifications::NotificationsCommand;
 use crate::commands::payments::{CallFailed, PaymentsCommand};
 use crate::commands::personal_data::PersonalDataCommand;
+use crate::commands::webhooks::WebhooksCommand;
+use crate::commands::witness::WitnessCommand;
 use crate::config::{self, Settings, Sources};
 use crate::dev::DevOptions;
 
@@ -35,9 +42,28 @@ enum Command {
     /// Look at payments, and decide what only a person can: as a client of a running server.
     #[command(subcommand)]
     Payments(PaymentsCommand),
+    /// Verify the audit log, show what it says, and look after its keys and signer.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Manage where a tenant is told of its events: as a client of a running server.
+    #[command(subcommand)]
+    Endpoints(EndpointsCommand),
+    /// Look at notifications, and send dead letters again: as a client of a running server.
+    #[command(subcommand)]
+    Notifications(NotificationsCommand),
     /// Erase what is stored about a customer: as a client of a running server.
     #[command(subcommand)]
     PersonalData(PersonalDataCommand),
+    /// Look at what providers told by themselves, and have what was not applied tried again: as a client of a running
+    /// server.
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
+    /// Check evidence about a payment: offline, with nothing but the file and published keys.
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
+    /// Run a witness, which cosigns the checkpoints of a log that provably grows.
+    #[command(subcommand)]
+    Witness(WitnessCommand),
 }
 
 /// What runs where the service is configured.
@@ -61,6 +87,9 @@ enum SiteCommand {
     /// Manage API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// What of `audit` runs here: keys, signer.
+    #[command(skip)]
+    Audit(AuditSiteCommand),
     /// Show what the service does, on a throw-away server.
     Demo,
 }
@@ -103,14 +132,21 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "quittance: {}", with_causes(&error));
-            let failed = error.downcast_ref::<CallFailed>();
-            failed.map_or(ExitCode::FAILURE, |failed| failed.exit_code().into())
+            exit_code(&error)
         }
     }
 }
 
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let failed = error
+        .downcast_ref::<CallFailed>()
+        .map(CallFailed::exit_code);
+    let differs = error.is::<LogDiffers>().then_some(LogDiffers::EXIT_CODE);
+    failed.or(differs).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
 /// The error and its causes, without those that its own text holds already.
-fn with_causes(error: &anyhow::Error) -> String {
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.contains(&cause) {
@@ -126,10 +162,41 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Site(command) => run_site(command, cli.config),
         // A client needs none of the service's configuration.
         Command::Payments(command) => runtime()?.block_on(commands::payments::run(command)),
+        Command::Audit(AuditCommand::Site(command)) => {
+            run_site(SiteCommand::Audit(command), cli.config)
+        }
+        Command::Audit(AuditCommand::Verify(wanted)) => {
+            runtime()?.block_on(commands::audit::verify(&wanted))
+        }
+        Command::Audit(AuditCommand::Show(wanted)) => {
+            runtime()?.block_on(commands::audit::show(&wanted))
+        }
         Command::PersonalData(command) => {
             runtime()?.block_on(commands::personal_data::run(command))
         }
+        Command::Endpoints(command) => runtime()?.block_on(commands::endpoints::run(command)),
+        Command::Notifications(command) => {
+            runtime()?.block_on(commands::notifications::run(command))
+        }
+        Command::Webhooks(command) => runtime()?.block_on(commands::webhooks::run(command)),
+        Command::Evidence(command) => commands::evidence::run(command),
+        Command::Witness(command) => run_witness(command),
     }
+}
+
+/// A witness stands on its own: it has the logs of a service, and none of its configuration.
+fn run_witness(command: WitnessCommand) -> anyhow::Result<()> {
+    let telemetry = quittance_telemetry::init(&TelemetryConfig {
+        log_format: LogFormat::Readable,
+        log_colour: std::io::stderr().is_terminal(),
+        ..TelemetryConfig::default()
+    })?;
+    log_panics();
+    let result = runtime()?.block_on(commands::witness::run(command));
+    if let Err(error) = telemetry.shutdown() {
+        let _ = writeln!(std::io::stderr(), "quittance: {error}");
+    }
+    result
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
@@ -197,6 +264,9 @@ async fn dispatch(
         SiteCommand::Keys(KeysCommand::Revoke { key_id }) => {
             commands::keys::revoke(&settings, telemetry, &key_id).await
         }
+        SiteCommand::Audit(command) => {
+            commands::audit::site::run(&settings, telemetry, command).await
+        }
         SiteCommand::Demo => crate::demo::run(sources, telemetry).await,
     }
 }
@@ -207,7 +277,7 @@ fn log_defaults(command: &SiteCommand) -> Vec<(&'static str, Value)> {
     let (format, filter) = match command {
         SiteCommand::Serve => ("json", "info"),
         SiteCommand::Dev { .. } => ("readable", "info"),
-        SiteCommand::Migrate | SiteCommand::Keys(_) => ("readable", "warn"),
+        SiteCommand::Migrate | SiteCommand::Keys(_) | SiteCommand::Audit(_) => ("readable", "warn"),
         SiteCommand::Demo => ("readable", "error"),
     };
     vec![
@@ -252,6 +322,7 @@ mod tests {
         for good in [
             &["--succeeded"][..],
             &["--succeeded", "--provider-reference", "ch_1"],
+            &["--succeeded", "--amount", "950 EUR"],
             &["--not-processed", "--evidence", "ticket 7"],
             &["--acknowledge", "--tenant", "acme"],
         ] {
@@ -261,6 +332,8 @@ mod tests {
             &[][..],
             &["--succeeded", "--not-processed"],
             &["--not-processed", "--provider-reference", "ch_1"],
+            &["--acknowledge", "--amount", "950 EUR"],
+            &["--succeeded", "--amount", "950"],
         ] {
             assert!(resolve(bad).is_err(), "{bad:?}");
         }
@@ -274,6 +347,31 @@ mod tests {
         assert_eq!(parsed(&["actions", "--kind", "recovery-exhausted"]), Ok(()));
         let unknown = parsed(&["actions", "--kind", "strange"]).unwrap_err();
         assert!(unknown.contains("amount-mismatch"), "{unknown}");
+    }
+
+    #[test]
+    fn webhooks_are_listed_by_state_and_replayed_with_a_reason() {
+        let parsed = |words: &[&str]| {
+            let words = ["quittance", "webhooks"].iter().chain(words);
+            let cli = Cli::try_parse_from(words);
+            cli.map(|_| ()).map_err(|error| error.to_string())
+        };
+        for good in [
+            &["list"][..],
+            &["list", "--state", "dead", "--state", "parked"],
+            &["list", "--all", "--cause", "unknown-payment"],
+            &["show", "w"],
+            &["replay", "w", "--reason", "the payment is there now"],
+        ] {
+            assert_eq!(parsed(good), Ok(()), "{good:?}");
+        }
+        for bad in [
+            &["list", "--all", "--state", "dead"][..],
+            &["list", "--state", "gone"],
+            &["replay", "w"],
+        ] {
+            assert!(parsed(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

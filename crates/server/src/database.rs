@@ -1,6 +1,7 @@
 //! The database as the server uses it: connected, migrated, and asked for API keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -8,13 +9,16 @@ use quittance_domain::ids::TenantId;
 use quittance_domain::ports::StoreError;
 use quittance_store::{
     DatabaseTls, KeyRing, KeyRingError, NewApiKey, PgStore, StoreConfig, StoreObserver,
-    StoreStartError,
+    StoreStartError, VerifyError, VerifyEvent, VerifyProgress, VerifySettings, VerifySummary,
 };
 use quittance_telemetry::Metrics;
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use crate::auth::{ApiKey, KeyDirectory, KeyHash, KeyId, Role, Roles, StoredKey};
-use crate::config::{DatabaseConfig, SecretsConfig};
+use crate::config::{AuditConfig, DatabaseConfig, SecretsConfig};
+use crate::grpc::LogVerifier;
+use crate::workers::Schedule;
 
 /// Longest name of an API key, in characters.
 const NAME_MAX: usize = 100;
@@ -90,12 +94,16 @@ impl StoreObserver for StoreMetrics {
         self.0.db_operation(summary, seconds, ok);
     }
 
-    fn sequencer_lag(&self, seconds: f64) {
-        self.0.audit_pending_age(seconds);
+    fn tree_size(&self, size: u64) {
+        self.0.tree_size(size);
     }
 
     fn unverified_entries(&self, count: usize) {
         self.0.unverified_entries(count);
+    }
+
+    fn verification_failed(&self, check: &'static str, count: usize) {
+        self.0.verification_failed(check, count);
     }
 }
 
@@ -134,6 +142,49 @@ pub struct ListedKey {
     pub created_at: DateTime<Utc>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// Verifies the log in the database.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    store: Arc<PgStore>,
+    lanes: usize,
+}
+
+impl Verifier {
+    /// The log of `store`.
+    pub fn new(store: Arc<PgStore>, config: &AuditConfig) -> Self {
+        Self {
+            store,
+            lanes: config.verify_lanes,
+        }
+    }
+}
+
+#[async_trait]
+impl LogVerifier for Verifier {
+    async fn verify(
+        &self,
+        resume: VerifyProgress,
+        events: mpsc::Sender<VerifyEvent>,
+    ) -> Result<VerifySummary, VerifyError> {
+        let settings = VerifySettings {
+            lanes: self.lanes,
+            resume,
+        };
+        self.store.verify_log(settings, events).await
+    }
+}
+
+#[async_trait]
+impl Schedule for Verifier {
+    async fn claim(&self, every: Duration) -> Result<bool, StoreError> {
+        self.store.claim_verification(every).await
+    }
+
+    async fn finish(&self, mismatches: u64) -> Result<(), StoreError> {
+        self.store.finish_verification(mismatches).await
+    }
 }
 
 /// The API keys in the database.

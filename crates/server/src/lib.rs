@@ -16,11 +16,14 @@ pub mod grpc;
 pub mod http;
 pub mod layers;
 pub mod net;
+pub mod notifications;
 mod operator;
 mod output;
 pub mod server;
 mod signals;
+pub mod signing;
 pub mod trail;
+mod witness;
 mod workers;
 
 pub use server::{RunningServer, Server, StartError};

@@ -12,7 +12,8 @@ use quittance_domain::erasure::Erasures;
 use quittance_domain::error::FlowError;
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::audit::AuditLog;
-use quittance_domain::flows::{FlowSettings, Flows};
+use quittance_domain::flows::{FlowSettings, Flows, InboxDesk};
+use quittance_domain::notification::Outbox;
 use quittance_domain::ports::Ports;
 use quittance_domain::webhook::Inbox;
 use quittance_providers::registry::Registry;
@@ -24,16 +25,19 @@ use tokio_util::task::TaskTracker;
 
 use crate::adapters::{self, DatabaseTime, OsRandomness, TelemetryObserver, TrackedSpawn};
 use crate::auth::Authenticator;
-use crate::config::{Config, LimitsConfig, ServerConfig};
+use crate::config::{AuditConfig, Config, LimitsConfig, ServerConfig};
 use crate::database::{self, StoreMetrics};
-use crate::grpc::{self, EdgeRoutes, Services, Tokens};
+use crate::grpc::{self, EdgeRoutes, LogVerifier, Notifications, Services, Tokens};
 use crate::http::webhooks::{self, WebhookParts};
 use crate::http::{self, HttpState, Readiness};
 use crate::layers::{Edge, EdgeSettings, Methods, Refusals, TenantRates};
 use crate::net::{self, Alpn, Http2Settings, Listener, ListenerSettings, TlsError};
+use crate::notifications::Sender;
+use crate::signing::{Evidence, SIGNER_CHECK, Signer, SigningError};
 use crate::trail::{REFUSALS_EVERY, Trail};
 use crate::workers::{
-    self, ErasureWorker, Gauges, Recovery, RecoveryParts, WebhookWorker, WebhookWorkerParts,
+    self, ErasureWorker, Gauges, NotificationParts, Notifier, Recovery, RecoveryParts, Retention,
+    Verification, WebhookWorker, WebhookWorkerParts,
 };
 
 use self::running::{Parts, Stop};
@@ -74,6 +78,9 @@ pub enum StartError {
     /// The start could not be put on record.
     #[error("the start could not be put on record in the audit log: {0}")]
     Trail(#[from] FlowError),
+    /// The audit log cannot be signed.
+    #[error("audit: {0}")]
+    Signing(#[from] SigningError),
     /// Metrics could not be set up.
     #[error(transparent)]
     Telemetry(#[from] telemetry::Error),
@@ -90,7 +97,8 @@ impl Server {
     /// [`StartError`] says what is missing and what to do about it.
     pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         let (telemetry, _dispatch) = Telemetry::new(&config.telemetry)?;
-        let mut running = Self::start_with(config, &telemetry).await?;
+        // On the heap: it holds the whole configuration, and whoever starts a server would too.
+        let mut running = Box::pin(Self::start_with(config, &telemetry)).await?;
         running.own_telemetry = Some(telemetry);
         Ok(running)
     }
@@ -112,8 +120,10 @@ impl Server {
         let listeners = bind(&config.server).await?;
         let observer = Arc::new(StoreMetrics(metrics.clone()));
         let store = database::connect(&config.database, keys.clone(), observer).await?;
+        let (evidence, signer) = evidence(&config, &keys, &store, &metrics)?;
         store.start_workers_with(WorkerSettings {
             clock_sample: config.database.clock_sample,
+            integrate: config.signing.is_some(),
         });
         let tasks = TaskTracker::new();
         let stop = Stop::default();
@@ -122,33 +132,29 @@ impl Server {
         let settings = flow_settings(&config, &keys, instance.clone());
         let log = AuditLog::new(ports.clone(), instance.clone());
         let trail = Trail::new(log.clone(), instance);
-        let authenticator = Arc::new(Authenticator::new(
-            Arc::new(database::Keys::new(Arc::clone(&store))),
-            keys.clone(),
-            &config.auth,
-        ));
+        let authenticator = authenticator(&config, &keys, &store);
         let wired = Wired {
+            outbox: Arc::<PgStore>::clone(&store),
+            sender: Sender::new(config.notifications.sender.clone(), telemetry::inject),
+            desk: desk(&store, &ports, &log),
             flows: Flows::new(ports.clone(), settings),
             erasures: Arc::<PgStore>::clone(&store),
             ports,
             log,
+            verifier: Arc::new(database::Verifier::new(Arc::clone(&store), &config.audit)),
             authenticator,
             metrics,
             refusals: Refusals::default(),
+            evidence,
             stop,
         };
         let routes = grpc::routes(services(&config, &keys, &wired)?)?;
         let edge = Edge::new(routes, edge(&config.server, &wired));
         // Before the first call: what cannot be recorded is not done.
         trail.service_started().await?;
-        let inbox: Arc<dyn Inbox> = Arc::<PgStore>::clone(&store);
-        let webhooks = start_workers(&config, &wired, inbox, &tasks);
-        let erasing = ErasureWorker {
-            erasures: Arc::<PgStore>::clone(&store),
-            trail: trail.clone(),
-            poll: config.database.customer_keys_remembered / 2,
-        };
-        drop(tasks.spawn(erasing.run(wired.stop.accepting.clone())));
+        let webhooks = start_workers(&config, &wired, &store, &tasks);
+        start_keepers(&config, &wired, signer, &trail, &tasks);
+        start_verification(&config.audit, &wired, &store, &trail, &tasks);
         let http = HttpState {
             readiness: Arc::new(DatabaseReadiness(Arc::clone(&store))),
             prometheus: telemetry.prometheus(),
@@ -166,15 +172,30 @@ impl Server {
     }
 }
 
+fn authenticator(config: &Config, keys: &KeyRing, store: &Arc<PgStore>) -> Arc<Authenticator> {
+    let directory = Arc::new(database::Keys::new(Arc::clone(store)));
+    Arc::new(Authenticator::new(directory, keys.clone(), &config.auth))
+}
+
+fn desk(store: &Arc<PgStore>, ports: &Ports, log: &AuditLog) -> InboxDesk {
+    let inbox = Arc::<PgStore>::clone(store);
+    InboxDesk::new(inbox, Arc::clone(&ports.providers), log.clone())
+}
+
 /// What the edge, the services and the workers share.
 struct Wired {
     ports: Ports,
+    outbox: Arc<dyn Outbox>,
+    sender: Sender,
     flows: Flows,
+    desk: InboxDesk,
     log: AuditLog,
     erasures: Arc<dyn Erasures>,
+    verifier: Arc<dyn LogVerifier>,
     authenticator: Arc<Authenticator>,
     metrics: Metrics,
     refusals: Refusals,
+    evidence: Option<Evidence>,
     stop: Stop,
 }
 
@@ -256,8 +277,15 @@ fn services(config: &Config, keys: &KeyRing, wired: &Wired) -> Result<Services, 
     Ok(Services {
         flows: wired.flows.clone(),
         audit: wired.log.clone(),
+        inbox: wired.desk.clone(),
+        verifier: Arc::clone(&wired.verifier),
         store: Arc::clone(&wired.ports.store),
         erasures: Arc::clone(&wired.erasures),
+        notifications: Notifications {
+            outbox: Arc::clone(&wired.outbox),
+            sender: wired.sender.clone(),
+            max_endpoints: config.notifications.max_endpoints,
+        },
         clock: Arc::clone(&wired.ports.clock),
         random: Arc::clone(&wired.ports.random),
         authenticator: Arc::clone(&wired.authenticator),
@@ -265,8 +293,26 @@ fn services(config: &Config, keys: &KeyRing, wired: &Wired) -> Result<Services, 
         tokens: Tokens::new(&keys.page_token_keys()).ok_or(KeyRingError::Empty)?,
         max_request_bytes: config.server.limits.max_request_bytes,
         max_streams_per_tenant: config.server.limits.max_streams_per_tenant,
+        evidence: wired.evidence.clone(),
         stop: wired.stop.accepting.clone(),
     })
+}
+
+/// What proves the log, and who signs it.
+fn evidence(
+    config: &Config,
+    keys: &KeyRing,
+    store: &Arc<PgStore>,
+    metrics: &Metrics,
+) -> Result<(Option<Evidence>, Option<Signer>), SigningError> {
+    let Some(signing) = &config.signing else {
+        tracing::warn!("the audit log is not signed: audit.enabled = false");
+        return Ok((None, None));
+    };
+    let fingerprints = FingerprintKey::new(keys.fingerprint_key());
+    let evidence = Evidence::load(signing, store, fingerprints, metrics)?;
+    let signer = evidence.signer(signing)?;
+    Ok((Some(evidence), Some(signer)))
 }
 
 fn edge(config: &ServerConfig, wired: &Wired) -> EdgeSettings {
@@ -286,14 +332,31 @@ fn edge(config: &ServerConfig, wired: &Wired) -> EdgeSettings {
     }
 }
 
+/// Who signs the log, who erases what is to be erased, and who tells tenants of their events.
+fn start_keepers(
+    config: &Config,
+    wired: &Wired,
+    signer: Option<Signer>,
+    trail: &Trail,
+    tasks: &TaskTracker,
+) {
+    let accepting = &wired.stop.accepting;
+    if let Some(signer) = signer {
+        drop(tasks.spawn(signer.run(accepting.clone())));
+    }
+    start_erasing(config, wired, trail, tasks);
+    start_notifications(config, wired, trail, tasks);
+}
+
 /// What the server does without being called. At the end workers have the same grace as calls. Gives what
 /// webhooks are received with, which wakes their worker.
 fn start_workers(
     config: &Config,
     wired: &Wired,
-    inbox: Arc<dyn Inbox>,
+    log: &Arc<PgStore>,
     tasks: &TaskTracker,
 ) -> WebhookParts {
+    let inbox: Arc<dyn Inbox> = Arc::<PgStore>::clone(log);
     let Stop {
         accepting, serving, ..
     } = wired.stop.clone();
@@ -301,6 +364,8 @@ fn start_workers(
     let gauges = Gauges {
         store: Arc::clone(store),
         inbox: Arc::clone(&inbox),
+        outbox: Arc::clone(&wired.outbox),
+        log: Arc::clone(log),
         providers: Arc::clone(providers),
         metrics: wired.metrics.clone(),
         every: config.gauges_every,
@@ -327,6 +392,12 @@ fn start_workers(
         wake: Arc::clone(&wake),
     });
     drop(tasks.spawn(worker.run(accepting.clone(), serving)));
+    let retention = Retention {
+        inbox: Arc::clone(&inbox),
+        metrics: wired.metrics.clone(),
+        settings: config.webhooks.retention,
+    };
+    drop(tasks.spawn(retention.run(accepting.clone())));
     WebhookParts {
         inbox,
         providers: Arc::clone(providers),
@@ -338,6 +409,59 @@ fn start_workers(
         wake,
         stop: accepting,
     }
+}
+
+/// Erases personal data, as it was asked for.
+fn start_erasing(config: &Config, wired: &Wired, trail: &Trail, tasks: &TaskTracker) {
+    let erasing = ErasureWorker {
+        erasures: Arc::clone(&wired.erasures),
+        trail: trail.clone(),
+        poll: config.database.customer_keys_remembered / 2,
+    };
+    drop(tasks.spawn(erasing.run(wired.stop.accepting.clone())));
+}
+
+/// Makes notifications and sends them, where this server shall.
+fn start_notifications(config: &Config, wired: &Wired, trail: &Trail, tasks: &TaskTracker) {
+    if !config.notifications.enabled {
+        return;
+    }
+    let Stop {
+        accepting, serving, ..
+    } = wired.stop.clone();
+    let parts = NotificationParts {
+        outbox: Arc::clone(&wired.outbox),
+        store: Arc::clone(&wired.ports.store),
+        clock: Arc::clone(&wired.ports.clock),
+        trail: trail.clone(),
+        sender: wired.sender.clone(),
+        metrics: wired.metrics.clone(),
+        settings: config.notifications.clone(),
+        wake: Arc::default(),
+    };
+    drop(tasks.spawn(workers::plan(parts.clone(), accepting.clone())));
+    drop(tasks.spawn(Notifier::new(parts).run(accepting, serving)));
+}
+
+/// Verifies the log from time to time, where that is wished.
+fn start_verification(
+    config: &AuditConfig,
+    wired: &Wired,
+    store: &Arc<PgStore>,
+    trail: &Trail,
+    tasks: &TaskTracker,
+) {
+    let Some(every) = config.verify_every else {
+        return;
+    };
+    let verification = Verification {
+        schedule: Arc::new(database::Verifier::new(Arc::clone(store), config)),
+        verifier: Arc::clone(&wired.verifier),
+        trail: trail.clone(),
+        metrics: wired.metrics.clone(),
+        every,
+    };
+    drop(tasks.spawn(verification.run(wired.stop.accepting.clone())));
 }
 
 fn serve(
@@ -431,7 +555,17 @@ fn known_labels(metrics: &Metrics, config: &Config) {
         recoveries: &workers::RECOVERIES,
         cases: &adapters::cases(),
         webhook_rejections: &webhooks::rejections(),
+        audit_checks: &audit_checks(),
     });
+}
+
+/// What is checked of the audit log.
+fn audit_checks() -> Vec<&'static str> {
+    let store = quittance_store::VERIFICATION_CHECKS;
+    store
+        .into_iter()
+        .chain([SIGNER_CHECK, grpc::PROOF_CHECK, workers::SCHEDULED_CHECK])
+        .collect()
 }
 
 struct DatabaseReadiness(Arc<PgStore>);

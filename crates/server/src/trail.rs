@@ -9,7 +9,7 @@ use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin};
 use quittance_domain::erasure::Erasure;
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::audit::{AuditEvent, AuditLog};
-use quittance_domain::ids::TenantId;
+use quittance_domain::ids::{EndpointId, TenantId};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyId, Role, Roles, peer_text};
@@ -104,6 +104,24 @@ impl Trail {
         self.service("service.stopped", details).await
     }
 
+    /// The log was verified, as it is from time to time (R18).
+    ///
+    /// # Errors
+    /// [`FlowError`] where that could not be recorded.
+    pub async fn log_verified(
+        &self,
+        entries: u64,
+        payments: u64,
+        mismatches: u64,
+    ) -> Result<(), FlowError> {
+        let details = details([
+            ("entries", entries.to_string()),
+            ("payments", payments.to_string()),
+            ("mismatches", mismatches.to_string()),
+        ]);
+        self.service("audit.log_verified", details).await
+    }
+
     /// A customer's key was destroyed.
     ///
     /// # Errors
@@ -166,6 +184,54 @@ impl Trail {
         };
         let caller = caller(key.tenant.clone(), actor, "", event.source());
         self.record(&caller, event.event_type(), facts).await
+    }
+
+    /// An operator has made a key that signs the log; `key` and `replaced` are the published halves.
+    ///
+    /// # Errors
+    /// [`FlowError`] where that could not be recorded.
+    pub async fn signing_key_made(
+        &self,
+        key: &str,
+        replaced: &str,
+        operator: &Operator,
+    ) -> Result<(), FlowError> {
+        let mut facts = details([
+            ("public_key", key.to_owned()),
+            ("replaces", replaced.to_owned()),
+        ]);
+        if let Some(user) = &operator.sudo_user {
+            facts.insert("sudo_user".to_owned(), user.clone());
+        }
+        let actor = Actor {
+            kind: ActorKind::Operator,
+            id: operator.name.clone(),
+            auth_method: "os_user",
+        };
+        let caller = caller(platform()?, actor, "", "quittance audit keys rotate");
+        self.record(&caller, "audit.signing_key_made", facts).await
+    }
+
+    /// The receiver of an endpoint has said that it is gone, and the service has switched the endpoint off.
+    ///
+    /// # Errors
+    /// [`FlowError`] where that could not be recorded.
+    pub async fn endpoint_gone(
+        &self,
+        tenant: &TenantId,
+        endpoint: EndpointId,
+    ) -> Result<(), FlowError> {
+        let actor = Actor {
+            kind: ActorKind::System,
+            id: SERVICE_ACTOR.to_owned(),
+            auth_method: "",
+        };
+        let facts = details([
+            ("endpoint_id", endpoint.to_string()),
+            ("http_status", "410".to_owned()),
+        ]);
+        let caller = caller(tenant.clone(), actor, "", "quittance serve");
+        self.record(&caller, "endpoint.gone", facts).await
     }
 
     /// Puts refused calls on record, `every` so often, until `stop`.

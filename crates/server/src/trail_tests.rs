@@ -29,6 +29,7 @@ fn config(db: &TestDb) -> Config {
         ("database.url", text(db.url())),
         ("database.allow_unsafe_durability", Value::Boolean(true)),
         ("secrets.keys", Value::Array(vec![text(MASTER)])),
+        ("audit.enabled", Value::Boolean(false)),
         (
             "providers.accounts",
             Value::Array(vec![Value::Table(account)]),

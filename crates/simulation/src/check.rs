@@ -6,10 +6,12 @@ use quittance_domain::change::OperatorActionKind;
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::TransactionId;
 use quittance_domain::payment::PaymentRecord;
-use quittance_domain::transaction::{Transaction, TransactionKind, TransactionState};
+use quittance_domain::transaction::{
+    Transaction, TransactionKind, TransactionOrigin, TransactionState,
+};
 use quittance_evidence::ChainCheck;
 
-use crate::provider::{Balance, Booked, Status};
+use crate::provider::{Balance, Booked, Status, Unasked};
 use crate::world::World;
 
 /// Runs one schedule; the violations that it shows, none where all is well.
@@ -41,6 +43,7 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         captured: amounts.captured,
         voided: amounts.voided,
         refunded: amounts.refunded,
+        charged_back: amounts.charged_back,
     };
     let theirs = world.provider.balance(id);
     let by_person = record
@@ -53,7 +56,10 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
             Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
         )
     });
-    if contradicted && !by_person {
+    // What the provider does by itself may be more than we had left.
+    let unasked = world.provider.unasked();
+    let by_itself = unasked.iter().any(|unasked| unasked.payment == id);
+    if contradicted && !by_person && !by_itself {
         violations.push(format!("{id}: the provider contradicts what it had proved"));
     }
     let trusted = world.provider.nature().authoritative;
@@ -66,9 +72,15 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     // made just before, or kept it from being made, is the same to the unit.
     let released = amounts.all().iter().all(|amount| *amount == 0)
         && (theirs.captured, theirs.voided) == (0, theirs.authorized);
-    if ours != theirs && !released {
+    // What it did by itself and had no room, beside what we hold back or at all, is in the excess, to the unit.
+    let moved = |balance: Balance| balance.captured + balance.refunded + balance.charged_back;
+    let in_excess = by_itself
+        && ours.authorized == theirs.authorized
+        && moved(ours) + amounts.excess == moved(theirs);
+    if ours != theirs && !released && !in_excess {
         violations.push(format!("{id}: we say {ours:?}, the provider {theirs:?}"));
     }
+    unasked_are_recorded(record, &unasked, violations);
     let booked = world.provider.operations();
     let with_person = |row: &Transaction| {
         let asked = row.open_case == Some(OperatorActionKind::RecoveryExhausted);
@@ -80,7 +92,38 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
             // I3: nobody can say what became of it.
             continue;
         }
+        if row.origin == TransactionOrigin::Provider {
+            continue;
+        }
         transaction(row, booked.get(&row.id), violations);
+    }
+}
+
+/// What the provider did by itself is recorded, each once.
+fn unasked_are_recorded(record: &PaymentRecord, unasked: &[Unasked], violations: &mut Vec<String>) {
+    let id = record.payment.id;
+    let rows = record.transactions.iter();
+    let mut ours: Vec<_> = rows
+        .filter(|row| row.origin == TransactionOrigin::Provider)
+        .map(|row| {
+            let reference = row.provider_reference.as_ref().map(ToString::to_string);
+            (row.kind, reference, row.amount, row.state)
+        })
+        .collect();
+    let theirs = unasked.iter().filter(|unasked| unasked.payment == id);
+    let mut theirs: Vec<_> = theirs
+        .map(|unasked| {
+            let reference = Some(unasked.reference.clone());
+            let state = TransactionState::Succeeded;
+            (unasked.kind, reference, unasked.amount, state)
+        })
+        .collect();
+    ours.sort();
+    theirs.sort();
+    if ours != theirs {
+        violations.push(format!(
+            "{id}: by itself the provider did {theirs:?}, and we have {ours:?}"
+        ));
     }
 }
 

@@ -23,7 +23,8 @@ use quittance_domain::ports::{
 };
 use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::{
-    Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendOutcome, SendReport,
+    Dispute, Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendOutcome,
+    SendReport, TransactionKind, TransactionOrigin,
 };
 use quittance_domain::webhook::{
     Delivery, PaymentName, ProviderWebhooks, Subject, Unreadable, Unverified, VerifiedEvent,
@@ -139,6 +140,23 @@ pub struct Balance {
     pub voided: i64,
     /// Refunded.
     pub refunded: i64,
+    /// Taken back by the bank, and not returned.
+    pub charged_back: i64,
+}
+
+/// What the provider did by itself: in its dashboard, or for the bank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unasked {
+    /// What.
+    pub kind: TransactionKind,
+    /// Its reference; a chargeback and its reversal share theirs.
+    pub reference: String,
+    /// On which payment.
+    pub payment: PaymentId,
+    /// How much, in minor units.
+    pub amount: i64,
+    /// Through which account.
+    pub account: ProviderAccount,
 }
 
 /// Account, transaction, and whether it is a confirmation.
@@ -149,6 +167,7 @@ struct Books {
     operations: BTreeMap<TransactionId, Booked>,
     keys: BTreeMap<Key, (Vec<u8>, DateTime<Utc>)>,
     balances: BTreeMap<PaymentId, Balance>,
+    unasked: Vec<Unasked>,
     violations: Vec<String>,
 }
 
@@ -294,6 +313,54 @@ impl SimProvider {
             .unwrap_or_default()
     }
 
+    /// What it did by itself.
+    pub fn unasked(&self) -> Vec<Unasked> {
+        self.books.lock().unasked.clone()
+    }
+
+    /// Refunds, captures or charges back some payment that nobody asked it to, and tells it by webhook.
+    pub fn act_by_itself(&self) {
+        let acted = self.books.lock().act(&self.executor);
+        for unasked in acted {
+            self.tell_unasked(&unasked);
+        }
+    }
+
+    /// Tells again what it did by itself: a server that died may have been the only one to hear of it.
+    pub fn tell_again(&self) {
+        for unasked in self.unasked() {
+            self.tell_unasked(&unasked);
+        }
+    }
+
+    fn tell_unasked(&self, unasked: &Unasked) {
+        let Some(listener) = self.listener.lock().clone() else {
+            return;
+        };
+        let amount = eur(unasked.amount);
+        let dispute = unasked.kind.disputes().then_some(amount).flatten();
+        let told = WebhookFact {
+            payment: PaymentName::Ours(unasked.payment),
+            subject: Subject::Operation {
+                kind: unasked.kind,
+                dispute: dispute.map(|amount| Dispute {
+                    reason: Text::default(),
+                    due_at: None,
+                    amount,
+                }),
+            },
+            fact: unasked.fact(),
+        };
+        for _ in 0..self.executor.pick(1..4) {
+            let (executor, listener) = (self.executor.clone(), Arc::clone(&listener));
+            let (account, told) = (unasked.account.clone(), told.clone());
+            self.executor.spawn(WORLD, async move {
+                executor.wait_up_to(MAX_WEBHOOK_DELAY).await;
+                listener(account, told);
+            });
+        }
+    }
+
     /// What it saw that must never happen.
     pub fn violations(&self) -> Vec<String> {
         self.books.lock().violations.clone()
@@ -352,7 +419,77 @@ impl SimProvider {
     }
 }
 
+impl Unasked {
+    fn fact(&self) -> Fact {
+        Fact {
+            kind: FactKind::Approved {
+                amount: eur(self.amount),
+                expires_at: None,
+            },
+            provider_reference: ProviderReference::parse(self.reference.as_str()).ok(),
+            payment_reference: None,
+        }
+    }
+}
+
 impl Books {
+    /// Does something to a payment with money in it, by itself: what it did.
+    fn act(&mut self, executor: &Executor) -> Vec<Unasked> {
+        let opened = self.operations.values().filter(|booked| {
+            let opens = matches!(
+                booked.kind,
+                OperationKind::Purchase | OperationKind::Authorize
+            );
+            opens && booked.status == Status::Approved
+        });
+        let opened: Vec<_> = opened
+            .map(|booked| (booked.payment, booked.account.clone()))
+            .collect();
+        let Ok(count @ 1..) = u32::try_from(opened.len()) else {
+            return Vec::new();
+        };
+        let chosen = usize::try_from(executor.pick(0..count)).unwrap_or(0);
+        let Some((payment, account)) = opened.get(chosen).cloned() else {
+            return Vec::new();
+        };
+        let balance = self.balances.entry(payment).or_default();
+        let amount = i64::from(executor.pick(1..60));
+        let reference = format!("by-itself-{}", self.unasked.len());
+        let done = |kind, amount| Unasked {
+            kind,
+            reference: reference.clone(),
+            payment,
+            amount,
+            account: account.clone(),
+        };
+        let acted = match executor.pick(0..4) {
+            0 if balance.captured + balance.voided + amount <= balance.authorized => {
+                balance.captured += amount;
+                vec![done(TransactionKind::Capture, amount)]
+            }
+            1 if balance.captured > 0 => {
+                let mut acted = vec![done(TransactionKind::Chargeback, balance.captured)];
+                if executor.chance(500) {
+                    acted.push(done(TransactionKind::ChargebackReversal, balance.captured));
+                }
+                if balance.charged_back > 0 {
+                    // Once is enough: the bank cannot take it twice.
+                    acted.clear();
+                } else if acted.len() == 1 {
+                    balance.charged_back = balance.captured;
+                }
+                acted
+            }
+            _ if balance.refunded + amount <= balance.captured => {
+                balance.refunded += amount;
+                vec![done(TransactionKind::Refund, amount)]
+            }
+            _ => Vec::new(),
+        };
+        self.unasked.extend(acted.iter().cloned());
+        acted
+    }
+
     fn carry_out(
         &mut self,
         wire: &Wire,
@@ -477,10 +614,13 @@ impl Books {
     }
 }
 
+fn eur(minor_units: i64) -> Option<Money> {
+    let eur = Currency::parse("EUR").ok()?;
+    Money::new(minor_units, eur).ok()
+}
+
 fn fact(id: TransactionId, booked: &Booked, nature: Nature) -> Fact {
-    let amount = Currency::parse("EUR")
-        .ok()
-        .and_then(|eur| Money::new(booked.amount, eur).ok());
+    let amount = eur(booked.amount);
     let kind = match booked.status {
         Status::Approved => FactKind::Approved {
             amount,
@@ -612,6 +752,15 @@ impl Provider for SimProvider {
             .filter(|booked| self.shows(booked))
             .cloned();
         self.executor.wait_up_to(Duration::from_millis(300)).await;
+        let named = query.provider_reference.as_ref();
+        let unasked = self.unasked().into_iter().find(|unasked| {
+            let same = unasked.kind == query.kind
+                && Some(unasked.reference.as_str()) == named.map(ProviderReference::as_str);
+            same && query.origin == TransactionOrigin::Provider
+        });
+        if let Some(unasked) = unasked.filter(|_| !fails) {
+            return LookupOutcome::Found(unasked.fact());
+        }
         match found {
             _ if fails => LookupOutcome::Unavailable {
                 cause: Cause::ConnectionRefused,

@@ -20,7 +20,7 @@ use quittance_domain::ports::{
     PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::text::Sensitive;
-use quittance_domain::transaction::{Attempt, TransactionState};
+use quittance_domain::transaction::{Attempt, TransactionOrigin, TransactionState};
 
 use crate::executor::{Executor, WORLD};
 
@@ -147,7 +147,7 @@ impl Tables {
         });
         let due = rows.filter_map(|(payment, row)| {
             let at = row.next_step_at.filter(|at| *at <= now)?;
-            let pending = row.state == TransactionState::Pending;
+            let pending = !row.state.ended();
             let due = Due {
                 tenant: payment.tenant.clone(),
                 payment: payment.id,
@@ -394,7 +394,9 @@ impl Store for SimStore {
                 .payments
                 .values()
                 .flat_map(|record| &record.transactions);
-            let pending = rows.filter(|row| row.state == TransactionState::Pending);
+            let pending = rows.filter(|row| {
+                row.state == TransactionState::Pending && row.origin != TransactionOrigin::Provider
+            });
             let ages = pending.map(|row| (now - row.created_at).as_seconds_f64());
             let ages: Vec<_> = ages.collect();
             let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -422,12 +424,16 @@ impl Store for SimStore {
     async fn sent_through(
         &self,
         payment: PaymentId,
-        transaction: TransactionId,
+        transaction: Option<TransactionId>,
         account: &ProviderAccount,
     ) -> Result<SentThrough, StoreError> {
         self.read(|tables| match tables.payments.get(&payment) {
             None => SentThrough::UnknownPayment,
             Some(record) => {
+                let opening = || record.opening().map(|opening| opening.id);
+                let Some(transaction) = transaction.or_else(opening) else {
+                    return SentThrough::No;
+                };
                 let mut attempts = tables.attempts.values();
                 let through = attempts.any(|attempt| {
                     attempt.transaction == transaction && attempt.provider_account == *account

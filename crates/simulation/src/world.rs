@@ -26,7 +26,7 @@ use quittance_domain::payment::{CaptureMethod, Initiator, PaymentMethod, Payment
 use quittance_domain::ports::{Claim, Clock, Due, Observer, Ports, Randomness, Store as _};
 use quittance_domain::retry::RetryPolicy;
 use quittance_domain::text::{Sensitive, Text};
-use quittance_domain::transaction::{OperationKind, Transaction, TransactionState};
+use quittance_domain::transaction::{OperationKind, Transaction};
 use quittance_domain::webhook::WebhookFact;
 use uuid::Uuid;
 
@@ -125,6 +125,7 @@ impl World {
         }
         (0..3).all(|_| {
             self.provider.decide_pending();
+            self.provider.tell_again();
             self.ask_about_the_rest();
             self.recover_in_peace();
             self.executor.run()
@@ -197,6 +198,20 @@ impl World {
         if self.executor.chance(700) {
             self.start_crashes();
         }
+        if self.executor.chance(300) {
+            self.start_dashboard();
+        }
+    }
+
+    /// Somebody works in the provider's dashboard, and banks charge back.
+    fn start_dashboard(&self) {
+        let (executor, provider) = (self.executor.clone(), self.provider.clone());
+        self.executor.spawn(WORLD, async move {
+            for _ in 0..executor.pick(1..4) {
+                executor.wait_up_to(TROUBLE / 2).await;
+                provider.act_by_itself();
+            }
+        });
     }
 
     /// Crashes a replica now and then; it is back at once, with nothing in memory.
@@ -268,15 +283,10 @@ impl World {
         });
     }
 
-    /// Asks about what recovery leaves alone, as a customer who returns would: what waits for the customer, what a
-    /// person has decided, and what a person is asked about.
+    /// Asks about what recovery leaves to a person: what one has decided, and what one is asked about.
     fn ask_about_the_rest(&self) {
         let flows = self.site.flows(0);
-        let left = |row: &Transaction| {
-            row.state == TransactionState::RequiresAction
-                || row.resolved_by_operator
-                || row.open_case.is_some()
-        };
+        let left = |row: &Transaction| row.resolved_by_operator || row.open_case.is_some();
         let open = self.store.look(|tables| {
             let all = tables.payments.iter();
             let unresolved = all.filter(|(_, record)| record.transactions.iter().any(left));
@@ -385,7 +395,13 @@ impl Site {
             for _ in 0..MAX_HEARINGS {
                 match flows.provider_told(&account, webhook, &told).await {
                     Ok(Heard::Applied | Heard::NoNews | Heard::MovedOn) => return,
-                    Ok(Heard::UnknownPayment | Heard::OtherAccount | Heard::NotConfirmed(_))
+                    Ok(
+                        Heard::UnknownPayment
+                        | Heard::OtherAccount
+                        | Heard::NotConfirmed(_)
+                        | Heard::Early
+                        | Heard::Nameless,
+                    )
                     | Err(_) => site.executor.wait(Duration::from_secs(3)).await,
                 }
             }
@@ -399,7 +415,7 @@ impl Site {
                 .payments
                 .values()
                 .flat_map(|record| &record.transactions);
-            rows.filter(|row| row.state == TransactionState::Pending)
+            rows.filter(|row| row.is_taken_up())
                 .filter_map(|row| row.next_step_at)
                 .min()
         })
@@ -504,6 +520,7 @@ impl Act {
         let resolution = match executor.pick(0..3) {
             0 => Resolution::Succeeded {
                 provider_reference: None,
+                amount: None,
             },
             1 => Resolution::NotProcessed,
             _ => Resolution::Acknowledged,

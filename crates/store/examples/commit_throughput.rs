@@ -33,7 +33,6 @@ impl StoreObserver for Batches {
             .fetch_add(u64::try_from(size).unwrap_or(0), Ordering::Relaxed);
     }
     fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
-    fn sequencer_lag(&self, _seconds: f64) {}
 }
 
 /// One caller: accepts and authorizes payments until the end; gives how long each took.

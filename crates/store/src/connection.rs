@@ -35,6 +35,8 @@ pub(crate) enum Use {
     Commit,
     /// The sequencer.
     Sequence,
+    /// A verification of the log.
+    Verify,
     /// The owner, who migrates.
     Migrate,
 }
@@ -45,6 +47,7 @@ impl Use {
             Self::Read => "quittance read",
             Self::Commit => "quittance commit",
             Self::Sequence => "quittance sequence",
+            Self::Verify => "quittance verify",
             Self::Migrate => "quittance migrate",
         }
     }
@@ -58,6 +61,11 @@ impl Use {
             // these statements has an index.
             Self::Commit | Self::Sequence => {
                 "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; "
+            }
+            // It reads in batches, each by an index; a plan for many rows would read a table for every batch.
+            Self::Verify => {
+                "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; \
+                 set enable_hashjoin = off; set enable_mergejoin = off; "
             }
         }
     }
@@ -274,7 +282,13 @@ mod tests {
         let (timeout, tls) = (Duration::from_secs(1), DatabaseTls::default());
         let connector = Connector::of_url("postgres://u@localhost/q", &tls, None, timeout, timeout);
         let connector = connector.unwrap();
-        for purpose in [Use::Read, Use::Commit, Use::Sequence, Use::Migrate] {
+        for purpose in [
+            Use::Read,
+            Use::Commit,
+            Use::Sequence,
+            Use::Verify,
+            Use::Migrate,
+        ] {
             let settings = connector.session_settings(purpose);
             assert!(settings.starts_with("set timezone = 'UTC';"), "{purpose:?}");
         }

@@ -43,7 +43,7 @@ const CLAIM: &str = "\
     set claimed_until = now() + make_interval(secs => $2), attempts = w.attempts + 1 \
     from due \
     where w.webhook_id = due.webhook_id \
-    returning w.webhook_id, w.provider_account, w.body, w.attempts";
+    returning w.webhook_id, w.provider_account, w.body, w.attempts, w.attempts - w.attempts_before as tries";
 
 /// The number of the attempt is the fence: whoever claimed it later counts.
 const CLOSE: &str = "\
@@ -62,7 +62,9 @@ const BACKLOG: &str = "\
 const SENT_THROUGH: &str = "\
     select p.tenant_id, exists ( \
         select from attempts a \
-        where a.payment_id = $1 and a.transaction_id = $2 and a.provider_account = $3 \
+        where a.payment_id = $1 and a.provider_account = $3 and a.transaction_id = coalesce($2, ( \
+            select t.transaction_id from transactions t \
+            where t.payment_id = $1 and t.kind in ('PURCHASE', 'AUTHORIZATION') limit 1)) \
     ) as through \
     from payments p where p.payment_id = $1";
 
@@ -76,6 +78,8 @@ struct ClaimedRow {
     body: Vec<u8>,
     #[diesel(sql_type = Integer)]
     attempts: i32,
+    #[diesel(sql_type = Integer)]
+    tries: i32,
 }
 
 impl ClaimedRow {
@@ -88,6 +92,7 @@ impl ClaimedRow {
                 .at("webhook_inbox.provider_account")?,
             body: opened.ok().map(|body| Sensitive::new(body.to_vec())),
             attempt: u32::try_from(self.attempts).at("webhook_inbox.attempts")?,
+            tries: u32::try_from(self.tries).at("webhook_inbox.attempts_before")?,
         })
     }
 }
@@ -114,7 +119,7 @@ struct SenderRow {
     through: bool,
 }
 
-const fn place(webhook: Uuid) -> Place {
+pub(crate) const fn place(webhook: Uuid) -> Place {
     Place::new("webhook_inbox", "body", webhook)
 }
 
@@ -208,14 +213,14 @@ impl PgStore {
     pub(crate) async fn find_sender(
         &self,
         payment: PaymentId,
-        transaction: TransactionId,
+        transaction: Option<TransactionId>,
         account: &ProviderAccount,
     ) -> Result<SentThrough, StoreError> {
         let account = account.as_str();
         let read = self.inner.reader.read("find sender", |connection| {
             let query = diesel::sql_query(SENT_THROUGH)
                 .bind::<SqlUuid, _>(payment.0)
-                .bind::<SqlUuid, _>(transaction.0)
+                .bind::<Nullable<SqlUuid>, _>(transaction.map(|transaction| transaction.0))
                 .bind::<Text, _>(account.to_owned());
             async move { query.get_result::<SenderRow>(connection).await.optional() }.boxed()
         });

@@ -6,11 +6,15 @@
 //! - Reading: `payments`, `attempts`, `idempotency`, `journal`, `failures`, `cases`, `api_keys`, through
 //!   the pool (`pool`).
 //! - `recovery` claims the transactions whose next step is due; `clock` is the database's clock.
-//! - `inbox` keeps webhooks until they are applied.
-//! - `sequencer` gives committed journal entries their positions; `positions` waits for them.
+//! - `inbox` keeps webhooks until they are applied; `inbox_desk` shows them to operators, and wipes their bodies.
+//! - `outbox` keeps notifications until they are delivered; `outbox_lists` shows them, `endpoints` says where they go.
+//! - `verify` reads all of it again, and compares.
+//! - `sequencer` gives committed journal entries their positions; `positions` waits for them; `tree` grows
+//!   the Merkle tree over them, and makes proofs.
 //! - `keys` and `sealing` hold the secrets and encrypt columns; `customers` has a key per customer.
 #![allow(clippy::doc_markdown, reason = "PostgreSQL is a name, not code")]
 
+mod acceptances;
 mod api_keys;
 mod attempts;
 mod batch;
@@ -22,15 +26,19 @@ mod connection;
 mod constraints;
 mod customers;
 mod durability;
+mod endpoints;
 mod erasures;
 mod failure;
 mod failures;
 mod idempotency;
 mod inbox;
+mod inbox_desk;
 mod journal;
 mod keys;
 mod migrations;
 mod observer;
+mod outbox;
+mod outbox_lists;
 mod payment_row;
 mod payments;
 mod pool;
@@ -42,9 +50,13 @@ mod rows;
 mod schema;
 mod sealing;
 mod sequencer;
+mod statement;
 mod store;
+mod tree;
+mod verify;
 mod warning;
 
+pub use acceptances::Accepted;
 pub use api_keys::{ApiKey, NewApiKey};
 pub use clock::{DEFAULT_CLOCK_SAMPLE, DatabaseClock, MAX_STANDSTILL};
 pub use committer::MAX_BATCH;
@@ -57,10 +69,20 @@ pub use config::{
 pub use constraints::constraint_names;
 pub use durability::{MAX_CLOCK_DIFFERENCE_SECONDS, MINIMUM_POSTGRES};
 pub use inbox::MAX_INBOX_CLAIM;
+pub use inbox_desk::MAX_WIPED;
 pub use keys::{KEY_BYTES, KeyRing, KeyRingError, MAX_KEYS};
-pub use observer::{StoreObserver, Unobserved};
+pub use observer::{StoreObserver, Unobserved, VERIFICATION_CHECKS};
+pub use outbox::MAX_NOTIFICATION_CLAIM;
 pub use payments::MAX_TRANSACTIONS_PER_PAGE;
 pub use prepare::MAX_TRANSACTIONS_PER_CHANGE;
 pub use recovery::MAX_CLAIM;
-pub use sequencer::{LEASE as SEQUENCER_LEASE, MAX_PASS as SEQUENCER_MAX_PASS, WorkerSettings};
+pub use sequencer::{
+    LEASE as SEQUENCER_LEASE, MAX_PASS as SEQUENCER_MAX_PASS, Refusal, WorkerSettings,
+};
 pub use store::PgStore;
+pub use tree::{
+    INTEGRATE_EVERY, MAX_INTEGRATED, StoredCheckpoint, TreeDamage, TreeHead, TreeReadError,
+};
+pub use verify::{
+    MAX_VERIFY_LANES, VerifyError, VerifyEvent, VerifyProgress, VerifySettings, VerifySummary,
+};

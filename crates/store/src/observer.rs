@@ -1,5 +1,9 @@
 //! What the store tells about itself.
 
+/// What is checked while the log is written: that an arriving entry is ours (`entry`), and that the tree is as
+/// it was left (`tree`).
+pub const VERIFICATION_CHECKS: [&str; 2] = ["entry", "tree"];
+
 /// Takes the store's measurements. Methods are called on hot paths: they return at once.
 pub trait StoreObserver: Send + Sync + 'static {
     /// A batch of this many changes is given to the database.
@@ -8,12 +12,16 @@ pub trait StoreObserver: Send + Sync + 'static {
     /// An operation ended: its summary (such as `commit payment`), how long it took, whether it worked.
     fn operation(&self, summary: &'static str, seconds: f64, ok: bool);
 
-    /// How long ago the oldest entry that was just given a position was committed, about, in seconds.
-    fn sequencer_lag(&self, seconds: f64);
-
     /// So many journal entries were read whose MAC does not verify: somebody wrote to the database past
     /// us. Worth an alert. Nothing is done about it by default: the log has it, too.
     fn unverified_entries(&self, _count: usize) {}
+
+    /// The tree has so many entries now.
+    fn tree_size(&self, _size: u64) {}
+
+    /// A check of the log found something wrong, so many times. `check` is one of [`VERIFICATION_CHECKS`].
+    /// Worth a page.
+    fn verification_failed(&self, _check: &'static str, _count: usize) {}
 }
 
 /// Takes nothing down.
@@ -23,5 +31,4 @@ pub struct Unobserved;
 impl StoreObserver for Unobserved {
     fn batch(&self, _size: usize) {}
     fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
-    fn sequencer_lag(&self, _seconds: f64) {}
 }

@@ -18,7 +18,7 @@ use quittance_domain::payment::{
 use quittance_domain::ports::StoreError;
 use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::{
-    PreparedRequest, Transaction, TransactionKind, TransactionOrigin, TransactionState,
+    Dispute, PreparedRequest, Transaction, TransactionKind, TransactionOrigin, TransactionState,
 };
 use uuid::Uuid;
 
@@ -116,6 +116,10 @@ pub(crate) struct TransactionRow {
     updated_at: DateTime<Utc>,
     retries: i32,
     resolved_by_operator: bool,
+    dispute_reason: Option<String>,
+    dispute_due_at: Option<DateTime<Utc>>,
+    dispute_amount: Option<i64>,
+    dispute_currency: Option<String>,
 }
 
 /// A value that its column should not hold.
@@ -179,6 +183,14 @@ impl PaymentRow {
     /// Whether it was accepted for a customer.
     pub(crate) fn has_customer(&self) -> bool {
         self.customer_sealed.is_some()
+    }
+
+    pub(crate) fn updated_at(&self) -> DateTime<Utc> {
+        self.updated_at
+    }
+
+    pub(crate) fn last_leaf_hash(&self) -> &[u8] {
+        &self.last_leaf_hash
     }
 
     /// The payment. The customer's reference is read where the customer's key is given.
@@ -309,6 +321,7 @@ impl TransactionRow {
             .as_deref()
             .map(|kind| OperatorActionKind::from_name(kind).at("transactions.open_case"));
         let open_case = open_case.transpose()?;
+        let dispute = self.dispute()?;
         Ok(Transaction {
             id: TransactionId(self.transaction_id),
             kind: TransactionKind::from_name(&self.kind).at("transactions.kind")?,
@@ -322,6 +335,7 @@ impl TransactionRow {
             failure: failure(self.failure_cause)?,
             reason: Text::parse(self.reason).at("transactions.reason")?,
             final_capture: self.final_capture,
+            dispute,
             attempts: u32::try_from(self.attempts).at("transactions.attempts")?,
             ever_unknown: self.ever_unknown,
             retries: u32::try_from(self.retries).at("transactions.retries")?,
@@ -334,6 +348,21 @@ impl TransactionRow {
             created_at: self.created_at,
             updated_at: self.updated_at,
         })
+    }
+
+    fn dispute(&self) -> Result<Option<Dispute>, StoreError> {
+        let Some(reason) = &self.dispute_reason else {
+            return Ok(None);
+        };
+        let currency = self.dispute_currency.as_deref();
+        let currency = currency.at("transactions.dispute_currency")?;
+        let currency = Currency::parse(currency).at("transactions.dispute_currency")?;
+        let amount = self.dispute_amount.at("transactions.dispute_amount")?;
+        Ok(Some(Dispute {
+            reason: Text::parse(reason.as_str()).at("transactions.dispute_reason")?,
+            due_at: self.dispute_due_at,
+            amount: Money::new(amount, currency).at("transactions.dispute_amount")?,
+        }))
     }
 
     fn request(

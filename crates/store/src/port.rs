@@ -8,6 +8,7 @@ use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
 use quittance_domain::erasure::{Erasure, ErasureStep, Erasures, NewErasure};
 use quittance_domain::ids::{
     EntryId, ErasureId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
+    WebhookId,
 };
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
@@ -17,7 +18,8 @@ use quittance_domain::ports::{
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::Attempt;
 use quittance_domain::webhook::{
-    ClaimedWebhook, Inbox, InboxBacklog, NewWebhook, Receipt, WebhookVerdict,
+    ClaimedWebhook, Inbox, InboxBacklog, NewWebhook, Receipt, Replay, StoredBody, StoredWebhook,
+    WebhookFilter, WebhookVerdict, Wiped,
 };
 
 use crate::store::PgStore;
@@ -113,7 +115,7 @@ impl Store for PgStore {
     async fn sent_through(
         &self,
         payment: PaymentId,
-        transaction: TransactionId,
+        transaction: Option<TransactionId>,
         account: &ProviderAccount,
     ) -> Result<SentThrough, StoreError> {
         self.find_sender(payment, transaction, account).await
@@ -171,6 +173,35 @@ impl Inbox for PgStore {
 
     async fn inbox_backlog(&self) -> Result<InboxBacklog, StoreError> {
         self.count_inbox().await
+    }
+
+    async fn list_webhooks(
+        &self,
+        filter: &WebhookFilter,
+        before: Option<WebhookId>,
+        limit: usize,
+    ) -> Result<Vec<StoredWebhook>, StoreError> {
+        self.read_webhooks(filter, before, limit).await
+    }
+
+    async fn webhook(
+        &self,
+        id: WebhookId,
+    ) -> Result<Option<(StoredWebhook, StoredBody)>, StoreError> {
+        self.read_webhook(id).await
+    }
+
+    async fn replay_webhook(&self, id: WebhookId) -> Result<Replay, StoreError> {
+        self.take_up_again(id).await
+    }
+
+    async fn wipe_webhooks(
+        &self,
+        which: Wiped,
+        kept_for: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.wipe_bodies(which, kept_for, limit).await
     }
 }
 

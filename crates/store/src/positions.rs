@@ -53,6 +53,11 @@ impl Positions {
         });
     }
 
+    /// How many entries have a position, as far as this process knows.
+    pub(crate) fn known(&self) -> u64 {
+        *self.next.borrow()
+    }
+
     /// Whether somebody else publishes.
     pub(crate) fn set_followed(&self, followed: bool) {
         AtomicBool::store(&self.followed, followed, Ordering::Relaxed);

@@ -22,7 +22,7 @@ pub const MAX_CLAIM: usize = 1_000;
 const CLAIM: &str = "\
     with due as materialized ( \
         select payment_id, transaction_id from transactions \
-        where state = 'PENDING' and next_step_at <= now() \
+        where state in ('PENDING', 'REQUIRES_ACTION') and next_step_at <= now() \
             and (claimed_until is null or claimed_until <= now()) \
             and provider_account <> all ($3) \
         order by next_step_at \
@@ -42,9 +42,12 @@ const CLAIM: &str = "\
 const BACKLOG: &str = "\
     select p.due, p.pending, p.oldest, c.open_cases \
     from ( \
-        select count(*) filter (where next_step_at <= now()) as due, count(*) as pending, \
-               coalesce(extract(epoch from now() - min(created_at)), 0)::double precision as oldest \
-        from transactions where state = 'PENDING' \
+        select count(*) filter (where next_step_at <= now()) as due, \
+               count(*) filter (where state = 'PENDING' and origin <> 'PROVIDER') as pending, \
+               coalesce(extract(epoch from now() - min(created_at) \
+                   filter (where state = 'PENDING' and origin <> 'PROVIDER')), 0)::double precision \
+                   as oldest \
+        from transactions where state in ('PENDING', 'REQUIRES_ACTION') \
     ) p, (select count(*) as open_cases from operator_actions where closed_at is null) c";
 
 #[derive(QueryableByName)]

@@ -209,6 +209,10 @@ rows! {
         next_step_at: Option<DateTime<Utc>>,
         created_at: DateTime<Utc>,
         updated_at: DateTime<Utc>,
+        dispute_reason: Option<String>,
+        dispute_due_at: Option<DateTime<Utc>>,
+        dispute_amount: Option<i64>,
+        dispute_currency: Option<&'static str>,
     }
     /// The columns of `transactions` that change.
     TransactionUpdate as TransactionUpdates {
@@ -231,6 +235,10 @@ rows! {
         lease_until: Option<DateTime<Utc>>,
         next_step_at: Option<DateTime<Utc>>,
         updated_at: DateTime<Utc>,
+        dispute_reason: Option<String>,
+        dispute_due_at: Option<DateTime<Utc>>,
+        dispute_amount: Option<i64>,
+        dispute_currency: Option<&'static str>,
     }
     /// A new row of `attempts`.
     AttemptInsert as AttemptInserts {

@@ -36,6 +36,22 @@ diesel::table! {
 }
 
 diesel::table! {
+    checkpoints (tree_size, signed_at) {
+        tree_size -> BigInt,
+        signed_at -> Timestamptz,
+        root_hash -> Binary,
+        note -> Text,
+    }
+}
+
+diesel::table! {
+    tree_heads (tree_size) {
+        tree_size -> BigInt,
+        root_hash -> Binary,
+    }
+}
+
+diesel::table! {
     customers (customer_id) {
         customer_id -> Uuid,
         tenant_id -> Text,
@@ -157,6 +173,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    sequencer_head (id) {
+        id -> Bool,
+        next_position -> BigInt,
+        low_arrival -> BigInt,
+    }
+}
+
+diesel::table! {
     tenants (tenant_id) {
         tenant_id -> Text,
         created_at -> Timestamptz,
@@ -190,6 +214,10 @@ diesel::table! {
         retries -> Integer,
         resolved_by_operator -> Bool,
         claimed_until -> Nullable<Timestamptz>,
+        dispute_reason -> Nullable<Text>,
+        dispute_due_at -> Nullable<Timestamptz>,
+        dispute_amount -> Nullable<BigInt>,
+        dispute_currency -> Nullable<Text>,
     }
 }
 

@@ -12,7 +12,13 @@
 //! whoever took the number holds a lock on the journal from before that moment to the end of its
 //! transaction, so once everybody who held that lock after the hole was seen has let go, and a later look
 //! does not find the row, it will never come.
+//!
+//! Only what this service wrote gets a position: a row whose MAC is not over its bytes, or whose bytes are
+//! those of another row, was put there past the service. It is put on record in `refused_entries`, counted
+//! and logged, and the others go on. An entry under a key that this process does not have is no proof of
+//! anything: the sequencer lets another process try, and says which key it lacks.
 
+mod authentic;
 mod holes;
 mod statements;
 
@@ -28,12 +34,19 @@ use uuid::Uuid;
 use crate::clock::DEFAULT_CLOCK_SAMPLE;
 use crate::connection::Use;
 use crate::failure;
+use crate::keys::KeyRing;
 use crate::store::PgStore;
+use crate::tree::{Integrator, Lease};
 use crate::warning::Thinned;
+use authentic::Judged;
 use holes::Holes;
 use statements::{
-    Acquire, Arrived, Assign, FirstGaps, Gap, Head, JournalWriters, ReadArrivals, ReadHead, Release,
+    Acquire, Assign, FirstGaps, Gap, Head, JournalWriters, ReadArrivals, ReadHead, Release,
 };
+
+pub use authentic::Refusal;
+pub(crate) use authentic::{UnknownKey, judge};
+pub(crate) use statements::Arrived;
 
 /// Most new entries that one pass gives positions; and most that it finds in holes.
 pub const MAX_PASS: usize = 1_024;
@@ -44,14 +57,20 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// How often the journal is looked at, where no commit of this process says that there is something:
 /// other replicas' commits wait this long at most.
 const POLL: Duration = Duration::from_millis(100);
+/// Rows that are judged before other tasks have a turn: about a tenth of a millisecond.
+const JUDGED_AT_ONCE: usize = 32;
 /// Shortest time between two passes, so that a pass has something to do under load.
 const MIN_PASS_INTERVAL: Duration = Duration::from_millis(5);
+/// How long a sequencer that lacks a key leaves the work to others.
+const PAUSE_WITHOUT_KEY: Duration = LEASE;
 /// How long a sequencer waits after an error.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 /// Longest that one statement may take; the server's own limit is usually shorter.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 
 static FAILED: Thinned = Thinned::new();
+static WITHOUT_KEY: Thinned = Thinned::new();
+static REFUSED: Thinned = Thinned::new();
 
 /// Why a pass ended early.
 #[derive(Debug)]
@@ -62,6 +81,14 @@ enum Trouble {
     Database(Error),
     /// A statement took too long.
     Timeout,
+    /// An entry is under a key that this process does not have: nothing can be said about it.
+    UnknownKey(UnknownKey),
+}
+
+impl From<UnknownKey> for Trouble {
+    fn from(unknown: UnknownKey) -> Self {
+        Self::UnknownKey(unknown)
+    }
 }
 
 impl From<Error> for Trouble {
@@ -85,12 +112,15 @@ struct Active {
 pub struct WorkerSettings {
     /// How often the database's clock is looked at; longer than zero.
     pub clock_sample: Duration,
+    /// Whether this process grows the Merkle tree while it is the sequencer.
+    pub integrate: bool,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             clock_sample: DEFAULT_CLOCK_SAMPLE,
+            integrate: true,
         }
     }
 }
@@ -101,7 +131,7 @@ impl PgStore {
         self.start_workers_with(WorkerSettings::default());
     }
 
-    /// Starts the sequencer of this process, following the database's clock, and making partitions ahead:
+    /// Starts the sequencer and the integrator of this process, following the database's clock, and making partitions ahead:
     /// once per store. They end with [`PgStore::shutdown`].
     pub fn start_workers_with(&self, settings: WorkerSettings) {
         let (store, stop) = (self.clone(), self.inner.stop.subscribe());
@@ -110,6 +140,9 @@ impl PgStore {
             store.inner.sampler.run(every, stop).await;
         }));
         self.keep_task(tokio::spawn(self.clone().keep_partitions()));
+        if settings.integrate {
+            self.keep_task(tokio::spawn(Integrator::new(self.clone()).run()));
+        }
         let sequencer = Sequencer::new(self.clone());
         self.keep_task(tokio::spawn(sequencer.run()));
     }
@@ -147,7 +180,7 @@ impl Sequencer {
                 continue;
             };
             if let Err(trouble) = self.serve(ready).await {
-                self.active = None;
+                let mut pause = PAUSE_AFTER_ERROR;
                 match trouble {
                     Trouble::Fenced => tracing::info!("another sequencer has taken over"),
                     Trouble::Database(error) => {
@@ -158,25 +191,49 @@ impl Sequencer {
                         failed("timeout");
                         connection = None;
                     }
+                    Trouble::UnknownKey(unknown) => {
+                        unknown_key(&unknown);
+                        self.release(connection.as_mut()).await;
+                        pause = PAUSE_WITHOUT_KEY;
+                    }
                 }
-                self.rest(PAUSE_AFTER_ERROR).await;
+                self.resign();
+                self.rest(pause).await;
             }
         }
-        if let (Some(active), Some(mut connection)) = (&self.active, connection) {
+        self.release(connection.as_mut()).await;
+        self.resign();
+        self.store.inner.positions.set_followed(false);
+    }
+
+    /// Is the sequencer no longer, as far as this process knows.
+    fn resign(&mut self) {
+        self.active = None;
+        self.store.inner.tree.lease.send_replace(None);
+    }
+
+    /// Gives the lease back, so that another need not wait until it has run out.
+    async fn release(&self, connection: Option<&mut AsyncPgConnection>) {
+        if let (Some(active), Some(connection)) = (&self.active, connection) {
             let release = Release {
                 holder: self.holder,
                 fence: active.fence,
             };
             // Where this fails, the lease runs out.
-            let _ = timed(release.execute(&mut connection)).await;
+            let _ = timed(release.execute(connection)).await;
         }
-        self.store.inner.positions.set_followed(false);
     }
 
     /// One step: becoming the sequencer, or a pass as the sequencer; then a rest.
     async fn serve(&mut self, connection: &mut AsyncPgConnection) -> Result<(), Trouble> {
         if self.active.is_none() {
             self.active = self.acquire(connection).await?;
+            let lease = self.active.as_ref().map(|active| Lease {
+                holder: self.holder,
+                fence: active.fence,
+            });
+            let shared = &self.store.inner.tree.lease;
+            shared.send_if_modified(|known| std::mem::replace(known, lease) != lease);
         }
         let Some(active) = &mut self.active else {
             let next = timed(ReadHead.load::<i64>(connection)).await?;
@@ -279,14 +336,19 @@ impl Active {
         };
         let mut arrived: Vec<Arrived> = timed(read.load(connection)).await?;
         arrived.sort_unstable_by_key(|row| row.arrival);
+        let judged = judge_all(store.keys(), &arrived).await?;
         let (mut new, mut filled) = (0, 0);
-        for row in &arrived {
+        for (row, verdict) in &judged.rows {
+            // A row that is not ours may have taken the number of one that is still to come.
+            let ours = verdict.is_ok();
             if row.arrival > self.seen {
-                self.holes.add(self.seen + 1, row.arrival - 1);
+                self.holes.add(self.seen + 1, row.arrival - i64::from(ours));
                 self.seen = row.arrival;
                 new += 1;
             } else {
-                self.holes.fill(row.arrival);
+                if ours {
+                    self.holes.fill(row.arrival);
+                }
                 filled += 1;
             }
         }
@@ -296,7 +358,7 @@ impl Active {
         if arrived.is_empty() && !dead && !due {
             return Ok(false);
         }
-        self.assign(store, holder, &arrived, connection).await?;
+        self.assign(store, holder, judged, connection).await?;
         Ok(new >= MAX_PASS || filled >= MAX_PASS)
     }
 
@@ -305,10 +367,10 @@ impl Active {
         &mut self,
         store: &PgStore,
         holder: Uuid,
-        arrived: &[Arrived],
+        judged: Judged<'_>,
         connection: &mut AsyncPgConnection,
     ) -> Result<(), Trouble> {
-        let count = i64::try_from(arrived.len()).map_err(|_| Trouble::Fenced)?;
+        let count = i64::try_from(judged.authentic().count()).map_err(|_| Trouble::Fenced)?;
         let low = self.holes.lowest().unwrap_or(self.seen + 1);
         let fence = statements::Fence {
             holder,
@@ -318,21 +380,65 @@ impl Active {
             low,
             lease_seconds: LEASE.as_secs_f64(),
         };
-        let written: Vec<i64> = timed(Assign::new(fence, arrived).load(connection)).await?;
+        let written: Vec<i64> = timed(Assign::new(fence, &judged).load(connection)).await?;
         if written != [count] {
             return Err(Trouble::Fenced);
         }
+        refused(store, &judged);
+        let first = u64::try_from(self.next_position).unwrap_or(0);
+        let hashes = judged.authentic().map(|(_, leaf_hash)| leaf_hash);
+        // Before the wake-up, so that whoever grows the tree finds them.
+        store.inner.tree.fresh.push(first, hashes);
         self.next_position += count;
         self.renewed = Instant::now();
         store
             .inner
             .positions
             .publish(u64::try_from(self.next_position).unwrap_or(0));
-        if let Some(oldest) = arrived.iter().map(|row| row.occurred_at).min() {
-            let lag = (store.clock().now() - oldest).to_std().unwrap_or_default();
-            store.inner.observer.sequencer_lag(lag.as_secs_f64());
-        }
         Ok(())
+    }
+}
+
+/// Judges rows, without keeping other tasks from running for long.
+async fn judge_all<'a>(ring: &KeyRing, rows: &'a [Arrived]) -> Result<Judged<'a>, UnknownKey> {
+    let mut judged = Judged::default();
+    let mut before = None;
+    for (number, row) in rows.iter().enumerate() {
+        if number % JUDGED_AT_ONCE == JUDGED_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+        let mut verdict = judge(ring, row)?;
+        // Each number is drawn once, so that a second row has it from somebody else.
+        if verdict.is_ok() && before.replace(row.arrival) == Some(row.arrival) {
+            verdict = Err(Refusal::ArrivalTaken);
+        }
+        judged.rows.push((row, verdict));
+    }
+    Ok(judged)
+}
+
+/// Tells that rows were refused: one line for all of them, so that forgeries cannot flood the log.
+fn refused(store: &PgStore, judged: &Judged<'_>) {
+    let Some((first, refusal)) = judged.refused().next() else {
+        return;
+    };
+    let count = judged.refused().count();
+    store.inner.observer.verification_failed("entry", count);
+    if REFUSED.due().is_some() {
+        let (entry, cause) = (first.entry_id, refusal.name());
+        tracing::error!(audit.entry_id = %entry, cause, count, "journal entries that this service did not write are refused");
+    }
+}
+
+fn unknown_key(unknown: &UnknownKey) {
+    if WITHOUT_KEY.due().is_some() {
+        let (entry, key) = (unknown.entry, unknown.key.as_str());
+        tracing::error!(
+            audit.entry_id = %entry,
+            key.id = key,
+            "an entry is under a key that this process does not have (secrets.keys): no entry gets a position \
+             until a process that has it takes over, or the entry is removed"
+        );
     }
 }
 

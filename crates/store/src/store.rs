@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use crate::acceptances::Acceptances;
 use crate::clock::{DatabaseClock, Sampler};
 use crate::committer::{Committer, Job, Limits, Signals, Ticket};
 use crate::config::{StoreConfig, StoreStartError};
@@ -23,6 +24,7 @@ use crate::pool::Reader;
 use crate::positions::Positions;
 use crate::prepare::{change_rows, entry_rows};
 use crate::rows::{ChangeRows, PaymentWrite};
+use crate::tree::Shared;
 
 /// The summary of a commit, for spans and metrics.
 const COMMIT_PAYMENT: &str = "commit payment";
@@ -44,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) positions: Positions,
     pub(crate) committed: Arc<Notify>,
     pub(crate) sampler: Sampler,
+    pub(crate) tree: Shared,
+    pub(crate) acceptances: Acceptances,
     unavailable_after: Duration,
     committers: Vec<mpsc::Sender<Job>>,
     pub(crate) stop: watch::Sender<bool>,
@@ -102,21 +106,21 @@ impl PgStore {
         }
         let remembered = config.customer_keys_remembered;
         let customers = Customers::new(reader.clone(), Arc::clone(&keys), remembered);
-        let positions = Positions::new(reader.clone());
-        let tasks = parking_lot::Mutex::new(tasks);
         let inner = Inner {
             connector,
+            positions: Positions::new(reader.clone()),
             reader,
             keys,
             customers,
             observer,
-            positions,
             committed: signals.committed,
             sampler,
+            tree: Shared::default(),
+            acceptances: Acceptances::default(),
             unavailable_after: limits.unavailable_after,
             committers,
             stop,
-            tasks,
+            tasks: parking_lot::Mutex::new(tasks),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -176,11 +180,15 @@ impl PgStore {
         let committing = async {
             let since = Instant::now();
             let deadline = since + self.inner.unavailable_after;
+            let acceptance = Acceptances::of(&change);
             // Of one piece with the wait for the commit: the caller is answered in time.
             let rows = tokio::time::timeout_at(deadline, self.rows(change)).await;
             let rows = rows.unwrap_or(Err(StoreError::Unavailable))?;
             let result = self.write(rows, since, COMMIT_PAYMENT).await;
             if result == Ok(Commit::Committed) {
+                if let Some((key, accepted)) = acceptance {
+                    self.inner.acceptances.remember(key, accepted);
+                }
                 tracing::info!(
                     payment.id = %payment,
                     audit.entry_id = %entry,

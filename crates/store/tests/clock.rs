@@ -24,6 +24,7 @@ async fn s74_the_time_is_the_databases_and_never_runs_backwards() {
     let store = db.store().await;
     store.start_workers_with(WorkerSettings {
         clock_sample: Duration::from_millis(5),
+        ..WorkerSettings::default()
     });
     let (client, clock) = (db.client().await, store.clock());
     let mut last = clock.now();
@@ -52,6 +53,7 @@ async fn the_time_goes_on_while_the_database_is_away_and_is_looked_at_again_afte
         .unwrap();
     store.start_workers_with(WorkerSettings {
         clock_sample: Duration::from_millis(20),
+        ..WorkerSettings::default()
     });
     let (client, clock) = (db.client().await, store.clock());
     proxy.refuse_connections().await;

@@ -43,7 +43,6 @@ impl StoreObserver for Batches {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
     fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
-    fn sequencer_lag(&self, _seconds: f64) {}
 }
 
 /// State and parent of a process, as /proc tells them.

@@ -7,7 +7,8 @@ use quittance_domain::ids::{EventId, ProviderAccount, WebhookId};
 use quittance_domain::ports::{Commit, SentThrough, Store};
 use quittance_domain::text::Sensitive;
 use quittance_domain::webhook::{
-    Inbox, InboxBacklog, NewWebhook, Receipt, WebhookReason, WebhookVerdict,
+    Inbox, InboxBacklog, NewWebhook, Receipt, Replay, StoredBody, WebhookFilter, WebhookReason,
+    WebhookState, WebhookVerdict, Wiped,
 };
 use quittance_store::MAX_INBOX_CLAIM;
 use quittance_test_support::{Story, TestDb};
@@ -159,7 +160,9 @@ async fn i9_who_sent_a_transaction_is_known_by_its_attempts() {
     assert_eq!(store.commit(change).await, Ok(Commit::Committed));
     let elsewhere = account("elsewhere");
     assert_eq!(
-        store.sent_through(payment, transaction, &through).await,
+        store
+            .sent_through(payment, Some(transaction), &through)
+            .await,
         Ok(SentThrough::Yes(tenant))
     );
     for (payment, transaction, account, expected) in [
@@ -177,7 +180,79 @@ async fn i9_who_sent_a_transaction_is_known_by_its_attempts() {
             SentThrough::UnknownPayment,
         ),
     ] {
-        let sent = store.sent_through(payment, transaction, account).await;
+        let sent = store
+            .sent_through(payment, Some(transaction), account)
+            .await;
         assert_eq!(sent, Ok(expected));
     }
+}
+
+#[tokio::test]
+async fn i12_bodies_are_wiped_in_bounded_batches_and_by_one_replica_each() {
+    let db = TestDb::new().await;
+    let (one, other) = (db.store().await, db.store().await);
+    for number in 0..5 {
+        let event = format!("evt_{number}");
+        one.receive(webhook("sandbox", &event)).await.unwrap();
+    }
+    for claimed in one.claim_webhooks(9, LEASE).await.unwrap() {
+        let verdict = WebhookVerdict::Applied;
+        one.close_webhook(&claimed, verdict).await.unwrap();
+    }
+    one.receive(webhook("sandbox", "evt_waiting"))
+        .await
+        .unwrap();
+    let day = Duration::from_secs(86_400);
+    assert_eq!(one.wipe_webhooks(Wiped::Done, day, 9).await, Ok(0));
+    let none = Duration::ZERO;
+    assert_eq!(one.wipe_webhooks(Wiped::Dead, none, 9).await, Ok(0));
+    assert_eq!(one.wipe_webhooks(Wiped::Done, none, 2).await, Ok(2));
+    let both = futures::join!(
+        one.wipe_webhooks(Wiped::Done, none, 9),
+        other.wipe_webhooks(Wiped::Done, none, 9)
+    );
+    assert_eq!(both.0.unwrap() + both.1.unwrap(), 3, "each once");
+    let listed = one.list_webhooks(&WebhookFilter::default(), None, 9).await;
+    let listed = listed.unwrap();
+    assert_eq!(listed.len(), 6, "the rows stay");
+    let whole = listed.iter().filter(|one| one.wiped_at.is_none());
+    let whole: Vec<_> = whole.map(|webhook| webhook.event.as_str()).collect();
+    assert_eq!(whole, ["evt_waiting"]);
+    for webhook in &listed {
+        let (_, body) = one.webhook(webhook.id).await.unwrap().unwrap();
+        assert_eq!(body == StoredBody::Wiped, webhook.wiped_at.is_some());
+    }
+    // What is wiped is still known.
+    let again = one.receive(webhook("sandbox", "evt_0")).await;
+    assert_eq!(again, Ok(Receipt::KnownEvent));
+}
+
+#[tokio::test]
+async fn a_replayed_webhook_is_due_at_once_and_its_fence_goes_on() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let new = webhook("sandbox", "evt_1");
+    let id = new.id;
+    store.receive(new).await.unwrap();
+    assert_eq!(store.replay_webhook(id).await, Ok(Replay::NotReplayable));
+    let first = store.claim_webhooks(9, LEASE).await.unwrap().remove(0);
+    let dead = WebhookVerdict::Dead {
+        reason: WebhookReason::UnknownPayment,
+    };
+    store.close_webhook(&first, dead).await.unwrap();
+    assert_eq!(store.replay_webhook(id).await, Ok(Replay::Due));
+    let (stored, _) = store.webhook(id).await.unwrap().unwrap();
+    assert_eq!(
+        (stored.state, stored.reason, stored.attempts),
+        (WebhookState::Received, None, 1)
+    );
+    let second = store.claim_webhooks(9, LEASE).await.unwrap().remove(0);
+    assert_eq!((second.attempt, second.tries), (2, 1));
+    let stale = store.close_webhook(&first, dead).await;
+    assert_eq!(stale, Ok(None), "the first claim is over");
+    let closed = store.close_webhook(&second, parked(3_600)).await;
+    assert!(closed.unwrap().is_some());
+    assert_eq!(store.replay_webhook(id).await, Ok(Replay::Due));
+    let third = store.claim_webhooks(9, LEASE).await.unwrap().remove(0);
+    assert_eq!((third.attempt, third.tries), (3, 1));
 }

@@ -613,7 +613,6 @@ struct Forgeries(AtomicUsize);
 impl StoreObserver for Forgeries {
     fn batch(&self, _size: usize) {}
     fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
-    fn sequencer_lag(&self, _seconds: f64) {}
     fn unverified_entries(&self, count: usize) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }

@@ -10,13 +10,14 @@
 use std::collections::BTreeSet;
 
 use quittance_domain::change::{CommandKind, OperatorActionKind};
+use quittance_domain::notification::{EndpointState, NotificationCause, NotificationState};
 use quittance_domain::payment::{CaptureMethod, Initiator, PaymentMethodType, PaymentState};
 use quittance_domain::ports::{Commit, Store};
 use quittance_domain::transaction::{
     AttemptOutcome, OperationKind, TransactionKind, TransactionOrigin, TransactionState,
 };
 use quittance_domain::webhook::{WebhookReason, WebhookState};
-use quittance_store::{DatabaseTls, PgStore, StoreStartError, Unobserved};
+use quittance_store::{DatabaseTls, PgStore, Refusal, StoreStartError, Unobserved};
 use quittance_test_support::{Story, TestDb, test_keys};
 use tokio_postgres::Client;
 
@@ -121,6 +122,22 @@ async fn the_names_that_the_database_knows_are_the_domains() {
         (
             "webhook_inbox_reason_known",
             all(WebhookReason::ALL, WebhookReason::name),
+        ),
+        (
+            "refused_entries_reason_known",
+            all(Refusal::ALL, Refusal::name),
+        ),
+        (
+            "notification_endpoints_state_known",
+            all(EndpointState::ALL, EndpointState::name),
+        ),
+        (
+            "notification_deliveries_state_known",
+            all(NotificationState::ALL, NotificationState::name),
+        ),
+        (
+            "notification_deliveries_cause_known",
+            all(NotificationCause::ALL, NotificationCause::name),
         ),
     ];
     let db = TestDb::new().await;

@@ -8,18 +8,23 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quittance_domain::ports::{Commit, Store};
-use quittance_store::{PgStore, Unobserved};
-use quittance_test_support::{Story, TestDb, eventually, tenant};
+use quittance_store::{KeyRing, PgStore, Refusal, StoreObserver, Unobserved};
+use quittance_test_support::{JournalRow, Story, TestDb, entry_of_stream, eventually, tenant};
 use tokio_postgres::Client;
+use uuid::Uuid;
 
-const INSERT: &str = "\
-    insert into journal (stream_id, entity_seq, entry_id, event_type, result, actor, source, \
-                         occurred_at, leaf, leaf_hash, mac, mac_key_id) \
-    values (gen_random_uuid(), 1, gen_random_uuid(), 'x', 'success', 'a', 's', now(), '\\x01', \
-            sha256(''), sha256(''), 'k')";
+/// Writes an entry as the service does, each time another.
+fn insert() -> String {
+    new_row().insert()
+}
+
+fn new_row() -> JournalRow {
+    JournalRow::of(&entry_of_stream("acme", Uuid::new_v4(), 1))
+}
 
 async fn number(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
@@ -76,19 +81,19 @@ async fn write(db: Arc<TestDb>, writer: usize) -> i64 {
         }
         match (step + writer) % 6 {
             0 => {
-                let begun = format!("begin; {INSERT}; {INSERT}; rollback");
+                let begun = format!("begin; {}; {}; rollback", insert(), insert());
                 client.batch_execute(&begun).await.unwrap();
             }
             3 => {
                 let other = db.client().await;
                 other
-                    .batch_execute(&format!("begin; {INSERT}"))
+                    .batch_execute(&format!("begin; {}", insert()))
                     .await
                     .unwrap();
                 delayed.push((step, other));
             }
             _ => {
-                client.batch_execute(INSERT).await.unwrap();
+                client.batch_execute(&insert()).await.unwrap();
                 committed += 1;
             }
         }
@@ -132,11 +137,11 @@ async fn an_entry_that_commits_late_is_not_lost_and_delays_nobody() {
     let store = db.store().await;
     store.start_workers();
     let (late, client) = (db.client().await, db.client().await);
-    late.batch_execute(&format!("begin; {INSERT}"))
+    late.batch_execute(&format!("begin; {}", insert()))
         .await
         .unwrap();
     for _ in 0..3 {
-        client.batch_execute(INSERT).await.unwrap();
+        client.batch_execute(&insert()).await.unwrap();
     }
     wait_for_positions(&client, 3).await;
     // Several looks later it is still a hole.
@@ -245,10 +250,10 @@ fn another_takes_over_from_one_that_died_with_holes() {
             .await
             .unwrap();
         store.start_workers();
-        late.batch_execute(&format!("begin; {INSERT}"))
+        late.batch_execute(&format!("begin; {}", insert()))
             .await
             .unwrap();
-        client.batch_execute(INSERT).await.unwrap();
+        client.batch_execute(&insert()).await.unwrap();
         wait_for_positions(&client, 1).await;
     });
     // It ends as a killed process does: without giving its lease back.
@@ -256,7 +261,7 @@ fn another_takes_over_from_one_that_died_with_holes() {
     second.block_on(async {
         let store = db.store().await;
         store.start_workers();
-        client.batch_execute(INSERT).await.unwrap();
+        client.batch_execute(&insert()).await.unwrap();
         late.batch_execute("commit").await.unwrap();
         wait_for_positions(&client, 3).await;
         assert_gapless_and_complete(&client, 3).await;
@@ -289,9 +294,9 @@ async fn a_vacuum_or_analyze_that_takes_hours_keeps_no_hole_alive() {
         .batch_execute("begin; lock table journal in share update exclusive mode")
         .await
         .unwrap();
-    let rolled_back = format!("begin; {INSERT}; rollback");
+    let rolled_back = format!("begin; {}; rollback", insert());
     client.batch_execute(&rolled_back).await.unwrap();
-    client.batch_execute(INSERT).await.unwrap();
+    client.batch_execute(&insert()).await.unwrap();
     let store = db.store().await;
     store.start_workers();
     wait_for_positions(&client, 1).await;
@@ -311,8 +316,8 @@ async fn more_holes_than_one_pass_looks_into_are_all_filled() {
     }
     let holes = 1_300;
     for _ in 0..holes {
-        late.batch_execute(INSERT).await.unwrap();
-        early.batch_execute(INSERT).await.unwrap();
+        late.batch_execute(&insert()).await.unwrap();
+        early.batch_execute(&insert()).await.unwrap();
     }
     early.batch_execute("commit").await.unwrap();
     wait_for_positions(&client, holes).await;
@@ -321,4 +326,173 @@ async fn more_holes_than_one_pass_looks_into_are_all_filled() {
     assert_gapless_and_complete(&client, 2 * holes).await;
     wait_until_no_holes_are_left(&client).await;
     store.shutdown(Duration::from_secs(5)).await;
+}
+
+/// Every way in which somebody who owns the database can write an entry that is not ours.
+fn forgeries() -> Vec<(Refusal, JournalRow)> {
+    let changed = |change: fn(&mut JournalRow)| {
+        let mut row = new_row();
+        change(&mut row);
+        row
+    };
+    vec![
+        (Refusal::MacWrong, changed(|row| row.mac = vec![7; 32])),
+        (Refusal::MacWrong, changed(|row| row.leaf.push(b' '))),
+        (
+            Refusal::MacWrong,
+            changed(|row| row.mac_key_id = "test-1".to_owned()),
+        ),
+        (
+            Refusal::MacMissing,
+            changed(|row| row.mac_key_id = String::new()),
+        ),
+        // An entry of ours, and not this one.
+        (
+            Refusal::NotItsRow,
+            changed(|row| row.stream_id = Uuid::new_v4()),
+        ),
+        (Refusal::NotItsRow, changed(|row| row.entity_seq = 2)),
+        (
+            Refusal::NotItsRow,
+            changed(|row| row.entry_id = Uuid::new_v4()),
+        ),
+        (
+            Refusal::NotItsRow,
+            changed(|row| row.tenant_id = Some("other".to_owned())),
+        ),
+    ]
+}
+
+/// Counts what is reported as worth a page.
+#[derive(Debug, Default)]
+struct Alerts(AtomicUsize);
+
+impl StoreObserver for Alerts {
+    fn batch(&self, _size: usize) {}
+    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
+    fn verification_failed(&self, check: &'static str, count: usize) {
+        assert_eq!(check, "entry");
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// `select` among what was refused.
+async fn refusals(client: &Client) -> Vec<(String, String)> {
+    let sql = "select entry_id::text, reason from refused_entries order by arrival, entry_id";
+    let rows = client.query(sql, &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_an_entry_that_was_written_past_the_service_gets_no_position_and_holds_nobody_up() {
+    let db = TestDb::new().await;
+    let alerts = Arc::new(Alerts::default());
+    let observer: Arc<dyn StoreObserver> = Arc::<Alerts>::clone(&alerts);
+    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    store.start_workers();
+    let client = db.client().await;
+    let mut expected = Vec::new();
+    for (refusal, row) in forgeries() {
+        client.batch_execute(&insert()).await.unwrap();
+        client.batch_execute(&row.insert()).await.unwrap();
+        expected.push((row.entry_id.to_string(), refusal.name().to_owned()));
+    }
+    client.batch_execute(&insert()).await.unwrap();
+    let ours = i64::try_from(expected.len()).unwrap() + 1;
+    wait_for_positions(&client, ours).await;
+    wait_until_no_holes_are_left(&client).await;
+    assert_eq!(refusals(&client).await, expected);
+    assert_eq!(alerts.0.load(Ordering::Relaxed), expected.len());
+    let placed = "select count(*) from journal_positions p join refused_entries using (arrival)";
+    assert_eq!(number(&client, placed).await, 0);
+    let last = "select max(position) from journal_positions";
+    assert_eq!(number(&client, last).await, ours - 1);
+    store.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_forged_entry_hides_no_other_whatever_number_it_takes() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    store.start_workers();
+    let (late, client) = (db.client().await, db.client().await);
+    // The number of an entry that is not committed yet; of one that is; and one far beyond.
+    late.batch_execute(&format!("begin; {}", insert()))
+        .await
+        .unwrap();
+    client.batch_execute(&insert()).await.unwrap();
+    wait_for_positions(&client, 1).await;
+    for (arrival, refused) in [(Some(1), 1), (Some(2), 1), (Some(i64::MAX), 1), (None, 2)] {
+        let forged = JournalRow {
+            arrival,
+            mac: vec![7; 32],
+            ..new_row()
+        };
+        client.batch_execute(&forged.insert()).await.unwrap();
+        eventually("it is on record", || async {
+            number(&client, "select count(*) from refused_entries").await == refused
+        })
+        .await;
+    }
+    late.batch_execute("commit").await.unwrap();
+    wait_for_positions(&client, 2).await;
+    client.batch_execute(&insert()).await.unwrap();
+    wait_for_positions(&client, 3).await;
+    let hidden = "select count(*) from journal j where mac <> decode(repeat('07', 32), 'hex') \
+                  and not exists (select 1 from journal_positions p where p.entry_id = j.entry_id)";
+    assert_eq!(number(&client, hidden).await, 0);
+    store.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_of_two_rows_with_one_number_the_second_is_refused_and_the_sequencer_goes_on() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    client.batch_execute(&insert()).await.unwrap();
+    let twin = JournalRow {
+        arrival: Some(1),
+        ..new_row()
+    };
+    client.batch_execute(&twin.insert()).await.unwrap();
+    client.batch_execute(&insert()).await.unwrap();
+    let store = db.store().await;
+    store.start_workers();
+    wait_for_positions(&client, 2).await;
+    wait_until_no_holes_are_left(&client).await;
+    let refused = refusals(&client).await;
+    let reasons: Vec<_> = refused.iter().map(|(_, reason)| reason.as_str()).collect();
+    assert_eq!(reasons, ["ARRIVAL_TAKEN"]);
+    store.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_under_a_key_that_a_process_lacks_waits_for_one_that_has_it() {
+    let db = TestDb::new().await;
+    let mut config = db.config();
+    config.keys = KeyRing::new([("test-1".to_owned(), [1; 32])]).unwrap();
+    let without = PgStore::connect(config, Arc::new(Unobserved))
+        .await
+        .unwrap();
+    without.start_workers();
+    let client = db.client().await;
+    eventually("the one without the key is active", || async {
+        number(&client, "select count(holder) from sequencer_head").await == 1
+    })
+    .await;
+    client.batch_execute(&insert()).await.unwrap();
+    eventually("it gives the work back", || async {
+        number(&client, "select count(holder) from sequencer_head").await == 0
+    })
+    .await;
+    assert_eq!(
+        number(&client, "select count(*) from journal_positions").await,
+        0
+    );
+    assert_eq!(refusals(&client).await, []);
+    let with = db.store().await;
+    with.start_workers();
+    wait_for_positions(&client, 1).await;
+    for store in [without, with] {
+        store.shutdown(Duration::from_secs(5)).await;
+    }
 }

@@ -30,6 +30,8 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("attempt.number", Text),
     ("audit.entry_id", Identifier),
     ("audit.event_type", Text),
+    // The code of what a verification of the log found wrong.
+    ("audit.mismatch", Text),
     ("audit.position", Text),
     ("audit.sequence", Text),
     ("audit.stream", Text),
@@ -55,6 +57,8 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("db.system.name", Text),
     ("decline.code", Text),
     ("duration_ms", Text),
+    // Where a tenant is told of its events.
+    ("endpoint.id", Identifier),
     // Display text of an error, as `error.message`.
     ("error", Text),
     // The opaque id that an INTERNAL answer carries.
@@ -74,6 +78,8 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("http.response.status_code", Text),
     ("http.route", Text),
     ("idempotency.replayed", Text),
+    // The name of a key, never the key.
+    ("key.id", Text),
     // A kind of database error: a code of ours, never the database's words.
     ("kind", Text),
     ("lease.id", Identifier),
@@ -81,6 +87,8 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("migration.version", Text),
     ("network.protocol.name", Text),
     ("network.protocol.version", Text),
+    // One event for one endpoint.
+    ("notification.id", Identifier),
     ("operation", Text),
     ("outcome", Text),
     // A file or directory of this machine.

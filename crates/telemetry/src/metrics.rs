@@ -12,15 +12,19 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
 use table::{
-    ATTEMPTS, AUDIT_PENDING_AGE, BACKLOG, BATCH_SIZE, CASES, CIRCUIT, DATABASE_DURATION, EXHAUSTED,
-    OPEN_CASES, PENDING, PENDING_AGE, PROVIDER_DURATION, RECOVERIES, REPLAYS, RETRIES,
-    RPC_DURATION, UNVERIFIED, WEBHOOK_BACKLOG, WEBHOOK_DEAD, WEBHOOK_LAG, WEBHOOK_REJECTED,
+    ATTEMPTS, AUDIT_PENDING_AGE, BACKLOG, BATCH_SIZE, CASES, CHECKPOINT_AGE, CIRCUIT,
+    DATABASE_DURATION, EXHAUSTED, NOTIFICATION_BACKLOG, NOTIFICATION_DEAD, NOTIFICATION_DURATION,
+    NOTIFICATION_LAG, NOTIFICATION_UNPLANNED, OPEN_CASES, PENDING, PENDING_AGE, PROVIDER_DURATION,
+    RECOVERIES, REPLAYS, RETRIES, RPC_DURATION, TREE_SIZE, UNVERIFIED, VERIFICATIONS,
+    VERIFY_FAILURES, WEBHOOK_BACKLOG, WEBHOOK_DEAD, WEBHOOK_LAG, WEBHOOK_REJECTED, WEBHOOKS_WIPED,
 };
 
 pub use table::{Kind, METRICS, MetricSpec, markdown};
 
 /// Stands for accounts that are not configured: a caller must not be able to make up labels.
 const OTHER_ACCOUNT: &str = "_OTHER";
+/// How scheduled verifications of the audit log end.
+const VERIFICATION_RESULTS: [&str; 3] = ["intact", "differs", "incomplete"];
 
 /// Gives an instrument its declared unit and description: the builders share no trait.
 macro_rules! describe {
@@ -51,6 +55,8 @@ pub struct KnownLabels<'a> {
     pub cases: &'a [&'static str],
     /// Causes for which a webhook can be refused.
     pub webhook_rejections: &'a [&'static str],
+    /// What is checked of the audit log.
+    pub audit_checks: &'a [&'static str],
 }
 
 /// What waits for an outcome, see [`Metrics::pending`].
@@ -88,13 +94,23 @@ struct Instruments {
     open_cases: Gauge<u64>,
     circuit: Gauge<u64>,
     webhook_lag: Histogram<f64>,
+    notification_duration: Histogram<f64>,
+    notification_lag: Histogram<f64>,
+    notification_backlog: Gauge<u64>,
+    verifications: Counter<u64>,
+    notification_dead: Gauge<u64>,
+    notification_unplanned: Gauge<u64>,
     webhook_backlog: Gauge<u64>,
     webhook_dead: Gauge<u64>,
     webhook_rejected: Counter<u64>,
+    webhooks_wiped: Counter<u64>,
     replays: Counter<u64>,
     batch_size: Histogram<u64>,
     audit_pending_age: Gauge<f64>,
+    checkpoint_age: Gauge<f64>,
+    tree_size: Gauge<u64>,
     unverified: Counter<u64>,
+    verify_failures: Counter<u64>,
 }
 
 impl Metrics {
@@ -110,6 +126,12 @@ impl Metrics {
             backlog: whole(meter, &BACKLOG),
             recoveries: counter(meter, &RECOVERIES),
             exhausted: counter(meter, &EXHAUSTED),
+            verifications: counter(meter, &VERIFICATIONS),
+            notification_duration: seconds(meter, &NOTIFICATION_DURATION),
+            notification_lag: seconds(meter, &NOTIFICATION_LAG),
+            notification_backlog: whole(meter, &NOTIFICATION_BACKLOG),
+            notification_dead: whole(meter, &NOTIFICATION_DEAD),
+            notification_unplanned: whole(meter, &NOTIFICATION_UNPLANNED),
             cases: counter(meter, &CASES),
             open_cases: whole(meter, &OPEN_CASES),
             circuit: whole(meter, &CIRCUIT),
@@ -117,12 +139,16 @@ impl Metrics {
             webhook_backlog: whole(meter, &WEBHOOK_BACKLOG),
             webhook_dead: whole(meter, &WEBHOOK_DEAD),
             webhook_rejected: counter(meter, &WEBHOOK_REJECTED),
+            webhooks_wiped: counter(meter, &WEBHOOKS_WIPED),
             replays: counter(meter, &REPLAYS),
             batch_size: describe!(meter.u64_histogram(BATCH_SIZE.name), BATCH_SIZE)
                 .with_boundaries(buckets(&BATCH_SIZE))
                 .build(),
             audit_pending_age: fractional(meter, &AUDIT_PENDING_AGE),
+            checkpoint_age: fractional(meter, &CHECKPOINT_AGE),
+            tree_size: whole(meter, &TREE_SIZE),
             unverified: counter(meter, &UNVERIFIED),
+            verify_failures: counter(meter, &VERIFY_FAILURES),
         };
         Self {
             instruments: Arc::new(instruments),
@@ -138,6 +164,17 @@ impl Metrics {
                 .add(0, &[KeyValue::new("rpc.method", *rpc)]);
         }
         self.instruments.unverified.add(0, &[]);
+        for outcome in ["done", "dead"] {
+            self.webhooks_wiped(outcome, 0);
+        }
+        for result in VERIFICATION_RESULTS {
+            let result = KeyValue::new("result", result);
+            self.instruments.verifications.add(0, &[result]);
+        }
+        for check in known.audit_checks {
+            let labels = [KeyValue::new("check", *check)];
+            self.instruments.verify_failures.add(0, &labels);
+        }
         for account in known.provider_accounts {
             self.account_at_zero(account, known);
         }
@@ -274,10 +311,54 @@ impl Metrics {
         self.instruments.webhook_lag.record(seconds, &labels);
     }
 
+    /// The bodies of so many webhooks were wiped; `outcome` names how these had ended.
+    pub fn webhooks_wiped(&self, outcome: &'static str, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let labels = [KeyValue::new("outcome", outcome)];
+        self.instruments.webhooks_wiped.add(count, &labels);
+    }
+
+    /// A scheduled verification of the audit log ended: `intact`, `differs` or `incomplete`.
+    pub fn log_verified(&self, result: &'static str) {
+        self.instruments
+            .verifications
+            .add(1, &[KeyValue::new("result", result)]);
+    }
+
     /// So many webhooks wait to be applied, and so many are dead letters.
     pub fn webhook_backlog(&self, waiting: u64, dead: u64) {
         self.instruments.webhook_backlog.record(waiting, &[]);
         self.instruments.webhook_dead.record(dead, &[]);
+    }
+
+    /// An attempt to deliver a notification ended after `seconds`; `cause` names why it failed.
+    pub fn notification_attempt(
+        &self,
+        outcome: &'static str,
+        cause: Option<&'static str>,
+        seconds: f64,
+    ) {
+        let labels = [
+            KeyValue::new("outcome", outcome),
+            KeyValue::new("cause", cause.unwrap_or_default()),
+        ];
+        self.instruments
+            .notification_duration
+            .record(seconds, &labels);
+    }
+
+    /// A notification was delivered or given up, `seconds` after it was made; `outcome` names which.
+    pub fn notification_ended(&self, outcome: &'static str, seconds: f64) {
+        let labels = [KeyValue::new("outcome", outcome)];
+        self.instruments.notification_lag.record(seconds, &labels);
+    }
+
+    /// So many notifications wait, so many are dead letters, and so many journal entries were not looked at yet.
+    pub fn notification_backlog(&self, waiting: u64, dead: u64, unplanned: u64) {
+        let all = &self.instruments;
+        all.notification_backlog.record(waiting, &[]);
+        all.notification_dead.record(dead, &[]);
+        all.notification_unplanned.record(unplanned, &[]);
     }
 
     /// A request to `rpc` (full name) was answered from an earlier one.
@@ -309,7 +390,24 @@ impl Metrics {
         self.instruments.unverified.add(count, &[]);
     }
 
-    /// The oldest audit entry without a position is `seconds` old; 0 if there is none.
+    /// A check of the audit log found something wrong `count` times; `check` names what was checked.
+    pub fn verification_failed(&self, check: &'static str, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let labels = [KeyValue::new("check", check)];
+        self.instruments.verify_failures.add(count, &labels);
+    }
+
+    /// The newest checkpoint is `seconds` old; 0 while it covers the whole tree.
+    pub fn checkpoint_age(&self, seconds: f64) {
+        self.instruments.checkpoint_age.record(seconds, &[]);
+    }
+
+    /// The tree has so many entries.
+    pub fn tree_size(&self, size: u64) {
+        self.instruments.tree_size.record(size, &[]);
+    }
+
+    /// The oldest audit entry that the tree does not hold is `seconds` old; 0 if there is none.
     pub fn audit_pending_age(&self, seconds: f64) {
         self.instruments.audit_pending_age.record(seconds, &[]);
     }

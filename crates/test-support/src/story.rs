@@ -409,6 +409,7 @@ fn new_transaction(kind: TransactionKind, minor_units: i64, now: DateTime<Utc>) 
         failure: None,
         reason: Text::default(),
         final_capture: false,
+        dispute: None,
         attempts: 1,
         ever_unknown: false,
         retries: 0,

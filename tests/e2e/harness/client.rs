@@ -131,6 +131,18 @@ calls! { AdminServiceClient:
     retry_transaction(RetryTransactionRequest) -> RetryTransactionResponse;
     erase_personal_data(ErasePersonalDataRequest) -> ErasePersonalDataResponse;
     get_erasure(GetErasureRequest) -> GetErasureResponse;
+    create_notification_endpoint(CreateNotificationEndpointRequest) -> CreateNotificationEndpointResponse;
+    list_notification_endpoints(ListNotificationEndpointsRequest) -> ListNotificationEndpointsResponse;
+    update_notification_endpoint(UpdateNotificationEndpointRequest) -> UpdateNotificationEndpointResponse;
+    delete_notification_endpoint(DeleteNotificationEndpointRequest) -> DeleteNotificationEndpointResponse;
+    test_notification_endpoint(TestNotificationEndpointRequest) -> TestNotificationEndpointResponse;
+    rotate_notification_endpoint_secret(RotateNotificationEndpointSecretRequest) -> RotateNotificationEndpointSecretResponse;
+    list_notifications(ListNotificationsRequest) -> ListNotificationsResponse;
+    get_notification(GetNotificationRequest) -> GetNotificationResponse;
+    replay_notifications(ReplayNotificationsRequest) -> ReplayNotificationsResponse;
+    list_webhooks(ListWebhooksRequest) -> ListWebhooksResponse;
+    get_webhook(GetWebhookRequest) -> GetWebhookResponse;
+    replay_webhook(ReplayWebhookRequest) -> ReplayWebhookResponse;
 }
 
 impl Client {
@@ -266,7 +278,7 @@ impl Client {
     }
 
     pub async fn verify_log(&self) -> Result<Streaming<v1::VerifyLogResponse>, Failure> {
-        let request = self.stream_request(v1::VerifyLogRequest {});
+        let request = self.stream_request(v1::VerifyLogRequest::default());
         let answer = AuditServiceClient::new(self.channel())
             .verify_log(request)
             .await;

@@ -27,6 +27,26 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// Runs a command of the product with the settings of a site; what it printed, or why it failed.
+pub fn run(site: &Site, settings: Vec<Setting>, arguments: &[&str]) -> Result<String, String> {
+    let directory = TempDir::new().unwrap();
+    let mut all = site.settings();
+    all.extend(settings);
+    std::fs::write(config_file(&directory), toml_text(all)).unwrap();
+    let mut command = command(arguments);
+    let ended = command
+        .arg("--config")
+        .arg(config_file(&directory))
+        .output();
+    let ended = ended.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if ended.status.success() {
+        Ok(text(ended.stdout))
+    } else {
+        Err(text(ended.stderr))
+    }
+}
+
 /// `quittance serve`, running. Killed when dropped.
 pub struct ServerProcess {
     running: Running,
@@ -114,6 +134,15 @@ impl ServerProcess {
     /// Where health, readiness and metrics are served.
     pub fn http_address(&self) -> SocketAddr {
         self.ports.http.local_addr().unwrap()
+    }
+
+    /// The most memory that the process has ever used at once (`VmHWM` of proc(5)), in kB.
+    pub fn peak_memory_kb(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.running.0.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let mut words = line.unwrap().split_whitespace();
+        words.nth(1).unwrap().parse().unwrap()
     }
 
     pub fn terminate(&self) {

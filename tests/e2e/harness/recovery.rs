@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use quittance_evidence::Leaf;
 use quittance_proto::v1::{Payment, TransactionState};
-use quittance_sandbox::{CurrencyTotals, OperationStatus};
+use quittance_sandbox::{CurrencyTotals, Operation, OperationStatus};
 
 use super::{Client, Site, eventually, get, get_by_key};
 
@@ -43,8 +43,8 @@ pub async fn until_resolved_by_key(client: &Client, idempotency_key: &str) -> Pa
     until_resolved(client, &payment.payment_id).await
 }
 
-/// What a currency's payments sum up to: authorized, captured, voided, refunded.
-type Sums = [i128; 4];
+/// What a currency's payments sum up to: authorized, captured, voided, refunded, charged back.
+type Sums = [i128; 5];
 
 impl Site {
     /// Demands that the provider's books, the payments, their transactions and the journal agree to the unit,
@@ -72,7 +72,9 @@ impl Site {
 
     /// Every transaction was carried out as often as its state says, and nothing else was.
     async fn transactions_agree_with_the_books(&self) {
-        let sql = "select transaction_id::text, state, amount, kind from transactions";
+        self.what_nobody_asked_for_agrees().await;
+        let sql = "select transaction_id::text, state, amount, kind from transactions \
+                   where origin <> 'PROVIDER'";
         let mut known = BTreeSet::new();
         for row in self.db.rows(sql, &[]).await {
             let id: String = row.get(0);
@@ -94,6 +96,9 @@ impl Site {
         loop {
             let page = self.sandbox.operations(after, 1_000);
             for operation in page.operations {
+                if is_unasked(&operation) {
+                    continue;
+                }
                 assert!(
                     known.contains(&operation.reference),
                     "without a record of ours: {operation:?}"
@@ -105,6 +110,50 @@ impl Site {
                 None => return,
             }
         }
+    }
+
+    /// What was done in the provider's dashboard, or by the bank, has one transaction each, by the provider's reference.
+    async fn what_nobody_asked_for_agrees(&self) {
+        let sql = "select provider_reference, lower(kind), amount, state from transactions \
+                   where origin = 'PROVIDER' order by provider_reference";
+        let rows = self.db.rows(sql, &[]).await;
+        let ours = rows.iter().map(|row| {
+            let state = match row.get::<_, &str>(3) {
+                "SUCCEEDED" => OperationStatus::Approved,
+                "PENDING" => OperationStatus::Pending,
+                _ => OperationStatus::Failed,
+            };
+            // What failed may never have been told with an amount.
+            let amount: i64 = row.get(2);
+            let amount = if state == OperationStatus::Failed {
+                0
+            } else {
+                amount
+            };
+            let (reference, kind): (String, String) = (row.get(0), row.get(1));
+            (reference, kind, amount, format!("{state:?}"))
+        });
+        let theirs = self.sandbox.operations(0, 1_000).operations;
+        let mut theirs: Vec<_> = theirs
+            .into_iter()
+            .filter(is_unasked)
+            .map(|operation| {
+                let kind = serde_json::to_value(operation.kind).unwrap();
+                let failed = operation.status == OperationStatus::Failed;
+                let amount = if failed { 0 } else { operation.amount };
+                let status = format!("{:?}", operation.status);
+                (
+                    operation.id,
+                    kind.as_str().unwrap().to_owned(),
+                    amount,
+                    status,
+                )
+            })
+            .collect();
+        theirs.sort();
+        let mut ours: Vec<_> = ours.collect();
+        ours.sort();
+        assert_eq!(ours, theirs, "what nobody asked for");
     }
 
     /// One entry per change, numbered without gaps, and the newest says what the payment's row says.
@@ -132,7 +181,8 @@ impl Site {
 
     async fn sums(&self, currency: &str) -> Sums {
         let sql = "select coalesce(sum(authorized), 0)::text, coalesce(sum(captured), 0)::text, \
-                   coalesce(sum(voided), 0)::text, coalesce(sum(refunded), 0)::text \
+                   coalesce(sum(voided), 0)::text, coalesce(sum(refunded), 0)::text, \
+                   coalesce(sum(charged_back), 0)::text \
                    from payments where currency = $1";
         let row = self.db.row(sql, &[&currency]).await;
         std::array::from_fn(|column| row.get::<_, String>(column).parse().unwrap())
@@ -144,12 +194,19 @@ impl Site {
     }
 }
 
+/// Whether no caller asked for it.
+fn is_unasked(operation: &Operation) -> bool {
+    let begins = |with: &str| operation.reference.starts_with(with);
+    begins("dash_") || begins("cb_")
+}
+
 fn sums_of(totals: &CurrencyTotals) -> Sums {
     [
         totals.authorized,
         totals.captured,
         totals.voided,
         totals.refunded,
+        totals.charged_back,
     ]
 }
 

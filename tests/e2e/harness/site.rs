@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use quittance_sandbox::{Books, Charged, Sandbox, SandboxConfig, SandboxHandle};
 use quittance_server::auth::{ApiKey, Role};
 use quittance_server::config::{Config, Sources};
+use quittance_server::signing;
 use quittance_store::KeyRing;
 use quittance_test_support::TestDb;
+use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use toml::{Table, Value};
 
@@ -18,6 +20,8 @@ use super::{Client, Links};
 pub const TENANT: &str = "acme";
 /// The provider account of every site.
 pub const ACCOUNT: &str = "sandbox";
+/// The name of every site's log.
+pub const LOG_NAME: &str = "quittance.test/log";
 pub const SANDBOX_KEY: &str = "sandbox-key";
 const KEY_ID: &str = "e2e";
 const MASTER_KEY: [u8; 32] = [7; 32];
@@ -109,6 +113,8 @@ pub struct Site {
     database_url: String,
     settings: Vec<Setting>,
     links: Option<Links>,
+    /// Keys and state of the signer, shared by all replicas.
+    pub audit: TempDir,
     /// Drops the database at the end.
     _test_db: Option<TestDb>,
     _place: SemaphorePermit<'static>,
@@ -133,6 +139,8 @@ impl Site {
         let base_url = sandbox.base_url();
         let account = account(ACCOUNT, &base_url, options.provider_timeout_ms);
         let mut settings = common_settings(&database_url, account);
+        let audit = tempfile::tempdir().unwrap();
+        settings.extend(signing::set_up(audit.path(), LOG_NAME).unwrap());
         settings.extend(options.settings);
         let links = if options.behind_proxies {
             let links = Links::between(&settings, sandbox.addr()).await;
@@ -148,6 +156,7 @@ impl Site {
             database_url,
             settings,
             links,
+            audit,
             _test_db: test_db,
             _place: place,
         }

@@ -6,13 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, Mac as _};
+use quittance_proto::v1::Payment;
 use quittance_sandbox::Event;
 use quittance_server::server::Server;
 use reqwest::{RequestBuilder, StatusCode};
 use sha2::Sha256;
 use toml::{Table, Value};
 
-use super::site::{ACCOUNT, Setting, account};
+use super::site::{ACCOUNT, SANDBOX_KEY, Setting, account};
 use super::tls::pki;
 use super::{Site, SiteOptions, World, eventually};
 
@@ -66,8 +67,13 @@ impl Post {
     }
 
     pub fn request(&self, server: SocketAddr) -> RequestBuilder {
+        self.request_by(&client(), server)
+    }
+
+    /// On a connection of this client's.
+    pub fn request_by(&self, client: &reqwest::Client, server: SocketAddr) -> RequestBuilder {
         let url = format!("https://{server}/webhooks/{}", self.account);
-        let mut request = client().post(url).body(self.body.clone());
+        let mut request = client.post(url).body(self.body.clone());
         for (name, value) in [
             ("webhook-id", &self.id),
             ("webhook-timestamp", &self.timestamp),
@@ -92,7 +98,8 @@ pub fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap()
 }
 
-fn client() -> reqwest::Client {
+/// A sender of webhooks, which keeps its connections.
+pub fn client() -> reqwest::Client {
     // Another test may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let ca = reqwest::Certificate::from_pem(pki().ca_pem.as_bytes()).unwrap();
@@ -132,12 +139,17 @@ impl Hooks {
     }
 
     pub async fn start_with(options: SiteOptions) -> Self {
-        let (timeout, behind) = (options.provider_timeout_ms, options.behind_proxies);
         // What is tried again is so soon.
         let options = options
             .with("webhooks.poll_interval_ms", 20)
             .with("webhooks.retry_first_ms", 20)
             .with("webhooks.retry_max_ms", 60);
+        Self::start_patient(options).await
+    }
+
+    /// With the waits of these options.
+    pub async fn start_patient(options: SiteOptions) -> Self {
+        let (timeout, behind) = (options.provider_timeout_ms, options.behind_proxies);
         let site = Site::new(options).await;
         assert!(
             !behind || site.links().provider.open() == 0,
@@ -189,6 +201,27 @@ impl Hooks {
         events.retain(|event| event.operation.reference == transaction);
         assert_eq!(events.len(), 1, "{events:?}");
         events.remove(0)
+    }
+
+    /// Does something to a payment that no caller asks for; the event that tells it.
+    pub async fn control(&self, payment: &Payment, what: &str, body: serde_json::Value) -> Event {
+        let reference = &payment.provider_reference;
+        let base_url = self.world.sandbox.base_url();
+        let answer = reqwest::Client::new()
+            .post(format!("{base_url}/control/payments/{reference}/{what}"))
+            .bearer_auth(SANDBOX_KEY)
+            .body(body.to_string())
+            .send()
+            .await
+            .unwrap();
+        assert!(answer.status().is_success(), "{what}: {answer:?}");
+        self.events().pop().unwrap()
+    }
+
+    /// Delivers an event, and waits until it is done with.
+    pub async fn tell(&self, event: &Event, becomes: &str) {
+        self.deliver(&Post::of(event)).await;
+        self.until(&event.id, becomes).await;
     }
 
     /// Delivers a webhook, which has to be acknowledged.

@@ -1,7 +1,8 @@
 //! Adyen, played over HTTP on loopback: it answers captures, cancels and refunds with "received", and tells by webhook.
 
 use quittance_proto::v1::{
-    OperatorActionKind, Payment, PaymentState, Transaction, TransactionState,
+    OperatorActionKind, Payment, PaymentState, Transaction, TransactionKind, TransactionOrigin,
+    TransactionState,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -308,4 +309,63 @@ async fn s61_an_event_of_adyen_s_live_platform_changes_nothing_on_a_test_account
     // The flag is not signed: with another one, the event is no repetition.
     assert_eq!(world.deliver(&[expired]).await, StatusCode::OK);
     until(&world, &payment, PaymentState::Expired).await;
+}
+
+/// The dispute's events have its reference in common, and name the payment's.
+fn dispute(event: &str, opening: &Processed) -> Value {
+    let mut told = item(event, opening, Some(opening));
+    told["pspReference"] = json!("DISPUTE000000001");
+    told["additionalData"] = json!({"chargebackReasonCode": "10.4"});
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s44_a_chargeback_that_adyen_tells_is_won_and_taken_again() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 1_000).await;
+    let charged_back = async |event: &str, expected: i64, disputed: bool| {
+        world.tell(dispute(event, &opening)).await;
+        eventually(&format!("{event} is applied"), async || {
+            let payment = world.client.payment(&payment.payment_id).await;
+            let amount = payment.amount_charged_back.as_ref()?.minor_units;
+            (amount == expected && payment.disputed == disputed).then_some(())
+        })
+        .await;
+    };
+    charged_back("NOTIFICATION_OF_CHARGEBACK", 0, true).await;
+    charged_back("CHARGEBACK", 1_000, true).await;
+    charged_back("CHARGEBACK_REVERSED", 0, false).await;
+    charged_back("SECOND_CHARGEBACK", 1_000, true).await;
+    let payment = world.client.payment(&payment.payment_id).await;
+    let kinds: Vec<_> = payment.transactions.iter().map(Transaction::kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            TransactionKind::Purchase,
+            TransactionKind::Chargeback,
+            TransactionKind::ChargebackReversal,
+            TransactionKind::Chargeback,
+        ]
+    );
+    assert_eq!(payment.captured(), 1_000);
+}
+
+/// Made in the Customer Area: it names our payment, and nothing that we asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s43_a_refund_that_was_made_at_adyen_is_recorded_and_so_is_its_failure() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 1_000).await;
+    let told = |event: &str| {
+        let mut told = item(event, &opening, Some(&opening));
+        told["pspReference"] = json!("ELSEWHERE0000001");
+        told["amount"]["value"] = json!(400);
+        told
+    };
+    world.tell(told("REFUND")).await;
+    let refunded = until(&world, &payment, PaymentState::PartiallyRefunded).await;
+    assert_eq!(refunded.refunded(), 400);
+    assert_eq!(last(&refunded).origin(), TransactionOrigin::Provider);
+    world.tell(told("REFUND_FAILED")).await;
+    let failed = until(&world, &payment, PaymentState::Captured).await;
+    assert_eq!((failed.refunded(), failed.transactions.len()), (0, 2));
 }

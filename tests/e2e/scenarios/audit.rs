@@ -535,7 +535,8 @@ async fn failures_are_summed_up_by_cause_account_and_operation() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_with_the_evidence_log_says_that_it_is_not_implemented() {
-    let world = World::start().await;
+    let unsigned = SiteOptions::default().with("audit.enabled", false);
+    let world = World::start_with(unsigned).await;
     let payment = world.client.create(purchase("tok_approve", 100)).await;
     let entry_id = world.client.entries_of(&payment.payment_id).await[0]
         .entry_id

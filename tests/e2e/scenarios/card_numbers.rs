@@ -6,8 +6,10 @@ use std::fmt::Write as _;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, Kind, ReflectMessage as _, Value};
 use quittance_proto::v1::{
-    ConfirmPaymentRequest, CreatePaymentRequest, Customer, Payment, PaymentState, PostalAddress,
+    ConfirmPaymentRequest, CreateNotificationEndpointRequest, CreatePaymentRequest, Customer,
+    NotificationEventTypes, Payment, PaymentState, PostalAddress, ReplayWebhookRequest,
     ResolveTransactionRequest, RetryTransactionRequest, TransactionResolution,
+    UpdateNotificationEndpointRequest,
 };
 use quittance_server::auth::Role;
 use tonic::Code;
@@ -40,7 +42,9 @@ const DIGITS: [&str; 8] = [
     "822463",
 ];
 /// Fields that take nothing but their own form, so that a card number is refused for that already.
-const OWN_FORM: [&str; 7] = [
+const OWN_FORM: [&str; 9] = [
+    "endpoint_id",
+    "webhook_id",
     "payment_id",
     "transaction_id",
     "amount.currency_code",
@@ -137,7 +141,28 @@ fn operators_requests(payment: &Payment) -> Vec<(&'static str, DynamicMessage)> 
         reason: "reason".to_owned(),
         ..RetryTransactionRequest::default()
     };
+    let replaying = ReplayWebhookRequest {
+        webhook_id: payment.payment_id.clone(),
+        reason: "reason".to_owned(),
+    };
+    let endpoint = CreateNotificationEndpointRequest {
+        url: "https://8.8.8.8/hooks".to_owned(),
+        ..CreateNotificationEndpointRequest::default()
+    };
+    let update = UpdateNotificationEndpointRequest {
+        endpoint_id: payment.payment_id.clone(),
+        event_types: Some(NotificationEventTypes::default()),
+        ..UpdateNotificationEndpointRequest::default()
+    };
     vec![
+        (
+            "CreateNotificationEndpoint",
+            dynamic("CreateNotificationEndpointRequest", &endpoint),
+        ),
+        (
+            "UpdateNotificationEndpoint",
+            dynamic("UpdateNotificationEndpointRequest", &update),
+        ),
         (
             "ResolveTransaction",
             dynamic("ResolveTransactionRequest", &resolving),
@@ -146,6 +171,7 @@ fn operators_requests(payment: &Payment) -> Vec<(&'static str, DynamicMessage)> 
             "RetryTransaction",
             dynamic("RetryTransactionRequest", &retrying),
         ),
+        ("ReplayWebhook", dynamic("ReplayWebhookRequest", &replaying)),
     ]
 }
 
@@ -159,7 +185,7 @@ async fn s67_a_card_number_in_any_field_is_refused_and_is_in_no_log_span_row_or_
         ("telemetry.log_filter", "trace".into()),
     ];
     let server = ServerProcess::start(&site, settings).await;
-    let roles = [&TENANT_ROLES[..], &[Role::Admin]].concat();
+    let roles = [&TENANT_ROLES[..], &[Role::Admin, Role::PlatformAdmin]].concat();
     let client = site.caller(server.address, TENANT, &roles).await;
     let payment = client
         .create(authorization("tok_approve", 100).key("own"))

@@ -8,10 +8,12 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, Kind, ReflectMessage as _, Value};
 use quittance_proto::v1::{
-    ExportEvidenceRequest, GetCheckpointRequest, GetConsistencyProofRequest, GetEntryRequest,
-    GetInclusionProofRequest, ListEntriesRequest, ListOperatorActionsRequest, ListPaymentsRequest,
-    Payment, ResolveTransactionRequest, RetryTransactionRequest, SummarizeFailuresRequest,
-    TailEntriesRequest, TransactionResolution, VerifyLogRequest, WatchPaymentsRequest,
+    self, ErasePersonalDataRequest, ExportEvidenceRequest, GetCheckpointRequest,
+    GetConsistencyProofRequest, GetEntryRequest, GetErasureRequest, GetInclusionProofRequest,
+    GetWebhookRequest, ListEntriesRequest, ListOperatorActionsRequest, ListPaymentsRequest,
+    ListWebhooksRequest, Payment, ReplayWebhookRequest, ResolveTransactionRequest,
+    RetryTransactionRequest, SummarizeFailuresRequest, TailEntriesRequest, TransactionResolution,
+    VerifyLogRequest, WatchPaymentsRequest,
 };
 use quittance_server::auth::Role;
 use tonic::Code;
@@ -95,7 +97,7 @@ fn bases(payment: &Payment, waiting: &Payment) -> Vec<Base> {
             "SummarizeFailures",
             SummarizeFailuresRequest::default()
         ),
-        base!("AuditService", "VerifyLog", VerifyLogRequest {}),
+        base!("AuditService", "VerifyLog", VerifyLogRequest::default()),
         base!(
             "AdminService",
             "ListOperatorActions",
@@ -120,6 +122,115 @@ fn bases(payment: &Payment, waiting: &Payment) -> Vec<Base> {
                 transaction_id: NO_TRANSACTION.to_owned(),
                 reason: "fuzzed".to_owned(),
                 ..RetryTransactionRequest::default()
+            }
+        ),
+        base!(
+            "AdminService",
+            "ErasePersonalData",
+            ErasePersonalDataRequest::default()
+        ),
+        base!("AdminService", "GetErasure", GetErasureRequest::default()),
+        base!(
+            "AdminService",
+            "ListWebhooks",
+            ListWebhooksRequest::default()
+        ),
+        base!(
+            "AdminService",
+            "GetWebhook",
+            GetWebhookRequest {
+                webhook_id: NO_TRANSACTION.to_owned(),
+            }
+        ),
+        base!(
+            "AdminService",
+            "ReplayWebhook",
+            ReplayWebhookRequest {
+                webhook_id: NO_TRANSACTION.to_owned(),
+                reason: "fuzzed".to_owned(),
+            }
+        ),
+        base!(
+            "AdminService",
+            "CreateNotificationEndpoint",
+            v1::CreateNotificationEndpointRequest {
+                url: "https://receiver.invalid/hooks".to_owned(),
+                ..v1::CreateNotificationEndpointRequest::default()
+            }
+        ),
+        base!(
+            "AdminService",
+            "ListNotificationEndpoints",
+            v1::ListNotificationEndpointsRequest::default()
+        ),
+        base!(
+            "AdminService",
+            "UpdateNotificationEndpoint",
+            v1::UpdateNotificationEndpointRequest {
+                endpoint_id: NO_TRANSACTION.to_owned(),
+                ..v1::UpdateNotificationEndpointRequest::default()
+            }
+        ),
+        base!(
+            "AdminService",
+            "DeleteNotificationEndpoint",
+            v1::DeleteNotificationEndpointRequest {
+                endpoint_id: NO_TRANSACTION.to_owned(),
+                ..v1::DeleteNotificationEndpointRequest::default()
+            }
+        ),
+        base!(
+            "AdminService",
+            "TestNotificationEndpoint",
+            v1::TestNotificationEndpointRequest {
+                endpoint_id: NO_TRANSACTION.to_owned(),
+                ..v1::TestNotificationEndpointRequest::default()
+            }
+        ),
+        base!(
+            "AdminService",
+            "RotateNotificationEndpointSecret",
+            v1::RotateNotificationEndpointSecretRequest {
+                endpoint_id: NO_TRANSACTION.to_owned(),
+                ..v1::RotateNotificationEndpointSecretRequest::default()
+            }
+        ),
+        base!(
+            "AdminService",
+            "ListNotifications",
+            v1::ListNotificationsRequest::default()
+        ),
+        base!(
+            "AdminService",
+            "GetNotification",
+            v1::GetNotificationRequest {
+                notification_id: NO_TRANSACTION.to_owned(),
+                ..v1::GetNotificationRequest::default()
+            }
+        ),
+        base!(
+            "AdminService",
+            "ReplayNotifications",
+            v1::ReplayNotificationsRequest {
+                notification_id: NO_TRANSACTION.to_owned(),
+                ..v1::ReplayNotificationsRequest::default()
+            }
+        ),
+        base!(
+            "AdminService",
+            "ErasePersonalData",
+            ErasePersonalDataRequest {
+                customer_reference: "nobody".to_owned(),
+                reason: "fuzzed".to_owned(),
+                ..ErasePersonalDataRequest::default()
+            }
+        ),
+        base!(
+            "AdminService",
+            "GetErasure",
+            GetErasureRequest {
+                erasure_id: NO_TRANSACTION.to_owned(),
+                ..GetErasureRequest::default()
             }
         ),
     ]
@@ -269,7 +380,7 @@ fn fresh(base: &Base) -> DynamicMessage {
 async fn fuzzed_world() -> (World, Client, Payment, Payment) {
     let world = World::start().await;
     let mut roles = TENANT_ROLES.to_vec();
-    roles.extend([Role::PlatformAudit, Role::Admin]);
+    roles.extend([Role::PlatformAudit, Role::Admin, Role::PlatformAdmin]);
     let client = world.as_role(TENANT, &roles).await;
     let payment = client.create(authorization("tok_approve", 1_000_000)).await;
     client.ok(capture(&payment, 500_000)).await;
@@ -279,7 +390,7 @@ async fn fuzzed_world() -> (World, Client, Payment, Payment) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_field_of_every_request_refuses_bad_values_by_name_and_stores_nothing() {
-    let (world, client, payment, waiting) = fuzzed_world().await;
+    let (world, client, payment, waiting) = Box::pin(fuzzed_world()).await;
     let (mut sent, mut refused) = (0, 0);
     for base in bases(&payment, &waiting) {
         for place in places(&base.request.descriptor()) {
@@ -326,7 +437,7 @@ async fn every_field_of_every_request_refuses_bad_values_by_name_and_stores_noth
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_and_maps_that_are_too_long_are_refused_by_name() {
-    let (world, client, payment, waiting) = fuzzed_world().await;
+    let (world, client, payment, waiting) = Box::pin(fuzzed_world()).await;
     for base in bases(&payment, &waiting) {
         for place in places(&base.request.descriptor()) {
             let mut request = fresh(&base);
@@ -378,7 +489,7 @@ fn any_value(kind: &Kind) -> BoxedStrategy<Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_combinations_of_bad_fields_are_typed_errors_or_valid_requests() {
-    let (world, client, payment, waiting) = fuzzed_world().await;
+    let (world, client, payment, waiting) = Box::pin(fuzzed_world()).await;
     let cases: Vec<(Base, Place)> = bases(&payment, &waiting)
         .into_iter()
         .flat_map(|base| {

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A caller gives up on a call after this, and asks the other replica.
 const CALL_LIMIT: Duration = Duration::from_secs(3);
 
-fn number(variable: &str) -> Option<u64> {
+pub fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(
         text.parse()
@@ -38,10 +38,10 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Pseudo-random numbers that depend on the seed only (SplitMix64).
-struct Chance(u64);
+pub struct Chance(pub u64);
 
 impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -229,4 +229,5 @@ async fn s82_kills_under_load_charge_nobody_twice_and_lose_nothing() {
     let stored = site.db.number("select count(*) from payments").await;
     assert_eq!(stored, payments);
     site.everything_agrees().await;
+    site.has_one_tree().await;
 }

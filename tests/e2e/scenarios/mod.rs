@@ -1,5 +1,6 @@
 //! The scenarios, by subject.
 
+mod absent_customer;
 mod adyen;
 mod audit;
 mod books;
@@ -12,11 +13,14 @@ mod drain;
 mod erasure;
 mod errors;
 mod fuzz;
+mod hostile_webhooks;
 mod idempotency;
+mod inbox;
 mod input;
 mod kills_under_load;
 mod migration;
 mod network_faults;
+mod notifications;
 mod operations;
 mod operator;
 mod outage;
@@ -24,10 +28,15 @@ mod overload;
 mod python;
 mod races;
 mod recovery;
+mod stripe;
 mod success;
 mod telemetry;
 mod tenants;
+mod tree;
+mod unasked;
 mod uncertainty;
+mod verification;
 mod watch;
+mod webhook_storm;
 mod webhooks;
 mod workspace;

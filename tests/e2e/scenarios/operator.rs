@@ -1,7 +1,5 @@
 //! What the service cannot know by itself, and a person decides: on record, and never above what the provider proves.
 
-use std::process::Output;
-
 use quittance_proto::v1::{
     AuditEntry, ListEntriesRequest, ListOperatorActionsRequest, OperatorAction, OperatorActionKind,
     Payment, PaymentState, ResolveTransactionRequest, RetryTransactionRequest,
@@ -11,9 +9,8 @@ use quittance_server::auth::Role;
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::harness::process::command;
+use crate::harness::command_line::CommandLine;
 use crate::harness::site::{SANDBOX_KEY, TENANT, TENANT_ROLES};
-use crate::harness::tls::pki;
 use crate::harness::{
     Amounts as _, Client, SiteOptions, World, authorization, eventually, get, purchase, refund,
     sync,
@@ -289,6 +286,28 @@ async fn s24_a_retry_lets_recovery_find_the_truth_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s60_a_person_says_what_was_really_moved_and_it_is_booked() {
+    let world = World::start().await;
+    let pending = world.client.create(purchase("tok_wrong_amount", 500)).await;
+    assert_eq!(pending.state(), PaymentState::Pending);
+    let mut request = resolve(&pending, TransactionResolution::Succeeded);
+    request.amount = Some(quittance_proto::v1::Money {
+        minor_units: 501,
+        currency_code: "EUR".to_owned(),
+    });
+    let operator = operator(&world).await;
+    let answer = operator.ok(request).await.message;
+    let booked = answer.payment.unwrap();
+    assert_eq!(
+        (booked.state(), booked.captured()),
+        (PaymentState::Captured, 501)
+    );
+    let row = answer.transaction.unwrap();
+    assert_eq!(row.amount.unwrap().minor_units, 501);
+    world.everything_agrees().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s60_a_person_decides_about_a_wrong_amount() {
     let world = World::start().await;
     let operator = operator(&world).await;
@@ -414,60 +433,10 @@ async fn stranger_payment(world: &World) -> String {
     pending.payment_id
 }
 
-/// The command line, called as an operator calls it.
-struct CommandLine {
-    address: String,
-    key_file: std::path::PathBuf,
-    _directory: TempDir,
-}
-
-impl CommandLine {
-    async fn new(world: &World, roles: &[Role]) -> Self {
-        let directory = TempDir::new().unwrap();
-        let key_file = directory.path().join("key");
-        let key = world.api_key(TENANT, roles).await;
-        std::fs::write(&key_file, format!("{key}\n")).unwrap();
-        Self {
-            address: format!("https://localhost:{}", world.address().port()),
-            key_file,
-            _directory: directory,
-        }
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = command(&["payments"]);
-        command
-            .args(arguments)
-            .env("QUITTANCE_ADDRESS", &self.address)
-            .env("QUITTANCE_CA_FILE", &pki().ca_file)
-            .env("QUITTANCE_API_KEY_FILE", &self.key_file);
-        tokio::task::spawn_blocking(move || command.output().unwrap())
-            .await
-            .unwrap()
-    }
-
-    /// What a command that worked has printed.
-    async fn prints(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments).await;
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{arguments:?}: {errors}");
-        assert_eq!(errors, "");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// What a command that failed with this exit code has said.
-    async fn fails(&self, code: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments).await;
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
-        errors
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s24_the_command_line_lists_shows_and_resolves() {
     let world = World::start().await;
-    let shell = CommandLine::new(&world, &[Role::Admin, Role::PaymentsRead]).await;
+    let shell = CommandLine::new(&world, "payments", &[Role::Admin, Role::PaymentsRead]).await;
     assert_eq!(
         shell.prints(&["actions"]).await.trim(),
         "No operator actions."
@@ -539,7 +508,7 @@ async fn the_command_line_says_what_is_wrong_and_never_the_key() {
     let paid = world.client.create(purchase("tok_approve", 100)).await;
     let id = paid.payment_id.as_str();
     // Whoever may only read sees the payment.
-    let reader = CommandLine::new(&world, &[Role::PaymentsRead]).await;
+    let reader = CommandLine::new(&world, "payments", &[Role::PaymentsRead]).await;
     assert!(reader.prints(&["show", id]).await.contains("CAPTURED"));
     let said = reader.fails(3, &["actions"]).await;
     assert!(

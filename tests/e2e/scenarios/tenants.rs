@@ -17,7 +17,7 @@ use crate::harness::{
 };
 
 /// Role × RPC as the contract has it, written down here a second time on purpose.
-const PERMISSIONS: [(&str, &[&str]); 21] = [
+const PERMISSIONS: [(&str, &[&str]); 35] = [
     ("PaymentService/CreatePayment", &["payments.write"]),
     ("PaymentService/ConfirmPayment", &["payments.write"]),
     ("PaymentService/CapturePayment", &["payments.write"]),
@@ -69,6 +69,47 @@ const PERMISSIONS: [(&str, &[&str]); 21] = [
         "AdminService/RetryTransaction",
         &["admin", "platform.admin"],
     ),
+    (
+        "AdminService/ErasePersonalData",
+        &["admin", "platform.admin"],
+    ),
+    ("AdminService/GetErasure", &["admin", "platform.admin"]),
+    (
+        "AdminService/CreateNotificationEndpoint",
+        &["admin", "platform.admin"],
+    ),
+    (
+        "AdminService/ListNotificationEndpoints",
+        &["admin", "platform.admin"],
+    ),
+    (
+        "AdminService/UpdateNotificationEndpoint",
+        &["admin", "platform.admin"],
+    ),
+    (
+        "AdminService/DeleteNotificationEndpoint",
+        &["admin", "platform.admin"],
+    ),
+    (
+        "AdminService/TestNotificationEndpoint",
+        &["admin", "platform.admin"],
+    ),
+    (
+        "AdminService/RotateNotificationEndpointSecret",
+        &["admin", "platform.admin"],
+    ),
+    (
+        "AdminService/ListNotifications",
+        &["admin", "platform.admin"],
+    ),
+    ("AdminService/GetNotification", &["admin", "platform.admin"]),
+    (
+        "AdminService/ReplayNotifications",
+        &["admin", "platform.admin"],
+    ),
+    ("AdminService/ListWebhooks", &["platform.admin"]),
+    ("AdminService/GetWebhook", &["platform.admin"]),
+    ("AdminService/ReplayWebhook", &["platform.admin"]),
 ];
 
 const STREAMS: [&str; 3] = [

@@ -341,8 +341,9 @@ fn not_sent(
         step.edit(|transaction| {
             transaction.state = TransactionState::RequiresAction;
             transaction.request = None;
-            transaction.next_step_at = None;
+            transaction.retries = 0;
         });
+        defer(step, WaitFor::Customer, None, stamp);
         return step.advance(PaymentEvent::ActionRequired);
     }
     // A void releases what may be held: it is never too late for it.

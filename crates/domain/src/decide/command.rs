@@ -70,6 +70,7 @@ fn transaction(
         failure: None,
         reason: Text::default(),
         final_capture: false,
+        dispute: None,
         attempts: 0,
         ever_unknown: false,
         retries: 0,
@@ -238,6 +239,7 @@ pub fn confirm(
     }
     let mut row = opening.clone();
     row.state = TransactionState::Pending;
+    row.retries = 0;
     let parameters = command.parameters.expose();
     let attempt = first_attempt(
         &record.payment,

@@ -61,6 +61,7 @@ pub fn create(
         failure: None,
         reason: Text::default(),
         final_capture: false,
+        dispute: None,
         attempts: 0,
         ever_unknown: false,
         retries: 0,

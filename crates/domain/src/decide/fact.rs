@@ -3,19 +3,24 @@
 use quittance_evidence::EntryResult;
 
 use crate::change::{Change, OperatorActionKind, Write};
-use crate::decline::{Cause, Decline};
+use crate::decline::Cause;
 use crate::ids::{ProviderAccount, TransactionId};
 use crate::journal::Stamp;
 use crate::money::Money;
-use crate::payment::{NextAction, Payment, PaymentRecord, PaymentState};
+use crate::payment::{NextAction, PaymentRecord, PaymentState};
 use crate::retry::WaitFor;
-use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, TransactionState};
+use crate::transaction::{
+    Dispute, Fact, FactKind, Transaction, TransactionKind, TransactionOrigin, TransactionState,
+};
 use crate::transition::PaymentEvent;
 
 use super::attempt::{end, pending_void, prefix};
+use super::done::{approved, was_sent};
 use super::recover::defer;
 use super::resend::ProvedUnsent;
 use super::step::Step;
+use super::unasked::{dispute_closed, take_amount, tell_dispute};
+use super::undone::{not_done, taken_back};
 use super::{DecideError, WAITING_VOID_SENT_WITHIN};
 
 /// Applies a fact that the provider told outside a send (a lookup, a webhook). `None` where it tells nothing
@@ -27,6 +32,25 @@ pub fn fact(
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
     learned(record, id, fact, true, stamp)
+}
+
+/// The same for a fact that comes with what a dispute is about.
+pub(crate) fn fact_about(
+    record: &PaymentRecord,
+    id: TransactionId,
+    (fact, dispute): (&Fact, Option<&Dispute>),
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let Some(dispute) = dispute else {
+        return learned(record, id, fact, true, stamp);
+    };
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
+    // In itself it is no news: it is kept with what is.
+    let mut held = held.clone();
+    held.dispute = Some(dispute.clone());
+    applied(record, &held, fact, true, stamp)
 }
 
 /// Applies a fact learned outside a send; `told` where the provider itself said so, rather than we concluded it.
@@ -82,6 +106,7 @@ fn applied(
     if step.event_type.is_empty() || !news {
         return Ok(None);
     }
+    tell_dispute(&mut step);
     step.edit(|transaction| transaction.updated_at = stamp.now);
     step.close(None, stamp).map(Some)
 }
@@ -140,22 +165,24 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             FactKind::Approved { amount, expires_at },
             Pending | RequiresAction | Declined | Failed,
         ) => {
-            if mismatches(step, *amount) {
-                take_references(step, fact);
-                return mismatch(step, *amount);
-            }
             take_references(step, fact);
+            if !as_asked(step, *amount) {
+                return mismatch(step, record, *amount);
+            }
             step.payment.expires_at = expires_at.or(step.payment.expires_at);
             approved(step, record, stamp);
         }
+        (FactKind::Failed(_) | FactKind::Declined(_), Pending) if kind.disputes() => {
+            take_references(step, fact);
+            dispute_closed(step, record, &fact.kind);
+        }
         (FactKind::Declined(decline), Pending | RequiresAction | Failed) => {
             take_references(step, fact);
-            let ended = state.ended();
-            not_done(step, record, ended, Err(decline.clone()));
+            not_done(step, record, Err(decline.clone()));
         }
         (FactKind::Failed(cause), Pending | RequiresAction) => {
             take_references(step, fact);
-            not_done(step, record, false, Ok(*cause));
+            not_done(step, record, Ok(*cause));
         }
         (FactKind::Failed(cause), Succeeded) => {
             let decline = None;
@@ -190,20 +217,29 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
 
 use TransactionState::{Declined, Failed, Pending, RequiresAction, Reversed, Succeeded};
 
-/// Whether the provider names another amount or currency than was asked. A void's is never compared.
-fn mismatches(step: &Step, amount: Option<Money>) -> bool {
-    let transaction = step.subject.row();
-    let as_asked = amount.is_some_and(|amount| {
-        amount.minor_units() == transaction.amount && amount.currency() == step.payment.currency()
-    });
-    transaction.kind != TransactionKind::Void && !as_asked
+/// Whether the provider moved what was asked for, in amount and currency. A void's is never compared; what we did
+/// not ask for is what the provider says it is, if it says so in the payment's currency.
+pub(super) fn as_asked(step: &mut Step, amount: Option<Money>) -> bool {
+    let (transaction, currency) = (step.subject.row(), step.payment.currency());
+    match (transaction.kind, transaction.origin) {
+        (TransactionKind::Void, _) => true,
+        (_, TransactionOrigin::Provider) => take_amount(step, amount),
+        (_, TransactionOrigin::Caller | TransactionOrigin::Operator) => {
+            amount.is_some_and(|amount| {
+                amount.minor_units() == transaction.amount && amount.currency() == currency
+            })
+        }
+    }
 }
 
 /// Not called successful: it waits for a person.
-fn mismatch(step: &mut Step, named: Option<Money>) {
+pub(super) fn mismatch(step: &mut Step, record: &PaymentRecord, named: Option<Money>) {
     if let Some(named) = named {
         step.tell("named_amount_minor", &named.minor_units().to_string());
         step.tell("named_currency", named.currency().code());
+    }
+    if step.subject.row().kind.disputes() {
+        step.judge_dispute(record);
     }
     step.cause = Some(Cause::AmountMismatch);
     step.result = EntryResult::Unknown;
@@ -225,7 +261,7 @@ fn names_anew(step: &Step, fact: &Fact) -> bool {
     ) || new(&fact.payment_reference, &step.payment.provider_reference)
 }
 
-fn take_references(step: &mut Step, fact: &Fact) {
+pub(super) fn take_references(step: &mut Step, fact: &Fact) {
     if let Some(reference) = &fact.payment_reference {
         step.payment.provider_reference = Some(reference.clone());
     }
@@ -233,300 +269,6 @@ fn take_references(step: &mut Step, fact: &Fact) {
         step.edit(|transaction| transaction.provider_reference = Some(reference.clone()));
     }
 }
-
-/// The transaction is proved done.
-fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) {
-    let transaction = step.subject.row().clone();
-    step.settle_case();
-    let excess_before = step.payment.amounts.excess;
-    let released = was_released(record, &transaction);
-    let (event, name) = move_amounts(&mut step.payment, &transaction, released);
-    step.end(Succeeded, None);
-    step.edit(|transaction| transaction.decline = None);
-    step.event_type = name.to_owned();
-    if transaction.kind.opens() {
-        step.payment.decline = None;
-        step.payment.failure = None;
-        step.payment.next_action = None;
-        step.payment.expired = false;
-        settle_waiting_void(step, record, transaction.kind, transaction.amount, stamp);
-    }
-    if transaction.kind == TransactionKind::Void {
-        end_unauthorized_opening(step, record);
-    }
-    step.advance(event);
-    if transaction.state.ended() && !released {
-        // It was told not to be done, perhaps to a customer.
-        step.open_case(OperatorActionKind::ContradictingFact);
-    }
-    step.report_excess(excess_before);
-}
-
-/// Books what a transaction moved; the event, and its name in the journal.
-fn move_amounts(
-    payment: &mut Payment,
-    transaction: &Transaction,
-    released: bool,
-) -> (PaymentEvent, &'static str) {
-    let reserved = if transaction.state.ended() {
-        0
-    } else {
-        transaction.amount
-    };
-    let amounts = &mut payment.amounts;
-    match transaction.kind {
-        TransactionKind::Authorization if released => {
-            amounts.authorized += transaction.amount;
-            amounts.add_voided_rest();
-            (PaymentEvent::VoidSucceeded, "payment.authorized")
-        }
-        TransactionKind::Purchase => {
-            amounts.authorized += transaction.amount;
-            amounts.captured += transaction.amount;
-            (PaymentEvent::Approved, "payment.captured")
-        }
-        TransactionKind::Authorization => {
-            amounts.authorized += transaction.amount;
-            (PaymentEvent::Approved, "payment.authorized")
-        }
-        TransactionKind::Capture => {
-            amounts.capture_pending -= reserved;
-            amounts.add_captured(transaction.amount);
-            if transaction.final_capture {
-                amounts.add_voided_rest();
-            }
-            (PaymentEvent::CaptureSucceeded, "capture.succeeded")
-        }
-        TransactionKind::Void => {
-            amounts.add_voided_rest();
-            (PaymentEvent::VoidSucceeded, "void.succeeded")
-        }
-        TransactionKind::Refund => {
-            amounts.refund_pending -= reserved;
-            amounts.add_refunded(transaction.amount);
-            (PaymentEvent::RefundSucceeded, "refund.succeeded")
-        }
-        TransactionKind::Chargeback => {
-            amounts.charged_back += transaction.amount;
-            payment.disputed = true;
-            (PaymentEvent::ChargebackOpened, "chargeback.opened")
-        }
-        TransactionKind::ChargebackReversal => {
-            amounts.charged_back = (amounts.charged_back - transaction.amount).max(0);
-            payment.disputed = amounts.charged_back > 0;
-            (PaymentEvent::ChargebackReversed, "chargeback.reversed")
-        }
-    }
-}
-
-/// A void accepted while the payment was pending: it now has something to release, or came too late.
-fn settle_waiting_void(
-    step: &mut Step,
-    record: &PaymentRecord,
-    opened: TransactionKind,
-    amount: i64,
-    stamp: &Stamp<'_>,
-) {
-    let Some(void) = pending_void(record) else {
-        return;
-    };
-    let mut void = void.clone();
-    if opened == TransactionKind::Purchase {
-        if was_sent(&void) {
-            return;
-        }
-        end(&mut void, Failed, Some(Cause::AlreadyCaptured));
-    } else {
-        void.amount = amount;
-        if !was_sent(&void) {
-            void.next_step_at = Some(stamp.now + WAITING_VOID_SENT_WITHIN);
-        }
-        step.payment.amounts.void_pending += amount;
-    }
-    step.others.push(void);
-}
-
-/// Whether an authorization, taken for never made when its void succeeded, had been made before it: the same
-/// void released it.
-fn was_released(record: &PaymentRecord, opening: &Transaction) -> bool {
-    let voided = opening
-        .failure
-        .is_some_and(|failure| failure.cause == Cause::Voided);
-    let by_void = record.transactions.iter().any(|transaction| {
-        transaction.kind == TransactionKind::Void
-            && transaction.state == Succeeded
-            && was_sent(transaction)
-    });
-    opening.kind == TransactionKind::Authorization && voided && by_void
-}
-
-/// Whether a void may be at the provider, so that its own outcome decides it.
-fn was_sent(void: &Transaction) -> bool {
-    void.attempts > 0
-}
-
-/// A void that succeeded before the authorization did ends the authorization too.
-fn end_unauthorized_opening(step: &mut Step, record: &PaymentRecord) {
-    if let Some(opening) = record.opening().filter(|opening| !opening.state.ended()) {
-        let mut opening = opening.clone();
-        end(&mut opening, Failed, Some(Cause::Voided));
-        step.others.push(opening);
-        step.payment.next_action = None;
-    }
-}
-
-/// The transaction is proved not done: declined, or failed. `ended` when its reservation is gone already.
-fn not_done(step: &mut Step, record: &PaymentRecord, ended: bool, why: Result<Cause, Decline>) {
-    let transaction = step.subject.row().clone();
-    let kind = transaction.kind;
-    let reserved = if ended { 0 } else { transaction.amount };
-    let amounts = &mut step.payment.amounts;
-    let declined = why.is_err();
-    let event = match kind {
-        TransactionKind::Purchase | TransactionKind::Authorization if declined => {
-            PaymentEvent::Declined
-        }
-        TransactionKind::Purchase | TransactionKind::Authorization => PaymentEvent::NotProcessed,
-        TransactionKind::Capture => {
-            amounts.capture_pending -= reserved;
-            if transaction.final_capture && !ended {
-                amounts.void_pending = 0;
-            }
-            PaymentEvent::CaptureFailed
-        }
-        TransactionKind::Void => {
-            if !ended {
-                amounts.void_pending = 0;
-            }
-            PaymentEvent::VoidFailed
-        }
-        TransactionKind::Refund => {
-            amounts.refund_pending -= reserved;
-            PaymentEvent::RefundFailed
-        }
-        TransactionKind::Chargeback | TransactionKind::ChargebackReversal => return,
-    };
-    step.settle_case();
-    step.result = EntryResult::Failure;
-    step.event_type = format!(
-        "{}.{}",
-        prefix(kind),
-        if declined { "declined" } else { "failed" }
-    );
-    match why {
-        Ok(cause) => {
-            step.cause = Some(cause);
-            step.end(Failed, Some(cause));
-        }
-        Err(decline) => {
-            step.end(Declined, None);
-            step.edit(|transaction| transaction.decline = Some(decline));
-        }
-    }
-    if kind == TransactionKind::Capture && step.payment.expired {
-        // The authorization had run out under it: what it had reserved is gone as well.
-        step.payment.amounts.add_voided_rest();
-    }
-    step.rebook(record);
-    if kind.opens() && opening_not_done(step, record) {
-        return step.advance(PaymentEvent::VoidSucceeded);
-    }
-    step.advance(event);
-}
-
-/// The payment never came to be: it says why, and a void that waited for it ends. Whether that void is what ended it.
-fn opening_not_done(step: &mut Step, record: &PaymentRecord) -> bool {
-    let subject = step.subject.row();
-    step.payment.decline = subject.decline.clone();
-    step.payment.failure = subject.failure;
-    step.payment.next_action = None;
-    let Some(void) = pending_void(record).filter(|void| !was_sent(void)) else {
-        return false;
-    };
-    let mut void = void.clone();
-    let released = step.cause == Some(Cause::Voided);
-    if released {
-        end(&mut void, Succeeded, None);
-        step.payment.failure = None;
-    } else {
-        end(&mut void, Failed, Some(Cause::NothingToVoid));
-    }
-    step.others.push(void);
-    released
-}
-
-/// The provider says that a success is none: it took it back later; or it was an operator who called it so.
-fn taken_back(step: &mut Step, record: &PaymentRecord, cause: Cause, decline: Option<Decline>) {
-    let refuted = step.subject.row().resolved_by_operator && step.subject.row().kind.opens();
-    if refuted && rests_on_opening_alone(record) {
-        return refute(step, cause, decline);
-    }
-    reversed(step, record, cause);
-}
-
-/// Whether nothing has happened to the payment but its opening.
-fn rests_on_opening_alone(record: &PaymentRecord) -> bool {
-    record.transactions.iter().all(|transaction| {
-        transaction.kind.opens() || matches!(transaction.state, Declined | Failed)
-    })
-}
-
-/// An operator had called the payment authorized or captured, and the provider proves that it is not.
-fn refute(step: &mut Step, cause: Cause, decline: Option<Decline>) {
-    step.payment.amounts = crate::amounts::Amounts::default();
-    step.result = EntryResult::Failure;
-    step.event_type = "payment.resolution_refuted".to_owned();
-    let event = if decline.is_some() {
-        step.end(Declined, None);
-        PaymentEvent::ResolutionDeclined
-    } else {
-        step.cause = Some(cause);
-        step.end(Failed, Some(cause));
-        PaymentEvent::ResolutionNotProcessed
-    };
-    step.edit(|transaction| transaction.decline.clone_from(&decline));
-    step.payment.decline = decline;
-    step.payment.failure = step.subject.row().failure;
-    step.advance(event);
-    step.open_case(OperatorActionKind::ContradictingFact);
-}
-
-/// A success that the provider took back later.
-fn reversed(step: &mut Step, record: &PaymentRecord, cause: Cause) {
-    let transaction = step.subject.row().clone();
-    let excess_before = step.payment.amounts.excess;
-    let event = match transaction.kind {
-        TransactionKind::Refund => {
-            step.payment.amounts.take_back_refund(transaction.amount);
-            PaymentEvent::RefundReversed
-        }
-        TransactionKind::Capture => {
-            step.payment.amounts.take_back_capture(transaction.amount);
-            PaymentEvent::CaptureFailed
-        }
-        TransactionKind::Purchase
-        | TransactionKind::Authorization
-        | TransactionKind::Void
-        | TransactionKind::Chargeback
-        | TransactionKind::ChargebackReversal => {
-            // Contradicts a success without saying where the money is: recorded for a person.
-            step.cause = Some(cause);
-            step.result = EntryResult::Unknown;
-            step.event_type = format!("{}.contradicted", prefix(transaction.kind));
-            step.open_case(OperatorActionKind::ContradictingFact);
-            return;
-        }
-    };
-    step.cause = Some(cause);
-    step.result = EntryResult::Failure;
-    step.event_type = format!("{}.reversed", prefix(transaction.kind));
-    step.end(Reversed, Some(cause));
-    step.rebook(record);
-    step.advance(event);
-    step.open_case(OperatorActionKind::ContradictingFact);
-    step.report_excess(excess_before);
-}
-
 fn requires_action(
     step: &mut Step,
     record: &PaymentRecord,
@@ -540,13 +282,16 @@ fn requires_action(
     }
     step.payment.next_action = Some(action.clone());
     step.edit(|transaction| {
-        transaction.retries = 0;
         // What a provider holds without a name of its own is not unsent.
         transaction.ever_unknown |= transaction.provider_reference.is_none();
         transaction.state = RequiresAction;
         transaction.lease_until = None;
-        transaction.next_step_at = None;
     });
+    if news {
+        // The customer may finish without anybody telling us.
+        step.edit(|transaction| transaction.retries = 0);
+        defer(step, WaitFor::Customer, None, stamp);
+    }
     if let Some(void) = pending_void(record).filter(|void| !was_sent(void)) {
         // Where the provider can release what waits for the customer, this can be sent now.
         let mut void = void.clone();

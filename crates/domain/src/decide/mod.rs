@@ -6,11 +6,14 @@
 mod attempt;
 mod command;
 mod create;
+mod done;
 mod fact;
 mod operator;
 mod recover;
 mod resend;
 mod step;
+mod unasked;
+mod undone;
 
 #[cfg(test)]
 mod tests;
@@ -30,12 +33,13 @@ pub(crate) use attempt::{can_be_sent, may_fail_over, next_operation};
 pub use attempt::{fail_over, outcome, start_attempt};
 pub use command::{capture, confirm, refund, void};
 pub use create::{NewPayment, create};
-pub(crate) use fact::confirmation_open;
 pub use fact::{confirmation_lost, fact, told_by_former_account};
+pub(crate) use fact::{confirmation_open, fact_about};
 pub use operator::{resolve, retry};
 pub(crate) use recover::still_wanted;
 pub use recover::{give_up_unsent, key_expired, refuted_by_lookup, sender_lost, unresolved};
 pub use resend::{KeyAlive, MaySend, ProvedUnsent, Quiet};
+pub use unasked::{Reported, Unasked, reported, unasked};
 
 /// How long whoever learns of an authorization may take to send the void that waited for it, before recovery
 /// does.

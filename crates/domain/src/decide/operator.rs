@@ -32,8 +32,13 @@ pub fn resolve(
             }
             step.event_type = format!("{}.case_closed", prefix(held.kind));
         }
-        Resolution::Succeeded { provider_reference } => {
+        Resolution::Succeeded {
+            provider_reference,
+            amount,
+        } => {
             undecided(record, held, stamp)?;
+            really_moved(&mut step, *amount)?;
+            let held = step.subject.row().clone();
             let amount = Money::new(held.amount, record.payment.currency()).ok();
             let payment_reference = provider_reference
                 .clone()
@@ -71,6 +76,37 @@ pub fn resolve(
     step.tell("reason", command.reason.as_str());
     step.tell("evidence", command.evidence.as_str());
     step.close(None, stamp)
+}
+
+/// What the transaction moved is not what was asked for: from now on that is its amount, and what was held back for
+/// the rest is not any more.
+fn really_moved(step: &mut Step, amount: Option<Money>) -> Result<(), Rejection> {
+    let row = step.subject.row();
+    let (kind, asked) = (row.kind, row.amount);
+    let Some(moved) = amount.filter(|_| kind != TransactionKind::Void) else {
+        return Ok(());
+    };
+    if moved.currency() != step.payment.currency() {
+        return Err(Rejection::CurrencyDiffers);
+    }
+    let moved = moved.minor_units();
+    let reserved_before = row.reserved();
+    step.edit(|transaction| transaction.amount = moved);
+    let released = reserved_before - step.subject.row().reserved();
+    let amounts = &mut step.payment.amounts;
+    match kind {
+        TransactionKind::Capture => amounts.capture_pending -= released,
+        TransactionKind::Refund => amounts.refund_pending -= released,
+        TransactionKind::Purchase
+        | TransactionKind::Authorization
+        | TransactionKind::Void
+        | TransactionKind::Chargeback
+        | TransactionKind::ChargebackReversal => {}
+    }
+    if moved != asked {
+        step.tell("asked_amount_minor", &asked.to_string());
+    }
+    Ok(())
 }
 
 /// Takes a transaction up again now, from the beginning of its schedule.

@@ -14,7 +14,7 @@ use crate::retry::{NextStep, WaitFor};
 use crate::text::Sensitive;
 use crate::transaction::{
     Attempt, AttemptEnd, AttemptOutcome, Fact, FactKind, Transaction, TransactionKind,
-    TransactionState,
+    TransactionOrigin, TransactionState,
 };
 
 use super::DecideError;
@@ -30,6 +30,10 @@ pub(super) fn defer(
     stamp: &Stamp<'_>,
 ) {
     let row = step.subject.row();
+    if row.origin == TransactionOrigin::Provider {
+        // We never sent it: the provider tells what becomes of it.
+        return step.edit(|transaction| transaction.next_step_at = None);
+    }
     let next = stamp
         .retries
         .next_step(row, wait, retry_after, stamp.now, stamp.jitter);
@@ -41,6 +45,10 @@ pub(super) fn defer(
             let apart = chrono::TimeDelta::microseconds(i64::from(clear));
             transaction.next_step_at = Some(due + apart);
         }),
+        // Left by its customer, most likely: it stays as it is, and nobody is asked.
+        NextStep::GiveUp if row.state == TransactionState::RequiresAction => {
+            step.edit(|transaction| transaction.next_step_at = None);
+        }
         NextStep::GiveUp => give_up(step),
     }
 }
@@ -109,6 +117,11 @@ pub fn unresolved(
     if !is_due(held, stamp) {
         return Ok(None);
     }
+    let wait = if held.state == TransactionState::RequiresAction {
+        WaitFor::Customer
+    } else {
+        wait
+    };
     let event = format!("{}.unresolved", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.cause = cause;
@@ -137,7 +150,7 @@ pub fn key_expired(
 
 fn is_due(held: &Transaction, stamp: &Stamp<'_>) -> bool {
     let due = held.next_step_at.is_some_and(|due| due <= stamp.now);
-    held.state == TransactionState::Pending && due && !held.is_being_sent(stamp.now)
+    !held.state.ended() && due && !held.is_being_sent(stamp.now)
 }
 
 /// Ends a transaction that is proved not processed, where it is too late to send it, or no longer wanted.

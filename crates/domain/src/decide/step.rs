@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use quittance_evidence::EntryResult;
 
 use super::{Ask, DecideError};
+use crate::amounts::Proved;
 use crate::change::{
     Change, CustomerData, IdempotencyRecord, OperatorAction, OperatorActionKind, Write,
 };
 use crate::context::{Actor, ActorKind};
 use crate::decline::Cause;
-use crate::journal::{EntryFacts, Stamp, payment_entry};
+use crate::journal::{
+    EntryFacts, OTHER_TRANSACTION_STATE, Stamp, TRANSACTION_STATE, payment_entry,
+};
 use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::transaction::{Attempt, Transaction, TransactionKind, TransactionState};
 use crate::transition::{Next, PaymentEvent, derive_state, transition};
@@ -77,9 +80,9 @@ impl Step {
         };
     }
 
-    /// Opens a case if the provider has proved more than our limits allow.
-    pub fn report_excess(&mut self, excess_before: i64) {
-        if self.payment.amounts.excess > excess_before {
+    /// Opens a case if the provider has proved more than our limits allow, or more has left than came in.
+    pub fn report_excess(&mut self, beyond_before: i64) {
+        if self.payment.amounts.beyond() > beyond_before {
             self.open_case(OperatorActionKind::ExcessAmount);
         }
     }
@@ -104,29 +107,51 @@ impl Step {
         }
     }
 
-    /// Books what the provider proved and what had no room beside a reservation that is gone now: out of the
-    /// excess, into what it is.
+    /// The payment's transactions as they are after the step; those that it ends beside its subject as they were.
+    fn after<'a>(
+        &'a self,
+        record: &'a PaymentRecord,
+    ) -> impl Iterator<Item = &'a Transaction> + Clone {
+        let subject = self.subject.row();
+        let others = record.transactions.iter();
+        let others = others.filter(move |held| held.id != subject.id);
+        others.chain(std::iter::once(subject))
+    }
+
+    /// What the transactions prove after the step.
+    fn proved(&self, record: &PaymentRecord) -> Proved {
+        proved(self.after(record))
+    }
+
+    /// Books what the provider proved and what had no room beside a reservation that is gone now, or before what it
+    /// rests on was proved: out of the excess, into what it is.
     pub fn rebook(&mut self, record: &PaymentRecord) {
-        let subject = self.subject.row().clone();
-        let others = record
-            .transactions
-            .iter()
-            .filter(|held| held.id != subject.id);
-        let (mut captured, mut refunded) = (0, 0);
-        for held in others.chain(std::iter::once(&subject)) {
-            if held.state != TransactionState::Succeeded {
-                continue;
-            }
-            match held.kind {
-                TransactionKind::Purchase | TransactionKind::Capture => captured += held.amount,
-                TransactionKind::Refund => refunded += held.amount,
-                TransactionKind::Authorization
-                | TransactionKind::Void
-                | TransactionKind::Chargeback
-                | TransactionKind::ChargebackReversal => {}
-            }
+        let proved = self.proved(record);
+        self.payment.amounts.rebook(proved);
+    }
+
+    /// Books what chargebacks and their reversals have moved with this step, in whatever order they are told.
+    pub fn book_dispute(&mut self, record: &PaymentRecord) {
+        if !self.subject.row().kind.disputes() {
+            return;
         }
-        self.payment.amounts.rebook(captured, refunded);
+        let before = proved(record.transactions.iter()).charged_back.max(0);
+        let after = self.proved(record).charged_back.max(0);
+        let amounts = &mut self.payment.amounts;
+        if after >= before {
+            amounts.add_charged_back(after - before);
+        } else {
+            amounts.take_back_chargeback(before - after);
+        }
+        self.judge_dispute(record);
+    }
+
+    /// Says whether the payment is disputed: while an inquiry is open, or charged back money is not returned.
+    pub fn judge_dispute(&mut self, record: &PaymentRecord) {
+        let open = self
+            .after(record)
+            .any(|held| held.kind == TransactionKind::Chargeback && !held.state.ended());
+        self.payment.disputed = open || self.proved(record).charged_back > 0;
     }
 
     /// Closes the case of a transaction whose outcome was not known: now it is.
@@ -151,10 +176,22 @@ impl Step {
         }
     }
 
+    /// Says in the entry how each transaction that it changes stands afterwards.
+    fn tell_states(&mut self) {
+        let own = self.subject.row().state.name();
+        self.details
+            .insert(TRANSACTION_STATE.to_owned(), own.to_owned());
+        for other in &self.others {
+            let name = format!("{OTHER_TRANSACTION_STATE}{}", other.id);
+            self.details.insert(name, other.state.name().to_owned());
+        }
+    }
+
     /// Closes the step: the next version, and its journal entry.
     pub fn close(mut self, ask: Option<Ask>, stamp: &Stamp<'_>) -> Result<Change, DecideError> {
         self.payment.version += 1;
         self.payment.updated_at = stamp.now;
+        self.tell_states();
         let attempt = self.attempt.as_ref().map(Write::row);
         let response_digest = attempt
             .and_then(|attempt| attempt.ended.as_ref())
@@ -205,4 +242,19 @@ impl Step {
             entry,
         })
     }
+}
+
+/// What transactions prove together.
+fn proved<'a>(transactions: impl Iterator<Item = &'a Transaction>) -> Proved {
+    let mut proved = Proved::default();
+    for held in transactions.filter(|held| held.state == TransactionState::Succeeded) {
+        match held.kind {
+            TransactionKind::Purchase | TransactionKind::Capture => proved.captured += held.amount,
+            TransactionKind::Refund => proved.refunded += held.amount,
+            TransactionKind::Chargeback => proved.charged_back += held.amount,
+            TransactionKind::ChargebackReversal => proved.charged_back -= held.amount,
+            TransactionKind::Authorization | TransactionKind::Void => {}
+        }
+    }
+    proved
 }

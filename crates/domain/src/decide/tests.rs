@@ -3,6 +3,7 @@
 mod commands;
 mod facts;
 mod recovery;
+mod unasked;
 mod walk;
 
 use std::sync::LazyLock;

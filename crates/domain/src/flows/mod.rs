@@ -7,6 +7,7 @@
 pub mod audit;
 mod command;
 mod execute;
+mod inbox;
 mod operator;
 mod recover;
 mod replay;
@@ -28,6 +29,7 @@ use crate::payment::PaymentRecord;
 use crate::ports::{Commit, PaymentFilter, PaymentPage, Ports, StoreError};
 use crate::retry::RetryPolicy;
 
+pub use inbox::{InboxDesk, SeenBody, SeenWebhook};
 pub use recover::Recovered;
 pub use webhook::Told;
 

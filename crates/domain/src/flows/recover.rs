@@ -118,8 +118,8 @@ impl Flows {
         loop {
             let record = self.read(caller, due.payment).await?;
             let held = record.transaction(due.transaction);
-            let pending = held.filter(|held| held.state == TransactionState::Pending);
-            let Some(at) = pending.and_then(|held| held.next_step_at) else {
+            let open = held.filter(|held| !held.state.ended());
+            let Some(at) = open.and_then(|held| held.next_step_at) else {
                 return Ok(None);
             };
             let early = (at - self.ports().clock.now()).to_std().unwrap_or_default();

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::change::Change;
 use crate::context::{Actor, ActorKind, Caller, Origin};
-use crate::decide;
+use crate::decide::{self, Reported, Unasked};
 use crate::decline::Cause;
 use crate::error::FlowError;
 use crate::ids::{PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId};
 use crate::payment::PaymentRecord;
 use crate::ports::{Commit, LookupQuery, SentThrough};
-use crate::transaction::{Fact, FactKind, LookupOutcome, Transaction, TransactionState};
+use crate::transaction::{Dispute, Fact, FactKind, LookupOutcome, Transaction, TransactionState};
 use crate::webhook::{PaymentName, Subject, WebhookFact};
 
 use super::{Flows, accept_error, read_error};
@@ -33,6 +33,10 @@ pub enum Told {
     MovedOn,
     /// It contradicts an outcome that is known, and asking the provider did not confirm it.
     NotConfirmed(Cause),
+    /// It rests on what is not decided yet, or may be what we asked for and have no answer to.
+    Early,
+    /// It is about an operation that it does not name.
+    Nameless,
 }
 
 impl Flows {
@@ -53,21 +57,82 @@ impl Flows {
             Ok(None) => return Ok(Told::UnknownPayment),
             Err(cause) => return Ok(Told::NotConfirmed(cause)),
         };
-        let Subject::Transaction(transaction) = told.subject else {
-            return Ok(Told::OtherAccount);
+        let named = match &told.subject {
+            Subject::Transaction(transaction) => Some(*transaction),
+            Subject::Operation { .. } => None,
         };
-        let sent = self
-            .ports()
-            .store
-            .sent_through(payment, transaction, account);
+        let sent = self.ports().store.sent_through(payment, named, account);
         let tenant = match sent.await.map_err(read_error)? {
             SentThrough::Yes(tenant) => tenant,
             SentThrough::No => return Ok(Told::OtherAccount),
             SentThrough::UnknownPayment => return Ok(Told::UnknownPayment),
         };
         let caller = inbox(&tenant, webhook);
-        self.told_about(&caller, account, (payment, transaction), &told.fact)
-            .await
+        match &told.subject {
+            Subject::Transaction(transaction) => {
+                let about = (payment, *transaction);
+                self.told_about(&caller, account, about, (&told.fact, None))
+                    .await
+            }
+            Subject::Operation { kind, dispute } => {
+                let provider = self.ports().providers.account(account);
+                let several =
+                    provider.is_none_or(|provider| provider.capabilities().several_captures);
+                let operation = Unasked {
+                    kind: *kind,
+                    dispute: dispute.as_ref(),
+                    account,
+                    captures_once: !several,
+                };
+                self.told_of(&caller, payment, &operation, &told.fact).await
+            }
+        }
+    }
+
+    /// Applies what was told of an operation that the provider names by its own reference: to the transaction that
+    /// has it, or as a new one. Two servers that hear of the same one at once are kept apart by the payment's version.
+    async fn told_of(
+        &self,
+        caller: &Caller,
+        payment: PaymentId,
+        operation: &Unasked<'_>,
+        fact: &Fact,
+    ) -> Result<Told, FlowError> {
+        let account = operation.account;
+        for _ in 0..=self.settings().max_decisions {
+            let record = self.read(caller, payment).await?;
+            let Some(opening) = record.opening() else {
+                return Ok(Told::OtherAccount);
+            };
+            let trace = self.ports().observer.current_trace();
+            let stamp = self.stamp(caller, trace, Duration::ZERO);
+            if opening.provider_account != *account {
+                let change =
+                    decide::told_by_former_account(&record, opening.id, account, fact, &stamp)?;
+                match self.note_former(change).await? {
+                    Noted::Done => return Ok(Told::MovedOn),
+                    Noted::Overtaken => continue,
+                }
+            }
+            match decide::reported(&record, operation.kind, fact) {
+                Reported::Known(id) => {
+                    let told = (fact, operation.dispute);
+                    return self.told_about(caller, account, (payment, id), told).await;
+                }
+                Reported::Early => return Ok(Told::Early),
+                Reported::Nameless => return Ok(Told::Nameless),
+                Reported::Unknown => {}
+            }
+            let Some(change) = decide::unasked(&record, operation, fact, &stamp)? else {
+                return Ok(Told::NoNews);
+            };
+            match self.commit(&change).await {
+                Ok(Commit::Committed) => return Ok(Told::Applied),
+                Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {}
+                Err(error) => return Err(accept_error(error)),
+            }
+        }
+        Err(FlowError::ConcurrentChange)
     }
 
     /// Applies what was told about a transaction that was sent through the account.
@@ -76,7 +141,7 @@ impl Flows {
         caller: &Caller,
         account: &ProviderAccount,
         (payment, transaction): (PaymentId, TransactionId),
-        fact: &Fact,
+        (fact, dispute): (&Fact, Option<&Dispute>),
     ) -> Result<Told, FlowError> {
         let mut fact = fact.clone();
         let mut confirmed = false;
@@ -95,7 +160,8 @@ impl Flows {
                     Noted::Overtaken => continue,
                 }
             }
-            let Some(change) = decide::fact(&record, transaction, &fact, &stamp)? else {
+            let told = (&fact, dispute);
+            let Some(change) = decide::fact_about(&record, transaction, told, &stamp)? else {
                 return Ok(Told::NoNews);
             };
             // What was asked of the customer before a confirmation may be told after it.

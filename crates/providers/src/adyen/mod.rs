@@ -17,7 +17,7 @@ use quittance_domain::ports::{
     Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable,
 };
 use quittance_domain::transaction::{
-    Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendOutcome, SendReport,
+    Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendReport,
 };
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName};
@@ -25,8 +25,7 @@ use serde::Serialize;
 
 use crate::config::{AccountProblem, ProviderAccountConfig};
 use crate::http::{HttpClient, Outgoing, TraceHeaders, Verdict, path_segment, sensitive};
-use crate::outcome::NotSent;
-use crate::prepared::Prepared;
+use crate::prepared::{Prepared, unsendable};
 use reference::Reference;
 use signature::Keys;
 
@@ -194,17 +193,6 @@ impl Provider for Adyen {
 
     fn livemode(&self) -> bool {
         self.livemode
-    }
-}
-
-/// A stored request that this version cannot read is not sent: other bytes under the same key would break I2.
-fn unsendable() -> SendReport {
-    SendReport {
-        outcome: SendOutcome::from(NotSent::RequestRefused),
-        latency_micros: 0,
-        http_status: None,
-        response: None,
-        retry_after: None,
     }
 }
 

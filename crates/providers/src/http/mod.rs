@@ -24,6 +24,7 @@ use crate::outcome::NotSent;
 
 pub use base_url::{BaseUrl, BaseUrlError, path_segment};
 pub use exchange::{Exchange, MAX_RESPONSE_BYTES, Verdict, refusal};
+pub use retry_after::read as retry_after;
 
 /// Most idle connections kept open to a provider; further ones are closed after their answer.
 pub const MAX_IDLE_CONNECTIONS: usize = 512;

@@ -8,9 +8,9 @@ use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 /// Longest wait that is taken from a provider; more than that is cut to it.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// How long the provider asked us to wait. A date counts from the answer's own `Date`, so that
+/// How long whoever answered asked us to wait. A date counts from the answer's own `Date`, so that
 /// neither clock has to be right; without one it says nothing.
-pub(super) fn read(headers: &HeaderMap) -> Option<Duration> {
+pub fn read(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         // All digits and no u64: longer than any cap.

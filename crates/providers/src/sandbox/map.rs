@@ -5,8 +5,11 @@ use quittance_domain::decline::{Cause, Decline, DeclineCode};
 use quittance_domain::ids::{ProviderReference, TransactionId};
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::NextAction;
+use quittance_domain::ports::LookupQuery;
 use quittance_domain::text::{Sensitive, Text};
-use quittance_domain::transaction::{Fact, FactKind, LookupOutcome, OperationKind, SendOutcome};
+use quittance_domain::transaction::{
+    Dispute, Fact, FactKind, LookupOutcome, OperationKind, SendOutcome, TransactionKind,
+};
 
 use super::wire;
 use crate::http::refusal;
@@ -61,6 +64,29 @@ pub(super) fn found(body: &[u8], transaction: TransactionId) -> LookupOutcome {
     match read(body, transaction).and_then(fact) {
         Ok(fact) => LookupOutcome::Found(fact),
         Err(Unreadable) => unavailable(Cause::UnreadableResponse),
+    }
+}
+
+/// What a 2xx answer to a lookup of a payment proves of one of its operations, which the sandbox named.
+pub(super) fn found_in_payment(body: &[u8], query: &LookupQuery) -> LookupOutcome {
+    let Ok(payment) = serde_json::from_slice::<wire::Payment>(body) else {
+        return unavailable(Cause::UnreadableResponse);
+    };
+    let named = query
+        .provider_reference
+        .as_ref()
+        .map(ProviderReference::as_str);
+    let mut operations = payment.operations.into_iter();
+    let operation = operations.find(|operation| {
+        Some(operation.id.as_str()) == named && kind(operation.kind) == query.kind
+    });
+    match operation.map(fact) {
+        Some(Ok(fact)) => LookupOutcome::Found(fact),
+        Some(Err(Unreadable)) => unavailable(Cause::UnreadableResponse),
+        // It was told, so it was there.
+        None => LookupOutcome::NotFound {
+            authoritative: false,
+        },
     }
 }
 
@@ -133,6 +159,34 @@ pub(super) fn fact(wire: wire::Operation) -> Result<Fact, Unreadable> {
         provider_reference: reference(wire.id)?,
         payment_reference: reference(wire.payment_id)?,
     })
+}
+
+/// What an operation does.
+pub(super) fn kind(kind: wire::Kind) -> TransactionKind {
+    match kind {
+        wire::Kind::Purchase => TransactionKind::Purchase,
+        wire::Kind::Authorization => TransactionKind::Authorization,
+        wire::Kind::Capture => TransactionKind::Capture,
+        wire::Kind::Void => TransactionKind::Void,
+        wire::Kind::Refund => TransactionKind::Refund,
+        wire::Kind::Chargeback => TransactionKind::Chargeback,
+        wire::Kind::ChargebackReversal => TransactionKind::ChargebackReversal,
+    }
+}
+
+/// What a dispute is about, where the operation is one.
+pub(super) fn dispute(wire: &wire::Operation) -> Result<Option<Dispute>, Unreadable> {
+    let Some(dispute) = &wire.dispute else {
+        return Ok(None);
+    };
+    let Some(amount) = amount(wire)? else {
+        return Ok(None);
+    };
+    Ok(Some(Dispute {
+        reason: Text::parse(dispute.reason.as_str()).map_err(|_| Unreadable)?,
+        due_at: dispute.due_at.map(|at| at.trunc_subsecs(6)),
+        amount,
+    }))
 }
 
 /// What the sandbox says it moved; a void before the customer acted says 0, and moved nothing.

@@ -7,13 +7,14 @@ mod wire;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use quittance_domain::decline::Cause;
 use quittance_domain::money::Money;
 use quittance_domain::payment::Initiator;
 use quittance_domain::ports::{
     Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable,
 };
 use quittance_domain::transaction::{
-    LookupOutcome, OperationKind, PreparedRequest, SendOutcome, SendReport,
+    LookupOutcome, OperationKind, PreparedRequest, SendReport, TransactionOrigin,
 };
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName};
@@ -21,8 +22,7 @@ use serde::Serialize;
 
 use crate::config::{AccountProblem, ProviderAccountConfig};
 use crate::http::{HttpClient, Outgoing, TraceHeaders, Verdict, path_segment, sensitive};
-use crate::outcome::NotSent;
-use crate::prepared::Prepared;
+use crate::prepared::{Prepared, unsendable};
 use crate::webhook::StandardWebhooks;
 
 const JSON: &str = "application/json";
@@ -130,6 +130,9 @@ impl Provider for Sandbox {
     }
 
     async fn lookup(&self, query: &LookupQuery) -> LookupOutcome {
+        if query.origin == TransactionOrigin::Provider {
+            return self.look_up_in_payment(query).await;
+        }
         let path = format!("/v1/operations/{}", query.transaction);
         let exchange = self
             .http
@@ -160,15 +163,33 @@ impl Provider for Sandbox {
     }
 }
 
-/// A stored request that this version cannot read is not sent: other bytes under the same key
-/// would break I2.
-fn unsendable() -> SendReport {
-    SendReport {
-        outcome: SendOutcome::from(NotSent::RequestRefused),
-        latency_micros: 0,
-        http_status: None,
-        response: None,
-        retry_after: None,
+impl Sandbox {
+    /// What the sandbox did by itself is found among the payment's operations: it does not know our id of it.
+    async fn look_up_in_payment(&self, query: &LookupQuery) -> LookupOutcome {
+        let reference = query.payment_reference.as_ref().and_then(path_segment);
+        let Some(segment) = reference else {
+            return LookupOutcome::NotFound {
+                authoritative: false,
+            };
+        };
+        let path = format!("/v1/payments/{segment}");
+        let exchange = self
+            .http
+            .exchange(Outgoing {
+                method: Method::GET,
+                path: &path,
+                route: "/v1/payments/{id}",
+                idempotency: None,
+                content: None,
+                send: 1,
+            })
+            .await;
+        match exchange.verdict {
+            Verdict::Success => map::found_in_payment(exchange.body(), query),
+            Verdict::Refused(_) => exchange.unavailable(Cause::RequestRefused),
+            Verdict::NotSent(not_sent) => exchange.unavailable(not_sent.cause()),
+            Verdict::Unknown(unknown) => exchange.unavailable(unknown.cause()),
+        }
     }
 }
 

@@ -62,6 +62,8 @@ pub(super) enum Kind {
     Capture,
     Void,
     Refund,
+    Chargeback,
+    ChargebackReversal,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -87,6 +89,21 @@ pub(super) struct Operation {
     pub decline: Option<Decline>,
     pub next_action: Option<NextAction>,
     pub expires_at: Option<DateTime<Utc>>,
+    pub dispute: Option<Dispute>,
+}
+
+/// `GET /v1/payments/{id}`
+#[derive(Deserialize)]
+pub(super) struct Payment {
+    pub operations: Vec<Operation>,
+}
+
+/// What a chargeback is about; its amount and currency are the operation's.
+#[derive(Deserialize)]
+pub(super) struct Dispute {
+    #[serde(default)]
+    pub reason: String,
+    pub due_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Deserialize)]

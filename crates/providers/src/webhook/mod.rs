@@ -2,7 +2,9 @@
 
 mod standard;
 
-pub use standard::{MAX_SECRETS, SecretsProblem, StandardWebhooks, TOLERANCE_SECONDS};
+pub use standard::{
+    MAX_SECRETS, NEW_SECRET_BYTES, SecretsProblem, StandardWebhooks, TOLERANCE_SECONDS, secret_of,
+};
 
 #[cfg(test)]
 #[path = "standard_tests.rs"]

@@ -23,6 +23,8 @@ const MAX_SIGNATURES: usize = 16;
 const SECRET_PREFIX: &str = "whsec_";
 /// How many bytes a secret has.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// How many bytes a secret that we make has.
+pub const NEW_SECRET_BYTES: usize = 32;
 /// How a signature of this scheme begins; others may stand beside it.
 const SIGNATURE_PREFIX: &str = "v1,";
 
@@ -32,6 +34,9 @@ pub enum SecretsProblem {
     /// A secret is not of the right form.
     #[error("each webhook secret must be whsec_ and the base64 of 24 to 64 bytes")]
     Form,
+    /// A secret of Stripe's is not of the right form.
+    #[error("each webhook secret must be whsec_ and at least 24 further characters")]
+    StripeForm,
     /// A secret is not an HMAC key of Adyen's.
     #[error("each webhook secret must be the 64 hexadecimal digits of Adyen's HMAC key")]
     HexForm,
@@ -91,6 +96,19 @@ impl StandardWebhooks {
         Ok(event)
     }
 
+    /// The signatures of a webhook that we send, under every secret, in their order: the value of
+    /// `webhook-signature`. The id must hold no dot.
+    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+        let signatures = self.keys.iter().map(|key| {
+            let mut mac = key.clone();
+            mac.update(format!("{id}.{timestamp}.").as_bytes());
+            mac.update(body);
+            let signature = BASE64.encode(mac.finalize().into_bytes());
+            format!("{SIGNATURE_PREFIX}{signature}")
+        });
+        signatures.collect::<Vec<_>>().join(" ")
+    }
+
     /// Whether any signature is one under any secret. Every pair is compared, each in constant time.
     fn matches(&self, signed: &[&str], body: &[u8], given: &[Vec<u8>]) -> bool {
         let mut any = false;
@@ -106,6 +124,12 @@ impl StandardWebhooks {
         }
         any
     }
+}
+
+/// A new secret: `whsec_` and the base64 of [`NEW_SECRET_BYTES`] of these bytes.
+pub fn secret_of(bytes: &[u8; NEW_SECRET_BYTES]) -> Zeroizing<String> {
+    let encoded = Zeroizing::new(BASE64.encode(bytes));
+    Zeroizing::new(format!("{SECRET_PREFIX}{}", encoded.as_str()))
 }
 
 fn key(secret: &str) -> Result<Hmac<Sha256>, SecretsProblem> {

@@ -10,23 +10,35 @@ use quittance_domain::transaction::{OperationKind, Transaction};
 use quittance_providers::adyen::Adyen;
 use quittance_providers::config::{ProviderAccountConfig, ProviderKind, Secret};
 use quittance_providers::sandbox::Sandbox;
+use quittance_providers::stripe::Stripe;
+
+/// An account of a kind at a scripted server.
+fn config(
+    kind: ProviderKind,
+    key: &str,
+    base_url: &str,
+    timeouts: [Duration; 2],
+) -> ProviderAccountConfig {
+    let [connect, total] = timeouts.map(|it| u64::try_from(it.as_millis()).unwrap());
+    ProviderAccountConfig {
+        connect_timeout_ms: connect,
+        total_timeout_ms: total,
+        allow_plaintext: true,
+        ..ProviderAccountConfig::new("conformance", kind, base_url, Secret::new(key))
+    }
+}
+
+fn trace(headers: &mut reqwest::header::HeaderMap) {
+    headers.insert("traceparent", "00-1-2-01".parse().unwrap());
+}
 
 struct SandboxSubject;
 
 impl Subject for SandboxSubject {
     fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider> {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
-        let key = Secret::new(self.credential().1);
-        let config = ProviderAccountConfig {
-            connect_timeout_ms: millis(connect),
-            total_timeout_ms: millis(total),
-            allow_plaintext: true,
-            ..ProviderAccountConfig::new("sandbox", ProviderKind::Sandbox, base_url, key)
-        };
-        let sandbox = Sandbox::new(&config, |headers| {
-            headers.insert("traceparent", "00-1-2-01".parse().unwrap());
-        });
-        Arc::new(sandbox.unwrap())
+        let key = self.credential().1;
+        let config = config(ProviderKind::Sandbox, key, base_url, [connect, total]);
+        Arc::new(Sandbox::new(&config, trace).unwrap())
     }
 
     fn token(&self) -> &'static str {
@@ -92,19 +104,12 @@ struct AdyenSubject;
 
 impl Subject for AdyenSubject {
     fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider> {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
-        let key = Secret::new(self.credential().1);
+        let key = self.credential().1;
         let config = ProviderAccountConfig {
-            connect_timeout_ms: millis(connect),
-            total_timeout_ms: millis(total),
-            allow_plaintext: true,
             merchant_account: Some("QuittanceECOM".to_owned()),
-            ..ProviderAccountConfig::new("adyen", ProviderKind::Adyen, base_url, key)
+            ..config(ProviderKind::Adyen, key, base_url, [connect, total])
         };
-        let adyen = Adyen::new(&config, |headers| {
-            headers.insert("traceparent", "00-1-2-01".parse().unwrap());
-        });
-        Arc::new(adyen.unwrap())
+        Arc::new(Adyen::new(&config, trace).unwrap())
     }
 
     fn token(&self) -> &'static str {
@@ -185,4 +190,104 @@ impl Subject for AdyenSubject {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_adyen_adapter_conforms() {
     conforms(&AdyenSubject).await;
+}
+
+struct StripeSubject;
+
+impl Subject for StripeSubject {
+    fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider> {
+        let key = self.credential().1;
+        let config = config(ProviderKind::Stripe, key, base_url, [connect, total]);
+        Arc::new(Stripe::new(&config, trace).unwrap())
+    }
+
+    fn token(&self) -> &'static str {
+        "pm_1"
+    }
+
+    fn payment_reference(&self) -> &'static str {
+        "pi_1"
+    }
+
+    fn replies(&self, operation: OperationKind) -> Vec<Reply> {
+        let mut replies = Reply::ALL.to_vec();
+        // A cancellation is done, or refused.
+        replies.retain(|reply| operation != OperationKind::Void || *reply != Reply::Pending);
+        replies
+    }
+
+    fn only_asks(&self, operation: OperationKind) -> bool {
+        operation == OperationKind::Confirm
+    }
+
+    fn answer(&self, reply: Reply, operation: OperationKind, transaction: &Transaction) -> Vec<u8> {
+        if reply == Reply::Declined {
+            return response(
+                402,
+                "",
+                include_str!("../../src/stripe/fixtures/card_declined.json"),
+            );
+        }
+        let amount = transaction.amount + i64::from(reply == Reply::WrongAmount);
+        let currency = if reply == Reply::WrongCurrency {
+            "usd"
+        } else {
+            "eur"
+        };
+        let manual = operation != OperationKind::Purchase;
+        let status = match operation {
+            _ if reply == Reply::Pending && operation != OperationKind::Refund => "processing",
+            OperationKind::Refund if reply == Reply::Pending => "pending",
+            OperationKind::Purchase | OperationKind::Capture | OperationKind::Refund => "succeeded",
+            OperationKind::Authorize | OperationKind::Confirm => "requires_capture",
+            OperationKind::Void => "canceled",
+        };
+        let id = transaction.id;
+        let body = if operation == OperationKind::Refund {
+            format!(
+                r#"{{"id": "re_1", "status": "{status}", "amount": {amount}, "currency": "{currency}",
+                    "charge": "ch_1", "payment_intent": "pi_1", "metadata": {{"quittance_transaction": "{id}"}}}}"#
+            )
+        } else {
+            intent(&id.to_string(), amount, currency, status, manual)
+        };
+        response(200, "", &body)
+    }
+
+    fn found(&self, transaction: &Transaction) -> Option<Vec<u8>> {
+        let id = transaction.id.to_string();
+        let intent = intent(&id, transaction.amount, "eur", "succeeded", false);
+        let body =
+            format!(r#"{{"object": "search_result", "data": [{intent}], "has_more": false}}"#);
+        Some(response(200, "", &body))
+    }
+
+    fn not_found(&self) -> Option<Vec<u8>> {
+        let body = r#"{"object": "search_result", "data": [], "has_more": false}"#;
+        Some(response(200, "", body))
+    }
+
+    fn credential(&self) -> (&'static str, &'static str) {
+        ("authorization", "rk_test_0123456789")
+    }
+
+    fn idempotency_header(&self) -> &'static str {
+        "idempotency-key"
+    }
+}
+
+/// A payment intent that names a transaction as what made it, and as what captured it.
+fn intent(transaction: &str, amount: i64, currency: &str, status: &str, manual: bool) -> String {
+    let method = if manual { "manual" } else { "automatic" };
+    format!(
+        r#"{{"id": "pi_1", "status": "{status}", "amount": {amount}, "amount_capturable": {amount},
+            "amount_received": {amount}, "currency": "{currency}", "capture_method": "{method}",
+            "latest_charge": {{"id": "ch_1", "status": "succeeded"}},
+            "metadata": {{"quittance_transaction": "{transaction}", "quittance_capture": "{transaction}"}}}}"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stripe_adapter_conforms() {
+    conforms(&StripeSubject).await;
 }

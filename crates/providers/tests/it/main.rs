@@ -11,5 +11,7 @@ mod conformance;
 mod guard;
 mod sandbox;
 mod standard_webhooks;
+mod stripe;
+mod stripe_python;
 mod support;
 mod transport;

@@ -171,6 +171,73 @@ pub(super) async fn fail_refund(
     Ok(ok(&operation))
 }
 
+/// A refund in the dashboard.
+pub(super) async fn refund(
+    State(app): State<Arc<App>>,
+    _caller: Authorized,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let (id, asked) = (parse::payment_id(&id)?, or_default(body)?);
+    let operation = app.ledger.lock().refund_in_dashboard(id, &asked)?;
+    Ok(ok(&operation))
+}
+
+/// A capture in the dashboard.
+pub(super) async fn capture(
+    State(app): State<Arc<App>>,
+    _caller: Authorized,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let (id, asked) = (parse::payment_id(&id)?, or_default(body)?);
+    let operation = app.ledger.lock().capture_in_dashboard(id, &asked)?;
+    Ok(ok(&operation))
+}
+
+/// A void in the dashboard.
+pub(super) async fn void(
+    State(app): State<Arc<App>>,
+    _caller: Authorized,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let id = parse::payment_id(&id)?;
+    let operation = app.ledger.lock().void_in_dashboard(id)?;
+    Ok(ok(&operation))
+}
+
+pub(super) async fn dispute(
+    State(app): State<Arc<App>>,
+    _caller: Authorized,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let (id, asked) = (parse::payment_id(&id)?, or_default(body)?);
+    let operation = app.ledger.lock().dispute(id, &asked)?;
+    Ok(ok(&operation))
+}
+
+pub(super) async fn close_dispute(
+    State(app): State<Arc<App>>,
+    _caller: Authorized,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let id = parse::payment_id(&id)?;
+    let verdict = parse::json(&whole(body)?)?;
+    let operation = app.ledger.lock().close_dispute(id, &verdict)?;
+    Ok(ok(&operation))
+}
+
+/// A body that may be left out.
+fn or_default<T: serde::de::DeserializeOwned + Default>(body: Body) -> Result<T, ApiError> {
+    let body = whole(body)?;
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    parse::json(&body)
+}
+
 /// Where `next_action` sends the customer. Plain text, nothing of the request in it.
 pub(super) async fn challenge() -> &'static str {
     "Sandbox authentication. Confirm the payment with the parameter challenge=passed or \

@@ -193,6 +193,14 @@ fn routes(app: Arc<App>) -> Router {
             "/control/payments/{id}/fail_refund",
             post(control::fail_refund),
         )
+        .route("/control/payments/{id}/refunds", post(control::refund))
+        .route("/control/payments/{id}/captures", post(control::capture))
+        .route("/control/payments/{id}/void", post(control::void))
+        .route("/control/payments/{id}/chargebacks", post(control::dispute))
+        .route(
+            "/control/payments/{id}/close_dispute",
+            post(control::close_dispute),
+        )
         .route("/challenge/{id}", get(control::challenge))
         .fallback(control::no_such_path)
         .method_not_allowed_fallback(control::no_such_method)

@@ -72,6 +72,9 @@ impl Ledger {
             return;
         };
         match status {
+            OperationStatus::Pending if kind == OperationKind::Chargeback => {
+                self.tell(EventType::ChargebackInquiryOpened, at, now);
+            }
             OperationStatus::Pending => self.remember_unasked(at),
             OperationStatus::RequiresAction => {}
             OperationStatus::Approved => self.approved(at, payment, kind, token, now),
@@ -79,11 +82,12 @@ impl Ledger {
             OperationStatus::Failed => match kind {
                 OperationKind::Capture => self.tell(EventType::PaymentCaptureFailed, at, now),
                 OperationKind::Refund => self.tell(EventType::RefundFailed, at, now),
+                OperationKind::Chargeback => self.tell(EventType::ChargebackClosed, at, now),
                 // Voided before authentication: the void tells it.
                 OperationKind::Purchase
                 | OperationKind::Authorization
                 | OperationKind::Void
-                | OperationKind::Chargeback => {}
+                | OperationKind::ChargebackReversal => {}
             },
         }
     }
@@ -121,6 +125,9 @@ impl Ledger {
             }
             OperationKind::Refund => self.tell(EventType::RefundSucceeded, at, now),
             OperationKind::Chargeback => self.tell(EventType::ChargebackOpened, at, now),
+            OperationKind::ChargebackReversal => {
+                self.tell(EventType::ChargebackReversed, at, now);
+            }
         }
         if token == Token::Chargeback
             && matches!(kind, OperationKind::Purchase | OperationKind::Capture)

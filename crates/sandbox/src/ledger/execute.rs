@@ -12,13 +12,13 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 /// A later operation that was allowed, before it is entered.
-struct Draft<'a> {
-    payment: usize,
-    reference: &'a str,
-    kind: OperationKind,
-    amount: i64,
-    releases: i64,
-    currency: Currency,
+pub(super) struct Draft<'a> {
+    pub payment: usize,
+    pub reference: &'a str,
+    pub kind: OperationKind,
+    pub amount: i64,
+    pub releases: i64,
+    pub currency: Currency,
 }
 
 impl Ledger {
@@ -172,7 +172,7 @@ impl Ledger {
         Ok(at)
     }
 
-    fn draft_capture<'a>(
+    pub(super) fn draft_capture<'a>(
         &self,
         payment: usize,
         reference: &'a str,
@@ -204,7 +204,7 @@ impl Ledger {
         })
     }
 
-    fn capture(&mut self, draft: &Draft<'_>, now: DateTime<Utc>) -> usize {
+    pub(super) fn capture(&mut self, draft: &Draft<'_>, now: DateTime<Utc>) -> usize {
         let plan = self
             .payments
             .get(draft.payment)
@@ -223,7 +223,7 @@ impl Ledger {
         self.enter(draft, status, settles, now)
     }
 
-    fn void(
+    pub(super) fn void(
         &mut self,
         payment: usize,
         reference: &str,
@@ -272,7 +272,7 @@ impl Ledger {
         Ok(self.enter(&draft, OperationStatus::Approved, None, now))
     }
 
-    fn draft_refund<'a>(
+    pub(super) fn draft_refund<'a>(
         &self,
         payment: usize,
         reference: &'a str,
@@ -298,7 +298,7 @@ impl Ledger {
         })
     }
 
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         draft: &Draft<'_>,
         status: OperationStatus,
@@ -362,7 +362,7 @@ impl Ledger {
 
     /// The authorization or purchase, and the sums; refuses once the payment has too many
     /// operations.
-    fn modifiable(&self, payment: usize) -> Result<(&Record, Sums), ApiError> {
+    pub(super) fn modifiable(&self, payment: usize) -> Result<(&Record, Sums), ApiError> {
         let known = self.payments.get(payment).ok_or(NO_PAYMENT)?;
         if known.later.len() >= MAX_OPERATIONS_PER_PAYMENT {
             return Err(ApiError::state("the payment has too many operations"));

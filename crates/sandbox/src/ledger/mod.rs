@@ -3,6 +3,7 @@
 //! `submit` decides which fault a request meets and replays stored answers, `execute` carries
 //! commands out, `settle` ends what is pending, `view` renders, `events` tells.
 
+mod dashboard;
 mod events;
 mod execute;
 mod record;

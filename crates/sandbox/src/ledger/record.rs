@@ -100,5 +100,6 @@ pub(crate) fn post(totals: &mut CurrencyTotals, record: &Record) {
         OperationKind::Void => totals.voided += amount,
         OperationKind::Refund => totals.refunded += amount,
         OperationKind::Chargeback => totals.charged_back += amount,
+        OperationKind::ChargebackReversal => totals.charged_back -= amount,
     }
 }

@@ -152,7 +152,7 @@ impl Ledger {
             .ok_or(ApiError::not_found("no such operation"))
     }
 
-    fn newest<T>(
+    pub(super) fn newest<T>(
         &self,
         payment: Uuid,
         pick: impl Fn(&Self, usize) -> Option<T>,

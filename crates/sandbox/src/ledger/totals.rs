@@ -59,6 +59,7 @@ fn count_of<'a>(counts: &'a mut Counts, record: &Record) -> &'a mut u64 {
             OperationKind::Void => &mut counts.voids,
             OperationKind::Refund => &mut counts.refunds,
             OperationKind::Chargeback => &mut counts.chargebacks,
+            OperationKind::ChargebackReversal => &mut counts.chargeback_reversals,
         },
         OperationStatus::Declined => &mut counts.declined,
         OperationStatus::Pending | OperationStatus::RequiresAction => &mut counts.open,

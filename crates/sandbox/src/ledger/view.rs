@@ -5,9 +5,9 @@ use super::Ledger;
 use super::record::{Payment, Record, Sums};
 use crate::clock;
 use crate::error::ApiError;
-use crate::limits::{AUTHORIZATION_LIFETIME, MAX_PAGE};
+use crate::limits::{AUTHORIZATION_LIFETIME, DISPUTE_EVIDENCE_TIME, MAX_PAGE};
 use crate::wire::{
-    Books, Charged, DeclineCode, NextAction, Operation, OperationKind, OperationPage,
+    Books, Charged, DeclineCode, Dispute, NextAction, Operation, OperationKind, OperationPage,
     OperationStatus, PaymentStatus, PaymentView,
 };
 use std::collections::BTreeMap;
@@ -32,6 +32,10 @@ impl Ledger {
         let waits = status == OperationStatus::RequiresAction;
         let authorized =
             record.kind == OperationKind::Authorization && status == OperationStatus::Approved;
+        let disputed = matches!(
+            record.kind,
+            OperationKind::Chargeback | OperationKind::ChargebackReversal
+        );
         Some(Operation {
             id: format!("sop_{}", record.id.simple()),
             payment_id: payment_id(payment),
@@ -43,6 +47,10 @@ impl Ledger {
             decline: decline.map(DeclineCode::to_wire),
             next_action: waits.then(|| self.next_action(payment)),
             expires_at: authorized.then(|| clock::after(record.created_at, AUTHORIZATION_LIFETIME)),
+            dispute: disputed.then(|| Dispute {
+                reason: "fraudulent".to_owned(),
+                due_at: clock::after(record.created_at, DISPUTE_EVIDENCE_TIME),
+            }),
             created_at: record.created_at,
         })
     }

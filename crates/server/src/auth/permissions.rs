@@ -136,6 +136,45 @@ pub const RPCS: &[Rpc] = &[
         "quittance.v1.AdminService/GetErasure",
         &[Admin, PlatformAdmin],
     ),
+    unary(
+        "quittance.v1.AdminService/CreateNotificationEndpoint",
+        &[Admin, PlatformAdmin],
+    ),
+    unary(
+        "quittance.v1.AdminService/ListNotificationEndpoints",
+        &[Admin, PlatformAdmin],
+    ),
+    unary(
+        "quittance.v1.AdminService/UpdateNotificationEndpoint",
+        &[Admin, PlatformAdmin],
+    ),
+    unary(
+        "quittance.v1.AdminService/DeleteNotificationEndpoint",
+        &[Admin, PlatformAdmin],
+    ),
+    unary(
+        "quittance.v1.AdminService/TestNotificationEndpoint",
+        &[Admin, PlatformAdmin],
+    ),
+    unary(
+        "quittance.v1.AdminService/RotateNotificationEndpointSecret",
+        &[Admin, PlatformAdmin],
+    ),
+    unary(
+        "quittance.v1.AdminService/ListNotifications",
+        &[Admin, PlatformAdmin],
+    ),
+    unary(
+        "quittance.v1.AdminService/GetNotification",
+        &[Admin, PlatformAdmin],
+    ),
+    unary(
+        "quittance.v1.AdminService/ReplayNotifications",
+        &[Admin, PlatformAdmin],
+    ),
+    unary("quittance.v1.AdminService/ListWebhooks", &[PlatformAdmin]),
+    unary("quittance.v1.AdminService/GetWebhook", &[PlatformAdmin]),
+    unary("quittance.v1.AdminService/ReplayWebhook", &[PlatformAdmin]),
 ];
 
 /// Health is open: load balancers have no API key.
@@ -235,7 +274,8 @@ mod tests {
             .map(|name| format!("quittance.v1.PaymentService/{name}Payment"));
         let admin =
             ["Resolve", "Retry"].map(|name| format!("quittance.v1.AdminService/{name}Transaction"));
-        for method in payments.into_iter().chain(admin) {
+        let webhooks = ["quittance.v1.AdminService/ReplayWebhook".to_owned()];
+        for method in payments.into_iter().chain(admin).chain(webhooks) {
             let rpc = RPCS.iter().find(|rpc| rpc.method == method).unwrap();
             assert!(rpc.access.check(reader).is_err(), "{method}");
         }

@@ -1,8 +1,14 @@
 //! The commands of the command line; `demo` has a module of its own.
 
+pub mod audit;
+pub mod endpoints;
+pub mod evidence;
 pub mod keys;
+pub mod notifications;
 pub mod payments;
 pub mod personal_data;
+pub mod webhooks;
+pub mod witness;
 
 use quittance_telemetry::Telemetry;
 

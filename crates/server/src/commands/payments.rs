@@ -2,7 +2,7 @@
 
 pub(super) mod client;
 mod failed;
-mod show;
+pub(super) mod show;
 
 use std::path::PathBuf;
 
@@ -13,13 +13,14 @@ use self::client::Client;
 use crate::output;
 
 pub use self::failed::CallFailed;
+pub(super) use self::show::{money, plain, time};
 
 /// The server that is called unless another is named: where `config.default.toml` serves gRPC.
 const DEFAULT_ADDRESS: &str = "https://127.0.0.1:7443";
 /// Operator actions that are printed unless another number is asked for.
 const DEFAULT_ACTIONS: &str = "100";
 /// Most operator actions that are fetched at once: most items of a page.
-const PAGE: usize = crate::convert::MAX_PAGE;
+pub(super) const PAGE: usize = crate::convert::MAX_PAGE;
 
 /// What every exit code means, and where the API key comes from.
 const AFTER_HELP: &str = "\
@@ -128,6 +129,15 @@ pub struct ResolveArgs {
         value_name = "REFERENCE"
     )]
     provider_reference: Option<String>,
+    /// What it really moved, in minor units of the payment's currency and with its code, if that is not what was
+    /// asked for: "950 EUR".
+    #[arg(
+        long,
+        conflicts_with_all = ["not_processed", "acknowledge"],
+        value_name = "AMOUNT",
+        value_parser = parse_money
+    )]
+    amount: Option<v1::Money>,
     /// Why you decide so; at most 500 characters.
     #[arg(long)]
     reason: String,
@@ -141,7 +151,7 @@ pub struct ResolveArgs {
 #[group(required = true, multiple = false)]
 #[allow(clippy::struct_excessive_bools)] // of which exactly one is true
 struct Found {
-    /// The provider carried it out, for its whole amount.
+    /// The provider carried it out, for its whole amount unless --amount says otherwise.
     #[arg(long)]
     succeeded: bool,
     /// The provider did not carry it out, and never will.
@@ -271,6 +281,7 @@ async fn resolve(wanted: ResolveArgs) -> anyhow::Result<()> {
         reason: wanted.reason,
         evidence: wanted.evidence,
         tenant_id: wanted.subject.tenant.unwrap_or_default(),
+        amount: wanted.amount,
     };
     let payment = client.resolve(request).await?;
     output::line("Recorded. What the provider proves later still counts.\n");
@@ -292,6 +303,18 @@ async fn retry(wanted: RetryArgs) -> anyhow::Result<()> {
     );
     output::line(show::payment(&payment));
     Ok(())
+}
+
+/// Minor units and a currency's code. The server judges both.
+fn parse_money(text: &str) -> Result<v1::Money, String> {
+    let parts = text.split_once(' ');
+    let money = parts.and_then(|(units, code)| {
+        Some(v1::Money {
+            minor_units: units.parse().ok()?,
+            currency_code: code.trim().to_owned(),
+        })
+    });
+    money.ok_or_else(|| "must be minor units and a currency, such as \"950 EUR\"".to_owned())
 }
 
 /// A kind by its name without prefix, in either case.

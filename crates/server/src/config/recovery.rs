@@ -55,6 +55,7 @@ pub(super) fn retries(settings: &Settings) -> Result<RetryPolicy, ConfigError> {
         leave: backoff(settings, "not_let_in")?,
         outcome: backoff(settings, "outcome_unknown")?,
         decision: backoff(settings, "undecided")?,
+        customer: backoff(settings, "awaiting_customer")?,
         max_retry_after: settings.seconds(
             "payments.retries.max_retry_after_seconds",
             1..=MAX_WAIT_SECONDS,

@@ -12,10 +12,13 @@ use quittance_providers::config::ProvidersConfig;
 use quittance_telemetry::{LogFormat, OtlpProtocol};
 use zeroize::Zeroizing;
 
+use super::audit::AuditConfig;
 use super::error::ConfigError;
+use super::notifications::NotificationsConfig;
 use super::recovery::{self, RecoveryConfig};
 use super::secret::Secret;
 use super::settings::{Settings, Sources};
+use super::signing::SigningConfig;
 use super::webhooks::WebhooksConfig;
 
 /// Bytes of a master key.
@@ -38,8 +41,14 @@ pub struct Config {
     pub payments: PaymentsConfig,
     /// How payments without an outcome are recovered.
     pub recovery: RecoveryConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
     /// How webhooks are received and applied.
     pub webhooks: WebhooksConfig,
+    /// How tenants are told of their events.
+    pub notifications: NotificationsConfig,
+    /// How the log is signed; `None`: it is not.
+    pub signing: Option<SigningConfig>,
     /// How callers are known.
     pub auth: AuthConfig,
     /// Logs, traces and metrics.
@@ -64,12 +73,15 @@ impl Config {
     pub fn parse(settings: &Settings) -> Result<Self, ConfigError> {
         let config = Self {
             server: ServerConfig::parse(settings)?,
+            audit: AuditConfig::parse(settings)?,
             database: DatabaseConfig::parse(settings)?,
             secrets: SecretsConfig::parse(settings)?,
             providers: super::providers::parse(settings)?,
+            notifications: NotificationsConfig::parse(settings)?,
             payments: PaymentsConfig::parse(settings)?,
             recovery: RecoveryConfig::parse(settings)?,
             webhooks: WebhooksConfig::parse(settings)?,
+            signing: SigningConfig::parse(settings)?,
             auth: AuthConfig::parse(settings)?,
             telemetry: telemetry(settings)?,
             gauges_every: settings.millis("telemetry.gauge_interval_ms", 100..=600_000)?,

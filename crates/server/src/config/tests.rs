@@ -32,6 +32,15 @@ fn minimal() -> Sources {
                 Value::Array(vec![Value::String(KEY.to_owned())]),
             ),
             ("providers.accounts", account()),
+            (
+                "audit.log_key_files",
+                Value::Array(vec![Value::String("log.key".to_owned())]),
+            ),
+            (
+                "audit.receipt_key_file",
+                Value::String("receipt.key".to_owned()),
+            ),
+            ("audit.state_directory", Value::String("signer".to_owned())),
         ],
         ..Sources::default()
     }
@@ -134,6 +143,10 @@ fn schedules_of_retries_are_read_one_by_one() {
             "5",
         ),
         ("QUITTANCE_PAYMENTS__RETRIES__UNDECIDED__MAX_MS", "6000"),
+        (
+            "QUITTANCE_PAYMENTS__RETRIES__AWAITING_CUSTOMER__MAX_STEPS",
+            "8",
+        ),
         ("QUITTANCE_PAYMENTS__RETRIES__MAX_SENDS__VOID", "7"),
     ]);
     let retries = Config::load(&given).unwrap().payments.retries;
@@ -141,6 +154,7 @@ fn schedules_of_retries_are_read_one_by_one() {
     assert_eq!(retries.leave.steps, 3);
     assert_eq!(retries.outcome.give_up_after.as_secs(), 5);
     assert_eq!(retries.decision.max.as_secs(), 6);
+    assert_eq!(retries.customer.steps, 8);
     assert_eq!(retries.max_sends.void, 7);
 
     let name = "QUITTANCE_PAYMENTS__RETRIES__UNDECIDED__MAX_MS";
@@ -497,8 +511,18 @@ fn webhooks_have_their_documented_defaults_and_their_waits_fit_together() {
             max: seconds(900),
             max_attempts: 30,
         },
+        retention: WebhookRetention {
+            done: seconds(30 * 86_400),
+            dead: seconds(365 * 86_400),
+            every: seconds(600),
+        },
     };
     assert_eq!(webhooks, expected);
+    let message = error(&with_variables(&[(
+        "QUITTANCE_WEBHOOKS__KEEP_DEAD_DAYS",
+        "29",
+    )]));
+    assert!(message.contains("webhooks.keep_dead_days"), "{message}");
     let message = error(&with_variables(&[(
         "QUITTANCE_WEBHOOKS__RETRY_MAX_MS",
         "999",

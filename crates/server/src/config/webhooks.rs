@@ -22,6 +22,19 @@ pub struct WebhooksConfig {
     pub claim: Duration,
     /// When what cannot be applied yet is tried again.
     pub retries: WebhookRetries,
+    /// How long bodies are kept.
+    pub retention: WebhookRetention,
+}
+
+/// How long the bodies of webhooks are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebhookRetention {
+    /// Those of applied and ignored webhooks.
+    pub done: Duration,
+    /// Those of dead letters.
+    pub dead: Duration,
+    /// How often what is kept no longer is looked for.
+    pub every: Duration,
 }
 
 /// When a parked webhook is tried again.
@@ -48,6 +61,9 @@ impl WebhookRetries {
 impl WebhooksConfig {
     pub(super) fn parse(settings: &Settings) -> Result<Self, ConfigError> {
         const FIRST: &str = "webhooks.retry_first_ms";
+        const DEAD: &str = "webhooks.keep_dead_days";
+        const DAYS: std::ops::RangeInclusive<u64> = 1..=3_650;
+        let days = |days: u64| Duration::from_secs(days * 86_400);
         let config = Self {
             max_body_bytes: settings.number("webhooks.max_body_bytes", 1_024..=4_194_304)?,
             read_timeout: settings.millis("webhooks.read_timeout_ms", 100..=60_000)?,
@@ -60,9 +76,17 @@ impl WebhooksConfig {
                 max: settings.millis("webhooks.retry_max_ms", 10..=86_400_000)?,
                 max_attempts: settings.number("webhooks.max_attempts", 1..=1_000)?,
             },
+            retention: WebhookRetention {
+                done: days(settings.number("webhooks.keep_days", DAYS)?),
+                dead: days(settings.number(DEAD, DAYS)?),
+                every: settings.millis("webhooks.wipe_interval_ms", 100..=86_400_000)?,
+            },
         };
         if config.retries.max < config.retries.first {
             return Err(settings.invalid(FIRST, "must not be above webhooks.retry_max_ms"));
+        }
+        if config.retention.dead < config.retention.done {
+            return Err(settings.invalid(DEAD, "must not be below webhooks.keep_days"));
         }
         Ok(config)
     }

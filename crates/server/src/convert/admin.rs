@@ -70,7 +70,12 @@ pub fn resolve(request: v1::ResolveTransactionRequest) -> Result<ForTenant<Resol
     let bad = &mut violations;
     let payment = scalars::payment_id(bad, &request.payment_id);
     let transaction = transaction_id(bad, &request.transaction_id);
-    let resolution = resolution(bad, request.resolution, request.provider_reference);
+    let resolution = resolution(
+        bad,
+        request.resolution,
+        request.provider_reference,
+        request.amount.as_ref(),
+    );
     let reason = reason(bad, request.reason);
     let evidence = scalars::text(bad, "evidence", request.evidence);
     let tenant = tenant(bad, request.tenant_id);
@@ -148,12 +153,18 @@ pub(super) fn reason(bad: &mut Violations, value: String) -> Option<Text<500>> {
     })
 }
 
-/// What was found out. Both fields are looked at, so that both are named if both are bad.
-fn resolution(bad: &mut Violations, number: i32, reference: String) -> Option<Resolution> {
+/// What was found out. All fields are looked at, so that all are named that are bad.
+fn resolution(
+    bad: &mut Violations,
+    number: i32,
+    reference: String,
+    amount: Option<&v1::Money>,
+) -> Option<Resolution> {
     use v1::TransactionResolution as Given;
     let given = scalars::known(bad, "resolution", number);
     let reference_given = !reference.is_empty();
     let provider_reference = provider_reference(bad, reference);
+    let moved = scalars::optional_money(bad, "amount", amount);
     let resolution = match given? {
         Given::Unspecified => {
             bad.invalid("resolution", "is required");
@@ -162,17 +173,20 @@ fn resolution(bad: &mut Violations, number: i32, reference: String) -> Option<Re
         Given::Succeeded => {
             return Some(Resolution::Succeeded {
                 provider_reference: provider_reference?,
+                amount: moved?,
             });
         }
         Given::NotProcessed => Resolution::NotProcessed,
         Given::Acknowledged => Resolution::Acknowledged,
     };
+    let why = "is for TRANSACTION_RESOLUTION_SUCCEEDED only";
     if reference_given {
-        let why = "is for TRANSACTION_RESOLUTION_SUCCEEDED only";
         bad.invalid("provider_reference", why);
-        return None;
     }
-    Some(resolution)
+    if amount.is_some() {
+        bad.invalid("amount", why);
+    }
+    (!reference_given && amount.is_none()).then_some(resolution)
 }
 
 fn provider_reference(bad: &mut Violations, value: String) -> Checked<Option<ProviderReference>> {

@@ -427,4 +427,29 @@ proptest! {
         ];
         fuzz(&good, fields, &values, retry)?;
     }
+
+    #[test]
+    fn s66_requests_about_webhooks(values in values()) {
+        let fields: &[Field<v1::ListWebhooksRequest>] = &[
+            (&["page_size"], |r, v| r.page_size = v.number),
+            (&["states"], |r, v| r.states.clone_from(&v.numbers)),
+            (&["provider_account"], |r, v| r.provider_account.clone_from(&v.text)),
+            (&["cause"], |r, v| r.cause = v.number),
+        ];
+        let good = v1::ListWebhooksRequest::default();
+        fuzz(&good, fields, &values, list_webhooks)?;
+        let good = v1::GetWebhookRequest { webhook_id: ID.to_owned() };
+        let fields: &[Field<v1::GetWebhookRequest>] =
+            &[(&["webhook_id"], |r, v| r.webhook_id.clone_from(&v.text))];
+        fuzz(&good, fields, &values, |request| get_webhook(&request))?;
+        let good = v1::ReplayWebhookRequest {
+            webhook_id: ID.to_owned(),
+            reason: "r".to_owned(),
+        };
+        let fields: &[Field<v1::ReplayWebhookRequest>] = &[
+            (&["webhook_id"], |r, v| r.webhook_id.clone_from(&v.text)),
+            (&["reason"], |r, v| r.reason.clone_from(&v.text)),
+        ];
+        fuzz(&good, fields, &values, replay_webhook)?;
+    }
 }

@@ -9,21 +9,27 @@ mod commands;
 mod create;
 pub mod entry;
 mod erasures;
+pub mod notifications;
 pub mod payment;
 mod queries;
 mod scalars;
 mod violations;
+mod webhook;
 
 pub use admin::{ActionsQuery, ForTenant, list_operator_actions, operator_action, resolve, retry};
 pub use commands::{capture, confirm, get, refund, sync, void};
 pub use create::create;
 pub use erasures::{EraseCustomer, erase_personal_data, erasure, get_erasure};
 pub use queries::{
-    DEFAULT_PAGE, DEFAULT_SUMMARY_RANGE, EntriesQuery, MAX_PAGE, MAX_SUMMARY_RANGE, PaymentsQuery,
-    Start, SummaryQuery, TailQuery, WatchQuery, get_entry, list_entries, list_payments, summarize,
-    tail, watch,
+    ConsistencyQuery, DEFAULT_PAGE, DEFAULT_SUMMARY_RANGE, EntriesQuery, InclusionQuery, MAX_PAGE,
+    MAX_SUMMARY_RANGE, PaymentsQuery, ProvedEntry, Start, SummaryQuery, TailQuery, WatchQuery,
+    consistency_proof, get_entry, inclusion_proof, list_entries, list_payments, summarize, tail,
+    watch,
 };
 pub use violations::{MAX_VIOLATIONS, Violation, Violations};
+pub use webhook::{
+    ReplayQuery, WebhooksQuery, get_webhook, list_webhooks, replay_webhook, seen_webhook, webhook,
+};
 
 #[cfg(test)]
 mod fuzz_tests;

@@ -11,7 +11,7 @@ use quittance_domain::payment::{
     PaymentState,
 };
 use quittance_domain::transaction::{
-    Transaction, TransactionKind, TransactionOrigin, TransactionState,
+    Dispute, Transaction, TransactionKind, TransactionOrigin, TransactionState,
 };
 use quittance_proto::v1;
 
@@ -101,7 +101,7 @@ fn transaction(row: &Transaction, currency: Currency) -> v1::Transaction {
         reason: row.reason.as_str().to_owned(),
         final_capture: row.final_capture,
         attempts: row.attempts,
-        dispute: None,
+        dispute: row.dispute.as_ref().map(dispute),
         create_time: Some(timestamp(row.created_at)),
         update_time: Some(timestamp(row.updated_at)),
         execute_before: match row.origin {
@@ -112,13 +112,24 @@ fn transaction(row: &Transaction, currency: Currency) -> v1::Transaction {
         },
         next_retry_time: row
             .next_step_at
-            .filter(|_| !row.state.ended())
+            .filter(|_| row.state == TransactionState::Pending)
             .map(timestamp),
         open_operator_action: row
             .open_case
             .map_or(v1::OperatorActionKind::Unspecified, action_kind)
             .into(),
         resolved_by_operator: row.resolved_by_operator,
+    }
+}
+
+fn dispute(dispute: &Dispute) -> v1::Dispute {
+    v1::Dispute {
+        reason: dispute.reason.as_str().to_owned(),
+        due_time: dispute.due_at.map(timestamp),
+        amount: Some(money(
+            dispute.amount.minor_units(),
+            dispute.amount.currency(),
+        )),
     }
 }
 

@@ -192,6 +192,73 @@ pub fn get_entry(request: &v1::GetEntryRequest) -> Result<EntryId, Violations> {
     bad.finish(id.map(EntryId))
 }
 
+/// Which entry is to be proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProvedEntry {
+    /// By its id.
+    Id(EntryId),
+    /// By its position.
+    Index(u64),
+}
+
+/// What an inclusion proof is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InclusionQuery {
+    /// Of which entry.
+    pub entry: ProvedEntry,
+    /// In the tree of this size; `None`: that of the newest checkpoint.
+    pub tree_size: Option<u64>,
+}
+
+/// Parses `GetInclusionProof`.
+///
+/// # Errors
+/// Every bad field.
+pub fn inclusion_proof(
+    request: &v1::GetInclusionProofRequest,
+) -> Result<InclusionQuery, Violations> {
+    use v1::get_inclusion_proof_request::Entry;
+    let mut bad = Violations::default();
+    let entry = match &request.entry {
+        Some(Entry::EntryId(id)) => {
+            let id = scalars::uuid(&mut bad, "entry_id", id);
+            id.map(|id| ProvedEntry::Id(EntryId(id)))
+        }
+        Some(Entry::LeafIndex(index)) => Some(ProvedEntry::Index(*index)),
+        None => {
+            bad.invalid("entry", "is required");
+            None
+        }
+    };
+    let tree_size = Some(request.tree_size).filter(|size| *size > 0);
+    bad.finish(entry.map(|entry| InclusionQuery { entry, tree_size }))
+}
+
+/// Between which trees a consistency proof is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsistencyQuery {
+    /// The size of the older tree, at least 1.
+    pub first: u64,
+    /// That of the newer; `None`: that of the newest checkpoint.
+    pub second: Option<u64>,
+}
+
+/// Parses `GetConsistencyProof`.
+///
+/// # Errors
+/// Every bad field.
+pub fn consistency_proof(
+    request: &v1::GetConsistencyProofRequest,
+) -> Result<ConsistencyQuery, Violations> {
+    let mut bad = Violations::default();
+    let first = request.first_tree_size;
+    if first == 0 {
+        bad.invalid("first_tree_size", "must be at least 1");
+    }
+    let second = Some(request.second_tree_size).filter(|size| *size > 0);
+    bad.finish(Some(ConsistencyQuery { first, second }))
+}
+
 /// Parses `TailEntries`.
 ///
 /// # Errors

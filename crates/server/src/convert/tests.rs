@@ -489,6 +489,7 @@ pub(super) fn resolve_request() -> v1::ResolveTransactionRequest {
         reason: "seen in the dashboard".to_owned(),
         evidence: "statement 7".to_owned(),
         tenant_id: String::new(),
+        amount: None,
     }
 }
 
@@ -496,7 +497,11 @@ pub(super) fn resolve_request() -> v1::ResolveTransactionRequest {
 fn a_resolution_says_what_was_found_out_and_why() {
     let parsed = resolve(resolve_request()).unwrap();
     assert_eq!(parsed.tenant, None);
-    let Resolution::Succeeded { provider_reference } = parsed.command.resolution else {
+    let Resolution::Succeeded {
+        provider_reference,
+        amount: None,
+    } = parsed.command.resolution
+    else {
         panic!("{parsed:?}")
     };
     assert_eq!(provider_reference.unwrap().as_str(), "ch_1");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use quittance_proto::v1;
+use quittance_proto::v1::admin_service_client::AdminServiceClient;
 use quittance_proto::v1::audit_service_client::AuditServiceClient;
 use quittance_proto::v1::payment_service_client::PaymentServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -20,6 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(super) struct Client {
     payments: PaymentServiceClient<Channel>,
     audit: AuditServiceClient<Channel>,
+    admin: AdminServiceClient<Channel>,
     authorization: MetadataValue<Ascii>,
     /// Makes idempotency keys of this run its own, should the database be a lasting one.
     run: Uuid,
@@ -52,7 +54,8 @@ impl Client {
         authorization.set_sensitive(true);
         Ok(Self {
             payments: PaymentServiceClient::new(channel.clone()),
-            audit: AuditServiceClient::new(channel),
+            audit: AuditServiceClient::new(channel.clone()),
+            admin: AdminServiceClient::new(channel),
             authorization,
             run: Uuid::new_v4(),
         })
@@ -124,6 +127,22 @@ impl Client {
         answered(response, |body| body.payment)
     }
 
+    /// A new endpoint for one type of event, with its secret.
+    pub(super) async fn create_endpoint(
+        &mut self,
+        url: &str,
+        event: &str,
+    ) -> anyhow::Result<v1::CreateNotificationEndpointResponse> {
+        let request = self.request(v1::CreateNotificationEndpointRequest {
+            url: url.to_owned(),
+            description: "the demo".to_owned(),
+            event_types: vec![event.to_owned()],
+            tenant_id: String::new(),
+        });
+        let response = self.admin.create_notification_endpoint(request).await;
+        Ok(response.map_err(|status| described(&status))?.into_inner())
+    }
+
     /// The audit entries of one payment, oldest first.
     pub(super) async fn entries(
         &mut self,
@@ -140,6 +159,39 @@ impl Client {
             .await
             .map_err(|status| described(&status))?;
         Ok(response.into_inner().entries)
+    }
+
+    /// One entry, with its bytes and its receipt.
+    pub(super) async fn entry(&mut self, entry_id: &str) -> anyhow::Result<v1::AuditEntry> {
+        let entry_id = entry_id.to_owned();
+        let request = self.request(v1::GetEntryRequest { entry_id });
+        let response = self
+            .audit
+            .get_entry(request)
+            .await
+            .map_err(|status| described(&status))?;
+        response
+            .into_inner()
+            .entry
+            .context("the answer holds no entry")
+    }
+
+    /// The proof that an entry is in the signed log; `None` while it is not merged.
+    pub(super) async fn inclusion(
+        &mut self,
+        entry_id: &str,
+    ) -> anyhow::Result<Option<v1::GetInclusionProofResponse>> {
+        let entry = v1::get_inclusion_proof_request::Entry::EntryId(entry_id.to_owned());
+        let request = self.request(v1::GetInclusionProofRequest {
+            entry: Some(entry),
+            tree_size: 0,
+        });
+        match self.audit.get_inclusion_proof(request).await {
+            Ok(response) => Ok(Some(response.into_inner())),
+            // ENTRY_NOT_MERGED: a matter of a second.
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => Ok(None),
+            Err(status) => Err(described(&status)),
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Every scene checks what it shows: the demo fails where the service does not do what it says.
 
 mod client;
+mod notified;
+mod proof;
 mod scenes;
 mod show;
 
@@ -66,5 +68,10 @@ async fn play(server: &DevServer, show: &Show) -> anyhow::Result<()> {
     scenes::decline(&mut client, show).await?;
     scenes::repeated_request(&mut client, show).await?;
     scenes::lost_answer(&mut client, show).await?;
-    scenes::audit_trail(&mut client, show, &order).await
+    scenes::audit_trail(&mut client, show, &order).await?;
+    // Not where keys are configured: these are read from the directory of this server.
+    if let Ok(keys) = server.log_keys() {
+        proof::of_an_entry(&mut client, show, &order, &keys).await?;
+    }
+    notified::notified(&mut client, show).await
 }

@@ -23,7 +23,7 @@ fn euros(minor_units: i64) -> v1::Money {
     }
 }
 
-fn order(
+pub(super) fn order(
     client: &Client,
     name: &str,
     minor_units: i64,
@@ -44,7 +44,7 @@ fn order(
     }
 }
 
-fn expect(answered: &Answered, state: PaymentState) -> anyhow::Result<()> {
+pub(super) fn expect(answered: &Answered, state: PaymentState) -> anyhow::Result<()> {
     let found = answered.payment.state();
     ensure!(
         found == state,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use quittance_embedded_postgres::EmbeddedPostgres;
+use quittance_evidence::note::VerifierKey;
 use quittance_sandbox::{Sandbox, SandboxConfig, SandboxHandle, WebhookConfig};
 use quittance_telemetry::Telemetry;
 use rand::TryRngCore as _;
@@ -27,6 +28,7 @@ use crate::auth::{ApiKey, Role};
 use crate::config::{Config, ConfigError, Settings, Sources};
 use crate::database::{self, Keys};
 use crate::server::{RunningServer, Server, StartError};
+use crate::signing::{self, SigningError};
 
 /// Where development mode keeps things unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "./.quittance";
@@ -42,6 +44,10 @@ const ROLES: [Role; 5] = [
     Role::AuditRead,
     Role::Admin,
 ];
+/// The name of the development log.
+const LOG_NAME: &str = "quittance.dev/log";
+/// Keys and state of the development log.
+const SIGNING_DIRECTORY: &str = "audit";
 const KEY_NAME: &str = "development";
 const API_KEY_FILE: &str = "api-key";
 const MASTER_KEYS_FILE: &str = "master-keys";
@@ -86,6 +92,9 @@ pub enum DevError {
     /// The API key could not be made.
     #[error("the API key could not be made: {0}")]
     ApiKey(#[from] database::KeysError),
+    /// The keys that sign the audit log could not be made.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The operating system gave no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] rand::rand_core::OsError),
@@ -103,6 +112,11 @@ pub struct DevServer {
     _throw_away: Option<tempfile::TempDir>,
 }
 
+/// Sets a setting, as the command line would.
+fn set(sources: &mut Sources, key: &'static str, value: &str) {
+    sources.command.push((key, Value::String(value.to_owned())));
+}
+
 impl DevServer {
     /// Makes what is missing, brings the schema up to date, and starts.
     ///
@@ -113,10 +127,8 @@ impl DevServer {
         let mut sources = options.sources;
         let given = Settings::gather(&sources)?;
         let made = |key: &str| !given.is_given(key) && !given.is_given(&format!("{key}_file"));
-        let set = |sources: &mut Sources, key, value: &str| {
-            sources.command.push((key, Value::String(value.to_owned())));
-        };
         set(&mut sources, "server.reflection", "open");
+        sources.command.extend(local_notifications());
         let is_plaintext = given.is_true("server.plaintext");
         let has_own_ca = !is_plaintext && !given.is_given("server.tls.certificate_file");
         if has_own_ca {
@@ -149,6 +161,10 @@ impl DevServer {
             let started = start_postgres(&directory, throw_away.is_none()).await?;
             set(&mut sources, "database.url", &started.url(DATABASE));
             postgres = Some(started);
+        }
+        if made("audit.log_key_files") && given.is_true("audit.enabled") {
+            let files = directory.path(SIGNING_DIRECTORY);
+            sources.command.extend(signing::set_up(&files, LOG_NAME)?);
         }
         let config = Config::load(&sources)?;
         database::migrate(&config.database).await?;
@@ -186,6 +202,14 @@ impl DevServer {
         self.is_plaintext
     }
 
+    /// The keys with which anybody checks what the server signs of its log: of checkpoints, then of receipts.
+    ///
+    /// # Errors
+    /// The key files of this directory cannot be read.
+    pub fn log_keys(&self) -> Result<[VerifierKey; 2], SigningError> {
+        signing::published(&self.directory.path(SIGNING_DIRECTORY))
+    }
+
     /// The sandbox, unless provider accounts are configured.
     pub fn sandbox(&self) -> Option<&SandboxHandle> {
         self.sandbox.as_ref()
@@ -205,6 +229,21 @@ impl DevServer {
             }
         }
     }
+}
+
+/// Receivers of a developer are programs on this machine.
+fn local_notifications() -> [(&'static str, Value); 2] {
+    let loopback = ["127.0.0.0/8", "::1"].map(|network| Value::String(network.to_owned()));
+    [
+        (
+            "notifications.allow_plaintext_loopback",
+            Value::Boolean(true),
+        ),
+        (
+            "notifications.allowed_networks",
+            Value::Array(loopback.to_vec()),
+        ),
+    ]
 }
 
 fn open(data_dir: Option<&Path>) -> Result<(DataDir, Option<tempfile::TempDir>), DataDirError> {

@@ -1,5 +1,7 @@
 //! `AdminService`.
 
+mod webhooks;
+
 use prost::Message as _;
 use quittance_domain::context::Caller;
 use quittance_domain::erasure::Erasure;
@@ -17,20 +19,21 @@ use super::{Services, TokenKind};
 use crate::auth::{Authenticated, Role};
 use crate::convert;
 use crate::convert::ForTenant;
+use crate::signing::Command;
 
 /// `AdminService` on the flows.
 pub(super) struct AdminRpcs {
-    services: Services,
+    pub(super) services: Services,
 }
 
 /// Whether the caller administers every tenant.
-fn administers_all(who: &Authenticated) -> bool {
+pub(super) fn administers_all(who: &Authenticated) -> bool {
     who.roles.contains(Role::PlatformAdmin)
 }
 
 /// The caller, acting for the tenant that it names: its own, unless it administers all. The journal names the caller
 /// by its key whichever tenant it acts for.
-fn acting_for(
+pub(super) fn acting_for(
     caller: Caller,
     who: &Authenticated,
     named: Option<TenantId>,
@@ -134,7 +137,7 @@ impl AdminService for AdminRpcs {
         &self,
         request: Request<v1::ResolveTransactionRequest>,
     ) -> Result<Response<v1::ResolveTransactionResponse>, Status> {
-        respond!(ResolveTransactionResponse, async {
+        respond!(self.services, ResolveTransactionResponse, async {
             let Call {
                 caller,
                 who,
@@ -144,7 +147,7 @@ impl AdminService for AdminRpcs {
             let ForTenant { command, tenant } = convert::resolve(message)?;
             let caller = acting_for(caller, &who, tenant)?;
             let answered = self.services.flows.resolve(&caller, command).await;
-            answered.map_err(of_existing_payment)
+            Ok((answered.map_err(of_existing_payment)?, Command::Unkeyed))
         })
     }
 
@@ -152,7 +155,7 @@ impl AdminService for AdminRpcs {
         &self,
         request: Request<v1::RetryTransactionRequest>,
     ) -> Result<Response<v1::RetryTransactionResponse>, Status> {
-        respond!(RetryTransactionResponse, async {
+        respond!(self.services, RetryTransactionResponse, async {
             let Call {
                 caller,
                 who,
@@ -162,7 +165,7 @@ impl AdminService for AdminRpcs {
             let ForTenant { command, tenant } = convert::retry(message)?;
             let caller = acting_for(caller, &who, tenant)?;
             let answered = self.services.flows.retry(&caller, command).await;
-            answered.map_err(of_existing_payment)
+            Ok((answered.map_err(of_existing_payment)?, Command::Unkeyed))
         })
     }
 
@@ -185,5 +188,101 @@ impl AdminService for AdminRpcs {
         Ok(Response::new(v1::GetErasureResponse {
             erasure: Some(convert::erasure(&erasure)),
         }))
+    }
+
+    async fn list_webhooks(
+        &self,
+        request: Request<v1::ListWebhooksRequest>,
+    ) -> Result<Response<v1::ListWebhooksResponse>, Status> {
+        let page = self.webhooks(request).await;
+        Ok(Response::new(page.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn get_webhook(
+        &self,
+        request: Request<v1::GetWebhookRequest>,
+    ) -> Result<Response<v1::GetWebhookResponse>, Status> {
+        let found = self.webhook(request).await;
+        Ok(Response::new(found.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn replay_webhook(
+        &self,
+        request: Request<v1::ReplayWebhookRequest>,
+    ) -> Result<Response<v1::ReplayWebhookResponse>, Status> {
+        let replayed = self.replay(request).await;
+        Ok(Response::new(replayed.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn create_notification_endpoint(
+        &self,
+        request: Request<v1::CreateNotificationEndpointRequest>,
+    ) -> Result<Response<v1::CreateNotificationEndpointResponse>, Status> {
+        let answer = self.create_endpoint(request).await;
+        Ok(Response::new(answer.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn list_notification_endpoints(
+        &self,
+        request: Request<v1::ListNotificationEndpointsRequest>,
+    ) -> Result<Response<v1::ListNotificationEndpointsResponse>, Status> {
+        let answer = self.list_endpoints(request).await;
+        Ok(Response::new(answer.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn update_notification_endpoint(
+        &self,
+        request: Request<v1::UpdateNotificationEndpointRequest>,
+    ) -> Result<Response<v1::UpdateNotificationEndpointResponse>, Status> {
+        let answer = self.update_endpoint(request).await;
+        Ok(Response::new(answer.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn delete_notification_endpoint(
+        &self,
+        request: Request<v1::DeleteNotificationEndpointRequest>,
+    ) -> Result<Response<v1::DeleteNotificationEndpointResponse>, Status> {
+        let answer = self.delete_endpoint(request).await;
+        Ok(Response::new(answer.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn test_notification_endpoint(
+        &self,
+        request: Request<v1::TestNotificationEndpointRequest>,
+    ) -> Result<Response<v1::TestNotificationEndpointResponse>, Status> {
+        let answer = self.test_endpoint(request).await;
+        Ok(Response::new(answer.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn rotate_notification_endpoint_secret(
+        &self,
+        request: Request<v1::RotateNotificationEndpointSecretRequest>,
+    ) -> Result<Response<v1::RotateNotificationEndpointSecretResponse>, Status> {
+        let answer = self.rotate_endpoint_secret(request).await;
+        Ok(Response::new(answer.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn list_notifications(
+        &self,
+        request: Request<v1::ListNotificationsRequest>,
+    ) -> Result<Response<v1::ListNotificationsResponse>, Status> {
+        let answer = self.list_notifications_of(request).await;
+        Ok(Response::new(answer.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn get_notification(
+        &self,
+        request: Request<v1::GetNotificationRequest>,
+    ) -> Result<Response<v1::GetNotificationResponse>, Status> {
+        let answer = self.read_notification(request).await;
+        Ok(Response::new(answer.map_err(Failure::nothing_moved)?))
+    }
+
+    async fn replay_notifications(
+        &self,
+        request: Request<v1::ReplayNotificationsRequest>,
+    ) -> Result<Response<v1::ReplayNotificationsResponse>, Status> {
+        let answer = self.replay_dead(request).await;
+        Ok(Response::new(answer.map_err(Failure::nothing_moved)?))
     }
 }

@@ -31,6 +31,7 @@ fn resolution() -> v1::ResolveTransactionRequest {
         reason: "seen in the provider's dashboard".to_owned(),
         evidence: "ticket 7".to_owned(),
         tenant_id: String::new(),
+        amount: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `AuditService`. Every read is recorded before its first answer; what cannot be recorded is not read (R18).
 
+mod proofs;
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,12 +22,15 @@ use super::call::Call;
 use super::feed::{Feed, FeedSettings, Guard, StreamLimit, Until, listens};
 use super::payments::{page_start, stream_start};
 use super::status::{Failure, platform_role_required};
+use super::verify_log::{self, VerifyLogStream};
 use super::{Services, TokenKind, Tokens};
 use crate::auth::Role;
 use crate::convert;
 use crate::convert::entry::{self, View};
 use crate::convert::payment::timestamp;
 use crate::convert::{SummaryQuery, TailQuery};
+
+pub use self::proofs::PROOF_CHECK;
 
 /// How often an access is recorded anew after another of the same process got in between.
 const RECORD_TRIES: usize = 3;
@@ -186,7 +191,11 @@ impl AuditRpcs {
             .audit
             .entry(&caller, scope.across(), id)
             .await?;
-        let entry = entry::entry(&stored, scope.tenant.as_ref(), scope.view(true))?;
+        let mut entry = entry::entry(&stored, scope.tenant.as_ref(), scope.view(true))?;
+        if let Some(evidence) = &self.services.evidence {
+            let leaf = entry::decode(&stored, scope.tenant.as_ref())?;
+            entry.receipt = evidence.receipts.of_leaf(&leaf, &stored.leaf);
+        }
         Ok(v1::GetEntryResponse { entry: Some(entry) })
     }
 
@@ -234,6 +243,39 @@ impl AuditRpcs {
             }
         });
         Ok(entries.boxed())
+    }
+
+    async fn verify(
+        &self,
+        request: Request<v1::VerifyLogRequest>,
+    ) -> Result<VerifyLogStream, Failure> {
+        let Call {
+            caller,
+            platform,
+            who,
+            message,
+        } = Call::of(request)?;
+        let services = &self.services;
+        let resume = verify_log::resume(&services.tokens, &message.resume_token)?;
+        let scope = Scope::of(&caller, platform, None)?;
+        let mut facts = Facts::default();
+        facts.add_if("entries_before", resume.begun.then_some(resume.entries));
+        self.record(
+            &caller,
+            &scope,
+            "audit.log_verification_started",
+            None,
+            facts,
+        )
+        .await?;
+        let authenticator = Arc::clone(&services.authenticator);
+        let parts = verify_log::Parts {
+            guard: Guard::new(authenticator, who, services.stream_recheck),
+            tokens: services.tokens.clone(),
+            stop: services.stop.clone(),
+        };
+        let verifier = Arc::clone(&services.verifier);
+        Ok(verify_log::run(verifier, resume, parts))
     }
 
     async fn summarize(
@@ -350,9 +392,9 @@ fn filter_bytes(request: &v1::ListEntriesRequest) -> Vec<u8> {
     filters.encode_to_vec()
 }
 
-/// What the server cannot do before it signs its log.
+/// What this version cannot do yet.
 fn not_implemented() -> Status {
-    let message = "this version does not sign its log yet";
+    let message = "this version does not do this yet";
     Failure::new(ErrorReason::NotImplemented, message).into()
 }
 
@@ -394,23 +436,26 @@ impl AuditService for AuditRpcs {
 
     async fn get_checkpoint(
         &self,
-        _: Request<v1::GetCheckpointRequest>,
+        request: Request<v1::GetCheckpointRequest>,
     ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
-        Err(not_implemented())
+        let checkpoint = self.checkpoint(request).await;
+        Ok(Response::new(checkpoint.map_err(Failure::nothing_moved)?))
     }
 
     async fn get_inclusion_proof(
         &self,
-        _: Request<v1::GetInclusionProofRequest>,
+        request: Request<v1::GetInclusionProofRequest>,
     ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
-        Err(not_implemented())
+        let proof = self.inclusion(request).await;
+        Ok(Response::new(proof.map_err(Failure::nothing_moved)?))
     }
 
     async fn get_consistency_proof(
         &self,
-        _: Request<v1::GetConsistencyProofRequest>,
+        request: Request<v1::GetConsistencyProofRequest>,
     ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
-        Err(not_implemented())
+        let proof = self.consistency(request).await;
+        Ok(Response::new(proof.map_err(Failure::nothing_moved)?))
     }
 
     async fn export_evidence(
@@ -420,12 +465,13 @@ impl AuditService for AuditRpcs {
         Err(not_implemented())
     }
 
-    type VerifyLogStream = stream::Empty<Result<v1::VerifyLogResponse, Status>>;
+    type VerifyLogStream = VerifyLogStream;
 
     async fn verify_log(
         &self,
-        _: Request<v1::VerifyLogRequest>,
-    ) -> Result<Response<Self::VerifyLogStream>, Status> {
-        Err(not_implemented())
+        request: Request<v1::VerifyLogRequest>,
+    ) -> Result<Response<VerifyLogStream>, Status> {
+        let told = self.verify(request).await;
+        Ok(Response::new(told.map_err(Failure::nothing_moved)?))
     }
 }

@@ -109,7 +109,7 @@ impl Guard {
     }
 
     /// Ends the stream if its caller would not be let in any more.
-    async fn check(&mut self) -> Result<(), Failure> {
+    pub(super) async fn check(&mut self) -> Result<(), Failure> {
         if Instant::now() < self.next {
             return Ok(());
         }

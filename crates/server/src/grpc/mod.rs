@@ -3,20 +3,23 @@
 mod admin;
 mod audit;
 mod call;
+mod endpoints;
 mod erasures;
 mod feed;
 mod payments;
 pub mod status;
 mod status_layer;
 mod tokens;
+mod verify_log;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use quittance_domain::erasure::Erasures;
-use quittance_domain::flows::Flows;
 use quittance_domain::flows::audit::AuditLog;
+use quittance_domain::flows::{Flows, InboxDesk};
+use quittance_domain::notification::Outbox;
 use quittance_domain::ports::{Clock, Randomness, Store};
 use quittance_proto::v1::admin_service_server::{self, AdminServiceServer};
 use quittance_proto::v1::audit_service_server::{self, AuditServiceServer};
@@ -31,13 +34,29 @@ use self::audit::AuditRpcs;
 use self::feed::StreamLimit;
 use self::payments::PaymentRpcs;
 
+pub use self::audit::PROOF_CHECK;
+
 pub use self::status::{normalize_framework_status, refusal};
 pub use self::status_layer::StatusLayer;
 pub use self::tokens::{TokenKind, Tokens};
+pub use self::verify_log::LogVerifier;
 use crate::auth::Authenticator;
+use crate::notifications::Sender;
+use crate::signing::Evidence;
 
 /// Response metadata of an answer to a repeated request.
 pub const REPLAYED_HEADER: &str = "idempotent-replayed";
+
+/// What `AdminService` needs to manage notifications.
+#[derive(Clone)]
+pub struct Notifications {
+    /// Endpoints, and what they were told.
+    pub outbox: Arc<dyn Outbox>,
+    /// Judges URLs, and sends tests.
+    pub sender: Sender,
+    /// Most endpoints of one tenant.
+    pub max_endpoints: usize,
+}
 
 /// What the services need.
 #[derive(Clone)]
@@ -46,10 +65,16 @@ pub struct Services {
     pub flows: Flows,
     /// The audit log.
     pub audit: AuditLog,
+    /// The inbox of webhooks.
+    pub inbox: InboxDesk,
     /// The database, for streams and summaries.
     pub store: Arc<dyn Store>,
+    /// Checks the log.
+    pub verifier: Arc<dyn LogVerifier>,
     /// Erasures of personal data.
     pub erasures: Arc<dyn Erasures>,
+    /// The notifications.
+    pub notifications: Notifications,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids.
@@ -64,6 +89,8 @@ pub struct Services {
     pub max_request_bytes: usize,
     /// Most streams (`WatchPayments`, `TailEntries`) that one tenant may have open.
     pub max_streams_per_tenant: usize,
+    /// What proves the log; `None`: it is not signed.
+    pub evidence: Option<Evidence>,
     /// Ends every open stream, and turns health to "not serving".
     pub stop: CancellationToken,
 }
@@ -126,6 +153,8 @@ async fn report_stop(reporter: HealthReporter, stop: CancellationToken) {
     report(&reporter, ServingStatus::NotServing).await;
 }
 
+#[cfg(test)]
+mod no_outbox;
 #[cfg(test)]
 #[path = "rpc_tests.rs"]
 mod tests;

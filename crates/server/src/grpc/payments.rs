@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _, stream};
 use prost::Message as _;
+use quittance_domain::context::Caller;
 use quittance_domain::flows::Answer;
 use quittance_domain::ids::{PaymentId, TenantId};
 use quittance_proto::v1;
@@ -18,6 +19,7 @@ use super::status::{Failure, of_existing_payment};
 use super::{Services, TokenKind, Tokens};
 use crate::convert;
 use crate::convert::{Start, entry, payment};
+use crate::signing::Command;
 
 /// `PaymentService` on the flows.
 pub(super) struct PaymentRpcs {
@@ -184,21 +186,33 @@ pub(super) fn parts(answer: &Answer) -> (Option<v1::Payment>, Option<v1::Transac
     (Some(payment::payment(&answer.record)), transaction)
 }
 
-/// Answers a command with its response message.
+/// Answers a command with its response message, and the receipt of its acceptance.
 macro_rules! respond {
-    ($response:ident, $answered:expr) => {{
-        let answered: Result<Answer, Failure> = $answered.await;
-        let given = answered.map_err(Status::from)?;
+    ($services:expr, $response:ident, $answered:expr) => {{
+        let answered: Result<(Answer, Command), Failure> = $answered.await;
+        let (given, command) = answered.map_err(Status::from)?;
         let (payment, transaction) = parts(&given);
+        let receipt = match &$services.evidence {
+            Some(evidence) => evidence.receipts.of_answer(&given, &command).await,
+            None => None,
+        };
         let message = v1::$response {
             payment,
             transaction,
-            receipt: None,
+            receipt,
         };
         Ok(answer(message, given.replayed))
     }};
 }
 pub(super) use respond;
+
+/// The command of a caller under a key.
+fn keyed(caller: &Caller, key: &str) -> Command {
+    Command::Keyed {
+        tenant: caller.tenant.clone(),
+        key: key.to_owned(),
+    }
+}
 
 #[tonic::async_trait]
 impl PaymentService for PaymentRpcs {
@@ -206,12 +220,14 @@ impl PaymentService for PaymentRpcs {
         &self,
         request: Request<v1::CreatePaymentRequest>,
     ) -> Result<Response<v1::CreatePaymentResponse>, Status> {
-        respond!(CreatePaymentResponse, async {
+        respond!(self.services, CreatePaymentResponse, async {
             let Call {
                 caller, message, ..
             } = Call::of(request)?;
+            let receipt = keyed(&caller, &message.idempotency_key);
             let command = convert::create(message, self.services.clock.now())?;
-            Ok(self.services.flows.create(&caller, command).await?)
+            let answered = self.services.flows.create(&caller, command).await?;
+            Ok((answered, receipt))
         })
     }
 
@@ -219,13 +235,14 @@ impl PaymentService for PaymentRpcs {
         &self,
         request: Request<v1::ConfirmPaymentRequest>,
     ) -> Result<Response<v1::ConfirmPaymentResponse>, Status> {
-        respond!(ConfirmPaymentResponse, async {
+        respond!(self.services, ConfirmPaymentResponse, async {
             let Call {
                 caller, message, ..
             } = Call::of(request)?;
+            let receipt = keyed(&caller, &message.idempotency_key);
             let command = convert::confirm(message)?;
             let answered = self.services.flows.confirm(&caller, command).await;
-            answered.map_err(of_existing_payment)
+            Ok((answered.map_err(of_existing_payment)?, receipt))
         })
     }
 
@@ -233,13 +250,14 @@ impl PaymentService for PaymentRpcs {
         &self,
         request: Request<v1::CapturePaymentRequest>,
     ) -> Result<Response<v1::CapturePaymentResponse>, Status> {
-        respond!(CapturePaymentResponse, async {
+        respond!(self.services, CapturePaymentResponse, async {
             let Call {
                 caller, message, ..
             } = Call::of(request)?;
+            let receipt = keyed(&caller, &message.idempotency_key);
             let command = convert::capture(message, self.services.clock.now())?;
             let answered = self.services.flows.capture(&caller, command).await;
-            answered.map_err(of_existing_payment)
+            Ok((answered.map_err(of_existing_payment)?, receipt))
         })
     }
 
@@ -247,13 +265,14 @@ impl PaymentService for PaymentRpcs {
         &self,
         request: Request<v1::VoidPaymentRequest>,
     ) -> Result<Response<v1::VoidPaymentResponse>, Status> {
-        respond!(VoidPaymentResponse, async {
+        respond!(self.services, VoidPaymentResponse, async {
             let Call {
                 caller, message, ..
             } = Call::of(request)?;
+            let receipt = keyed(&caller, &message.idempotency_key);
             let command = convert::void(message)?;
             let answered = self.services.flows.void(&caller, command).await;
-            answered.map_err(of_existing_payment)
+            Ok((answered.map_err(of_existing_payment)?, receipt))
         })
     }
 
@@ -261,13 +280,14 @@ impl PaymentService for PaymentRpcs {
         &self,
         request: Request<v1::RefundPaymentRequest>,
     ) -> Result<Response<v1::RefundPaymentResponse>, Status> {
-        respond!(RefundPaymentResponse, async {
+        respond!(self.services, RefundPaymentResponse, async {
             let Call {
                 caller, message, ..
             } = Call::of(request)?;
+            let receipt = keyed(&caller, &message.idempotency_key);
             let command = convert::refund(message, self.services.clock.now())?;
             let answered = self.services.flows.refund(&caller, command).await;
-            answered.map_err(of_existing_payment)
+            Ok((answered.map_err(of_existing_payment)?, receipt))
         })
     }
 
@@ -275,13 +295,13 @@ impl PaymentService for PaymentRpcs {
         &self,
         request: Request<v1::SyncPaymentRequest>,
     ) -> Result<Response<v1::SyncPaymentResponse>, Status> {
-        respond!(SyncPaymentResponse, async {
+        respond!(self.services, SyncPaymentResponse, async {
             let Call {
                 caller, message, ..
             } = Call::of(request)?;
             let payment = convert::sync(&message)?;
             let answered = self.services.flows.sync(&caller, payment).await;
-            answered.map_err(of_existing_payment)
+            Ok((answered.map_err(of_existing_payment)?, Command::Unkeyed))
         })
     }
 

@@ -440,13 +440,59 @@ async fn what_the_evidence_needs_is_not_implemented_yet() {
     let world = World::new();
     let refused = world
         .audit()
-        .verify_log(Request::new(v1::VerifyLogRequest {}))
+        .export_evidence(Request::new(v1::ExportEvidenceRequest::default()))
         .await;
     let refused = refused.err().unwrap();
     assert_eq!(
         (refused.code(), reason(&refused).as_str()),
         (Code::Unimplemented, "NOT_IMPLEMENTED")
     );
+}
+
+#[tokio::test]
+async fn a_verification_is_recorded_and_ends_with_a_summary() {
+    use v1::verify_log_response::Event;
+    let world = World::new();
+    world.log.accept("acme");
+    let request = asked("acme", Role::PlatformAudit, v1::VerifyLogRequest::default());
+    let told = world.audit().verify_log(request).await.unwrap();
+    let told: Vec<_> = told.into_inner().collect().await;
+    let mut told = told.into_iter().map(|message| message.unwrap().event);
+    let Some(Some(Event::Progress(progress))) = told.next() else {
+        panic!("no progress");
+    };
+    assert!(!progress.resume_token.is_empty());
+    let Some(Some(Event::Summary(summary))) = told.next() else {
+        panic!("no summary");
+    };
+    assert_eq!((summary.entries_checked, summary.mismatches), (2, 0));
+    assert!(told.next().is_none());
+    assert!(
+        world
+            .log
+            .types("acme")
+            .contains(&"audit.log_verification_started".to_owned())
+    );
+
+    let message = v1::VerifyLogRequest {
+        resume_token: "x".into(),
+    };
+    let refused = world
+        .audit()
+        .verify_log(asked("acme", Role::PlatformAudit, message))
+        .await;
+    assert_eq!(reason(&refused.err().unwrap()), "INVALID_RESUME_TOKEN");
+
+    *world.log.down.lock() = true;
+    let refused = world
+        .audit()
+        .verify_log(asked(
+            "acme",
+            Role::PlatformAudit,
+            v1::VerifyLogRequest::default(),
+        ))
+        .await;
+    assert_eq!(reason(&refused.err().unwrap()), "DATABASE_UNAVAILABLE");
 }
 
 #[tokio::test]

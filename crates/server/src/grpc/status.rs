@@ -64,6 +64,7 @@ impl Profile {
 }
 
 /// Code, `retryable` and `money_may_have_moved` of each reason.
+#[allow(clippy::too_many_lines)] // one reason a line
 pub const fn profile(reason: ErrorReason) -> Profile {
     use ErrorReason as R;
     match reason {
@@ -83,7 +84,11 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::EntryNotFound
         | R::TransactionNotFound
         | R::CustomerNotFound
-        | R::ErasureNotFound => Profile::is(Code::NotFound),
+        | R::ErasureNotFound
+        | R::EndpointNotFound
+        | R::NotificationNotFound
+        | R::TenantNotFound
+        | R::WebhookNotFound => Profile::is(Code::NotFound),
         R::IdempotencyKeyReused => Profile::is(Code::AlreadyExists),
         R::AmountExceedsCapturable
         | R::AmountExceedsRefundable
@@ -94,11 +99,16 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::TooManyTransactions
         | R::TransactionEnded
         | R::OperatorActionNotOpen
+        | R::WebhookNotReplayable
+        | R::WebhookWiped
+        | R::NotificationNotDead
+        | R::TooManyEndpoints
         | R::NoRoute => Profile::is(Code::FailedPrecondition),
         R::VoidPending
         | R::CapturePending
         | R::ProviderReferenceUnknown
         | R::TransactionBeingSent
+        | R::EndpointNotEnabled
         | R::EntryNotMerged => Profile::is(Code::FailedPrecondition).retryable(),
         R::TreeSizeOutOfRange => Profile::is(Code::OutOfRange),
         R::ConcurrentChange => Profile::is(Code::Aborted).retryable(),
@@ -288,6 +298,13 @@ impl From<FlowError> for Failure {
             FlowError::Rejected(rejection) => rejection.into(),
             FlowError::PaymentNotFound => Self::new(R::PaymentNotFound, message),
             FlowError::EntryNotFound => Self::new(R::EntryNotFound, message),
+            FlowError::WebhookNotFound => Self::new(R::WebhookNotFound, message),
+            FlowError::WebhookNotReplayable { state } => {
+                Self::new(R::WebhookNotReplayable, message)
+                    .with("state", &state)
+                    .precondition(state.name())
+            }
+            FlowError::WebhookWiped => Self::new(R::WebhookWiped, message).precondition("BODY"),
             FlowError::IdempotencyKeyReused { field } => {
                 Self::new(R::IdempotencyKeyReused, message).with("field", field)
             }
@@ -326,6 +343,9 @@ pub(super) fn of_existing_payment(error: FlowError) -> Failure {
         FlowError::Rejected(_)
         | FlowError::PaymentNotFound
         | FlowError::EntryNotFound
+        | FlowError::WebhookNotFound
+        | FlowError::WebhookNotReplayable { .. }
+        | FlowError::WebhookWiped
         | FlowError::IdempotencyKeyReused { .. }
         | FlowError::NoRoute
         | FlowError::ConcurrentChange

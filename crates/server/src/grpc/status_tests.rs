@@ -1,5 +1,6 @@
 use quittance_domain::money::Currency;
 use quittance_domain::transaction::TransactionState;
+use quittance_domain::webhook::WebhookState;
 use quittance_proto::v1::ErrorReason;
 
 use super::*;
@@ -190,6 +191,15 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
             false,
         ),
         (FlowError::PaymentNotFound, R::PaymentNotFound, false),
+        (FlowError::WebhookNotFound, R::WebhookNotFound, false),
+        (
+            FlowError::WebhookNotReplayable {
+                state: WebhookState::Applied,
+            },
+            R::WebhookNotReplayable,
+            false,
+        ),
+        (FlowError::WebhookWiped, R::WebhookWiped, false),
         (FlowError::EntryNotFound, R::EntryNotFound, false),
         (
             FlowError::IdempotencyKeyReused { field: "amount" },

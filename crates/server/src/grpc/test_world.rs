@@ -14,6 +14,7 @@ use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::FlowSettings;
 use quittance_domain::ids::{
     EntryId, ErasureId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
+    WebhookId,
 };
 use quittance_domain::money::Money;
 use quittance_domain::payment::{PaymentMethodType, PaymentRecord};
@@ -24,7 +25,14 @@ use quittance_domain::ports::{
 use quittance_domain::retry::RetryPolicy;
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{Attempt, OperationKind};
+use quittance_domain::verification::Stage;
+use quittance_domain::webhook::{
+    ClaimedWebhook, Inbox, InboxBacklog, NewWebhook, Receipt, Replay, StoredBody, StoredWebhook,
+    WebhookFilter, WebhookVerdict, Wiped,
+};
 use quittance_evidence::{Actor, EntryResult, Leaf, SCHEMA_VERSION, Source, StreamId};
+use quittance_store::{VerifyError, VerifyEvent, VerifyProgress, VerifySummary};
+use tokio::sync::mpsc;
 use tonic::Request;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -199,6 +207,35 @@ pub(super) fn leaf(tenant: &str, stream_id: StreamId, event_type: &str) -> Leaf 
     }
 }
 
+/// Nothing hangs on this log that could differ.
+#[async_trait]
+impl LogVerifier for Log {
+    async fn verify(
+        &self,
+        resume: VerifyProgress,
+        events: mpsc::Sender<VerifyEvent>,
+    ) -> Result<VerifySummary, VerifyError> {
+        self.up()?;
+        let entries = u64::try_from(self.entries.lock().len()).unwrap();
+        let event = VerifyEvent::Progress {
+            stage: Stage::Leaves,
+            checked: entries,
+            total: entries,
+            at: VerifyProgress {
+                entries,
+                begun: true,
+                ..resume
+            },
+        };
+        let _ = events.send(event).await;
+        Ok(VerifySummary {
+            entries,
+            payments: 0,
+            mismatches: resume.mismatches,
+        })
+    }
+}
+
 #[async_trait]
 impl Store for Log {
     async fn commit(&self, _: Change) -> Result<Commit, StoreError> {
@@ -318,7 +355,7 @@ impl Store for Log {
     async fn sent_through(
         &self,
         _: PaymentId,
-        _: TransactionId,
+        _: Option<TransactionId>,
         _: &ProviderAccount,
     ) -> Result<SentThrough, StoreError> {
         self.up()?;
@@ -453,6 +490,60 @@ impl KeyDirectory for Directory {
     }
 }
 
+/// An inbox that nothing came into.
+struct EmptyInbox;
+
+#[async_trait]
+impl Inbox for EmptyInbox {
+    async fn receive(&self, _: NewWebhook) -> Result<Receipt, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn claim_webhooks(
+        &self,
+        _: usize,
+        _: Duration,
+    ) -> Result<Vec<ClaimedWebhook>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn close_webhook(
+        &self,
+        _: &ClaimedWebhook,
+        _: WebhookVerdict,
+    ) -> Result<Option<f64>, StoreError> {
+        Ok(None)
+    }
+
+    async fn inbox_backlog(&self) -> Result<InboxBacklog, StoreError> {
+        Ok(InboxBacklog::default())
+    }
+
+    async fn list_webhooks(
+        &self,
+        _: &WebhookFilter,
+        _: Option<WebhookId>,
+        _: usize,
+    ) -> Result<Vec<StoredWebhook>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn webhook(
+        &self,
+        _: WebhookId,
+    ) -> Result<Option<(StoredWebhook, StoredBody)>, StoreError> {
+        Ok(None)
+    }
+
+    async fn replay_webhook(&self, _: WebhookId) -> Result<Replay, StoreError> {
+        Ok(Replay::NotReplayable)
+    }
+
+    async fn wipe_webhooks(&self, _: Wiped, _: Duration, _: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
 pub(super) struct World {
     pub(super) log: Arc<Log>,
     pub(super) directory: Arc<Directory>,
@@ -461,6 +552,7 @@ pub(super) struct World {
 }
 
 impl World {
+    #[allow(clippy::too_many_lines)] // one literal
     pub(super) fn new() -> Self {
         let log = Arc::new(Log::default());
         let ports = Ports {
@@ -494,12 +586,24 @@ impl World {
             stream_recheck: Duration::from_secs(10),
         };
         let services = Services {
+            evidence: None,
             authenticator: Arc::new(Authenticator::new(directory.clone(), ring, &auth)),
             stream_recheck: auth.stream_recheck,
             flows: Flows::new(ports.clone(), settings),
+            inbox: InboxDesk::new(
+                Arc::new(EmptyInbox),
+                Arc::new(Nothing),
+                AuditLog::new(ports.clone(), instance.clone()),
+            ),
             audit: AuditLog::new(ports.clone(), instance),
             store: Arc::<Log>::clone(&log),
+            verifier: Arc::<Log>::clone(&log),
             erasures: Arc::<Log>::clone(&log),
+            notifications: Notifications {
+                outbox: Arc::new(no_outbox::NoOutbox),
+                sender: no_outbox::sender(),
+                max_endpoints: 2,
+            },
             clock: Arc::clone(&ports.clock),
             random: Arc::clone(&ports.random),
             tokens: Tokens::new(&[[9; 32]]).unwrap(),

@@ -32,6 +32,14 @@ pub enum TokenKind {
     Tail,
     /// A page of `ListOperatorActions`.
     OperatorActions,
+    /// The progress of `VerifyLog`.
+    VerifyLog,
+    /// A page of `ListNotificationEndpoints`.
+    Endpoints,
+    /// A page of `ListNotifications`.
+    Notifications,
+    /// A page of `ListWebhooks`.
+    Webhooks,
 }
 
 impl TokenKind {
@@ -43,6 +51,10 @@ impl TokenKind {
             Self::Watch => 3,
             Self::Tail => 4,
             Self::OperatorActions => 5,
+            Self::VerifyLog => 6,
+            Self::Endpoints => 40,
+            Self::Notifications => 41,
+            Self::Webhooks => 10,
         }
     }
 }

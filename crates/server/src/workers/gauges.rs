@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quittance_domain::notification::Outbox;
 use quittance_domain::ports::{Circuit, Providers, Store};
 use quittance_domain::webhook::Inbox;
+use quittance_store::PgStore;
 use quittance_telemetry::{Metrics, Pending};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,11 @@ pub struct Gauges {
     /// The database.
     pub store: Arc<dyn Store>,
     /// The inbox of webhooks.
+    /// The notifications.
+    pub outbox: Arc<dyn Outbox>,
     pub inbox: Arc<dyn Inbox>,
+    /// The tree over the log.
+    pub log: Arc<PgStore>,
     /// The provider accounts.
     pub providers: Arc<dyn Providers>,
     /// Where it is shown.
@@ -67,6 +73,29 @@ impl Gauges {
         if let Ok(backlog) = self.inbox.inbox_backlog().await {
             self.metrics.webhook_backlog(backlog.waiting, backlog.dead);
         }
+        if let Ok(backlog) = self.outbox.notification_backlog().await {
+            let (waiting, dead) = (backlog.waiting, backlog.dead);
+            self.metrics
+                .notification_backlog(waiting, dead, backlog.unplanned);
+        }
+        self.audit().await;
+    }
+
+    /// A checkpoint that covers the whole tree is as good as new, however long nothing has happened.
+    async fn audit(&self) {
+        if let Ok(seconds) = self.log.oldest_pending_entry_age().await {
+            self.metrics.audit_pending_age(seconds);
+        }
+        let (Ok(Some(checkpoint)), Ok(head)) = (
+            self.log.newest_checkpoint().await,
+            self.log.tree_head().await,
+        ) else {
+            return;
+        };
+        let covered = head.map_or(0, |head| head.size) <= checkpoint.head.size;
+        let age = self.log.clock().now() - checkpoint.signed_at;
+        let age = age.to_std().unwrap_or_default().as_secs_f64();
+        self.metrics.checkpoint_age(if covered { 0.0 } else { age });
     }
 }
 

@@ -2,11 +2,17 @@
 
 mod erasures;
 mod gauges;
+mod notifications;
 mod places;
 mod recovery;
+mod retention;
+mod verification;
 mod webhooks;
 
 pub use erasures::ErasureWorker;
 pub use gauges::Gauges;
+pub use notifications::{NotificationParts, Notifier, plan};
 pub use recovery::{RECOVERIES, Recovery, RecoveryParts};
+pub use retention::Retention;
+pub use verification::{SCHEDULED_CHECK, Schedule, Verification};
 pub use webhooks::{WebhookWorker, WebhookWorkerParts};

@@ -170,14 +170,14 @@ async fn work_on(parts: WebhookWorkerParts, webhook: ClaimedWebhook) {
 impl WebhookWorkerParts {
     async fn judge(&self, webhook: &ClaimedWebhook) -> WebhookVerdict {
         let retries = self.settings.retries;
-        if webhook.attempt > retries.max_attempts {
+        if webhook.tries > retries.max_attempts {
             return dead(WebhookReason::Abandoned);
         }
         let Some(body) = &webhook.body else {
             return dead(WebhookReason::NotOpened);
         };
         let Some(provider) = self.providers.account(&webhook.account) else {
-            return later(WebhookReason::UnknownAccount, webhook.attempt, retries);
+            return later(WebhookReason::UnknownAccount, webhook.tries, retries);
         };
         let facts = match provider.webhook(body.expose()) {
             Ok(facts) => facts,
@@ -188,7 +188,7 @@ impl WebhookWorkerParts {
         for fact in &facts {
             outcomes.push(self.apply(webhook, fact).await);
         }
-        together(&outcomes, webhook.attempt, retries)
+        together(&outcomes, webhook.tries, retries)
     }
 
     async fn apply(&self, webhook: &ClaimedWebhook, fact: &WebhookFact) -> Outcome {
@@ -273,7 +273,8 @@ const fn outcome(told: Told) -> Outcome {
         Told::NoNews => Outcome::Nothing,
         // It may come before its row: written by somebody whose commit is not visible yet, or restored.
         Told::UnknownPayment => Outcome::Later(WebhookReason::UnknownPayment),
-        Told::NotConfirmed(_) => Outcome::Later(WebhookReason::NotConfirmed),
+        Told::NotConfirmed(_) | Told::Early => Outcome::Later(WebhookReason::NotConfirmed),
+        Told::Nameless => Outcome::Never(WebhookReason::Unreadable),
         Told::OtherAccount => Outcome::Never(WebhookReason::OtherAccount),
         Told::MovedOn => Outcome::Never(WebhookReason::MovedOn),
     }

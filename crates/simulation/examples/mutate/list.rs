@@ -244,7 +244,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         breaks: "exactly once",
         defect: "the void that waited for an authorization is forgotten after a crash",
-        file: "crates/domain/src/decide/fact.rs",
+        file: "crates/domain/src/decide/done.rs",
         text: "            void.next_step_at = Some(stamp.now + WAITING_VOID_SENT_WITHIN);",
         becomes: "            let _ = stamp.now + WAITING_VOID_SENT_WITHIN;",
         tests: FLOWS,

@@ -17,6 +17,7 @@ pub(super) fn new_transaction(
     sealer: &Sealer<'_>,
 ) -> Result<TransactionInsert, StoreError> {
     let (decline_code, decline_provider_code) = decline_columns(row.decline.as_ref());
+    let dispute = row.dispute.as_ref();
     Ok(TransactionInsert {
         payment_id,
         transaction_id: row.id.0,
@@ -42,6 +43,10 @@ pub(super) fn new_transaction(
         next_step_at: row.next_step_at,
         created_at: row.created_at,
         updated_at: row.updated_at,
+        dispute_reason: dispute.map(|about| about.reason.as_str().to_owned()),
+        dispute_due_at: dispute.and_then(|about| about.due_at),
+        dispute_amount: dispute.map(|about| about.amount.minor_units()),
+        dispute_currency: dispute.map(|about| about.amount.currency().code()),
     })
 }
 
@@ -51,6 +56,7 @@ pub(super) fn old_transaction(
     sealer: &Sealer<'_>,
 ) -> Result<TransactionUpdate, StoreError> {
     let (decline_code, decline_provider_code) = decline_columns(row.decline.as_ref());
+    let dispute = row.dispute.as_ref();
     Ok(TransactionUpdate {
         payment_id,
         transaction_id: row.id.0,
@@ -71,6 +77,10 @@ pub(super) fn old_transaction(
         lease_until: row.lease_until,
         next_step_at: row.next_step_at,
         updated_at: row.updated_at,
+        dispute_reason: dispute.map(|about| about.reason.as_str().to_owned()),
+        dispute_due_at: dispute.and_then(|about| about.due_at),
+        dispute_amount: dispute.map(|about| about.amount.minor_units()),
+        dispute_currency: dispute.map(|about| about.amount.currency().code()),
     })
 }
 

@@ -1,32 +1,13 @@
 //! The sequencer's statements. Each has a type of its own, so that it is prepared once.
 
-use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{Array, BigInt, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::query_builder::AstPass;
+use diesel::sql_types::{Array, BigInt, Binary, Double, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-/// Declares a statement: its answer's type, and its text with what is bound in between.
-macro_rules! statement {
-    ($name:ty, $static:ty, $answer:ty, |$self:ident, $out:ident| $walk:block) => {
-        impl QueryFragment<Pg> for $name {
-            fn walk_ast<'b>(&'b $self, mut $out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-                $walk
-                Ok(())
-            }
-        }
-
-        impl QueryId for $name {
-            type QueryId = $static;
-            const HAS_STATIC_QUERY_ID: bool = true;
-        }
-
-        impl Query for $name {
-            type SqlType = $answer;
-        }
-    };
-}
+use super::authentic::Judged;
+use crate::statement::statement;
 
 /// The head, as its new holder finds it.
 #[derive(Queryable)]
@@ -124,18 +105,22 @@ statement!(JournalWriters, JournalWriters, Text, |self, out| {
     );
 });
 
-/// An entry without a position.
+/// An entry of the journal.
 #[derive(Queryable)]
-pub(super) struct Arrived {
-    pub(super) arrival: i64,
-    pub(super) entry_id: Uuid,
-    pub(super) stream_id: Uuid,
-    pub(super) entity_seq: i64,
-    pub(super) tenant_id: Option<String>,
-    pub(super) occurred_at: DateTime<Utc>,
+pub(crate) struct Arrived {
+    pub(crate) arrival: i64,
+    pub(crate) entry_id: Uuid,
+    pub(crate) stream_id: Uuid,
+    pub(crate) entity_seq: i64,
+    pub(crate) tenant_id: Option<String>,
+    pub(crate) leaf: Vec<u8>,
+    pub(crate) mac: Vec<u8>,
+    pub(crate) mac_key_id: String,
 }
 
 /// Reads what became visible: after what was seen, at most `limit`; and in holes, at most `hole_limit`.
+/// Numbers that were not given out yet are not looked at: one that somebody made up, however large, hides
+/// nothing.
 pub(super) struct ReadArrivals {
     pub(super) after: i64,
     pub(super) limit: i64,
@@ -150,16 +135,19 @@ type ArrivedTypes = (
     SqlUuid,
     BigInt,
     Nullable<Text>,
-    Timestamptz,
+    Binary,
+    Binary,
+    Text,
 );
 
 statement!(ReadArrivals, ReadArrivals, ArrivedTypes, |self, out| {
-    const COLUMNS: &str =
-        "j.arrival, j.entry_id, j.stream_id, j.entity_seq, j.tenant_id, j.occurred_at";
+    const COLUMNS: &str = "j.arrival, j.entry_id, j.stream_id, j.entity_seq, j.tenant_id, \
+         j.leaf, j.mac, j.mac_key_id";
     out.push_sql("(select ");
     out.push_sql(COLUMNS);
     out.push_sql(" from journal j where j.arrival > ");
     out.push_bind_param::<BigInt, _>(&self.after)?;
+    out.push_sql(" and j.arrival <= (select last_value from journal_arrival)");
     out.push_sql(" order by j.arrival limit ");
     out.push_bind_param::<BigInt, _>(&self.limit)?;
     out.push_sql(") union all (select ");
@@ -168,8 +156,14 @@ statement!(ReadArrivals, ReadArrivals, ArrivedTypes, |self, out| {
     out.push_bind_param::<Array<BigInt>, _>(&self.from)?;
     out.push_sql(", ");
     out.push_bind_param::<Array<BigInt>, _>(&self.to)?;
-    // Per hole by the index, whatever the planner thinks of a limit.
-    out.push_sql(") as h (first, last) cross join lateral (select * from journal j where j.arrival between h.first and h.last limit ");
+    // Per hole by the index, whatever the planner thinks of a limit. What was refused fills no hole, and is
+    // refused once.
+    out.push_sql(
+        ") as h (first, last) cross join lateral (\
+         select * from journal j where j.arrival between h.first and h.last \
+         and not exists (select 1 from refused_entries r where r.arrival = j.arrival \
+         and r.stream_id = j.stream_id and r.entity_seq = j.entity_seq) limit ",
+    );
     out.push_bind_param::<BigInt, _>(&self.hole_limit)?;
     out.push_sql(") j limit ");
     out.push_bind_param::<BigInt, _>(&self.hole_limit)?;
@@ -187,26 +181,65 @@ pub(super) struct Fence {
     pub(super) lease_seconds: f64,
 }
 
-/// Moves the head and appends positions, both or neither; answers how many were appended, and with no
-/// row at all where the fence does not hold.
-pub(super) struct Assign<'a> {
-    fence: Fence,
+/// Rows as columns: what a position or a refusal says of its entry.
+#[derive(Default)]
+struct Columns {
     arrivals: Vec<i64>,
     entries: Vec<Uuid>,
     streams: Vec<Uuid>,
     numbers: Vec<i64>,
+}
+
+impl Columns {
+    fn push(&mut self, row: &Arrived) {
+        self.arrivals.push(row.arrival);
+        self.entries.push(row.entry_id);
+        self.streams.push(row.stream_id);
+        self.numbers.push(row.entity_seq);
+    }
+
+    fn walk<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_bind_param::<Array<BigInt>, _>(&self.arrivals)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<SqlUuid>, _>(&self.entries)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<SqlUuid>, _>(&self.streams)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<BigInt>, _>(&self.numbers)?;
+        out.push_sql(", ");
+        Ok(())
+    }
+}
+
+/// Moves the head, appends positions and puts refusals on record, all or nothing; answers how many positions
+/// were appended, and with no row at all where the fence does not hold.
+pub(super) struct Assign<'a> {
+    fence: Fence,
+    placed: Columns,
     tenants: Vec<Option<&'a str>>,
+    refused: Columns,
+    reasons: Vec<&'static str>,
 }
 
 impl<'a> Assign<'a> {
-    pub(super) fn new(fence: Fence, rows: &'a [Arrived]) -> Self {
+    pub(super) fn new(fence: Fence, judged: &Judged<'a>) -> Self {
+        let (mut placed, mut refused) = (Columns::default(), Columns::default());
+        let tenants = judged.authentic().map(|(row, _)| {
+            placed.push(row);
+            row.tenant_id.as_deref()
+        });
+        let tenants = tenants.collect();
+        let reasons = judged.refused().map(|(row, refusal)| {
+            refused.push(row);
+            refusal.name()
+        });
+        let reasons = reasons.collect();
         Self {
             fence,
-            arrivals: rows.iter().map(|row| row.arrival).collect(),
-            entries: rows.iter().map(|row| row.entry_id).collect(),
-            streams: rows.iter().map(|row| row.stream_id).collect(),
-            numbers: rows.iter().map(|row| row.entity_seq).collect(),
-            tenants: rows.iter().map(|row| row.tenant_id.as_deref()).collect(),
+            placed,
+            tenants,
+            refused,
+            reasons,
         }
     }
 }
@@ -232,18 +265,20 @@ statement!(Assign<'_>, Assign<'static>, BigInt, |self, out| {
     out.push_sql(
         "::bigint + s.number - 1, s.arrival, s.entry_id, s.stream_id, s.entity_seq, s.tenant_id from unnest(",
     );
-    out.push_bind_param::<Array<BigInt>, _>(&self.arrivals)?;
-    out.push_sql(", ");
-    out.push_bind_param::<Array<SqlUuid>, _>(&self.entries)?;
-    out.push_sql(", ");
-    out.push_bind_param::<Array<SqlUuid>, _>(&self.streams)?;
-    out.push_sql(", ");
-    out.push_bind_param::<Array<BigInt>, _>(&self.numbers)?;
-    out.push_sql(", ");
+    self.placed.walk(&mut out)?;
     out.push_bind_param::<Array<Nullable<Text>>, _>(&self.tenants)?;
     out.push_sql(
         ") with ordinality as s (arrival, entry_id, stream_id, entity_seq, tenant_id, number) \
-         where exists (select 1 from head) returning position) \
+         where exists (select 1 from head) returning position), \
+         refused as (insert into refused_entries \
+         (arrival, entry_id, stream_id, entity_seq, reason) \
+         select r.arrival, r.entry_id, r.stream_id, r.entity_seq, r.reason from unnest(",
+    );
+    self.refused.walk(&mut out)?;
+    out.push_bind_param::<Array<Text>, _>(&self.reasons)?;
+    out.push_sql(
+        ") as r (arrival, entry_id, stream_id, entity_seq, reason) \
+         where exists (select 1 from head) on conflict do nothing) \
          select count(*) from placed having exists (select 1 from head)",
     );
 });

@@ -183,6 +183,54 @@ pub(super) const WEBHOOK_REJECTED: MetricSpec = MetricSpec {
     labels: &["provider.account", "cause"],
     prometheus: "payment_webhook_rejected_total",
 };
+pub(super) const WEBHOOKS_WIPED: MetricSpec = MetricSpec {
+    name: "payment.webhook.wiped",
+    unit: "{webhook}",
+    kind: Kind::Counter,
+    description: "Webhooks whose body was wiped: `done` after webhooks.keep_days, `dead` after webhooks.keep_dead_days.",
+    labels: &["outcome"],
+    prometheus: "payment_webhook_wiped_total",
+};
+pub(super) const NOTIFICATION_DURATION: MetricSpec = MetricSpec {
+    name: "payment.notification.duration",
+    unit: "s",
+    kind: Kind::Histogram(PROVIDER_SECONDS),
+    description: "Duration of one attempt to deliver a notification; `cause` is empty where it was delivered.",
+    labels: &["outcome", "cause"],
+    prometheus: "payment_notification_duration_seconds",
+};
+pub(super) const NOTIFICATION_LAG: MetricSpec = MetricSpec {
+    name: "payment.notification.lag",
+    unit: "s",
+    kind: Kind::Histogram(LAG_SECONDS),
+    description: "Time from the making of a notification until it was delivered or given up.",
+    labels: &["outcome"],
+    prometheus: "payment_notification_lag_seconds",
+};
+pub(super) const NOTIFICATION_BACKLOG: MetricSpec = MetricSpec {
+    name: "payment.notification.backlog",
+    unit: "{notification}",
+    kind: Kind::Gauge,
+    description: "Notifications that wait to be delivered, those that are tried again later included.",
+    labels: &[],
+    prometheus: "payment_notification_backlog",
+};
+pub(super) const NOTIFICATION_DEAD: MetricSpec = MetricSpec {
+    name: "payment.notification.dead",
+    unit: "{notification}",
+    kind: Kind::Gauge,
+    description: "Notifications that are dead letters: given up, and kept for a replay.",
+    labels: &[],
+    prometheus: "payment_notification_dead",
+};
+pub(super) const NOTIFICATION_UNPLANNED: MetricSpec = MetricSpec {
+    name: "payment.notification.unplanned",
+    unit: "{entry}",
+    kind: Kind::Gauge,
+    description: "Journal entries that notifications were not made from yet.",
+    labels: &[],
+    prometheus: "payment_notification_unplanned",
+};
 pub(super) const REPLAYS: MetricSpec = MetricSpec {
     name: "payment.idempotency.replays",
     unit: "{replay}",
@@ -203,9 +251,25 @@ pub(super) const AUDIT_PENDING_AGE: MetricSpec = MetricSpec {
     name: "audit.pending.oldest_age",
     unit: "s",
     kind: Kind::Gauge,
-    description: "Age of the oldest audit entry that has no position yet; 0 if all have one.",
+    description: "Age of the oldest audit entry that the Merkle tree does not hold yet; 0 if it holds all.",
     labels: &[],
     prometheus: "audit_pending_oldest_age_seconds",
+};
+pub(super) const CHECKPOINT_AGE: MetricSpec = MetricSpec {
+    name: "audit.checkpoint.age",
+    unit: "s",
+    kind: Kind::Gauge,
+    description: "Age of the newest signed checkpoint; 0 while it covers the whole tree.",
+    labels: &[],
+    prometheus: "audit_checkpoint_age_seconds",
+};
+pub(super) const TREE_SIZE: MetricSpec = MetricSpec {
+    name: "audit.tree.size",
+    unit: "{entry}",
+    kind: Kind::Gauge,
+    description: "Entries in the Merkle tree, as the process that grows it knows.",
+    labels: &[],
+    prometheus: "audit_tree_size",
 };
 
 pub(super) const UNVERIFIED: MetricSpec = MetricSpec {
@@ -215,6 +279,22 @@ pub(super) const UNVERIFIED: MetricSpec = MetricSpec {
     description: "Journal entries that were read and whose MAC does not verify: somebody wrote to the database past the service.",
     labels: &[],
     prometheus: "audit_entries_unverified_total",
+};
+pub(super) const VERIFY_FAILURES: MetricSpec = MetricSpec {
+    name: "audit.verify.failures",
+    unit: "{failure}",
+    kind: Kind::Counter,
+    description: "Checks of the audit log that found something wrong, by what was checked. Any is reason for a page.",
+    labels: &["check"],
+    prometheus: "audit_verify_failures_total",
+};
+pub(super) const VERIFICATIONS: MetricSpec = MetricSpec {
+    name: "audit.verify.runs",
+    unit: "{verification}",
+    kind: Kind::Counter,
+    description: "Scheduled verifications of the audit log: `intact`, `differs`, or `incomplete` where the database failed.",
+    labels: &["result"],
+    prometheus: "audit_verify_runs_total",
 };
 
 /// Every metric of ours, in the order of `docs/metrics.md`.
@@ -236,10 +316,20 @@ pub const METRICS: &[MetricSpec] = &[
     WEBHOOK_BACKLOG,
     WEBHOOK_DEAD,
     WEBHOOK_REJECTED,
+    WEBHOOKS_WIPED,
+    NOTIFICATION_DURATION,
+    NOTIFICATION_LAG,
+    NOTIFICATION_BACKLOG,
+    NOTIFICATION_DEAD,
+    NOTIFICATION_UNPLANNED,
     REPLAYS,
     BATCH_SIZE,
     AUDIT_PENDING_AGE,
+    CHECKPOINT_AGE,
+    TREE_SIZE,
     UNVERIFIED,
+    VERIFY_FAILURES,
+    VERIFICATIONS,
 ];
 
 /// Renders [`METRICS`] as the text of `docs/metrics.md`.

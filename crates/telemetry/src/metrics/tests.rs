@@ -15,6 +15,10 @@ fn record_everything(telemetry: &Telemetry) {
     metrics.webhook_rejected(None, "unknown_account");
     metrics.webhook_done("sandbox", "applied", 0.03);
     metrics.webhook_backlog(4, 1);
+    metrics.notification_attempt("failed", Some("TIMEOUT"), 0.2);
+    metrics.notification_ended("delivered", 0.4);
+    metrics.notification_backlog(5, 2, 7);
+    metrics.webhooks_wiped("done", 1);
     metrics.unverified_entries(2);
     metrics.idempotency_replay("quittance.v1.PaymentService/CreatePayment");
     metrics.commit_batch(17);
@@ -64,6 +68,9 @@ fn every_declared_metric_appears_for_prometheus_under_its_declared_name() {
         "payment_pending_oldest_age_seconds 61.5",
         "payment_webhook_backlog 4",
         "payment_webhook_dead 1",
+        "payment_notification_backlog 5",
+        "payment_notification_dead 2",
+        "payment_notification_unplanned 7",
         "payment_webhook_rejected_total{cause=\"unknown_account\",provider_account=\"_OTHER\"} 1",
         "payment_provider_circuit{provider_account=\"sandbox\",state=\"open\"} 1",
         "payment_provider_circuit{provider_account=\"sandbox\",state=\"closed\"} 0",
@@ -84,6 +91,7 @@ fn known_counters_start_at_zero() {
         recoveries: &["settled"],
         cases: &["RECOVERY_EXHAUSTED"],
         webhook_rejections: &["signature"],
+        audit_checks: &["entry"],
     });
     let text = telemetry.prometheus_text();
     for series in [

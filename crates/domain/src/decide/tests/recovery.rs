@@ -68,6 +68,7 @@ impl World {
 fn succeeded() -> Resolution {
     Resolution::Succeeded {
         provider_reference: None,
+        amount: None,
     }
 }
 
@@ -558,4 +559,119 @@ fn a_void_is_never_too_late() {
     world.report(REFUSED);
     let id = world.held().id;
     assert_eq!(world.state_of(id), TransactionState::Pending);
+}
+
+#[test]
+fn s06_what_waits_for_the_customer_is_looked_at_on_a_schedule_of_its_own() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let id = world.newest();
+    world.answer(action());
+    // `jitter` is 0: due at once; without news it is deferred, whatever the step had waited for.
+    for looks in 1..=200 {
+        let held = world.held();
+        assert_eq!(
+            (held.state, held.retries),
+            (TransactionState::RequiresAction, looks)
+        );
+        assert!(held.next_step_at.is_some());
+        world.unresolved().unwrap();
+    }
+    // Most such payments were simply left: nobody is asked, and nothing is proved.
+    let held = world.held();
+    assert_eq!(
+        (held.state, held.next_step_at),
+        (TransactionState::RequiresAction, None)
+    );
+    assert_eq!(held.open_case, None);
+    assert_eq!(world.unresolved(), Err(()));
+    assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
+    // What is proved later still counts.
+    assert!(world.learn(id, &told(approved(100))));
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+}
+
+#[test]
+fn s06_the_same_challenge_again_does_not_begin_the_schedule_anew() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let id = world.newest();
+    world.answer(action());
+    world.unresolved().unwrap();
+    let (retries, due) = (world.held().retries, world.held().next_step_at);
+    assert!(!world.learn(id, &told(action())));
+    assert_eq!(
+        (world.held().retries, world.held().next_step_at),
+        (retries, due)
+    );
+    // A confirmation has a schedule of its own.
+    world.confirm().unwrap();
+    assert_eq!(world.held().retries, 0);
+    world.report(REFUSED);
+    assert_eq!(world.held().state, TransactionState::Pending);
+}
+
+fn moved(amount: i64) -> Resolution {
+    Resolution::Succeeded {
+        provider_reference: None,
+        amount: Some(eur(amount)),
+    }
+}
+
+#[test]
+fn s60_an_operator_says_what_was_really_moved_and_that_is_booked() {
+    // More than was asked for, less than was asked for.
+    for amount in [101, 80] {
+        let mut world = World::accepted(100, CaptureMethod::Automatic);
+        world.answer(approved(amount));
+        assert_eq!(world.opened(), Some(OperatorActionKind::AmountMismatch));
+        world.resolve(moved(amount)).unwrap();
+        let amounts = world.record.payment.amounts;
+        assert_eq!((amounts.authorized, amounts.captured), (amount, amount));
+        assert_eq!(world.record.payment.state, PaymentState::Captured);
+        assert_eq!(
+            (world.held().amount, world.held().open_case),
+            (amount, None)
+        );
+        assert!(world.change().closes_cases);
+    }
+    let mut world = World::accepted(100, CaptureMethod::Manual);
+    world.answer(approved(80));
+    world.resolve(moved(80)).unwrap();
+    assert_eq!(
+        world.record.payment.amounts.capturable(),
+        80,
+        "partly authorized"
+    );
+}
+
+#[test]
+fn s60_what_was_held_back_for_another_amount_is_held_back_no_more() {
+    for amount in [30, 70] {
+        let mut world = World::authorized(100);
+        world.capture(Some(60), false).unwrap();
+        world.answer(approved(amount));
+        world.resolve(moved(amount)).unwrap();
+        let amounts = world.record.payment.amounts;
+        assert_eq!((amounts.captured, amounts.capture_pending), (amount, 0));
+        assert_eq!(amounts.capturable(), 100 - amount);
+        world.refund(Some(amount)).unwrap();
+        world.answer(approved(5));
+        world.resolve(moved(5)).unwrap();
+        let amounts = world.record.payment.amounts;
+        assert_eq!((amounts.refunded, amounts.refund_pending), (5, 0));
+    }
+}
+
+#[test]
+fn s60_another_currency_than_the_payment_s_is_not_booked() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(approved(101));
+    let dollars = Money::new(101, Currency::parse("USD").unwrap()).unwrap();
+    let refused = world.resolve(Resolution::Succeeded {
+        provider_reference: None,
+        amount: Some(dollars),
+    });
+    assert_eq!(
+        refused,
+        Err(DecideError::Rejected(Rejection::CurrencyDiffers))
+    );
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use quittance_evidence::ChainCheck;
 
+use super::unasked::{dispute, named};
 use super::*;
 use crate::amounts::Amounts;
 use crate::decline::{Cause, Decline, DeclineCode};
@@ -20,7 +21,18 @@ enum Act {
     Learn(usize, u8, i64),
     Resend(usize),
     GiveUp(usize),
+    /// Kind, reference, fact, amount.
+    Hear(usize, u8, u8, i64),
 }
+
+/// What the provider may do by itself.
+const UNASKED: [Kind; 5] = [
+    Kind::Refund,
+    Kind::Capture,
+    Kind::Void,
+    Kind::Chargeback,
+    Kind::ChargebackReversal,
+];
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
@@ -32,6 +44,8 @@ fn act() -> impl Strategy<Value = Act> {
         (0..6_usize, 0..8_u8, 0..3_i64).prop_map(|(at, kind, off)| Act::Learn(at, kind, off)),
         (0..6_usize).prop_map(Act::Resend),
         (0..6_usize).prop_map(Act::GiveUp),
+        (0..5_usize, 0..3_u8, 0..8_u8, 1..130_i64)
+            .prop_map(|(kind, name, fact, amount)| Act::Hear(kind, name, fact, amount)),
     ]
 }
 
@@ -87,6 +101,12 @@ impl World {
                 let _ = self
                     .decide(|record, rules, stamp| try_start(record, id, rules, stamp).ok_or(()));
             }
+            Act::Hear(kind, name, fact, amount) => {
+                let fact = named(&format!("op-{name}"), fact_of(*fact, *amount));
+                let about = dispute(eur(*amount));
+                // Whatever it says of whatever state: it is never refused.
+                self.try_hear(UNASKED[*kind], Some(&about), &fact).unwrap();
+            }
             Act::GiveUp(n) => {
                 let id = at(self, *n).id;
                 let _ = self.decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()));
@@ -99,12 +119,30 @@ impl World {
         prop_assert!(payment.amounts.holds_limits(), "I5: {:?}", payment.amounts);
         let pending = |kind| {
             let all = self.record.transactions.iter();
-            let open = all.filter(|row| row.kind == kind && !row.state.ended());
-            open.map(|row| row.amount).sum::<i64>()
+            let open = all.filter(|row| row.kind == kind);
+            open.map(Transaction::reserved).sum::<i64>()
         };
         prop_assert_eq!(payment.amounts.capture_pending, pending(Kind::Capture));
         prop_assert_eq!(payment.amounts.refund_pending, pending(Kind::Refund));
+        let disputes = |kind, state| {
+            let all = self.record.transactions.iter();
+            let some = all.filter(|row| row.kind == kind && row.state == state);
+            some.map(|row| row.amount).sum::<i64>()
+        };
+        let taken = disputes(Kind::Chargeback, TransactionState::Succeeded);
+        let returned = disputes(Kind::ChargebackReversal, TransactionState::Succeeded);
+        prop_assert!(payment.amounts.charged_back <= (taken - returned).max(0));
+        let open = self.record.transactions.iter();
+        let open = open
+            .filter(|row| row.kind == Kind::Chargeback)
+            .any(|row| row.state == TransactionState::Pending);
+        prop_assert_eq!(payment.disputed, open || taken > returned);
         for row in &self.record.transactions {
+            let unasked = row.origin == crate::transaction::TransactionOrigin::Provider;
+            prop_assert!(
+                !unasked || row.attempts == 0 && row.next_step_at.is_none(),
+                "what the provider did is never sent"
+            );
             prop_assert!(
                 !row.state.ended() || row.request.is_none(),
                 "I2: wiped at the end"

@@ -84,6 +84,7 @@ pub fn transaction(payment: &Payment, operation: OperationKind, amount: i64) -> 
         failure: None,
         reason: Text::default(),
         final_capture: false,
+        dispute: None,
         attempts: 0,
         ever_unknown: false,
         retries: 0,

@@ -2,5 +2,6 @@
 
 pub mod builders;
 pub mod kit;
+pub mod localstripe;
 pub mod python;
 pub mod server;

@@ -1,4 +1,5 @@
-//! Python with packages from PyPI: implementations that we did not write.
+//! Python with packages from PyPI: implementations that we did not write. Both test binaries that need them include this
+//! file.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,12 +20,23 @@ pub fn python(packages: &[&str]) -> Option<PathBuf> {
     }
 }
 
+/// The workspace: the crate of either test binary is somewhere below it.
+fn root() -> &'static Path {
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    above.find(|path| path.join("Cargo.lock").exists()).unwrap()
+}
+
 fn environment(packages: &[&str]) -> Result<PathBuf, String> {
     let pins = packages.join("_").replace("==", "-").replace('.', "_");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/python-client");
-    let directory = root.join(pins);
+    let environments = root().join("target/python-client");
+    let directory = environments.join(&pins);
     let python = directory.join("bin/python");
     let ready = directory.join("ready");
+    // Several tests may want it at once.
+    std::fs::create_dir_all(&environments).map_err(|error| error.to_string())?;
+    let lock = std::fs::File::create(environments.join(format!("{pins}.lock")));
+    let lock = lock.map_err(|error| error.to_string())?;
+    lock.lock().map_err(|error| error.to_string())?;
     if ready.exists() {
         return Ok(python);
     }
@@ -47,9 +59,7 @@ fn environment(packages: &[&str]) -> Result<PathBuf, String> {
 
 /// A command that runs a script of ours.
 pub fn script(python: &Path, name: &str) -> Command {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/python")
-        .join(name);
+    let script = root().join("crates/providers/tests/python").join(name);
     let mut command = Command::new(python);
     command.arg(script);
     command

@@ -8,10 +8,11 @@ use anyhow::{Context as _, bail};
 use http::Uri;
 use quittance_proto::v1;
 use quittance_proto::v1::admin_service_client::AdminServiceClient;
+use quittance_proto::v1::audit_service_client::AuditServiceClient;
 use quittance_proto::v1::payment_service_client::PaymentServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
 use super::{CallFailed, Connection};
@@ -30,7 +31,8 @@ const MAX_FILE: u64 = 1024 * 1024;
 /// Calls one server.
 pub(in crate::commands) struct Client {
     payments: PaymentServiceClient<Channel>,
-    admin: AdminServiceClient<Channel>,
+    pub(in crate::commands) admin: AdminServiceClient<Channel>,
+    audit: AuditServiceClient<Channel>,
     authorization: MetadataValue<Ascii>,
 }
 
@@ -41,15 +43,17 @@ impl Client {
         let connected = endpoint.connect().await;
         let channel = connected.map_err(|error| CallFailed::unreachable(&to.address, &error))?;
         let payments = PaymentServiceClient::new(channel.clone());
-        let admin = AdminServiceClient::new(channel);
+        let admin = AdminServiceClient::new(channel.clone());
+        let audit = AuditServiceClient::new(channel);
         Ok(Self {
             payments: payments.max_decoding_message_size(MAX_ANSWER),
             admin: admin.max_decoding_message_size(MAX_ANSWER),
+            audit: audit.max_decoding_message_size(MAX_ANSWER),
             authorization,
         })
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    pub(in crate::commands) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request
             .metadata_mut()
@@ -102,6 +106,26 @@ impl Client {
 }
 
 impl Client {
+    pub(in crate::commands) async fn list_entries(
+        &mut self,
+        message: v1::ListEntriesRequest,
+    ) -> Result<v1::ListEntriesResponse, CallFailed> {
+        let request = self.request(message);
+        Ok(self.audit.list_entries(request).await?.into_inner())
+    }
+
+    /// A stream of hours, perhaps: it has no deadline.
+    pub(in crate::commands) async fn verify_log(
+        &mut self,
+        resume_token: String,
+    ) -> Result<Streaming<v1::VerifyLogResponse>, CallFailed> {
+        let mut request = Request::new(v1::VerifyLogRequest { resume_token });
+        request
+            .metadata_mut()
+            .insert("authorization", self.authorization.clone());
+        Ok(self.audit.verify_log(request).await?.into_inner())
+    }
+
     pub(in crate::commands) async fn erase_personal_data(
         &mut self,
         message: v1::ErasePersonalDataRequest,
@@ -127,6 +151,39 @@ impl Client {
 
 fn erasure(answer: Option<v1::Erasure>) -> Result<v1::Erasure, CallFailed> {
     answer.ok_or_else(|| Status::internal("the answer holds no erasure").into())
+}
+
+/// The inbox of webhooks.
+impl Client {
+    pub(in crate::commands) async fn list_webhooks(
+        &mut self,
+        message: v1::ListWebhooksRequest,
+    ) -> Result<v1::ListWebhooksResponse, CallFailed> {
+        let request = self.request(message);
+        Ok(self.admin.list_webhooks(request).await?.into_inner())
+    }
+
+    pub(in crate::commands) async fn get_webhook(
+        &mut self,
+        webhook_id: String,
+    ) -> Result<v1::Webhook, CallFailed> {
+        let request = self.request(v1::GetWebhookRequest { webhook_id });
+        let answer = self.admin.get_webhook(request).await?.into_inner();
+        webhook(answer.webhook)
+    }
+
+    pub(in crate::commands) async fn replay_webhook(
+        &mut self,
+        message: v1::ReplayWebhookRequest,
+    ) -> Result<v1::Webhook, CallFailed> {
+        let request = self.request(message);
+        let answer = self.admin.replay_webhook(request).await?.into_inner();
+        webhook(answer.webhook)
+    }
+}
+
+fn webhook(answered: Option<v1::Webhook>) -> Result<v1::Webhook, CallFailed> {
+    answered.ok_or_else(|| Status::internal("the answer holds no webhook").into())
 }
 
 fn payment<T>(

@@ -59,6 +59,11 @@ impl CallFailed {
         self.reason == Some(reason)
     }
 
+    /// Whether it may help to try again.
+    pub(in crate::commands) fn may_be_tried_again(&self) -> bool {
+        self.try_again
+    }
+
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         if self.try_again { TRY_AGAIN } else { REFUSED }

@@ -13,7 +13,7 @@ pub(super) const KIND_PREFIX: &str = "OPERATOR_ACTION_KIND_";
 const LABEL: usize = 20;
 
 /// The text without what would steer a terminal: some of it was written by callers and providers.
-pub(super) fn plain(text: &str) -> String {
+pub(in crate::commands) fn plain(text: &str) -> String {
     let shown = |c: char| {
         if c.is_control() {
             char::REPLACEMENT_CHARACTER
@@ -157,7 +157,7 @@ fn kind(kind: v1::OperatorActionKind) -> &'static str {
     short(kind.as_str_name(), KIND_PREFIX)
 }
 
-fn short(name: &'static str, prefix: &str) -> &'static str {
+pub(in crate::commands) fn short(name: &'static str, prefix: &str) -> &'static str {
     name.strip_prefix(prefix).unwrap_or(name)
 }
 
@@ -183,7 +183,7 @@ fn yes_or_no(yes: bool) -> &'static str {
 }
 
 /// An amount with the decimals of its currency; minor units where the currency is not known here.
-fn money(money: Option<&v1::Money>) -> String {
+pub(in crate::commands) fn money(money: Option<&v1::Money>) -> String {
     let Some(money) = money else {
         return String::new();
     };
@@ -194,7 +194,7 @@ fn money(money: Option<&v1::Money>) -> String {
     }
 }
 
-fn time(time: Option<&Timestamp>) -> String {
+pub(in crate::commands) fn time(time: Option<&Timestamp>) -> String {
     let parsed = time.and_then(|time| {
         DateTime::<Utc>::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?)
     });

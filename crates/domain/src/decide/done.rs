@@ -1,0 +1,149 @@
+//! What follows from a transaction being proved done.
+
+use crate::change::OperatorActionKind;
+use crate::decline::Cause;
+use crate::journal::Stamp;
+use crate::payment::{Payment, PaymentRecord};
+use crate::transaction::{Transaction, TransactionKind, TransactionOrigin, TransactionState};
+use crate::transition::PaymentEvent;
+
+use super::WAITING_VOID_SENT_WITHIN;
+use super::attempt::{end, pending_void};
+use super::step::Step;
+
+use TransactionState::{Failed, Succeeded};
+
+/// The transaction is proved done.
+pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) {
+    let transaction = step.subject.row().clone();
+    step.settle_case();
+    let beyond_before = step.payment.amounts.beyond();
+    let released = was_released(record, &transaction);
+    let (event, name) = move_amounts(&mut step.payment, &transaction, released);
+    step.end(Succeeded, None);
+    step.edit(|transaction| transaction.decline = None);
+    step.event_type = name.to_owned();
+    step.book_dispute(record);
+    // What rests on it may have been proved before it.
+    step.rebook(record);
+    if transaction.kind.opens() {
+        step.payment.decline = None;
+        step.payment.failure = None;
+        step.payment.next_action = None;
+        step.payment.expired = false;
+        settle_waiting_void(step, record, transaction.kind, transaction.amount, stamp);
+    }
+    if transaction.kind == TransactionKind::Void {
+        end_unauthorized_opening(step, record);
+    }
+    step.advance(event);
+    if transaction.state.ended() && !released {
+        // It was told not to be done, perhaps to a customer.
+        step.open_case(OperatorActionKind::ContradictingFact);
+    }
+    step.report_excess(beyond_before);
+}
+
+/// Books what a transaction moved; the event, and its name in the journal.
+fn move_amounts(
+    payment: &mut Payment,
+    transaction: &Transaction,
+    released: bool,
+) -> (PaymentEvent, &'static str) {
+    let reserved = transaction.reserved();
+    let amounts = &mut payment.amounts;
+    match transaction.kind {
+        TransactionKind::Authorization if released => {
+            amounts.authorized += transaction.amount;
+            amounts.add_voided_rest();
+            (PaymentEvent::VoidSucceeded, "payment.authorized")
+        }
+        TransactionKind::Purchase => {
+            amounts.authorized += transaction.amount;
+            amounts.captured += transaction.amount;
+            (PaymentEvent::Approved, "payment.captured")
+        }
+        TransactionKind::Authorization => {
+            amounts.authorized += transaction.amount;
+            (PaymentEvent::Approved, "payment.authorized")
+        }
+        TransactionKind::Capture => {
+            amounts.capture_pending -= reserved;
+            amounts.add_captured(transaction.amount);
+            if transaction.final_capture {
+                amounts.add_voided_rest();
+            }
+            (PaymentEvent::CaptureSucceeded, "capture.succeeded")
+        }
+        TransactionKind::Void => {
+            amounts.add_voided_rest();
+            (PaymentEvent::VoidSucceeded, "void.succeeded")
+        }
+        TransactionKind::Refund => {
+            amounts.refund_pending -= reserved;
+            amounts.add_refunded(transaction.amount);
+            (PaymentEvent::RefundSucceeded, "refund.succeeded")
+        }
+        // What they move follows from all of them: see `Step::book_dispute`.
+        TransactionKind::Chargeback => (PaymentEvent::ChargebackOpened, "chargeback.opened"),
+        TransactionKind::ChargebackReversal => {
+            (PaymentEvent::ChargebackReversed, "chargeback.reversed")
+        }
+    }
+}
+
+/// A void accepted while the payment was pending: it now has something to release, or came too late.
+fn settle_waiting_void(
+    step: &mut Step,
+    record: &PaymentRecord,
+    opened: TransactionKind,
+    amount: i64,
+    stamp: &Stamp<'_>,
+) {
+    let Some(void) = pending_void(record) else {
+        return;
+    };
+    let mut void = void.clone();
+    if opened == TransactionKind::Purchase {
+        if was_sent(&void) {
+            return;
+        }
+        end(&mut void, Failed, Some(Cause::AlreadyCaptured));
+    } else {
+        void.amount = amount;
+        if !was_sent(&void) {
+            void.next_step_at = Some(stamp.now + WAITING_VOID_SENT_WITHIN);
+        }
+        step.payment.amounts.void_pending += amount;
+    }
+    step.others.push(void);
+}
+
+/// Whether an authorization, taken for never made when its void succeeded, had been made before it: the same
+/// void released it.
+fn was_released(record: &PaymentRecord, opening: &Transaction) -> bool {
+    let voided = opening
+        .failure
+        .is_some_and(|failure| failure.cause == Cause::Voided);
+    let by_void = record.transactions.iter().any(|transaction| {
+        transaction.kind == TransactionKind::Void
+            && transaction.state == Succeeded
+            && was_sent(transaction)
+    });
+    opening.kind == TransactionKind::Authorization && voided && by_void
+}
+
+/// Whether a void may be at the provider, so that its own outcome decides it; or was made there.
+pub(super) fn was_sent(void: &Transaction) -> bool {
+    void.attempts > 0 || void.origin == TransactionOrigin::Provider
+}
+
+/// A void that succeeded before the authorization did ends the authorization too.
+fn end_unauthorized_opening(step: &mut Step, record: &PaymentRecord) {
+    if let Some(opening) = record.opening().filter(|opening| !opening.state.ended()) {
+        let mut opening = opening.clone();
+        end(&mut opening, Failed, Some(Cause::Voided));
+        step.others.push(opening);
+        step.payment.next_action = None;
+    }
+}

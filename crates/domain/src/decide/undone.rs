@@ -1,0 +1,185 @@
+//! What follows from a transaction being proved not done, or a success being taken back.
+
+use quittance_evidence::EntryResult;
+
+use crate::change::OperatorActionKind;
+use crate::decline::{Cause, Decline};
+use crate::payment::PaymentRecord;
+use crate::transaction::{TransactionKind, TransactionOrigin, TransactionState};
+use crate::transition::PaymentEvent;
+
+use super::attempt::{end, pending_void, prefix};
+use super::done::was_sent;
+use super::step::Step;
+
+use TransactionState::{Declined, Failed, Reversed, Succeeded};
+
+/// The transaction is proved not done: declined, or failed.
+pub(super) fn not_done(step: &mut Step, record: &PaymentRecord, why: Result<Cause, Decline>) {
+    let transaction = step.subject.row().clone();
+    let kind = transaction.kind;
+    // Whether its reservation is gone already, or it never had one.
+    let ended = transaction.state.ended() || transaction.origin == TransactionOrigin::Provider;
+    let reserved = transaction.reserved();
+    let amounts = &mut step.payment.amounts;
+    let declined = why.is_err();
+    let event = match kind {
+        TransactionKind::Purchase | TransactionKind::Authorization if declined => {
+            PaymentEvent::Declined
+        }
+        TransactionKind::Purchase | TransactionKind::Authorization => PaymentEvent::NotProcessed,
+        TransactionKind::Capture => {
+            amounts.capture_pending -= reserved;
+            if transaction.final_capture && !ended {
+                amounts.void_pending = 0;
+            }
+            PaymentEvent::CaptureFailed
+        }
+        TransactionKind::Void => {
+            if !ended {
+                amounts.void_pending = 0;
+            }
+            PaymentEvent::VoidFailed
+        }
+        TransactionKind::Refund => {
+            amounts.refund_pending -= reserved;
+            PaymentEvent::RefundFailed
+        }
+        // Decided by `dispute_closed`, once.
+        TransactionKind::Chargeback | TransactionKind::ChargebackReversal => return,
+    };
+    step.settle_case();
+    step.result = EntryResult::Failure;
+    step.event_type = format!(
+        "{}.{}",
+        prefix(kind),
+        if declined { "declined" } else { "failed" }
+    );
+    match why {
+        Ok(cause) => {
+            step.cause = Some(cause);
+            step.end(Failed, Some(cause));
+        }
+        Err(decline) => {
+            step.end(Declined, None);
+            step.edit(|transaction| transaction.decline = Some(decline));
+        }
+    }
+    let gone = step.payment.expired || was_voided_by_provider(record);
+    if kind == TransactionKind::Capture && gone {
+        // The authorization had run out, or was released, under it: what it had reserved is gone as well.
+        step.payment.amounts.add_voided_rest();
+    }
+    step.rebook(record);
+    if kind.opens() && opening_not_done(step, record) {
+        return step.advance(PaymentEvent::VoidSucceeded);
+    }
+    step.advance(event);
+}
+
+/// Whether the provider itself released what was left of the authorization.
+fn was_voided_by_provider(record: &PaymentRecord) -> bool {
+    record.transactions.iter().any(|held| {
+        held.kind == TransactionKind::Void
+            && held.origin == TransactionOrigin::Provider
+            && held.state == Succeeded
+    })
+}
+
+/// The payment never came to be: it says why, and a void that waited for it ends. Whether that void is what ended it.
+fn opening_not_done(step: &mut Step, record: &PaymentRecord) -> bool {
+    let subject = step.subject.row();
+    step.payment.decline = subject.decline.clone();
+    step.payment.failure = subject.failure;
+    step.payment.next_action = None;
+    let Some(void) = pending_void(record).filter(|void| !was_sent(void)) else {
+        return false;
+    };
+    let mut void = void.clone();
+    let released = step.cause == Some(Cause::Voided);
+    if released {
+        end(&mut void, Succeeded, None);
+        step.payment.failure = None;
+    } else {
+        end(&mut void, Failed, Some(Cause::NothingToVoid));
+    }
+    step.others.push(void);
+    released
+}
+
+/// The provider says that a success is none: it took it back later; or it was an operator who called it so.
+pub(super) fn taken_back(
+    step: &mut Step,
+    record: &PaymentRecord,
+    cause: Cause,
+    decline: Option<Decline>,
+) {
+    let refuted = step.subject.row().resolved_by_operator && step.subject.row().kind.opens();
+    if refuted && rests_on_opening_alone(record) {
+        return refute(step, cause, decline);
+    }
+    reversed(step, record, cause);
+}
+
+/// Whether nothing has happened to the payment but its opening.
+fn rests_on_opening_alone(record: &PaymentRecord) -> bool {
+    record.transactions.iter().all(|transaction| {
+        transaction.kind.opens() || matches!(transaction.state, Declined | Failed)
+    })
+}
+
+/// An operator had called the payment authorized or captured, and the provider proves that it is not.
+fn refute(step: &mut Step, cause: Cause, decline: Option<Decline>) {
+    step.payment.amounts = crate::amounts::Amounts::default();
+    step.result = EntryResult::Failure;
+    step.event_type = "payment.resolution_refuted".to_owned();
+    let event = if decline.is_some() {
+        step.end(Declined, None);
+        PaymentEvent::ResolutionDeclined
+    } else {
+        step.cause = Some(cause);
+        step.end(Failed, Some(cause));
+        PaymentEvent::ResolutionNotProcessed
+    };
+    step.edit(|transaction| transaction.decline.clone_from(&decline));
+    step.payment.decline = decline;
+    step.payment.failure = step.subject.row().failure;
+    step.advance(event);
+    step.open_case(OperatorActionKind::ContradictingFact);
+}
+
+/// A success that the provider took back later.
+fn reversed(step: &mut Step, record: &PaymentRecord, cause: Cause) {
+    let transaction = step.subject.row().clone();
+    let beyond_before = step.payment.amounts.beyond();
+    let event = match transaction.kind {
+        TransactionKind::Refund => {
+            step.payment.amounts.take_back_refund(transaction.amount);
+            PaymentEvent::RefundReversed
+        }
+        TransactionKind::Capture => {
+            step.payment.amounts.take_back_capture(transaction.amount);
+            PaymentEvent::CaptureFailed
+        }
+        TransactionKind::Purchase
+        | TransactionKind::Authorization
+        | TransactionKind::Void
+        | TransactionKind::Chargeback
+        | TransactionKind::ChargebackReversal => {
+            // Contradicts a success without saying where the money is: recorded for a person.
+            step.cause = Some(cause);
+            step.result = EntryResult::Unknown;
+            step.event_type = format!("{}.contradicted", prefix(transaction.kind));
+            step.open_case(OperatorActionKind::ContradictingFact);
+            return;
+        }
+    };
+    step.cause = Some(cause);
+    step.result = EntryResult::Failure;
+    step.event_type = format!("{}.reversed", prefix(transaction.kind));
+    step.end(Reversed, Some(cause));
+    step.rebook(record);
+    step.advance(event);
+    step.open_case(OperatorActionKind::ContradictingFact);
+    step.report_excess(beyond_before);
+}

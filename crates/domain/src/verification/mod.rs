@@ -1,0 +1,21 @@
+//! What is compared when the log is verified: purely, so that every kind of tampering is tried without a database.
+//!
+//! - [`check_entry`] takes one journal row: its bytes against its hash, its MAC, each column and its position.
+//! - [`StreamWalk`] follows the entries of each stream: numbers, chain, order of positions.
+//! - [`compare_payment`] holds a payment's row and its transactions to what its entries say.
+//! - [`PositionWalk`] follows the positions: gapless, each of an entry that exists.
+//!
+//! Whoever reads the rows hands them over in order, and in batches that are each of one moment: a payment and its
+//! entries commit together, so that an untampered log is never reported, whatever commits meanwhile.
+
+mod entry;
+mod mismatch;
+mod payment;
+mod positions;
+mod stream;
+
+pub use entry::{CheckedEntry, LeafFacts, LoggedRow, MacKeys, Placed, check_entry};
+pub use mismatch::{Fault, Mismatch, Stage};
+pub use payment::{StoredPayment, StoredTransaction, compare_payment};
+pub use positions::{PositionRow, PositionWalk};
+pub use stream::{StreamEnd, StreamWalk, TransactionFacts};

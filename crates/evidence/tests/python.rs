@@ -1,0 +1,274 @@
+//! `docs/verify_evidence.py`, which shares nothing with this crate, judges as this crate does.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a panic is a failed test"
+)]
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::LazyLock,
+};
+
+use proptest::{
+    prelude::*,
+    sample::Index,
+    strategy::ValueTree,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use quittance_evidence::{
+    Hash,
+    bundle::{Bundle, TrustedKeys},
+};
+use support::log::{Log, name_of};
+use uuid::Uuid;
+
+/// What is installed from PyPI, pinned.
+const PACKAGE: &str = "cryptography==50.0.2";
+
+/// Bundles that both judge; every second one was changed.
+const BUNDLES: usize = 1_000;
+
+/// Two states of one log, and another log under the same keys.
+static LOGS: LazyLock<[Log; 3]> = LazyLock::new(|| {
+    [
+        Log::of_payments(20),
+        Log::of_payments(37),
+        Log::of_payments(64),
+    ]
+});
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A virtual environment that is kept below `target` between runs.
+fn python_with_ed25519() -> Result<PathBuf, String> {
+    let pins = PACKAGE.replace("==", "-").replace('.', "_");
+    let directory = workspace().join("target/python-verifier").join(pins);
+    let python = directory.join("bin/python");
+    let ready = directory.join("ready");
+    if ready.exists() {
+        return Ok(python);
+    }
+    let path = directory.to_str().unwrap();
+    run(Command::new("python3").args(["-m", "venv", "--clear", path]))?;
+    let pip = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ];
+    run(Command::new(&python).args(pip).arg(PACKAGE))?;
+    fs::write(ready, "").map_err(|error| error.to_string())?;
+    Ok(python)
+}
+
+fn run(command: &mut Command) -> Result<Output, String> {
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?}: {}\n{stderr}", output.status))
+}
+
+/// One random change, of the file or of what it says; some of them leave it true.
+#[derive(Debug, Clone)]
+enum Change {
+    FlipBit(Index, u8),
+    RemoveByte(Index),
+    RepeatByte(Index),
+    CutOff(Index),
+    DropEntry(Index),
+    SwapEntries(Index, Index),
+    EditEntry(Index, Index),
+    EntryOfAnother(Index),
+    ProofOfAnother(Index),
+    SpoilProof(Index, Index),
+    OtherIndex(Index, u64),
+    OtherCheckpoint,
+    OtherStatement,
+    WithoutWitness,
+    ByStranger,
+    HideValues,
+    InventValue,
+    OtherPayment,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = any::<Index>;
+    prop_oneof![
+        4 => (at(), 0..8_u8).prop_map(|(at, bit)| Change::FlipBit(at, bit)),
+        1 => at().prop_map(Change::RemoveByte),
+        1 => at().prop_map(Change::RepeatByte),
+        1 => at().prop_map(Change::CutOff),
+        1 => at().prop_map(Change::DropEntry),
+        1 => (at(), at()).prop_map(|(a, b)| Change::SwapEntries(a, b)),
+        2 => (at(), at()).prop_map(|(entry, at)| Change::EditEntry(entry, at)),
+        1 => at().prop_map(Change::EntryOfAnother),
+        1 => at().prop_map(Change::ProofOfAnother),
+        1 => (at(), at()).prop_map(|(entry, at)| Change::SpoilProof(entry, at)),
+        1 => (at(), 0..200_u64).prop_map(|(entry, index)| Change::OtherIndex(entry, index)),
+        1 => Just(Change::OtherCheckpoint),
+        1 => Just(Change::OtherStatement),
+        1 => Just(Change::WithoutWitness),
+        1 => Just(Change::ByStranger),
+        1 => Just(Change::HideValues),
+        1 => Just(Change::InventValue),
+        1 => Just(Change::OtherPayment),
+    ]
+}
+
+fn changed(log: &Log, other: &Log, payment: Uuid, change: &Change) -> Vec<u8> {
+    let mut bundle = log.bundle(payment);
+    let entries = bundle.entries.len();
+    let another = log.bundle(Uuid::from_u128(payment.as_u128() + 1));
+    match change {
+        Change::FlipBit(..) | Change::RemoveByte(_) | Change::RepeatByte(_) | Change::CutOff(_) => {
+            return changed_bytes(bundle.encode().unwrap(), change);
+        }
+        Change::DropEntry(at) => drop(bundle.entries.remove(at.index(entries))),
+        Change::SwapEntries(a, b) => bundle.entries.swap(a.index(entries), b.index(entries)),
+        Change::EditEntry(entry, at) => {
+            let text = &mut bundle.entries[entry.index(entries)].leaf_data;
+            let digits: Vec<_> = text.match_indices(|c: char| c.is_ascii_digit()).collect();
+            let (at, digit) = digits[at.index(digits.len())];
+            let next = if digit == "9" { "1" } else { "9" };
+            text.replace_range(at..=at, next);
+        }
+        Change::EntryOfAnother(at) => {
+            let at = at.index(entries);
+            bundle.entries[at] = another.entries[at].clone();
+        }
+        Change::ProofOfAnother(at) => {
+            let at = at.index(entries);
+            bundle.entries[at].inclusion_proof = another.entries[at].inclusion_proof.clone();
+        }
+        Change::SpoilProof(entry, at) => {
+            let proof = &mut bundle.entries[entry.index(entries)].inclusion_proof;
+            let at = at.index(proof.len());
+            proof[at] = Hash::of(proof[at].as_bytes());
+        }
+        Change::OtherIndex(entry, index) => {
+            bundle.entries[entry.index(entries)].leaf_index = *index;
+        }
+        Change::OtherCheckpoint => bundle.checkpoint = other.bundle(payment).checkpoint,
+        Change::OtherStatement => bundle.last_entry = other.bundle(payment).last_entry,
+        Change::WithoutWitness => bundle.checkpoint = log.checkpoint().sign(&[&log.key]).unwrap(),
+        Change::ByStranger => {
+            let stranger = support::log::key("stranger.example", 77);
+            bundle.last_entry = log.statement(payment).sign(&[&stranger]).unwrap();
+        }
+        Change::HideValues => bundle.disclosures.clear(),
+        Change::InventValue => bundle.disclosures = vec![name_of(Uuid::from_u128(99))],
+        Change::OtherPayment => bundle.payment_id = another.payment_id,
+    }
+    bundle.encode().unwrap()
+}
+
+fn changed_bytes(mut bytes: Vec<u8>, change: &Change) -> Vec<u8> {
+    match change {
+        Change::FlipBit(at, bit) => {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+        Change::RemoveByte(at) => drop(bytes.remove(at.index(bytes.len()))),
+        Change::RepeatByte(at) => {
+            let at = at.index(bytes.len());
+            bytes.insert(at, bytes[at]);
+        }
+        Change::CutOff(at) => bytes.truncate(at.index(bytes.len())),
+        _ => unreachable!("a change of the file"),
+    }
+    bytes
+}
+
+fn proved(file: &[u8], keys: &TrustedKeys) -> bool {
+    Bundle::decode(file).is_ok_and(|bundle| bundle.verify(keys).is_proved())
+}
+
+/// Writes the bundles; gives the names of those that this crate takes for proved.
+fn write_bundles(directory: &Path, seed: [u8; 32]) -> BTreeSet<PathBuf> {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut generate = |most| {
+        let strategy = (any::<Index>(), 1..most, change());
+        strategy.new_tree(&mut runner).unwrap().current()
+    };
+    let mut ours = BTreeSet::new();
+    for number in 0..BUNDLES {
+        let (at, payment, change) = generate(20_u128);
+        let at = at.index(LOGS.len());
+        let (log, other) = (&LOGS[at], &LOGS[(at + 1) % LOGS.len()]);
+        let payment = Uuid::from_u128(payment);
+        let (file, kind) = if number % 2 == 0 {
+            (log.bundle(payment).encode().unwrap(), "whole".to_owned())
+        } else {
+            (changed(log, other, payment, &change), format!("{change:?}"))
+        };
+        let kind = kind.split('(').next().unwrap().to_lowercase();
+        let path = directory.join(format!("{number:04}-{kind}.json"));
+        fs::write(&path, &file).unwrap();
+        let is_proved = proved(&file, &log.trusted());
+        assert!(is_proved || number % 2 == 1, "{}", path.display());
+        if is_proved {
+            ours.insert(path);
+        }
+    }
+    ours
+}
+
+#[test]
+fn a_python_verifier_agrees_on_a_thousand_bundles_half_of_them_changed() {
+    let python = match python_with_ed25519() {
+        Ok(python) => python,
+        Err(reason) => {
+            let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+            assert!(!in_ci, "{reason}");
+            println!("SKIPPED: no Python with cryptography ({reason})");
+            return;
+        }
+    };
+    let seed = std::env::var("EVIDENCE_SEED").unwrap_or_else(|_| Uuid::new_v4().to_string());
+    println!("EVIDENCE_SEED={seed}");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-bundles");
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    let ours = write_bundles(&directory, *Hash::of(seed.as_bytes()).as_bytes());
+    let mut files: Vec<_> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    files.sort();
+    let mut command = Command::new(python);
+    command.arg(workspace().join("docs/verify_evidence.py"));
+    for key in LOGS[0].verifiers() {
+        command.args(["--key", &key.to_string()]);
+    }
+    let output = command.args(&files).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        said.lines().count(),
+        BUNDLES,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(!output.status.success(), "some bundles are not proved");
+    for (file, line) in files.iter().zip(said.lines()) {
+        let theirs = line.contains(": PROVED: ");
+        assert_eq!(theirs, ours.contains(file), "{line}");
+    }
+    // The unchanged ones, and the changes that leave it true.
+    let changed_and_true = ours.len() - BUNDLES / 2;
+    assert!(changed_and_true > 0 && changed_and_true < BUNDLES / 4);
+}

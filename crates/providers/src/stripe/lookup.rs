@@ -1,0 +1,231 @@
+//! Asking Stripe: by its own references where they are known, else by ours in the metadata.
+
+use quittance_domain::decline::Cause;
+use quittance_domain::ids::{PaymentId, ProviderReference, TransactionId};
+use quittance_domain::ports::LookupQuery;
+use quittance_domain::transaction::{
+    Fact, FactKind, LookupOutcome, TransactionKind, TransactionOrigin,
+};
+use serde::de::DeserializeOwned;
+
+use super::map::{self, CAPTURE, TRANSACTION, Unreadable};
+use super::webhook::disputed;
+use super::wire::{Charge, Dispute, ErrorBody, IntentStatus, Page, PaymentIntent, Refund};
+use crate::http::{Exchange, HttpClient, Query, Verdict, path_segment};
+
+/// Payment intents, and the charges of payments that were made without one.
+const INTENT: &str = "pi_";
+/// Most objects of a page; Stripe gives no more.
+const PAGE: &str = "100";
+/// Most pages of a payment's refunds that are read: as many refunds as a payment can have transactions.
+const MAX_PAGES: usize = 10;
+/// With the charge: whether it succeeded, and until when it can be captured.
+const WITH_CHARGE: Query<'static> = &[("expand[]", "latest_charge")];
+
+/// Not to find it proves nothing: a search lags behind, and what is under way may still arrive.
+const NOT_FOUND: LookupOutcome = LookupOutcome::NotFound {
+    authoritative: false,
+};
+
+/// What an outcome is, where nothing else was found out first.
+type Asked<T> = Result<T, LookupOutcome>;
+
+/// Asks what became of a transaction.
+pub(super) async fn look_up(http: &HttpClient, query: &LookupQuery) -> LookupOutcome {
+    let found = match query.kind {
+        TransactionKind::Purchase | TransactionKind::Authorization => opening(http, query).await,
+        TransactionKind::Capture => capture(http, query).await,
+        TransactionKind::Void => void(http, query).await,
+        TransactionKind::Refund => refund(http, query).await,
+        TransactionKind::Chargeback | TransactionKind::ChargebackReversal => {
+            dispute(http, query).await
+        }
+    };
+    match found {
+        Ok(fact) => LookupOutcome::Found(fact),
+        Err(outcome) => outcome,
+    }
+}
+
+/// Asks which payment of ours a payment intent, or a charge, is.
+pub(super) async fn payment_named(
+    http: &HttpClient,
+    reference: &ProviderReference,
+) -> Result<Option<PaymentId>, Cause> {
+    let metadata = if reference.as_str().starts_with(INTENT) {
+        let intent = get::<PaymentIntent>(http, INTENTS, reference, &[]).await;
+        intent.map(|intent| intent.metadata)
+    } else {
+        let charge = get::<Charge>(http, CHARGES, reference, &[]).await;
+        charge.map(|charge| charge.metadata)
+    };
+    match metadata {
+        Ok(metadata) => Ok(map::payment_id(&metadata)),
+        Err(LookupOutcome::Unavailable { cause, .. }) => Err(cause),
+        Err(LookupOutcome::NotFound { .. } | LookupOutcome::Found(_)) => Ok(None),
+    }
+}
+
+async fn opening(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
+    let intent = match known_intent(query) {
+        Some(reference) => get(http, INTENTS, reference, WITH_CHARGE).await?,
+        None => searched(http, query.transaction).await?,
+    };
+    if !map::names(&intent.metadata, TRANSACTION, query.transaction) {
+        return Err(unreadable());
+    }
+    map::opening(&intent).map_err(|Unreadable| unreadable())
+}
+
+fn known_intent(query: &LookupQuery) -> Option<&ProviderReference> {
+    let known = [&query.payment_reference, &query.provider_reference];
+    let mut known = known.into_iter().flatten();
+    known.find(|reference| reference.as_str().starts_with(INTENT))
+}
+
+/// The payment's intent; whatever follows upon a payment has one that is known.
+async fn intent(http: &HttpClient, query: &LookupQuery) -> Asked<PaymentIntent> {
+    let reference = known_intent(query).ok_or(NOT_FOUND)?;
+    get(http, INTENTS, reference, WITH_CHARGE).await
+}
+
+/// A capture is ours where it left our id; one that the provider made is known by having happened.
+async fn capture(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
+    let intent = intent(http, query).await?;
+    let ours = map::names(&intent.metadata, CAPTURE, query.transaction);
+    match intent.status {
+        IntentStatus::Succeeded | IntentStatus::Processing
+            if ours || query.origin == TransactionOrigin::Provider =>
+        {
+            map::capture(&intent).map_err(|Unreadable| unreadable())
+        }
+        // What is canceled was not captured, and never will be.
+        IntentStatus::Canceled if map::ran_out(&intent) => failed(&intent, Cause::Expired),
+        IntentStatus::Canceled => failed(&intent, Cause::ProviderReportedFailure),
+        IntentStatus::Succeeded
+        | IntentStatus::Processing
+        | IntentStatus::RequiresPaymentMethod
+        | IntentStatus::RequiresConfirmation
+        | IntentStatus::RequiresAction
+        | IntentStatus::RequiresCapture => Err(NOT_FOUND),
+    }
+}
+
+async fn void(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
+    let intent = intent(http, query).await?;
+    match intent.status {
+        IntentStatus::Canceled => map::void(&intent).map_err(|Unreadable| unreadable()),
+        // What is captured cannot be canceled any more.
+        IntentStatus::Succeeded => failed(&intent, Cause::AlreadyCaptured),
+        IntentStatus::Processing
+        | IntentStatus::RequiresPaymentMethod
+        | IntentStatus::RequiresConfirmation
+        | IntentStatus::RequiresAction
+        | IntentStatus::RequiresCapture => Err(NOT_FOUND),
+    }
+}
+
+fn failed(intent: &PaymentIntent, cause: Cause) -> Asked<Fact> {
+    let reference = map::reference(intent.id.as_str());
+    Ok(Fact {
+        kind: FactKind::Failed(cause),
+        provider_reference: None,
+        payment_reference: Some(reference.map_err(|Unreadable| unreadable())?),
+    })
+}
+
+async fn refund(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
+    let refund = match &query.provider_reference {
+        Some(reference) => get(http, REFUNDS, reference, &[]).await?,
+        None => listed(http, query).await?,
+    };
+    map::refund(&refund).map_err(|Unreadable| unreadable())
+}
+
+/// The refund among those of the payment that names our transaction.
+async fn listed(http: &HttpClient, query: &LookupQuery) -> Asked<Refund> {
+    let intent = known_intent(query).ok_or(NOT_FOUND)?;
+    let mut after: Option<String> = None;
+    for _ in 0..MAX_PAGES {
+        let mut parameters = vec![("payment_intent", intent.as_str()), ("limit", PAGE)];
+        parameters.extend(after.as_deref().map(|id| ("starting_after", id)));
+        let exchange = http.get("/v1/refunds", "/v1/refunds", &parameters).await;
+        let page: Page<Refund> = read(&exchange)?;
+        let ours = |refund: &&Refund| map::names(&refund.metadata, TRANSACTION, query.transaction);
+        if let Some(found) = page.data.iter().find(ours) {
+            return Ok(found.clone());
+        }
+        after = page.data.last().map(|refund| refund.id.clone());
+        if !page.has_more || after.is_none() {
+            break;
+        }
+    }
+    Err(NOT_FOUND)
+}
+
+async fn dispute(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
+    let reference = query.provider_reference.as_ref().ok_or(NOT_FOUND)?;
+    let dispute: Dispute = get(http, DISPUTES, reference, &[]).await?;
+    let facts = disputed(&dispute).map_err(|Unreadable| unreadable())?;
+    let mut facts = facts.into_iter().filter(|(kind, _)| *kind == query.kind);
+    facts.next().map(|(_, fact)| fact).ok_or(NOT_FOUND)
+}
+
+/// Searches for the payment intent of a transaction.
+async fn searched(http: &HttpClient, transaction: TransactionId) -> Asked<PaymentIntent> {
+    const SEARCH: &str = "/v1/payment_intents/search";
+    let wanted = format!("metadata['{TRANSACTION}']:'{transaction}'");
+    let parameters = [
+        ("query", wanted.as_str()),
+        ("expand[]", "data.latest_charge"),
+    ];
+    let exchange = http.get(SEARCH, SEARCH, &parameters).await;
+    let page: Page<PaymentIntent> = read(&exchange)?;
+    page.data.into_iter().next().ok_or(NOT_FOUND)
+}
+
+/// Where objects of a kind are: their path, and the same for spans.
+struct Place(&'static str, &'static str);
+
+const INTENTS: Place = Place("/v1/payment_intents/", "/v1/payment_intents/{id}");
+const CHARGES: Place = Place("/v1/charges/", "/v1/charges/{id}");
+const REFUNDS: Place = Place("/v1/refunds/", "/v1/refunds/{id}");
+const DISPUTES: Place = Place("/v1/disputes/", "/v1/disputes/{id}");
+
+async fn get<T: DeserializeOwned>(
+    http: &HttpClient,
+    Place(path, route): Place,
+    reference: &ProviderReference,
+    query: Query<'_>,
+) -> Asked<T> {
+    let segment = path_segment(reference).ok_or(NOT_FOUND)?;
+    let exchange = http.get(&format!("{path}{segment}"), route, query).await;
+    read(&exchange)
+}
+
+/// What was found; or that nothing was, or could be asked.
+fn read<T: DeserializeOwned>(exchange: &Exchange) -> Asked<T> {
+    match exchange.verdict {
+        Verdict::Success => map::parsed(exchange.body()).map_err(|Unreadable| unreadable()),
+        Verdict::Refused(status) => {
+            // Only Stripe's own "not found" is one: not that of a wrong URL, or of something in between.
+            let error = map::parsed::<ErrorBody>(exchange.body());
+            let code = error.map(|body| body.error.code);
+            Err(match (status, code) {
+                (404, Ok(Some(code))) if code == "resource_missing" => NOT_FOUND,
+                (404, _) | (_, Err(Unreadable)) => unreadable(),
+                (_, Ok(_)) => exchange.unavailable(Cause::RequestRefused),
+            })
+        }
+        Verdict::NotSent(not_sent) => Err(exchange.unavailable(not_sent.cause())),
+        Verdict::Unknown(unknown) => Err(exchange.unavailable(unknown.cause())),
+    }
+}
+
+/// Such an answer asks nobody to wait.
+fn unreadable() -> LookupOutcome {
+    LookupOutcome::Unavailable {
+        cause: Cause::UnreadableResponse,
+        retry_after: None,
+    }
+}

@@ -1,0 +1,231 @@
+//! Stripe's webhooks: what an event proves.
+//!
+//! Several events may describe one change; each change is read from one family of them, that of the object which the
+//! change is about, and equal facts change nothing. Their order means nothing (`created` has seconds).
+
+use quittance_domain::ids::{EventId, TransactionId};
+use quittance_domain::text::{Sensitive, Text};
+use quittance_domain::transaction::{Dispute, Fact, FactKind, TransactionKind};
+use quittance_domain::webhook::{
+    Delivery, PaymentName, ProviderWebhooks, Subject, Unreadable, Unverified, VerifiedEvent,
+    WebhookFact,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Stripe;
+use super::map::{self, CAPTURE, TRANSACTION};
+use super::wire::{self, CaptureMethod, DisputeStatus, IntentStatus, Metadata, PaymentIntent};
+
+/// Events about payments that tell nothing which another one does not tell better.
+const TOLD_BY_OTHERS: [&str; 8] = [
+    "charge.captured",
+    "charge.failed",
+    "charge.pending",
+    "charge.refunded",
+    "charge.succeeded",
+    "charge.updated",
+    "payment_intent.created",
+    "payment_intent.partially_funded",
+];
+
+impl ProviderWebhooks for Stripe {
+    fn verify(&self, delivery: &Delivery<'_>) -> Result<Vec<VerifiedEvent>, Unverified> {
+        self.secrets.verify(delivery)?;
+        // What is signed and cannot be read is kept, too.
+        let event = serde_json::from_slice::<wire::Named>(delivery.body);
+        Ok(vec![VerifiedEvent {
+            id: event.ok().and_then(|event| EventId::parse(event.id).ok()),
+            body: Sensitive::new(delivery.body.to_vec()),
+        }])
+    }
+
+    fn webhook(&self, body: &[u8]) -> Result<Vec<WebhookFact>, Unreadable> {
+        read(body, self.livemode)
+    }
+}
+
+/// What an event proves to an account with or without real money.
+fn read(body: &[u8], livemode: bool) -> Result<Vec<WebhookFact>, Unreadable> {
+    let event: wire::Event = serde_json::from_slice(body).map_err(|_| Unreadable::Malformed)?;
+    // An event of the other mode is about nothing that was sent through this account.
+    if event.livemode != livemode {
+        return Err(Unreadable::Unexpected);
+    }
+    let object = event.data.object;
+    match event.r#type.as_str() {
+        "payment_intent.succeeded"
+        | "payment_intent.amount_capturable_updated"
+        | "payment_intent.processing"
+        | "payment_intent.requires_action"
+        | "payment_intent.payment_failed" => intent(&shaped(object)?),
+        "payment_intent.canceled" => canceled(&shaped(object)?),
+        "charge.expired" => expired(&shaped(object)?),
+        "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => {
+            refund(&shaped(object)?)
+        }
+        "charge.dispute.created"
+        | "charge.dispute.updated"
+        | "charge.dispute.closed"
+        | "charge.dispute.funds_withdrawn"
+        | "charge.dispute.funds_reinstated" => dispute(&shaped(object)?),
+        told if TOLD_BY_OTHERS.contains(&told) => Ok(Vec::new()),
+        _ => Err(Unreadable::Unexpected),
+    }
+}
+
+fn shaped<T: DeserializeOwned>(object: Value) -> Result<T, Unreadable> {
+    serde_json::from_value(object).map_err(|_| Unreadable::Malformed)
+}
+
+fn malformed(_: map::Unreadable) -> Unreadable {
+    Unreadable::Malformed
+}
+
+/// The payment of ours, and the transaction that made it. Whoever else uses the account gives its objects other
+/// metadata than we do.
+fn ours(metadata: &Metadata) -> Result<(PaymentName, Subject), Unreadable> {
+    let payment = map::payment_id(metadata).ok_or(Unreadable::Unexpected)?;
+    let transaction = map::id(metadata, TRANSACTION).ok_or(Unreadable::Unexpected)?;
+    let subject = Subject::Transaction(TransactionId(transaction));
+    Ok((PaymentName::Ours(payment), subject))
+}
+
+fn about((payment, subject): (PaymentName, Subject), fact: Fact) -> Vec<WebhookFact> {
+    vec![WebhookFact {
+        payment,
+        subject,
+        fact,
+    }]
+}
+
+/// An operation that Stripe names by its own reference.
+fn by_reference(kind: TransactionKind) -> Subject {
+    let dispute = None;
+    Subject::Operation { kind, dispute }
+}
+
+fn intent(intent: &PaymentIntent) -> Result<Vec<WebhookFact>, Unreadable> {
+    let (payment, opening) = ours(&intent.metadata)?;
+    let manual = intent.capture_method == CaptureMethod::Manual;
+    match intent.status {
+        // The event of a capture, ours or one that was made in the dashboard.
+        IntentStatus::Succeeded if manual => {
+            let ours = map::id(&intent.metadata, CAPTURE).map(TransactionId);
+            let subject = ours.map_or(by_reference(TransactionKind::Capture), Subject::Transaction);
+            let fact = map::capture(intent).map_err(malformed)?;
+            Ok(about((payment, subject), fact))
+        }
+        IntentStatus::Succeeded
+        | IntentStatus::RequiresCapture
+        | IntentStatus::RequiresPaymentMethod
+        | IntentStatus::RequiresConfirmation
+        | IntentStatus::RequiresAction
+        | IntentStatus::Processing
+        | IntentStatus::Canceled => {
+            let fact = map::opening(intent).map_err(malformed)?;
+            Ok(about((payment, opening), fact))
+        }
+    }
+}
+
+/// Either the authorization ran out, or somebody released it: we, or whoever did it in the dashboard.
+fn canceled(intent: &PaymentIntent) -> Result<Vec<WebhookFact>, Unreadable> {
+    let (payment, opening) = ours(&intent.metadata)?;
+    if map::ran_out(intent) {
+        let fact = map::opening(intent).map_err(malformed)?;
+        return Ok(about((payment, opening), fact));
+    }
+    let fact = map::void(intent).map_err(malformed)?;
+    Ok(about((payment, by_reference(TransactionKind::Void)), fact))
+}
+
+/// A charge that was not captured in time.
+fn expired(charge: &wire::Charge) -> Result<Vec<WebhookFact>, Unreadable> {
+    let reference = |text: &String| map::reference(text.as_str()).map_err(malformed);
+    let intent = charge.payment_intent.as_ref().map(reference).transpose()?;
+    let fact = Fact {
+        kind: FactKind::Expired,
+        provider_reference: intent.clone(),
+        payment_reference: intent,
+    };
+    Ok(about(ours(&charge.metadata)?, fact))
+}
+
+/// A refund of ours, or one that was made in the dashboard. What releases an authorization, or the rest of one, is a
+/// refund to Stripe as well; but no money had moved, so nothing is booked for it.
+fn refund(refund: &wire::Refund) -> Result<Vec<WebhookFact>, Unreadable> {
+    let fact = map::refund(refund).map_err(malformed)?;
+    if let Ok(ours) = ours(&refund.metadata) {
+        return Ok(about(ours, fact));
+    }
+    if refund.balance_transaction.is_none() {
+        return Ok(Vec::new());
+    }
+    let payment = theirs(refund.payment_intent.as_ref(), refund.charge.as_ref())?;
+    let subject = by_reference(TransactionKind::Refund);
+    Ok(about((payment, subject), fact))
+}
+
+/// The payment by its payment intent; by its charge where it has none.
+fn theirs(intent: Option<&String>, charge: Option<&String>) -> Result<PaymentName, Unreadable> {
+    let named = intent.or(charge).ok_or(Unreadable::Unexpected)?;
+    let reference = map::reference(named.as_str()).map_err(malformed)?;
+    Ok(PaymentName::Theirs(reference))
+}
+
+fn dispute(dispute: &wire::Dispute) -> Result<Vec<WebhookFact>, Unreadable> {
+    let payment = theirs(dispute.payment_intent.as_ref(), dispute.charge.as_ref())?;
+    let details = dispute.evidence_details.as_ref();
+    let about = Dispute {
+        reason: Text::parse(dispute.reason.as_str()).unwrap_or_default(),
+        due_at: map::time(details.and_then(|details| details.due_by)),
+        amount: map::amount(dispute.amount, &dispute.currency).map_err(malformed)?,
+    };
+    let facts = disputed(dispute).map_err(malformed)?.into_iter();
+    let facts = facts.map(|(kind, fact)| WebhookFact {
+        payment: payment.clone(),
+        subject: Subject::Operation {
+            kind,
+            dispute: Some(about.clone()),
+        },
+        fact,
+    });
+    Ok(facts.collect())
+}
+
+/// What a dispute proves: that the money was taken back, and where it was won, that it was returned. An inquiry
+/// (`warning_…`), and a dispute that was prevented, take nothing.
+pub(super) fn disputed(
+    dispute: &wire::Dispute,
+) -> Result<Vec<(TransactionKind, Fact)>, map::Unreadable> {
+    let kinds: &[TransactionKind] = match dispute.status {
+        DisputeStatus::WarningNeedsResponse
+        | DisputeStatus::WarningUnderReview
+        | DisputeStatus::WarningClosed
+        | DisputeStatus::Prevented => &[],
+        DisputeStatus::NeedsResponse
+        | DisputeStatus::UnderReview
+        | DisputeStatus::AppealNeedsResponse
+        | DisputeStatus::AppealUnderReview
+        | DisputeStatus::Lost => &[TransactionKind::Chargeback],
+        DisputeStatus::Won => &[
+            TransactionKind::Chargeback,
+            TransactionKind::ChargebackReversal,
+        ],
+    };
+    let payment = dispute.payment_intent.as_deref().map(map::reference);
+    let fact = Fact {
+        kind: FactKind::Approved {
+            amount: Some(map::amount(dispute.amount, &dispute.currency)?),
+            expires_at: None,
+        },
+        provider_reference: Some(map::reference(dispute.id.as_str())?),
+        payment_reference: payment.transpose()?,
+    };
+    Ok(kinds.iter().map(|kind| (*kind, fact.clone())).collect())
+}
+
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;

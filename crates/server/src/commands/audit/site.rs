@@ -1,0 +1,195 @@
+//! `quittance audit keys` and `signer`: run where the service is configured.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use chrono::Utc;
+use clap::{Args, Subcommand};
+use quittance_domain::flows::audit::AuditLog;
+use quittance_domain::ports::Ports;
+use quittance_evidence::note::KeyName;
+use quittance_store::{PgStore, Unobserved};
+use quittance_telemetry::Telemetry;
+use tokio_util::task::TaskTracker;
+
+use crate::adapters::{NoProviders, OsRandomness, SystemClock, TelemetryObserver, TrackedSpawn};
+use crate::config::{DatabaseConfig, SecretsConfig, Settings, SigningConfig};
+use crate::database;
+use crate::operator;
+use crate::output;
+use crate::server::instance;
+use crate::signing::{
+    LOG_KEY_FILE, LogKeys, RECEIPT_KEY_FILE, StateDirectory, generate, new_log_key,
+};
+use crate::trail::Trail;
+
+/// How long the connections may take to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is done about the audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditSiteCommand {
+    /// Make and change the keys that sign the log.
+    #[command(subcommand)]
+    Keys(AuditKeysCommand),
+    /// Look after the signer's state.
+    #[command(subcommand)]
+    Signer(SignerCommand),
+}
+
+/// What is done about keys.
+#[derive(Debug, Subcommand)]
+pub enum AuditKeysCommand {
+    /// Make the keys of a new log: one that signs checkpoints, one that signs receipts. Prints what to publish.
+    Generate(GenerateArgs),
+    /// Make a further key of the log, which is to replace the one in use, and put that on record.
+    Rotate {
+        /// Where the new key is written; nothing must be there.
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print what to publish of the configured keys: who has it can check everything that they signed.
+    Show,
+}
+
+/// What new keys are for.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// Where the key files are written; made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// The log's name for good, a URL without its scheme, such as pay.example.com/quittance: no other log may have it.
+    #[arg(long)]
+    name: String,
+}
+
+/// What is done about the signer.
+#[derive(Debug, Subcommand)]
+pub enum SignerCommand {
+    /// Make the signer's first state in audit.state_directory.
+    Init {
+        /// File with the newest checkpoint of this log that anybody has: for a log that was signed before, whose
+        /// state is lost. Without it, the log must never have been signed.
+        #[arg(long, value_name = "FILE")]
+        from_checkpoint: Option<PathBuf>,
+    },
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// What is wrong with the configuration, the files or the database.
+pub async fn run(
+    settings: &Settings,
+    telemetry: &Telemetry,
+    command: AuditSiteCommand,
+) -> anyhow::Result<()> {
+    match command {
+        AuditSiteCommand::Keys(AuditKeysCommand::Generate(wanted)) => generate_keys(&wanted),
+        AuditSiteCommand::Keys(AuditKeysCommand::Rotate { file }) => {
+            rotate(settings, telemetry, file).await
+        }
+        AuditSiteCommand::Keys(AuditKeysCommand::Show) => show(settings),
+        AuditSiteCommand::Signer(SignerCommand::Init { from_checkpoint }) => {
+            init(settings, from_checkpoint).await
+        }
+    }
+}
+
+fn signing(settings: &Settings) -> anyhow::Result<SigningConfig> {
+    SigningConfig::parse(settings)?.context("audit.enabled = false: this log is not signed")
+}
+
+fn generate_keys(wanted: &GenerateArgs) -> anyhow::Result<()> {
+    let name = KeyName::new(wanted.name.as_str()).context("--name")?;
+    let [log, receipts] = generate(&wanted.directory, &name)?;
+    let file = |name: &str| wanted.directory.join(name).display().to_string();
+    output::line(format!(
+        "Keep these files secret, and a copy of them safe:\n  {}\n  {}\n\nPublish these keys, where nobody who owns \
+         the database can change them:\n  {log}\n  {receipts}\n\nSet audit.log_key_files, audit.receipt_key_file and \
+         audit.state_directory; then run `quittance audit signer init`.",
+        file(LOG_KEY_FILE),
+        file(RECEIPT_KEY_FILE),
+    ));
+    Ok(())
+}
+
+fn show(settings: &Settings) -> anyhow::Result<()> {
+    let keys = LogKeys::load(&signing(settings)?)?;
+    for key in keys.verifiers() {
+        output::line(key);
+    }
+    output::line(keys.receipts().verifier());
+    Ok(())
+}
+
+async fn open(settings: &Settings) -> anyhow::Result<Arc<PgStore>> {
+    let config = DatabaseConfig::parse(settings)?;
+    let ring = database::key_ring(&SecretsConfig::parse(settings)?)?;
+    Ok(database::connect(&config, ring, Arc::new(Unobserved)).await?)
+}
+
+/// Makes a key and puts it on record. One that cannot be put on record is removed: nobody has used it.
+async fn rotate(settings: &Settings, telemetry: &Telemetry, file: PathBuf) -> anyhow::Result<()> {
+    let keys = LogKeys::load(&signing(settings)?)?;
+    let origin = keys.origin().context("there is no key to replace")?;
+    let store = open(settings).await?;
+    let ports = Ports {
+        store: store.clone(),
+        providers: Arc::new(NoProviders),
+        clock: Arc::new(SystemClock),
+        // Writing entries starts no task.
+        spawn: Arc::new(TrackedSpawn::new(TaskTracker::new(), 0)),
+        random: Arc::new(OsRandomness::default()),
+        observer: Arc::new(TelemetryObserver::new(telemetry.metrics())),
+    };
+    let instance = instance();
+    let trail = Trail::new(AuditLog::new(ports, instance.clone()), instance);
+    let made = new_log_key(&file, origin)?;
+    let old: Vec<String> = keys.verifiers().iter().map(ToString::to_string).collect();
+    let recorded = trail
+        .signing_key_made(&made.to_string(), &old.join(" "), &operator::current())
+        .await;
+    store.shutdown(CLOSE_LIMIT).await;
+    if let Err(error) = recorded {
+        let _ = fs::remove_file(&file);
+        return Err(error).context("the key was not made: that could not be put on record");
+    }
+    output::line(format!(
+        "The new key is in {}. Publish its other half beside the old one's:\n  {made}\n\nThen name both files in \
+         audit.log_key_files of every server, the new one first: every checkpoint is signed by both. Once everybody \
+         has the new key, take the old file out.",
+        file.display()
+    ));
+    Ok(())
+}
+
+/// Makes the first state. A log that was signed before does not begin anew: that would unsay what was signed.
+async fn init(settings: &Settings, from: Option<PathBuf>) -> anyhow::Result<()> {
+    let config = signing(settings)?;
+    let keys = LogKeys::load(&config)?;
+    let given = from.as_ref().map(fs::read_to_string).transpose();
+    let given = given.context("--from-checkpoint")?;
+    if given.is_none() {
+        let store = open(settings).await?;
+        let newest = store.newest_checkpoint().await;
+        store.shutdown(CLOSE_LIMIT).await;
+        if let Some(newest) = newest? {
+            bail!(
+                "this log was signed before, {} entries of it: give the newest checkpoint that anybody has with \
+                 --from-checkpoint",
+                newest.head.size
+            );
+        }
+    }
+    let state = StateDirectory::new(&config.state_directory);
+    let head = state.init(&keys, given.as_deref(), Utc::now())?;
+    output::line(format!(
+        "The signer goes on from a tree of {} entries with the root {}.",
+        head.size, head.root
+    ));
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! Notifications without a database: there are none, and nothing can be stored. What is stored is the store's own tests'
+//! business, and that of the end-to-end tests.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use quittance_domain::ids::{EndpointId, NotificationId, TenantId};
+use quittance_domain::notification::{
+    AttemptLog, ClaimedNotification, Destination, Endpoint, EndpointUpdate, NewEndpoint,
+    NotificationBacklog, NotificationClaim, NotificationFilter, NotificationVerdict, Outbox,
+    Planned, Replay, Replayed, StoredAttempt, StoredNotification,
+};
+use quittance_domain::ports::StoreError;
+use quittance_domain::text::Sensitive;
+
+use crate::notifications::{AllowedNetworks, Sender, SenderSettings};
+
+/// Nothing is stored.
+pub(super) struct NoOutbox;
+
+/// A sender to public addresses only.
+pub(super) fn sender() -> Sender {
+    let settings = SenderSettings {
+        connect_timeout: Duration::from_secs(1),
+        total_timeout: Duration::from_secs(1),
+        networks: AllowedNetworks::default(),
+        plaintext_loopback: false,
+        authorities: Vec::new(),
+    };
+    Sender::new(settings, |_| {})
+}
+
+#[async_trait]
+impl Outbox for NoOutbox {
+    async fn create_endpoint(&self, _: NewEndpoint, _: usize) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn list_endpoints(
+        &self,
+        _: Option<&TenantId>,
+        _: Option<EndpointId>,
+        _: usize,
+    ) -> Result<Vec<Endpoint>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn endpoint(&self, _: &TenantId, _: EndpointId) -> Result<Option<Endpoint>, StoreError> {
+        Ok(None)
+    }
+
+    async fn update_endpoint(
+        &self,
+        _: &TenantId,
+        _: EndpointId,
+        _: EndpointUpdate,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn delete_endpoint(&self, _: &TenantId, _: EndpointId) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn rotate_secret(
+        &self,
+        _: &TenantId,
+        _: EndpointId,
+        _: Sensitive<String>,
+        _: Duration,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn destination(
+        &self,
+        _: &TenantId,
+        _: EndpointId,
+    ) -> Result<Option<Destination>, StoreError> {
+        Ok(None)
+    }
+
+    async fn endpoint_gone(&self, _: EndpointId) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn plan_notifications(&self, _: usize) -> Result<Planned, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn close_notifications(&self, _: usize) -> Result<u64, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn prune_notifications(&self, _: Duration, _: usize) -> Result<u64, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn claim_notifications(
+        &self,
+        _: &NotificationClaim,
+    ) -> Result<Vec<ClaimedNotification>, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn close_notification(
+        &self,
+        _: &ClaimedNotification,
+        _: AttemptLog,
+        _: NotificationVerdict,
+    ) -> Result<Option<f64>, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn list_notifications(
+        &self,
+        _: Option<&TenantId>,
+        _: &NotificationFilter,
+        _: Option<(u64, NotificationId)>,
+        _: usize,
+    ) -> Result<Vec<StoredNotification>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn notification(
+        &self,
+        _: &TenantId,
+        _: NotificationId,
+    ) -> Result<Option<(StoredNotification, Vec<StoredAttempt>)>, StoreError> {
+        Ok(None)
+    }
+
+    async fn replay_notifications(
+        &self,
+        _: &TenantId,
+        _: Replay,
+        _: usize,
+    ) -> Result<Replayed, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
+    async fn notification_backlog(&self) -> Result<NotificationBacklog, StoreError> {
+        Err(StoreError::Unavailable)
+    }
+}

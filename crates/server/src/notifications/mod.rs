@@ -1,0 +1,10 @@
+//! What tenants are told by themselves: how a notification looks, where it may go, and how it is sent.
+
+pub mod network;
+pub mod payload;
+pub mod sender;
+pub mod target;
+
+pub use network::{AllowedNetworks, Network};
+pub use sender::{Sender, SenderSettings, Sent};
+pub use target::{Target, TargetProblem};

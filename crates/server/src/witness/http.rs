@@ -1,0 +1,113 @@
+//! The witness's one call, `POST /add-checkpoint` (C2SP tlog-witness).
+//!
+//! It needs no authentication: a request is a checkpoint that the log signed, and the answer a signature
+//! that anybody may see. What is limited is how much a stranger can make it read and hold.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use quittance_domain::ports::Clock as _;
+use quittance_evidence::note::Signature;
+use quittance_evidence::witness::{MAX_ADD_CHECKPOINT_BYTES, Refusal};
+use tower::limit::GlobalConcurrencyLimitLayer;
+
+use super::{Witness, WitnessError};
+use crate::adapters::SystemClock;
+
+/// Longest that a request's body may take to arrive.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most requests at once.
+pub const MAX_REQUESTS: usize = 64;
+
+/// Type of the answer that states the size last cosigned.
+const SIZE: HeaderValue = HeaderValue::from_static("text/x.tlog.size");
+
+type Shared = Arc<Mutex<Witness>>;
+
+/// The routes.
+pub fn router(witness: Witness) -> Router {
+    Router::new()
+        .route("/add-checkpoint", post(add_checkpoint))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .layer(GlobalConcurrencyLimitLayer::new(MAX_REQUESTS))
+        .with_state(Arc::new(Mutex::new(witness)))
+}
+
+async fn add_checkpoint(State(witness): State<Shared>, body: Body) -> Response {
+    let body = axum::body::to_bytes(body, MAX_ADD_CHECKPOINT_BYTES);
+    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
+    };
+    // It writes and syncs a file.
+    let added = tokio::task::spawn_blocking(move || add(&witness, &body)).await;
+    added.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+fn add(witness: &Shared, body: &Bytes) -> Response {
+    let seconds = SystemClock.now().timestamp();
+    let Ok(time) = u64::try_from(seconds) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    // A panic in between changed nothing that counts: what is cosigned is what the file says.
+    let mut witness = witness.lock().unwrap_or_else(PoisonError::into_inner);
+    answer(witness.add_checkpoint(body, time))
+}
+
+fn answer(added: Result<Signature, WitnessError>) -> Response {
+    match added {
+        Ok(cosignature) => cosignature.to_string().into_response(),
+        Err(error) => {
+            tell(&error);
+            refusal(&error)
+        }
+    }
+}
+
+fn refusal(error: &WitnessError) -> Response {
+    let text = format!("{error}\n");
+    match error {
+        WitnessError::Malformed(_) | WitnessError::Refused(Refusal::Malformed) => {
+            (StatusCode::BAD_REQUEST, text).into_response()
+        }
+        WitnessError::UnknownLog => (StatusCode::NOT_FOUND, text).into_response(),
+        WitnessError::Refused(Refusal::NotByTheLog(_)) => {
+            (StatusCode::FORBIDDEN, text).into_response()
+        }
+        WitnessError::Refused(Refusal::OtherOldSize(size) | Refusal::Fork(size)) => {
+            let headers = [(CONTENT_TYPE, SIZE)];
+            (StatusCode::CONFLICT, headers, format!("{size}\n")).into_response()
+        }
+        WitnessError::Refused(Refusal::NotGrown(_)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, text).into_response()
+        }
+        WitnessError::State(_) => (StatusCode::INTERNAL_SERVER_ERROR, text).into_response(),
+    }
+}
+
+/// A log that signed two histories is what witnesses are for: whoever runs one must hear of it. Anybody
+/// may send nonsense, and nobody needs to.
+fn tell(error: &WitnessError) {
+    match error {
+        WitnessError::Refused(Refusal::Fork(_) | Refusal::NotGrown(_)) => {
+            tracing::error!(
+                error.message = %error,
+                "a log signed a checkpoint that did not grow from its last one",
+            );
+        }
+        WitnessError::State(_) => {
+            tracing::error!(error.message = %error, "a checkpoint could not be kept");
+        }
+        WitnessError::Malformed(_) | WitnessError::UnknownLog | WitnessError::Refused(_) => {
+            tracing::debug!(error.message = %error, "refused a checkpoint");
+        }
+    }
+}

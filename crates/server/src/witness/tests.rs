@@ -1,0 +1,165 @@
+//! The witness over HTTP, with its state on disk.
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, StatusCode};
+use quittance_evidence::note::{KeyName, Note, Signature, SigningKey};
+use quittance_evidence::tile::TileSet;
+use quittance_evidence::tree::{CompactRange, Path};
+use quittance_evidence::witness::AddCheckpoint;
+use quittance_evidence::{Checkpoint, SignedCheckpoint, leaf_hash};
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+
+use super::{StateError, Witness, WitnessState, router};
+
+const ORIGIN: &str = "log.example/quittance";
+
+fn key(name: &str, seed: u8) -> SigningKey {
+    SigningKey::from_seed(KeyName::new(name).unwrap(), &[seed; 32])
+}
+
+/// A log of 300 leaves, told apart from others by a salt.
+struct Log {
+    tiles: TileSet,
+    heads: Vec<Checkpoint>,
+}
+
+impl Log {
+    fn new(salt: u8) -> Self {
+        let (mut range, mut tiles) = (CompactRange::new(), TileSet::new());
+        let mut heads = vec![Checkpoint::empty(KeyName::new(ORIGIN).unwrap())];
+        for index in 0..300_u16 {
+            let [high, low] = index.to_be_bytes();
+            tiles
+                .append(&mut range, leaf_hash(&[high, low, salt]))
+                .unwrap();
+            heads.push(Checkpoint {
+                origin: KeyName::new(ORIGIN).unwrap(),
+                size: range.size(),
+                root: range.root(),
+            });
+        }
+        Self { tiles, heads }
+    }
+
+    fn request(&self, old: u64, new: u64) -> AddCheckpoint {
+        let path = (old > 0).then(|| Path::consistency(old, new).unwrap());
+        let proof = path.map(|path| path.prove(|id| self.tiles.node(id)).unwrap());
+        let head = &self.heads[usize::try_from(new).unwrap()];
+        AddCheckpoint {
+            old_size: old,
+            proof: proof.unwrap_or_default(),
+            checkpoint: head.sign(&[&key(ORIGIN, 1)]).unwrap(),
+        }
+    }
+}
+
+fn open(directory: &TempDir) -> Result<Witness, StateError> {
+    let log = [key(ORIGIN, 1).verifier().clone()];
+    Witness::open(key("witness.example/w1", 2).into(), &log, directory.path())
+}
+
+fn init(directory: &TempDir) -> Result<(), StateError> {
+    WitnessState::lock(directory.path())?.init(&KeyName::new(ORIGIN).unwrap())
+}
+
+async fn post(witness: &Router, body: String) -> (StatusCode, String) {
+    let request = Request::post("/add-checkpoint")
+        .body(Body::from(body))
+        .unwrap();
+    let response = witness.clone().oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), 10_000)
+        .await
+        .unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn what_grows_is_cosigned_with_a_time_and_remembered_across_restarts() {
+    let (directory, log) = (TempDir::new().unwrap(), Log::new(0));
+    init(&directory).unwrap();
+    let witness = router(open(&directory).unwrap());
+    let request = log.request(0, 200);
+    let (status, lines) = post(&witness, request.to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+    let mut note: Note = request.checkpoint.clone();
+    note.add(Signature::parse_lines(&lines).unwrap()).unwrap();
+    let keys = [
+        key(ORIGIN, 1).verifier().clone(),
+        open_key().verifier().clone(),
+    ];
+    let signed = SignedCheckpoint::open(&note, &keys).unwrap();
+    let (name, seconds) = signed.cosigned().next().unwrap();
+    assert_eq!(name.as_str(), "witness.example/w1");
+    assert!(seconds > 1_700_000_000);
+
+    drop(witness);
+    let witness = router(open(&directory).unwrap());
+    // Another history of the same size, a smaller one, and one that grew from another.
+    let forked = Log::new(1);
+    let conflict = (StatusCode::CONFLICT, "200\n".to_owned());
+    assert_eq!(
+        post(&witness, forked.request(200, 200).to_string()).await,
+        conflict
+    );
+    assert_eq!(
+        post(&witness, log.request(0, 100).to_string()).await,
+        conflict
+    );
+    assert_eq!(
+        post(&witness, forked.request(0, 250).to_string()).await,
+        conflict
+    );
+    let (status, _) = post(&witness, forked.request(200, 250).to_string()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let (status, _) = post(&witness, log.request(200, 250).to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+fn open_key() -> quittance_evidence::note::WitnessKey {
+    key("witness.example/w1", 2).into()
+}
+
+#[tokio::test]
+async fn each_refusal_has_the_status_of_the_protocol() {
+    let (directory, log) = (TempDir::new().unwrap(), Log::new(0));
+    init(&directory).unwrap();
+    let witness = router(open(&directory).unwrap());
+    let signed_by = |name: &str, seed| {
+        let head = Checkpoint {
+            origin: KeyName::new(name).unwrap(),
+            ..log.heads[5].clone()
+        };
+        let mut request = log.request(0, 5);
+        request.checkpoint = head.sign(&[&key(name, seed)]).unwrap();
+        request.to_string()
+    };
+    let mut above = log.request(0, 5);
+    above.old_size = 6;
+    for (body, status) in [
+        ("nonsense".to_owned(), StatusCode::BAD_REQUEST),
+        (above.to_string(), StatusCode::BAD_REQUEST),
+        (signed_by("other.example", 1), StatusCode::NOT_FOUND),
+        (signed_by(ORIGIN, 9), StatusCode::FORBIDDEN),
+        ("x".repeat(1_000_000), StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        assert_eq!(post(&witness, body).await.0, status);
+    }
+}
+
+#[test]
+fn a_witness_without_state_does_not_start_and_its_state_is_made_once() {
+    let directory = TempDir::new().unwrap();
+    assert!(matches!(open(&directory), Err(StateError::Missing(_))));
+    init(&directory).unwrap();
+    assert!(matches!(init(&directory), Err(StateError::Present(_))));
+    let running = open(&directory).unwrap();
+    assert!(matches!(open(&directory), Err(StateError::InUse(_))));
+    drop(running);
+    for file in std::fs::read_dir(directory.path()).unwrap() {
+        std::fs::write(file.unwrap().path(), "log.example/other\n0\n").unwrap();
+    }
+    assert!(matches!(open(&directory), Err(StateError::Broken { .. })));
+}

@@ -1,0 +1,436 @@
+//! Makes notifications from the journal, and sends them: on every replica, each by one of them at a time.
+//!
+//! A payment's notifications go to an endpoint one after another, those of different payments at once. Whatever dies
+//! in between, a notification is sent again rather than not at all: its id tells the receiver.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quittance_domain::ids::{EndpointId, TransactionId};
+use quittance_domain::notification::{
+    AttemptLog, ClaimedNotification, MAX_NOTIFICATION_ATTEMPTS, NotificationCause,
+    NotificationClaim, NotificationVerdict, Outbox,
+};
+use quittance_domain::ports::{Clock, Store, StoreError};
+use quittance_evidence::Leaf;
+use quittance_telemetry::{self as telemetry, Metrics};
+use rand::Rng as _;
+use tokio::sync::Notify;
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+
+use super::recovery::accepted_in;
+use crate::config::{NotificationRetries, NotificationsConfig};
+use crate::convert::entry;
+use crate::notifications::sender::Outgoing;
+use crate::notifications::{Sender, Sent, Target, payload};
+use crate::trail::Trail;
+
+/// Entries of the journal that are looked at in one go.
+const PLAN: usize = 1_024;
+/// Shortest time between two looks at the journal, so that each has something to do under load.
+const PLAN_PAUSE: Duration = Duration::from_millis(20);
+/// Shortest time between two claims, for the same reason.
+const CLAIM_PAUSE: Duration = Duration::from_millis(5);
+/// Notifications that are closed or removed in one go.
+const TIDY: usize = 1_000;
+/// How often what was delivered long ago is removed.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// Longest pause after the database could not be asked; from one poll interval on it doubles.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long before its claim runs out a notification has to be closed.
+const CLOSE_MARGIN: Duration = Duration::from_millis(200);
+
+/// What the workers work with.
+#[derive(Clone)]
+pub struct NotificationParts {
+    /// Where notifications are.
+    pub outbox: Arc<dyn Outbox>,
+    /// The journal.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Puts on record that a receiver is gone.
+    pub trail: Trail,
+    /// Sends.
+    pub sender: Sender,
+    /// Where lag and latency are shown.
+    pub metrics: Metrics,
+    /// How much at once, and how often.
+    pub settings: NotificationsConfig,
+    /// Told when this process has made notifications.
+    pub wake: Arc<Notify>,
+}
+
+/// Makes notifications from the journal until `stop`.
+pub async fn plan(parts: NotificationParts, stop: CancellationToken) {
+    let mut failures = 0;
+    let mut next = 0;
+    let mut served = true;
+    let mut tidied: Option<Instant> = None;
+    let mut pruned: Option<Instant> = None;
+    while !stop.is_cancelled() {
+        match parts.outbox.plan_notifications(PLAN).await {
+            Ok(planned) => {
+                failures = 0;
+                next = planned.next.max(next);
+                served = planned.served;
+                if planned.made > 0 {
+                    parts.wake.notify_one();
+                }
+                if planned.more {
+                    continue;
+                }
+            }
+            Err(error) => failures = failed("notifications cannot be made", failures, &error),
+        }
+        let poll = parts.settings.poll_interval;
+        if tidied.is_none_or(|at| at.elapsed() >= poll) {
+            tidied = Some(Instant::now());
+            // Where it fails, so does planning, which says so.
+            let _ = parts.outbox.close_notifications(TIDY).await;
+        }
+        if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
+            pruned = Some(Instant::now());
+            let keep = parts.settings.keep_delivered;
+            let _ = parts.outbox.prune_notifications(keep, TIDY).await;
+        }
+        let rest = async {
+            tokio::time::sleep(PLAN_PAUSE).await;
+            if failures > 0 || !served {
+                tokio::time::sleep(pause(poll, failures)).await;
+            } else {
+                parts.store.wait_for_position(next, poll).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = rest => {}
+        }
+    }
+}
+
+fn failed(what: &'static str, failures: u32, error: &StoreError) -> u32 {
+    if failures == 0 {
+        tracing::warn!(error.message = %error, "{what}");
+    }
+    failures.saturating_add(1)
+}
+
+fn pause(poll: Duration, failures: u32) -> Duration {
+    let doubled = 2u32.saturating_pow(failures.min(16));
+    let limit = poll.saturating_mul(doubled).min(LONGEST_PAUSE.max(poll));
+    // Servers that were started together do not look together.
+    limit / 2 + limit.mul_f64(rand::rng().random::<f64>() / 2.0)
+}
+
+/// Sends what is due.
+pub struct Notifier {
+    parts: NotificationParts,
+    running: JoinSet<()>,
+    endpoints: HashMap<Id, EndpointId>,
+    busy: HashMap<EndpointId, usize>,
+    failures: u32,
+}
+
+impl Notifier {
+    /// A notifier that has not begun.
+    pub fn new(parts: NotificationParts) -> Self {
+        Self {
+            parts,
+            running: JoinSet::new(),
+            endpoints: HashMap::new(),
+            busy: HashMap::new(),
+            failures: 0,
+        }
+    }
+
+    /// Works until `stop`, when nothing more is claimed; returns when what runs has ended, or at `kill`. What is left
+    /// then is claimed by others once the claim has run out.
+    pub async fn run(mut self, stop: CancellationToken, kill: CancellationToken) {
+        while !stop.is_cancelled() {
+            let claimed = self.claim_and_start().await;
+            let pause = pause(self.parts.settings.poll_interval, self.failures);
+            let wake = Arc::clone(&self.parts.wake);
+            let ready = self.failures == 0;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                // What waits behind it may be due, or a place is free.
+                Some(ended) = self.running.join_next_with_id(), if ready => self.ended(&ended),
+                () = wake.notified(), if ready => {}
+                () = std::future::ready(()), if claimed => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            tokio::time::sleep(CLAIM_PAUSE).await;
+            while let Some(ended) = self.running.try_join_next_with_id() {
+                self.ended(&ended);
+            }
+        }
+        tokio::select! {
+            () = async { while self.running.join_next().await.is_some() {} } => {}
+            // Dropped, they are aborted.
+            () = kill.cancelled() => {}
+        }
+    }
+
+    fn ended(&mut self, ended: &Result<(Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(endpoint) = self.endpoints.remove(&id) else {
+            return;
+        };
+        if let Some(places) = self.busy.get_mut(&endpoint) {
+            *places = places.saturating_sub(1);
+            if *places == 0 {
+                self.busy.remove(&endpoint);
+            }
+        }
+    }
+
+    /// Claims what can be started, and starts it. Whether anything was there, so that there may be more.
+    async fn claim_and_start(&mut self) -> bool {
+        let settings = &self.parts.settings;
+        let limit = settings.concurrency.saturating_sub(self.running.len());
+        if limit == 0 {
+            return false;
+        }
+        let claim = NotificationClaim {
+            limit,
+            per_endpoint: settings.concurrency_per_endpoint,
+            busy: self
+                .busy
+                .iter()
+                .map(|(id, places)| (*id, *places))
+                .collect(),
+            lease: settings.claim,
+        };
+        // Taken before the claim is made, so that it has run out here before it has there.
+        let until = Instant::now() + settings.claim;
+        match self.parts.outbox.claim_notifications(&claim).await {
+            Ok(claimed) => {
+                self.failures = 0;
+                let any = !claimed.is_empty();
+                for notification in claimed {
+                    let endpoint = notification.endpoint;
+                    let work = work_on(self.parts.clone(), notification, until);
+                    let id = self.running.spawn(work).id();
+                    self.endpoints.insert(id, endpoint);
+                    *self.busy.entry(endpoint).or_default() += 1;
+                }
+                any
+            }
+            Err(error) => {
+                self.failures = failed("notifications cannot be claimed", self.failures, &error);
+                false
+            }
+        }
+    }
+}
+
+/// Sends one notification, in a trace of its own, and writes down what became of it.
+async fn work_on(parts: NotificationParts, claimed: ClaimedNotification, until: Instant) {
+    let span = tracing::info_span!(
+        parent: None,
+        "notification",
+        otel.kind = "client",
+        otel.status_code = Empty,
+        notification.id = %claimed.id,
+        endpoint.id = %claimed.endpoint,
+        payment.id = %claimed.payment,
+        transaction.id = Empty,
+        audit.event_type = Empty,
+        audit.entry_id = %claimed.entry,
+        retry.number = claimed.attempt,
+        server.address = Empty,
+        server.port = Empty,
+        http.response.status_code = Empty,
+        outcome = Empty,
+        cause = Empty,
+    );
+    parts.attempt(&claimed, until).instrument(span).await;
+}
+
+/// What became of an attempt: its log, and for how long the receiver asked us to wait.
+struct Attempted {
+    log: AttemptLog,
+    cause: Option<NotificationCause>,
+    retry_after: Option<Duration>,
+}
+
+impl NotificationParts {
+    async fn attempt(&self, claimed: &ClaimedNotification, until: Instant) {
+        let left = until.saturating_duration_since(Instant::now());
+        let Some(limit) = left.checked_sub(CLOSE_MARGIN) else {
+            // Somebody else may be at it.
+            return;
+        };
+        let attempted = self.send(claimed, limit).await;
+        let verdict = self.verdict(claimed, &attempted);
+        record(&attempted, verdict);
+        self.metrics.notification_attempt(
+            attempted.cause.map_or("delivered", |_| "failed"),
+            attempted.cause.map(NotificationCause::name),
+            attempted.log.latency.as_secs_f64(),
+        );
+        // First, so that nothing more is claimed for it.
+        if attempted.cause == Some(NotificationCause::Gone) {
+            self.gone(claimed).await;
+        }
+        let closing = self
+            .outbox
+            .close_notification(claimed, attempted.log, verdict);
+        match closing.await {
+            Ok(Some(age)) => self.closed(claimed, verdict, age),
+            // Somebody else has claimed it since.
+            Ok(None) => {}
+            Err(error) => tracing::warn!(
+                notification.id = %claimed.id,
+                error.message = %error,
+                "what became of a notification could not be written down; it is sent again"
+            ),
+        }
+    }
+
+    async fn send(&self, claimed: &ClaimedNotification, limit: Duration) -> Attempted {
+        let started_at = self.clock.now();
+        let sent = match self.prepare(claimed).await {
+            Ok((target, body)) => {
+                let span = Span::current();
+                span.record("server.address", target.host());
+                span.record("server.port", target.port());
+                let secrets = claimed.destination.as_ref();
+                let outgoing = Outgoing {
+                    id: claimed.id,
+                    at: started_at,
+                    secrets: secrets.map_or(&[], |destination| &destination.secrets),
+                    body,
+                    limit,
+                };
+                self.sender.send(&target, outgoing).await
+            }
+            Err(cause) => Sent::unsent(cause),
+        };
+        Attempted {
+            log: AttemptLog {
+                started_at,
+                latency: sent.latency,
+                http_status: sent.http_status,
+            },
+            cause: sent.cause,
+            retry_after: sent.retry_after,
+        }
+    }
+
+    /// Where it goes, and its body: from the journal entry, which must be the tenant's (I11).
+    async fn prepare(
+        &self,
+        claimed: &ClaimedNotification,
+    ) -> Result<(Target, Vec<u8>), NotificationCause> {
+        let destination = claimed.destination.as_ref();
+        let destination = destination.ok_or(NotificationCause::NotPrepared)?;
+        let target = self.sender.target(destination.url.expose());
+        let target = target.map_err(|_| NotificationCause::AddressRefused)?;
+        let stored = self.store.entry(Some(&claimed.tenant), claimed.entry).await;
+        let stored = stored
+            .ok()
+            .flatten()
+            .ok_or(NotificationCause::NotPrepared)?;
+        let leaf = entry::decode(&stored, Some(&claimed.tenant));
+        let leaf = leaf.map_err(|_| NotificationCause::NotPrepared)?;
+        if leaf.payment_id != Some(claimed.payment.0) {
+            return Err(NotificationCause::NotPrepared);
+        }
+        self.link(claimed, &leaf).await;
+        let body = payload::of_entry(&leaf).ok_or(NotificationCause::NotPrepared)?;
+        Ok((target, body))
+    }
+
+    /// Links the span to the one that accepted the transaction.
+    async fn link(&self, claimed: &ClaimedNotification, leaf: &Leaf) {
+        let span = Span::current();
+        span.record("audit.event_type", leaf.event_type.as_str());
+        let Some(transaction) = leaf.transaction_id else {
+            return;
+        };
+        span.record("transaction.id", transaction.to_string());
+        let transaction = TransactionId(transaction);
+        let accepted = accepted_in(self.store.as_ref(), claimed.payment, transaction);
+        if let Some(accepted) = accepted.await {
+            telemetry::add_link(&span, accepted);
+        }
+    }
+
+    fn verdict(&self, claimed: &ClaimedNotification, attempted: &Attempted) -> NotificationVerdict {
+        let Some(cause) = attempted.cause else {
+            return NotificationVerdict::Delivered;
+        };
+        if claimed.attempt >= MAX_NOTIFICATION_ATTEMPTS {
+            let cause = NotificationCause::Abandoned;
+            return NotificationVerdict::Dead { cause };
+        }
+        let lot = rand::rng().random();
+        let failures = claimed.failures.saturating_add(1);
+        let retries = &self.settings.retries;
+        let again = Some(cause).filter(|cause| NotificationRetries::worth_it(*cause));
+        match again.and_then(|_| retries.wait(failures, attempted.retry_after, lot)) {
+            Some(after) => NotificationVerdict::Again { cause, after },
+            None => NotificationVerdict::Dead { cause },
+        }
+    }
+
+    /// The receiver wants no more: its endpoint is switched off, on record.
+    async fn gone(&self, claimed: &ClaimedNotification) {
+        match self.outbox.endpoint_gone(claimed.endpoint).await {
+            Ok(true) => {
+                let recorded = self.trail.endpoint_gone(&claimed.tenant, claimed.endpoint);
+                if let Err(error) = recorded.await {
+                    tracing::error!(
+                        endpoint.id = %claimed.endpoint,
+                        error.message = %error,
+                        "an endpoint is switched off, but that could not be put on record"
+                    );
+                }
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(
+                endpoint.id = %claimed.endpoint,
+                error.message = %error,
+                "an endpoint that is gone could not be switched off"
+            ),
+        }
+    }
+
+    fn closed(&self, claimed: &ClaimedNotification, verdict: NotificationVerdict, age: f64) {
+        match verdict {
+            NotificationVerdict::Again { .. } => {}
+            NotificationVerdict::Delivered => self.metrics.notification_ended("delivered", age),
+            NotificationVerdict::Dead { cause } => {
+                tracing::warn!(
+                    notification.id = %claimed.id,
+                    endpoint.id = %claimed.endpoint,
+                    cause = cause.name(),
+                    "a notification was given up: kept as a dead letter"
+                );
+                self.metrics.notification_ended("dead", age);
+            }
+        }
+    }
+}
+
+fn record(attempted: &Attempted, verdict: NotificationVerdict) {
+    let span = Span::current();
+    span.record("outcome", verdict.state().name());
+    if let Some(status) = attempted.log.http_status {
+        span.record("http.response.status_code", status);
+    }
+    if let Some(cause) = attempted.cause {
+        span.record("cause", cause.name());
+        span.record("otel.status_code", "ERROR");
+    }
+}

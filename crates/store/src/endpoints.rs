@@ -1,0 +1,315 @@
+//! The endpoints of notifications: URL and secrets are encrypted, and wiped when one is deleted.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{
+    Array, BigInt, Binary, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
+use diesel_async::RunQueryDsl;
+use futures::FutureExt as _;
+use quittance_domain::ids::{EndpointId, TenantId};
+use quittance_domain::notification::{
+    Destination, Endpoint, EndpointState, EndpointUpdate, EventPattern, NewEndpoint,
+};
+use quittance_domain::ports::StoreError;
+use quittance_domain::text::Sensitive;
+use uuid::Uuid;
+
+use crate::keys::KeyRing;
+use crate::payment_row::ReadAs as _;
+use crate::sealing::{self, Place};
+use crate::store::PgStore;
+
+/// Made again after a lost connection it finds its own row, which is the same. Two that are made at once can both be
+/// the last that is allowed.
+const CREATE: &str = "\
+    insert into notification_endpoints (endpoint_id, tenant_id, url, description, event_types, secret) \
+    select $1, $2, $3, $4, $5, $6 \
+    where (select count(*) from notification_endpoints \
+           where tenant_id = $2 and state <> 'DELETED' and endpoint_id <> $1) < $7 \
+    on conflict on constraint notification_endpoints_pkey do update set updated_at = excluded.updated_at";
+
+const COLUMNS: &str = "\
+    select endpoint_id, tenant_id, url, description, event_types, state, created_at, updated_at, \
+           case when previous_secret_until > now() then previous_secret_until end as previous_secret_until \
+    from notification_endpoints where state <> 'DELETED' ";
+
+const UPDATE: &str = "\
+    update notification_endpoints \
+    set url = coalesce($3, url), description = coalesce($4, description), \
+        event_types = coalesce($5, event_types), \
+        state = case when $6 is null then state when $6 then 'ENABLED' else 'DISABLED' end, updated_at = now() \
+    where endpoint_id = $1 and tenant_id = $2 and state <> 'DELETED'";
+
+const DELETE: &str = "\
+    update notification_endpoints \
+    set state = 'DELETED', url = null, secret = null, previous_secret = null, previous_secret_until = null, \
+        updated_at = now() \
+    where endpoint_id = $1 and tenant_id = $2 and state <> 'DELETED'";
+
+/// Both secrets are bound to the same place, so that one can take the other's. Made again after a lost connection, the
+/// secret before stays the one before.
+const ROTATE: &str = "\
+    update notification_endpoints \
+    set previous_secret = case when $4 > 0 then case when secret = $3 then previous_secret else secret end end, \
+        previous_secret_until = case when $4 > 0 then now() + make_interval(secs => $4) end, \
+        secret = $3, updated_at = now() \
+    where endpoint_id = $1 and tenant_id = $2 and state <> 'DELETED'";
+
+const GONE: &str = "\
+    update notification_endpoints set state = 'GONE', updated_at = now() \
+    where endpoint_id = $1 and state = 'ENABLED'";
+
+const DESTINATION: &str = "\
+    select endpoint_id, url, secret, \
+           case when previous_secret_until > now() then previous_secret end as previous_secret \
+    from notification_endpoints where endpoint_id = $1 and tenant_id = $2 and state <> 'DELETED'";
+
+#[derive(QueryableByName)]
+struct EndpointRow {
+    #[diesel(sql_type = SqlUuid)]
+    endpoint_id: Uuid,
+    #[diesel(sql_type = Text)]
+    tenant_id: String,
+    #[diesel(sql_type = Binary)]
+    url: Vec<u8>,
+    #[diesel(sql_type = Text)]
+    description: String,
+    #[diesel(sql_type = Array<Text>)]
+    event_types: Vec<String>,
+    #[diesel(sql_type = Text)]
+    state: String,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    updated_at: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    previous_secret_until: Option<DateTime<Utc>>,
+}
+
+impl EndpointRow {
+    fn open(self, ring: &KeyRing) -> Result<Endpoint, StoreError> {
+        Ok(Endpoint {
+            id: EndpointId(self.endpoint_id),
+            tenant: TenantId::parse(self.tenant_id).at("notification_endpoints.tenant_id")?,
+            url: open_text(ring, url_place(self.endpoint_id), &self.url)?,
+            description: self.description,
+            events: self.event_types,
+            state: EndpointState::from_name(&self.state).at("notification_endpoints.state")?,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            previous_secret_until: self.previous_secret_until,
+        })
+    }
+}
+
+/// What a notification is sent with, still encrypted.
+#[derive(QueryableByName)]
+pub(crate) struct DestinationRow {
+    #[diesel(sql_type = SqlUuid)]
+    endpoint_id: Uuid,
+    #[diesel(sql_type = Nullable<Binary>)]
+    url: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    secret: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    previous_secret: Option<Vec<u8>>,
+}
+
+impl DestinationRow {
+    /// `None` where the endpoint was deleted meanwhile.
+    pub(crate) fn open(&self, ring: &KeyRing) -> Result<Option<Destination>, StoreError> {
+        let (Some(url), Some(secret)) = (&self.url, &self.secret) else {
+            return Ok(None);
+        };
+        let place = secret_place(self.endpoint_id);
+        let live = [Some(secret), self.previous_secret.as_ref()];
+        let secrets = live.into_iter().flatten();
+        Ok(Some(Destination {
+            url: open_text(ring, url_place(self.endpoint_id), url)?,
+            secrets: secrets
+                .map(|sealed| open_text(ring, place, sealed))
+                .collect::<Result<_, _>>()?,
+        }))
+    }
+}
+
+const fn url_place(endpoint: Uuid) -> Place {
+    Place::new("notification_endpoints", "url", endpoint)
+}
+
+const fn secret_place(endpoint: Uuid) -> Place {
+    Place::new("notification_endpoints", "secret", endpoint)
+}
+
+fn open_text(ring: &KeyRing, place: Place, sealed: &[u8]) -> Result<Sensitive<String>, StoreError> {
+    let opened = sealing::open(ring, None, place, sealed)?;
+    let text = String::from_utf8(opened.to_vec());
+    text.map(Sensitive::new)
+        .map_err(|_| StoreError::Corrupt(format!("{}.{}", place.table, place.column)))
+}
+
+fn names(events: &[EventPattern]) -> Vec<String> {
+    let names = events.iter().map(|event| event.as_str().to_owned());
+    names.collect()
+}
+
+impl PgStore {
+    fn seal_text(&self, place: Place, text: &Sensitive<String>) -> Result<Vec<u8>, StoreError> {
+        sealing::seal(&self.inner.keys, None, place, text.expose().as_bytes())
+    }
+
+    pub(crate) async fn store_endpoint(
+        &self,
+        new: NewEndpoint,
+        limit: usize,
+    ) -> Result<bool, StoreError> {
+        let id = new.id.0;
+        let url = self.seal_text(url_place(id), &new.url)?;
+        let secret = self.seal_text(secret_place(id), &new.secret)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let written = self.inner.reader.write("create endpoint", |connection, _| {
+            let query = diesel::sql_query(CREATE)
+                .bind::<SqlUuid, _>(id)
+                .bind::<Text, _>(new.tenant.as_str().to_owned())
+                .bind::<Binary, _>(url.clone())
+                .bind::<Text, _>(new.description.as_str().to_owned())
+                .bind::<Array<Text>, _>(names(&new.events))
+                .bind::<Binary, _>(secret.clone())
+                .bind::<BigInt, _>(limit);
+            async move { query.execute(connection).await }.boxed()
+        });
+        Ok(written.await? == 1)
+    }
+
+    pub(crate) async fn read_endpoints(
+        &self,
+        tenant: Option<&TenantId>,
+        only: Option<EndpointId>,
+        after: Option<EndpointId>,
+        limit: usize,
+    ) -> Result<Vec<Endpoint>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let tenant = tenant.map(|tenant| tenant.as_str().to_owned());
+        let read = self.inner.reader.read("list endpoints", |connection| {
+            let text = format!(
+                "{COLUMNS} and ($1 is null or tenant_id = $1) and ($2 is null or endpoint_id = $2) \
+                 and ($3 is null or endpoint_id > $3) order by endpoint_id limit $4"
+            );
+            let query = diesel::sql_query(text)
+                .bind::<Nullable<Text>, _>(tenant.clone())
+                .bind::<Nullable<SqlUuid>, _>(only.map(|id| id.0))
+                .bind::<Nullable<SqlUuid>, _>(after.map(|id| id.0))
+                .bind::<BigInt, _>(limit);
+            async move { query.load::<EndpointRow>(connection).await }.boxed()
+        });
+        let rows = read.await?.into_iter();
+        rows.map(|row| row.open(&self.inner.keys)).collect()
+    }
+
+    pub(crate) async fn change_endpoint(
+        &self,
+        tenant: &TenantId,
+        id: EndpointId,
+        update: EndpointUpdate,
+    ) -> Result<bool, StoreError> {
+        let url = update.url.as_ref();
+        let url = url.map(|url| self.seal_text(url_place(id.0), url));
+        let url = url.transpose()?;
+        let changed = self.inner.reader.write("update endpoint", |connection, _| {
+            let description = update.description.as_ref();
+            let query = diesel::sql_query(UPDATE)
+                .bind::<SqlUuid, _>(id.0)
+                .bind::<Text, _>(tenant.as_str().to_owned())
+                .bind::<Nullable<Binary>, _>(url.clone())
+                .bind::<Nullable<Text>, _>(description.map(|text| text.as_str().to_owned()))
+                .bind::<Nullable<Array<Text>>, _>(update.events.as_deref().map(names))
+                .bind::<Nullable<Bool>, _>(update.enabled);
+            async move { query.execute(connection).await }.boxed()
+        });
+        Ok(changed.await? == 1)
+    }
+
+    pub(crate) async fn wipe_endpoint(
+        &self,
+        tenant: &TenantId,
+        id: EndpointId,
+    ) -> Result<bool, StoreError> {
+        let wiped = self
+            .inner
+            .reader
+            .write("delete endpoint", |connection, again| {
+                let query = diesel::sql_query(DELETE)
+                    .bind::<SqlUuid, _>(id.0)
+                    .bind::<Text, _>(tenant.as_str().to_owned());
+                async move {
+                    let changed = query.execute(connection).await?;
+                    // After a lost connection it may have been this very call that deleted it.
+                    Ok(changed == 1 || again.is_some())
+                }
+                .boxed()
+            });
+        wiped.await
+    }
+
+    pub(crate) async fn replace_secret(
+        &self,
+        tenant: &TenantId,
+        id: EndpointId,
+        secret: &Sensitive<String>,
+        keep: Duration,
+    ) -> Result<bool, StoreError> {
+        let sealed = self.seal_text(secret_place(id.0), secret)?;
+        let rotated = self
+            .inner
+            .reader
+            .write("rotate endpoint secret", |connection, _| {
+                let query = diesel::sql_query(ROTATE)
+                    .bind::<SqlUuid, _>(id.0)
+                    .bind::<Text, _>(tenant.as_str().to_owned())
+                    .bind::<Binary, _>(sealed.clone())
+                    .bind::<Double, _>(keep.as_secs_f64());
+                async move { query.execute(connection).await }.boxed()
+            });
+        Ok(rotated.await? == 1)
+    }
+
+    pub(crate) async fn switch_off_gone(&self, id: EndpointId) -> Result<bool, StoreError> {
+        let changed = self
+            .inner
+            .reader
+            .write("switch endpoint off", |connection, _| {
+                let query = diesel::sql_query(GONE).bind::<SqlUuid, _>(id.0);
+                async move { query.execute(connection).await }.boxed()
+            });
+        Ok(changed.await? == 1)
+    }
+
+    pub(crate) async fn read_destination(
+        &self,
+        tenant: &TenantId,
+        id: EndpointId,
+    ) -> Result<Option<Destination>, StoreError> {
+        let read = self
+            .inner
+            .reader
+            .read("read endpoint secrets", |connection| {
+                let query = diesel::sql_query(DESTINATION)
+                    .bind::<SqlUuid, _>(id.0)
+                    .bind::<Text, _>(tenant.as_str().to_owned());
+                async move {
+                    query
+                        .get_result::<DestinationRow>(connection)
+                        .await
+                        .optional()
+                }
+                .boxed()
+            });
+        match read.await? {
+            Some(row) => row.open(&self.inner.keys),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Whether a journal row is what this service wrote.
+
+use quittance_evidence::{Hash, LeafIdentity, LeafMac, MacKeyId, StreamId, leaf_hash};
+use uuid::Uuid;
+
+use super::statements::Arrived;
+use crate::keys::KeyRing;
+
+/// Why a journal row gets no position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its MAC is not one, or under a key id that no key can have.
+    MacMissing,
+    /// The MAC is not over its bytes.
+    MacWrong,
+    /// The bytes are authentic, and those of another entry: stream, number, id or tenant differ.
+    NotItsRow,
+    /// The bytes are authentic, and cannot be read.
+    Unreadable,
+    /// Another row has the arrival.
+    ArrivalTaken,
+}
+
+impl Refusal {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::MacMissing,
+        Self::MacWrong,
+        Self::NotItsRow,
+        Self::Unreadable,
+        Self::ArrivalTaken,
+    ];
+
+    /// Its name, as in the database.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MacMissing => "MAC_MISSING",
+            Self::MacWrong => "MAC_WRONG",
+            Self::NotItsRow => "NOT_ITS_ROW",
+            Self::Unreadable => "UNREADABLE",
+            Self::ArrivalTaken => "ARRIVAL_TAKEN",
+        }
+    }
+}
+
+/// An entry is under a key that the ring does not have.
+#[derive(Debug)]
+pub(crate) struct UnknownKey {
+    pub(crate) entry: Uuid,
+    pub(crate) key: MacKeyId,
+}
+
+/// Rows in order of arrival, each with its leaf hash, or with why it is not ours.
+#[derive(Default)]
+pub(super) struct Judged<'a> {
+    pub(super) rows: Vec<(&'a Arrived, Result<Hash, Refusal>)>,
+}
+
+impl<'a> Judged<'a> {
+    /// Those that are ours, with their leaf hashes.
+    pub(super) fn authentic(&self) -> impl Iterator<Item = (&'a Arrived, Hash)> {
+        let ours =
+            |(row, verdict): &(&'a Arrived, Result<_, Refusal>)| Some((*row, (*verdict).ok()?));
+        self.rows.iter().filter_map(ours)
+    }
+
+    /// Those that are not.
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&'a Arrived, Refusal)> {
+        let others =
+            |(row, verdict): &(&'a Arrived, Result<Hash, _>)| Some((*row, (*verdict).err()?));
+        self.rows.iter().filter_map(others)
+    }
+}
+
+/// Judges one row: the MAC over its bytes, and whether the bytes are this row's.
+pub(crate) fn judge(ring: &KeyRing, row: &Arrived) -> Result<Result<Hash, Refusal>, UnknownKey> {
+    let Ok(key_id) = MacKeyId::new(row.mac_key_id.as_str()) else {
+        return Ok(Err(Refusal::MacMissing));
+    };
+    let Ok(tag) = row.mac.as_slice().try_into() else {
+        return Ok(Err(Refusal::MacMissing));
+    };
+    let Some(key) = ring.journal_key_by_id(key_id.as_str()) else {
+        let entry = row.entry_id;
+        return Err(UnknownKey { entry, key: key_id });
+    };
+    if LeafMac::from_parts(key_id, tag)
+        .verify(key, &row.leaf)
+        .is_err()
+    {
+        return Ok(Err(Refusal::MacWrong));
+    }
+    let Ok(leaf) = LeafIdentity::read(&row.leaf) else {
+        return Ok(Err(Refusal::Unreadable));
+    };
+    if is_of(&leaf, row) {
+        Ok(Ok(leaf_hash(&row.leaf)))
+    } else {
+        Ok(Err(Refusal::NotItsRow))
+    }
+}
+
+/// Whether an authentic leaf is this row's own. A row without a tenant is nobody's to read.
+fn is_of(leaf: &LeafIdentity, row: &Arrived) -> bool {
+    let stream = match &leaf.stream_id {
+        StreamId::Payment(id) | StreamId::Named { id, .. } => *id,
+    };
+    let tenant = row.tenant_id.as_deref();
+    stream == row.stream_id
+        && leaf.entry_id == row.entry_id
+        && i64::try_from(leaf.entity_seq) == Ok(row.entity_seq)
+        && tenant.is_none_or(|tenant| tenant == leaf.tenant_id)
+}

@@ -1,0 +1,94 @@
+//! Leaf hashes of entries that this process has verified and given their positions.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use quittance_evidence::Hash;
+
+/// Most hashes that are kept (32 bytes each); what is older is read from the journal.
+const MAX_FRESH: usize = 65_536;
+
+/// A run of leaf hashes, by the position of the first. Positions never change, so neither does what is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Fresh(Mutex<Run>);
+
+#[derive(Debug, Default)]
+struct Run {
+    first: u64,
+    hashes: VecDeque<Hash>,
+}
+
+impl Run {
+    fn end(&self) -> u64 {
+        self.first
+            .saturating_add(u64::try_from(self.hashes.len()).unwrap_or(u64::MAX))
+    }
+
+    fn drop_before(&mut self, position: u64) {
+        while self.first < position && self.hashes.pop_front().is_some() {
+            self.first += 1;
+        }
+    }
+}
+
+impl Fresh {
+    /// Takes the hashes of the entries at `position` and after, which are committed.
+    pub(crate) fn push(&self, position: u64, hashes: impl Iterator<Item = Hash>) {
+        let mut run = self.0.lock();
+        if run.end() != position {
+            // Another process was the sequencer in between.
+            run.hashes.clear();
+            run.first = position;
+        }
+        run.hashes.extend(hashes);
+        let excess = run.hashes.len().saturating_sub(MAX_FRESH);
+        let keep_from = run.first + u64::try_from(excess).unwrap_or(0);
+        run.drop_before(keep_from);
+    }
+
+    /// The hashes of the entries at `position` and after, `limit` at most; none where the one at `position` is
+    /// not kept. Those before are not needed any more.
+    pub(crate) fn from(&self, position: u64, limit: usize) -> Vec<Hash> {
+        let mut run = self.0.lock();
+        if position < run.first || position >= run.end() {
+            return Vec::new();
+        }
+        run.drop_before(position);
+        run.hashes.iter().take(limit).copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(byte: u8) -> Hash {
+        Hash::from_bytes([byte; 32])
+    }
+
+    #[test]
+    fn a_run_is_given_from_where_it_is_asked_for_and_never_with_a_gap() {
+        let fresh = Fresh::default();
+        fresh.push(5, [5, 6].map(hash).into_iter());
+        fresh.push(7, [7].map(hash).into_iter());
+        assert_eq!(fresh.from(4, 9), []);
+        assert_eq!(fresh.from(6, 1), [hash(6)]);
+        assert_eq!(fresh.from(6, 9), [hash(6), hash(7)]);
+        assert_eq!(fresh.from(5, 9), [], "it was not needed any more");
+        assert_eq!(fresh.from(8, 9), []);
+        fresh.push(9, [9].map(hash).into_iter());
+        assert_eq!(fresh.from(7, 9), []);
+        assert_eq!(fresh.from(9, 9), [hash(9)]);
+    }
+
+    #[test]
+    fn a_run_is_bounded_and_keeps_the_newest() {
+        let fresh = Fresh::default();
+        let many = u64::try_from(MAX_FRESH).unwrap();
+        fresh.push(0, std::iter::repeat_n(hash(1), MAX_FRESH));
+        fresh.push(many, [hash(2)].into_iter());
+        assert_eq!(fresh.from(0, 1), []);
+        assert_eq!(fresh.from(1, MAX_FRESH + 1).len(), MAX_FRESH);
+        assert_eq!(fresh.from(many, 1), [hash(2)]);
+    }
+}

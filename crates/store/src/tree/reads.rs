@@ -1,0 +1,211 @@
+//! Reading the tree: heads, tiles, proofs and checkpoints.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use futures::FutureExt as _;
+use quittance_domain::ports::StoreError;
+use quittance_evidence::Hash;
+use quittance_evidence::tile::{self, Tile, TileId, TileSet};
+use quittance_evidence::tree::{
+    CompactRange, NodeId, Path, TreeError, frontier, verify_consistency, verify_inclusion,
+};
+use thiserror::Error;
+
+use super::statements::{ReadLag, ReadTiles};
+use super::{TreeDamage, TreeHead};
+use crate::schema::{checkpoints, tree_heads};
+use crate::store::PgStore;
+
+/// Levels of tiles that there can be: eight of eight tree levels each.
+const TILE_LEVELS: u8 = 8;
+
+/// Why the tree could not be read.
+#[derive(Debug, Error)]
+pub enum TreeReadError {
+    /// The database could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such tree or leaf.
+    #[error(transparent)]
+    OutOfRange(#[from] TreeError),
+    /// What is stored is not the tree: nothing is proved with it.
+    #[error(transparent)]
+    Damaged(#[from] TreeDamage),
+}
+
+/// A checkpoint as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCheckpoint {
+    /// The tree that it states.
+    pub head: TreeHead,
+    /// The checkpoint itself: a C2SP signed note.
+    pub note: String,
+    /// When it was signed, by the signer's clock.
+    pub signed_at: DateTime<Utc>,
+}
+
+/// The last tile of each level of a tree, where it is not full; also those that are still empty.
+pub(super) fn edge_tiles(size: u64) -> impl Iterator<Item = TileId> {
+    (0..TILE_LEVELS).map(move |level| {
+        let hashes = size.checked_shr(u32::from(level) * 8).unwrap_or(0);
+        TileId {
+            level,
+            index: hashes >> 8,
+        }
+    })
+}
+
+/// Stored tiles, read.
+pub(super) fn into_tiles(rows: Vec<(i16, i64, Vec<u8>)>) -> Result<TileSet, TreeDamage> {
+    let mut tiles = TileSet::new();
+    for (level, index, hashes) in rows {
+        let level = u8::try_from(level).map_err(|_| TreeDamage::Number)?;
+        let index = u64::try_from(index).map_err(|_| TreeDamage::Number)?;
+        let tile = Tile::decode(&hashes).map_err(|_| TreeDamage::Tiles)?;
+        tiles.insert(TileId { level, index }, tile);
+    }
+    Ok(tiles)
+}
+
+fn head_of(size: i64, root: &[u8]) -> Result<TreeHead, TreeDamage> {
+    let root: [u8; 32] = root.try_into().map_err(|_| TreeDamage::Root)?;
+    Ok(TreeHead {
+        size: u64::try_from(size).map_err(|_| TreeDamage::Number)?,
+        root: Hash::from_bytes(root),
+    })
+}
+
+/// The root of a tree, from tiles that hold its frontier.
+fn root_of(tiles: &TileSet, size: u64) -> Result<Hash, TreeReadError> {
+    let range = CompactRange::load(size, |node| {
+        let hash = tiles.node(node);
+        hash.map_err(|_| TreeReadError::from(TreeDamage::Tiles))
+    })?;
+    Ok(range.root())
+}
+
+fn prove(tiles: &TileSet, path: &Path) -> Result<Vec<Hash>, TreeDamage> {
+    path.prove(|node| tiles.node(node).map_err(|_| TreeDamage::Tiles))
+}
+
+impl PgStore {
+    /// The newest committed head; `None` while there is none.
+    pub async fn tree_head(&self) -> Result<Option<TreeHead>, TreeReadError> {
+        let read = self.inner.reader.read("read tree head", |connection| {
+            let newest = tree_heads::table
+                .select((tree_heads::tree_size, tree_heads::root_hash))
+                .order(tree_heads::tree_size.desc());
+            async move {
+                let first = newest.first::<(i64, Vec<u8>)>(connection).await;
+                first.optional()
+            }
+            .boxed()
+        });
+        let head = read.await?.map(|(size, root)| head_of(size, &root));
+        Ok(head.transpose()?)
+    }
+
+    /// The tiles from which some nodes are had; those that there are.
+    pub async fn tiles_holding(
+        &self,
+        nodes: impl IntoIterator<Item = NodeId>,
+    ) -> Result<TileSet, TreeReadError> {
+        let ids = tile::holding(nodes);
+        let read = self.inner.reader.read("read tiles", |connection| {
+            let read = ReadTiles::new(ids.iter().copied());
+            async move { read.load::<(i16, i64, Vec<u8>)>(connection).await }.boxed()
+        });
+        Ok(into_tiles(read.await?)?)
+    }
+
+    /// The root of the tree of `size` entries as the tiles have it; at most the newest head's size.
+    pub async fn tree_root(&self, size: u64) -> Result<Hash, TreeReadError> {
+        let tiles = self.tiles_holding(frontier(size)).await?;
+        root_of(&tiles, size)
+    }
+
+    /// The proof that the entry with this leaf hash is at `index` of the tree of `size` entries, and the root that
+    /// it leads to. It was verified: one that would not convince anybody is `Damaged`.
+    pub async fn inclusion_proof(
+        &self,
+        leaf: Hash,
+        index: u64,
+        size: u64,
+    ) -> Result<(Vec<Hash>, Hash), TreeReadError> {
+        let path = Path::inclusion(index, size)?;
+        let nodes = path.nodes().chain(frontier(size));
+        let tiles = self.tiles_holding(nodes).await?;
+        let (proof, root) = (prove(&tiles, &path)?, root_of(&tiles, size)?);
+        verify_inclusion(&leaf, index, size, &proof, &root).map_err(|_| TreeDamage::Root)?;
+        Ok((proof, root))
+    }
+
+    /// The proof that the tree of `old_size` entries is the beginning of that of `new_size`, with the roots of
+    /// both as the tiles have them. It was verified.
+    pub async fn consistency_proof(
+        &self,
+        old_size: u64,
+        new_size: u64,
+    ) -> Result<(Vec<Hash>, [Hash; 2]), TreeReadError> {
+        let path = Path::consistency(old_size, new_size)?;
+        let edges = frontier(old_size).chain(frontier(new_size));
+        let tiles = self.tiles_holding(path.nodes().chain(edges)).await?;
+        let proof = prove(&tiles, &path)?;
+        let roots = [root_of(&tiles, old_size)?, root_of(&tiles, new_size)?];
+        verify_consistency(old_size, &roots[0], new_size, &roots[1], &proof)
+            .map_err(|_| TreeDamage::Root)?;
+        Ok((proof, roots))
+    }
+
+    /// The newest checkpoint: of the largest tree, and among those the one signed last.
+    pub async fn newest_checkpoint(&self) -> Result<Option<StoredCheckpoint>, TreeReadError> {
+        type Row = (i64, Vec<u8>, String, DateTime<Utc>);
+        let read = self.inner.reader.read("read checkpoint", |connection| {
+            let newest = checkpoints::table
+                .select((
+                    checkpoints::tree_size,
+                    checkpoints::root_hash,
+                    checkpoints::note,
+                    checkpoints::signed_at,
+                ))
+                .order((checkpoints::tree_size.desc(), checkpoints::signed_at.desc()));
+            async move { newest.first::<Row>(connection).await.optional() }.boxed()
+        });
+        let Some((size, root, note, signed_at)) = read.await? else {
+            return Ok(None);
+        };
+        Ok(Some(StoredCheckpoint {
+            head: head_of(size, &root)?,
+            note,
+            signed_at,
+        }))
+    }
+
+    /// Age in seconds of the oldest entry that the tree does not hold, sequenced or not; 0 where it holds all.
+    pub async fn oldest_pending_entry_age(&self) -> Result<f64, StoreError> {
+        let read = self.inner.reader.scan("read audit lag", |connection| {
+            async move { ReadLag.load::<f64>(connection).await }.boxed()
+        });
+        Ok(read.await?.into_iter().fold(0.0, f64::max))
+    }
+
+    /// Keeps a checkpoint, to be served. One that is there already stays.
+    pub async fn keep_checkpoint(&self, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
+        let size = i64::try_from(checkpoint.head.size)
+            .map_err(|_| StoreError::Corrupt("checkpoints.tree_size".to_owned()))?;
+        let write = self.inner.reader.write("keep checkpoint", |connection, _| {
+            let row = (
+                checkpoints::tree_size.eq(size),
+                checkpoints::signed_at.eq(checkpoint.signed_at),
+                checkpoints::root_hash.eq(checkpoint.head.root.as_bytes().to_vec()),
+                checkpoints::note.eq(checkpoint.note.clone()),
+            );
+            let insert = diesel::insert_into(checkpoints::table)
+                .values(row)
+                .on_conflict_do_nothing();
+            async move { insert.execute(connection).await }.boxed()
+        });
+        write.await.map(|_| ())
+    }
+}

@@ -1,0 +1,206 @@
+//! The tree's statements.
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Binary, Double, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use quittance_evidence::Hash;
+use quittance_evidence::tile::{Tile, TileId};
+use uuid::Uuid;
+
+use super::Lease;
+use crate::sequencer::Arrived;
+use crate::statement::statement;
+
+/// The newest head, and how many entries have a position.
+#[derive(Queryable)]
+pub(super) struct NewestHead {
+    pub(super) tree_size: Option<i64>,
+    pub(super) root_hash: Option<Vec<u8>>,
+    pub(super) next_position: i64,
+}
+
+/// Reads them.
+pub(super) struct ReadNewestHead;
+
+statement!(
+    ReadNewestHead,
+    ReadNewestHead,
+    (Nullable<BigInt>, Nullable<Binary>, BigInt),
+    |self, out| {
+        out.push_sql(
+            "select h.tree_size, h.root_hash, s.next_position from sequencer_head s left join \
+             (select tree_size, root_hash from tree_heads order by tree_size desc limit 1) h on true",
+        );
+    }
+);
+
+/// Reads tiles by their places.
+pub(super) struct ReadTiles {
+    levels: Vec<i16>,
+    indexes: Vec<i64>,
+}
+
+impl ReadTiles {
+    pub(super) fn new(ids: impl IntoIterator<Item = TileId>) -> Self {
+        let place = |id: TileId| {
+            // No tile has an index beyond the column's range.
+            let index = i64::try_from(id.index).unwrap_or(-1);
+            (i16::from(id.level), index)
+        };
+        let (levels, indexes) = ids.into_iter().map(place).unzip();
+        Self { levels, indexes }
+    }
+}
+
+statement!(
+    ReadTiles,
+    ReadTiles,
+    (SmallInt, BigInt, Binary),
+    |self, out| {
+        out.push_sql("select t.level, t.tile_index, t.hashes from unnest(");
+        out.push_bind_param::<Array<SmallInt>, _>(&self.levels)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<BigInt>, _>(&self.indexes)?;
+        out.push_sql(") as p (level, tile_index) join tree_tiles t using (level, tile_index)");
+    }
+);
+
+/// An entry with its position.
+#[derive(Queryable)]
+pub(super) struct Placed {
+    pub(super) position: i64,
+    arrival: i64,
+    entry_id: Uuid,
+    stream_id: Uuid,
+    entity_seq: i64,
+    tenant_id: Option<String>,
+    leaf: Vec<u8>,
+    mac: Vec<u8>,
+    mac_key_id: String,
+}
+
+impl Placed {
+    pub(super) fn into_row(self) -> Arrived {
+        Arrived {
+            arrival: self.arrival,
+            entry_id: self.entry_id,
+            stream_id: self.stream_id,
+            entity_seq: self.entity_seq,
+            tenant_id: self.tenant_id,
+            leaf: self.leaf,
+            mac: self.mac,
+            mac_key_id: self.mac_key_id,
+        }
+    }
+}
+
+/// Reads entries from a position on.
+pub(super) struct ReadPlaced {
+    pub(super) from: i64,
+    pub(super) limit: i64,
+}
+
+type PlacedTypes = (
+    BigInt,
+    BigInt,
+    SqlUuid,
+    SqlUuid,
+    BigInt,
+    Nullable<Text>,
+    Binary,
+    Binary,
+    Text,
+);
+
+statement!(ReadPlaced, ReadPlaced, PlacedTypes, |self, out| {
+    out.push_sql(
+        "select p.position, p.arrival, p.entry_id, p.stream_id, p.entity_seq, p.tenant_id, \
+         j.leaf, j.mac, j.mac_key_id from journal_positions p \
+         join journal j on j.stream_id = p.stream_id and j.entity_seq = p.entity_seq where p.position >= ",
+    );
+    out.push_bind_param::<BigInt, _>(&self.from)?;
+    out.push_sql(" order by p.position limit ");
+    out.push_bind_param::<BigInt, _>(&self.limit)?;
+});
+
+/// Grows the tree: the new head and the tiles that changed, all or nothing, and nothing where the fence does not
+/// hold or the head is not the one that it grew from. Answers how many heads were written.
+pub(super) struct Grow {
+    pub(super) lease: Lease,
+    pub(super) old_size: i64,
+    pub(super) new_size: i64,
+    pub(super) root: Vec<u8>,
+    pub(super) levels: Vec<i16>,
+    pub(super) indexes: Vec<i64>,
+    pub(super) hashes: Vec<Vec<u8>>,
+}
+
+impl Grow {
+    pub(super) fn new(lease: Lease, sizes: (i64, i64), root: Hash) -> Self {
+        Self {
+            lease,
+            old_size: sizes.0,
+            new_size: sizes.1,
+            root: root.as_bytes().to_vec(),
+            levels: Vec::new(),
+            indexes: Vec::new(),
+            hashes: Vec::new(),
+        }
+    }
+
+    /// Adds a tile. `None` where its index is beyond the column's range.
+    pub(super) fn push(&mut self, id: TileId, tile: &Tile) -> Option<()> {
+        self.indexes.push(i64::try_from(id.index).ok()?);
+        self.levels.push(i16::from(id.level));
+        self.hashes.push(tile.encode());
+        Some(())
+    }
+}
+
+statement!(Grow, Grow, BigInt, |self, out| {
+    // Locked: nobody takes over before this is written, or this waits, and finds the fence raised.
+    out.push_sql("with fence as (select fence from sequencer_head where holder = ");
+    out.push_bind_param::<SqlUuid, _>(&self.lease.holder)?;
+    out.push_sql(" and fence = ");
+    out.push_bind_param::<BigInt, _>(&self.lease.fence)?;
+    out.push_sql(
+        " for share), grown as (insert into tree_heads (tree_size, root_hash, fence) select ",
+    );
+    out.push_bind_param::<BigInt, _>(&self.new_size)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Binary, _>(&self.root)?;
+    out.push_sql(
+        ", fence from fence where coalesce((select max(tree_size) from tree_heads), 0) = ",
+    );
+    out.push_bind_param::<BigInt, _>(&self.old_size)?;
+    out.push_sql(
+        " returning 1), stored as (insert into tree_tiles (level, tile_index, hashes) \
+         select t.level, t.tile_index, t.hashes from unnest(",
+    );
+    out.push_bind_param::<Array<SmallInt>, _>(&self.levels)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Array<BigInt>, _>(&self.indexes)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Array<Binary>, _>(&self.hashes)?;
+    out.push_sql(
+        ") as t (level, tile_index, hashes) where exists (select 1 from grown) \
+         on conflict (level, tile_index) do update set hashes = excluded.hashes) \
+         select count(*) from grown",
+    );
+});
+
+/// The age of the oldest entry that is not in the tree, in seconds.
+pub(super) struct ReadLag;
+
+statement!(ReadLag, ReadLag, Double, |self, out| {
+    out.push_sql(
+        "select coalesce(extract(epoch from clock_timestamp() - min(t)), 0)::float8 from (\
+         (select j.occurred_at as t from journal_positions p \
+          join journal j on j.stream_id = p.stream_id and j.entity_seq = p.entity_seq \
+          where p.position >= coalesce((select max(tree_size) from tree_heads), 0) \
+          order by p.position limit 1) union all \
+         (select j.occurred_at from journal j where j.arrival >= (select low_arrival from sequencer_head) \
+          and not exists (select 1 from journal_positions p where p.arrival = j.arrival) \
+          and not exists (select 1 from refused_entries r where r.arrival = j.arrival \
+          and r.stream_id = j.stream_id and r.entity_seq = j.entity_seq) order by j.arrival limit 1)) oldest",
+    );
+});

@@ -1,0 +1,275 @@
+//! Verifying the whole log: reads it from end to end, and compares all that hangs on it.
+//!
+//! What is compared is pure (`quittance_domain::verification`); this reads. Streams are cut into segments, which a few
+//! lanes take one after the other; a lane reads in batches, and checks one while it reads the next. Each batch is of one
+//! moment: the entries of some streams, their positions, and the payments and transactions of those streams that end in
+//! it. A payment commits together with its entry, so nothing that commits meanwhile is ever reported. Memory is bounded
+//! by the lanes and their batches, whatever the log holds.
+
+mod lane;
+mod read;
+mod schedule;
+mod segments;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quittance_domain::ports::StoreError;
+use quittance_domain::verification::{MacKeys, Mismatch, PositionWalk, Stage};
+use quittance_evidence::MacKey;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::keys::KeyRing;
+use crate::store::PgStore;
+use read::Verifying;
+use segments::Segments;
+
+/// Most lanes of one verification: each has a connection and keeps one core of the database and one of ours busy.
+pub const MAX_VERIFY_LANES: usize = 16;
+/// How often progress is told.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// How a verification runs.
+#[derive(Debug, Clone, Copy)]
+pub struct VerifySettings {
+    /// How many lanes read at once: 1 to [`MAX_VERIFY_LANES`].
+    pub lanes: usize,
+    /// Where an earlier one had got to; the default begins at the beginning.
+    pub resume: VerifyProgress,
+}
+
+/// How far a verification is. One that is begun again from here reports nothing twice, but what lay in the batches that
+/// were being read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VerifyProgress {
+    /// Streams below are done; `None` where all are.
+    pub streams_from: Option<Uuid>,
+    /// Entries that were checked.
+    pub entries: u64,
+    /// Payments that were checked.
+    pub payments: u64,
+    /// Mismatches that were found.
+    pub mismatches: u64,
+    /// Whether the streams were begun at all.
+    pub begun: bool,
+}
+
+/// What a verification tells while it runs.
+#[derive(Debug, Clone)]
+pub enum VerifyEvent {
+    /// How far it is: at the beginning and the end of each stage, and once a second.
+    Progress {
+        /// In which stage.
+        stage: Stage,
+        /// How many entries or payments of it are done.
+        checked: u64,
+        /// How many it has, about: more come while it runs.
+        total: u64,
+        /// From where it can be begun again.
+        at: VerifyProgress,
+    },
+    /// Something is wrong.
+    Mismatch(Box<Mismatch>),
+}
+
+/// What a complete verification found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifySummary {
+    /// Entries that were checked.
+    pub entries: u64,
+    /// Payments that were checked.
+    pub payments: u64,
+    /// What was wrong; 0 says that the log is intact.
+    pub mismatches: u64,
+}
+
+/// Why a verification did not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum VerifyError {
+    /// Another one runs: it reads everything, so one is enough.
+    #[error("the log is being verified already")]
+    Busy,
+    /// The database failed, or nobody listened any more.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Where events go. Whoever listens no longer ends the verification.
+#[derive(Clone)]
+struct Events {
+    sender: mpsc::Sender<VerifyEvent>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    entries: AtomicU64,
+    payments: AtomicU64,
+    mismatches: AtomicU64,
+}
+
+impl Events {
+    async fn found(&self, found: Vec<Mismatch>) -> Result<(), StoreError> {
+        for mismatch in found {
+            self.counts.mismatches.fetch_add(1, Ordering::Relaxed);
+            let event = VerifyEvent::Mismatch(Box::new(mismatch));
+            let sent = self.sender.send(event).await;
+            sent.map_err(|_| StoreError::Unavailable)?;
+        }
+        Ok(())
+    }
+
+    async fn progress(
+        &self,
+        stage: Stage,
+        (checked, total): (u64, u64),
+        segments: &Segments,
+    ) -> Result<(), StoreError> {
+        let at = VerifyProgress {
+            streams_from: segments.done_below(),
+            entries: self.counts.entries.load(Ordering::Relaxed),
+            payments: self.counts.payments.load(Ordering::Relaxed),
+            mismatches: self.counts.mismatches.load(Ordering::Relaxed),
+            begun: true,
+        };
+        let event = VerifyEvent::Progress {
+            stage,
+            checked,
+            total: total.max(checked),
+            at,
+        };
+        let sent = self.sender.send(event).await;
+        sent.map_err(|_| StoreError::Unavailable)
+    }
+}
+
+impl MacKeys for KeyRing {
+    fn mac_key(&self, id: &str) -> Option<&MacKey> {
+        self.journal_key_by_id(id)
+    }
+}
+
+impl PgStore {
+    /// Verifies the log and all that hangs on it, and tells what it finds. Changes nothing. Ends early where nobody
+    /// listens to `events` any more, or the database stays away.
+    ///
+    /// # Errors
+    /// `Busy` where another runs, on whatever server. `Unavailable`: it was not completed, and can be begun again from
+    /// the last progress.
+    pub async fn verify_log(
+        &self,
+        settings: VerifySettings,
+        events: mpsc::Sender<VerifyEvent>,
+    ) -> Result<VerifySummary, VerifyError> {
+        let counts = Arc::new(Counts {
+            entries: settings.resume.entries.into(),
+            payments: settings.resume.payments.into(),
+            mismatches: settings.resume.mismatches.into(),
+        });
+        let events = Events {
+            sender: events,
+            counts: Arc::clone(&counts),
+        };
+        let mut connection = Verifying::connect(self).await?;
+        if !connection.claim().await? {
+            return Err(VerifyError::Busy);
+        }
+        let total = connection.entries().await?;
+        let segments = connection.segments(settings.resume, total).await?;
+        let segments = Arc::new(segments);
+        self.verify_streams(&settings, &segments, total, &events)
+            .await?;
+        verify_positions(&mut connection, &segments, &events).await?;
+        Ok(VerifySummary {
+            entries: counts.entries.load(Ordering::Relaxed),
+            payments: counts.payments.load(Ordering::Relaxed),
+            mismatches: counts.mismatches.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Leaves, chains and payments, in one reading.
+    async fn verify_streams(
+        &self,
+        settings: &VerifySettings,
+        segments: &Arc<Segments>,
+        total: u64,
+        events: &Events,
+    ) -> Result<(), StoreError> {
+        let counts = &events.counts;
+        let checked = || counts.entries.load(Ordering::Relaxed);
+        events
+            .progress(Stage::Leaves, (checked(), total), segments)
+            .await?;
+        let mut lanes = JoinSet::new();
+        for number in 0..settings.lanes.clamp(1, MAX_VERIFY_LANES) {
+            let lane = lane::Lane {
+                number,
+                store: self.clone(),
+                segments: Arc::clone(segments),
+                events: events.clone(),
+            };
+            lanes.spawn(lane.run());
+        }
+        let mut tick = tokio::time::interval(PROGRESS_EVERY);
+        tick.reset();
+        loop {
+            tokio::select! {
+                ended = lanes.join_next() => match ended {
+                    Some(Ok(result)) => result?,
+                    Some(Err(_)) => return Err(StoreError::Unavailable),
+                    None => break,
+                },
+                _ = tick.tick() => {
+                    events.progress(Stage::Leaves, (checked(), total), segments).await?;
+                }
+            }
+        }
+        let payments = counts.payments.load(Ordering::Relaxed);
+        for (stage, done) in [
+            (Stage::Leaves, checked()),
+            (Stage::Chains, checked()),
+            (Stage::Payments, payments),
+        ] {
+            events.progress(stage, (done, done), segments).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The positions from end to end: gapless, each of an entry that is there.
+async fn verify_positions(
+    connection: &mut Verifying,
+    segments: &Segments,
+    events: &Events,
+) -> Result<(), StoreError> {
+    let mut walk = PositionWalk::default();
+    let mut next = i64::MIN;
+    let mut told = tokio::time::Instant::now();
+    loop {
+        let page = connection.positions(next).await?;
+        let mut found = Vec::new();
+        for row in &page.rows {
+            let _hash = walk.push(row, &mut found);
+            next = row.position.saturating_add(1);
+        }
+        if page.last {
+            walk.finish(page.head, &mut found);
+        }
+        events.found(found).await?;
+        if page.last {
+            return Ok(());
+        }
+        if told.elapsed() >= PROGRESS_EVERY {
+            told = tokio::time::Instant::now();
+            let checked = u64::try_from(next).unwrap_or_default();
+            let total = u64::try_from(page.head).unwrap_or_default();
+            events
+                .progress(Stage::Chains, (checked, total), segments)
+                .await?;
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A lane: takes segments, reads them in batches, and checks one batch while the next is read.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use quittance_domain::ports::StoreError;
+use quittance_domain::verification::{
+    Fault, Mismatch, StreamEnd, StreamWalk, check_entry, compare_payment,
+};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::Events;
+use super::read::{Batch, Cursor, StoredPayments, Verifying};
+use super::segments::{Segment, Segments};
+use crate::keys::KeyRing;
+use crate::store::PgStore;
+
+pub(super) struct Lane {
+    pub(super) number: usize,
+    pub(super) store: PgStore,
+    pub(super) segments: Arc<Segments>,
+    pub(super) events: Events,
+}
+
+/// What checking a batch gives.
+struct Checked {
+    walk: StreamWalk,
+    found: Vec<Mismatch>,
+    entries: u64,
+    payments: u64,
+    /// Below which all is compared; `None`: the segment is done.
+    below: Option<Uuid>,
+}
+
+impl Lane {
+    pub(super) async fn run(self) -> Result<(), StoreError> {
+        let mut connection = Verifying::connect(&self.store).await?;
+        while let Some(segment) = self.segments.take(self.number) {
+            self.check_segment(&mut connection, segment).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_segment(
+        &self,
+        connection: &mut Verifying,
+        segment: Segment,
+    ) -> Result<(), StoreError> {
+        let mut at = Cursor::at(segment);
+        let mut checking: Option<JoinHandle<Checked>> = None;
+        let mut walk = StreamWalk::default();
+        loop {
+            // The one before is being checked meanwhile.
+            let batch = connection.batch(&mut at, segment).await?;
+            let last = batch.complete;
+            if let Some(before) = checking.take() {
+                walk = self.ended(before).await?;
+            }
+            let keys = Arc::clone(&self.store.inner.keys);
+            let begun = std::mem::take(&mut walk);
+            checking = Some(tokio::task::spawn_blocking(move || {
+                check(batch, begun, &keys)
+            }));
+            if last {
+                break;
+            }
+        }
+        if let Some(before) = checking {
+            self.ended(before).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a batch to be checked, and tells what was found.
+    async fn ended(&self, checking: JoinHandle<Checked>) -> Result<StreamWalk, StoreError> {
+        let checked = checking.await.map_err(|_| StoreError::Unavailable)?;
+        let counts = &self.events.counts;
+        counts.entries.fetch_add(checked.entries, Ordering::Relaxed);
+        counts
+            .payments
+            .fetch_add(checked.payments, Ordering::Relaxed);
+        self.events.found(checked.found).await?;
+        if let Some(below) = checked.below {
+            self.segments.done(self.number, below);
+        }
+        Ok(checked.walk)
+    }
+}
+
+/// Checks a batch: its entries, then the payments of the streams that end in it.
+fn check(batch: Batch, mut walk: StreamWalk, keys: &KeyRing) -> Checked {
+    let mut found = Vec::new();
+    let mut ended = Vec::new();
+    for row in &batch.rows {
+        let entry = check_entry(row, batch.low_arrival, keys, &mut found);
+        ended.extend(walk.push(entry, &mut found));
+    }
+    if batch.complete {
+        ended.extend(walk.finish());
+    }
+    let entries = u64::try_from(batch.rows.len()).unwrap_or(u64::MAX);
+    let (complete, below) = (batch.complete, batch.below);
+    let stored = batch.into_payments(keys);
+    let payments = u64::try_from(stored.payments.len()).unwrap_or(u64::MAX);
+    compare_all(ended, &stored, &mut found);
+    Checked {
+        walk,
+        found,
+        entries,
+        payments,
+        below: if complete { None } else { below },
+    }
+}
+
+/// Compares streams with payments, both in order of their ids.
+fn compare_all(ended: Vec<StreamEnd>, stored: &StoredPayments, found: &mut Vec<Mismatch>) {
+    let mut ended = ended.into_iter().peekable();
+    for payment in &stored.payments {
+        while let Some(end) = ended.next_if(|end| end.stream < payment.id.0) {
+            compare_payment(Some(&end), None, found);
+        }
+        let own = ended.next_if(|end| end.stream == payment.id.0);
+        compare_payment(own.as_ref(), Some(payment), found);
+    }
+    for end in ended {
+        if stored.cut.is_none_or(|cut| end.stream <= cut) {
+            compare_payment(Some(&end), None, found);
+        }
+    }
+    found.extend(
+        stored
+            .orphans
+            .iter()
+            .map(|(payment, transaction)| Mismatch {
+                fault: Fault::TransactionWithoutEntries(*transaction),
+                entry: None,
+                payment: Some(*payment),
+                position: None,
+            }),
+    );
+}

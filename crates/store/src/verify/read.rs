@@ -1,0 +1,620 @@
+//! What verification reads, in batches that are each of one moment.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures::FutureExt as _;
+use quittance_domain::ids::{PaymentId, TransactionId};
+use quittance_domain::ports::StoreError;
+use quittance_domain::transaction::TransactionKind;
+use quittance_domain::verification::{
+    LoggedRow, Placed, PositionRow, StoredPayment, StoredTransaction,
+};
+use uuid::Uuid;
+
+use super::VerifyProgress;
+use super::segments::{SEGMENTS, Segment, Segments};
+use crate::connection::Use;
+use crate::failure;
+use crate::keys::KeyRing;
+use crate::payment_row::PaymentRow;
+use crate::pool::Reading;
+use crate::schema::{journal_positions, payments, sequencer_head, transactions};
+use crate::sealing::{Place, open};
+use crate::store::PgStore;
+
+/// Entries of one batch. An entry has at most 64 KiB, and commonly 1 KiB.
+const BATCH: i64 = 1_024;
+/// Positions of one page.
+const POSITIONS: i64 = 4_096;
+/// Most payments that are compared with one batch: a batch ends at most as many streams as it has entries, so more than
+/// that are payments without entries, of which this many are named.
+const MAX_PAYMENTS: i64 = 4 * BATCH;
+/// Most transactions that are read with one batch.
+const MAX_TRANSACTIONS: i64 = 1_000_000;
+/// How often a batch is read again where the database failed.
+const MAX_TRIES: u32 = 5;
+/// Pause before each of them, times its number.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The advisory lock of whoever verifies; any number that nothing else locks.
+const CLAIM: i64 = 0x7175_6974_7665_7269;
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    #[sql_name = "pg_try_advisory_lock"]
+    fn try_advisory_lock(key: BigInt) -> Bool;
+}
+
+/// Entries in the order of their streams, behind one of them.
+struct ReadEntries {
+    stream: Uuid,
+    entity_seq: i64,
+    /// Below this stream; the greatest id where there is no end, which no stream has.
+    to: Option<Uuid>,
+}
+
+type EntryTypes = (
+    SqlUuid,
+    BigInt,
+    SqlUuid,
+    Nullable<Text>,
+    Nullable<SqlUuid>,
+    Nullable<SqlUuid>,
+    (Text, Text, Nullable<Text>, Text, Text, Nullable<Text>),
+    Nullable<Binary>,
+    Timestamptz,
+    (Binary, Binary, Binary, Text),
+    BigInt,
+    (
+        Nullable<BigInt>,
+        Nullable<SqlUuid>,
+        Nullable<SqlUuid>,
+        Nullable<BigInt>,
+        Nullable<Text>,
+    ),
+);
+
+type EntryTuple = (
+    Uuid,
+    i64,
+    Uuid,
+    Option<String>,
+    Option<Uuid>,
+    Option<Uuid>,
+    (
+        String,
+        String,
+        Option<String>,
+        String,
+        String,
+        Option<String>,
+    ),
+    Option<Vec<u8>>,
+    DateTime<Utc>,
+    (Vec<u8>, Vec<u8>, Vec<u8>, String),
+    i64,
+    (
+        Option<i64>,
+        Option<Uuid>,
+        Option<Uuid>,
+        Option<i64>,
+        Option<String>,
+    ),
+);
+
+impl QueryFragment<Pg> for ReadEntries {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "select j.stream_id, j.entity_seq, j.entry_id, j.tenant_id, j.payment_id, j.transaction_id, \
+             j.event_type, j.result, j.cause, j.actor, j.source, j.provider_account, j.trace_id, j.occurred_at, \
+             j.leaf, j.leaf_hash, j.mac, j.mac_key_id, j.arrival, \
+             p.position, p.entry_id, p.stream_id, p.entity_seq, p.tenant_id \
+             from (select * from journal where stream_id >= ",
+        );
+        out.push_bind_param::<SqlUuid, _>(&self.stream)?;
+        out.push_sql(" and (stream_id, entity_seq) > (");
+        out.push_bind_param::<SqlUuid, _>(&self.stream)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.entity_seq)?;
+        out.push_sql(") and ");
+        match &self.to {
+            Some(to) => {
+                out.push_sql("stream_id < ");
+                out.push_bind_param::<SqlUuid, _>(to)?;
+            }
+            None => out.push_sql("true"),
+        }
+        out.push_sql(" order by stream_id, entity_seq limit ");
+        out.push_bind_param::<BigInt, _>(&BATCH)?;
+        out.push_sql(
+            ") j left join journal_positions p on p.arrival = j.arrival order by j.stream_id, j.entity_seq",
+        );
+        Ok(())
+    }
+}
+
+impl QueryId for ReadEntries {
+    type QueryId = Self;
+    // Two texts: with an end and without.
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for ReadEntries {
+    type SqlType = EntryTypes;
+}
+
+/// Positions from one on, with what the journal has for each.
+struct ReadPositions {
+    from: i64,
+}
+
+type PositionTypes = (
+    BigInt,
+    BigInt,
+    SqlUuid,
+    SqlUuid,
+    BigInt,
+    Nullable<BigInt>,
+    Nullable<SqlUuid>,
+    Nullable<Binary>,
+);
+
+type PositionTuple = (
+    i64,
+    i64,
+    Uuid,
+    Uuid,
+    i64,
+    Option<i64>,
+    Option<Uuid>,
+    Option<Vec<u8>>,
+);
+
+impl QueryFragment<Pg> for ReadPositions {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(
+            "select p.position, p.arrival, p.entry_id, p.stream_id, p.entity_seq, \
+             j.arrival, j.entry_id, j.leaf_hash \
+             from (select * from journal_positions where position >= ",
+        );
+        out.push_bind_param::<BigInt, _>(&self.from)?;
+        out.push_sql(" order by position limit ");
+        out.push_bind_param::<BigInt, _>(&POSITIONS)?;
+        out.push_sql(
+            ") p left join journal j on j.stream_id = p.stream_id and j.entity_seq = p.entity_seq \
+             order by p.position",
+        );
+        Ok(())
+    }
+}
+
+impl QueryId for ReadPositions {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for ReadPositions {
+    type SqlType = PositionTypes;
+}
+
+/// How far the reading of a segment is.
+pub(super) struct Cursor {
+    stream: Uuid,
+    entity_seq: i64,
+    /// From which payment on none is compared.
+    payments_from: Uuid,
+}
+
+impl Cursor {
+    pub(super) fn at(segment: Segment) -> Self {
+        Self {
+            stream: segment.from,
+            entity_seq: i64::MIN,
+            payments_from: segment.from,
+        }
+    }
+}
+
+/// Entries, and the payments of the streams that end among them, of one moment.
+pub(super) struct Batch {
+    pub(super) rows: Vec<LoggedRow>,
+    pub(super) low_arrival: i64,
+    /// Whether it is the segment's last.
+    pub(super) complete: bool,
+    /// Streams below end in it, or before.
+    pub(super) below: Option<Uuid>,
+    payments: Vec<PaymentColumns>,
+    transactions: Vec<TransactionColumns>,
+}
+
+type PaymentColumns = (PaymentRow, i16, Option<Vec<u8>>);
+
+#[derive(Queryable)]
+struct TransactionColumns {
+    payment_id: Uuid,
+    transaction_id: Uuid,
+    kind: String,
+    amount: i64,
+    state: String,
+    provider_account: String,
+    provider_reference: Option<String>,
+    decline_code: Option<String>,
+}
+
+/// Positions, and the head of the same moment.
+pub(super) struct PositionPage {
+    pub(super) rows: Vec<PositionRow>,
+    pub(super) head: i64,
+    /// Whether nothing comes behind it.
+    pub(super) last: bool,
+}
+
+/// A connection of a verification's own: it is busy for as long as that runs, and takes none from callers.
+pub(super) struct Verifying {
+    store: PgStore,
+    connection: Option<AsyncPgConnection>,
+}
+
+impl Verifying {
+    pub(super) async fn connect(store: &PgStore) -> Result<Self, StoreError> {
+        let mut verifying = Self {
+            store: store.clone(),
+            connection: None,
+        };
+        verifying.ready().await?;
+        Ok(verifying)
+    }
+
+    async fn ready(&mut self) -> Result<&mut AsyncPgConnection, StoreError> {
+        let connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let connecting = self.store.inner.connector.connect(Use::Verify).await;
+            connecting.map_err(|_| StoreError::Unavailable)?
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Reads of one moment, again where the database fails; a connection that failed is left.
+    async fn read<T, F>(&mut self, query: F) -> Result<T, StoreError>
+    where
+        F: for<'c> Fn(&'c mut AsyncPgConnection) -> Reading<'c, T>,
+    {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let failed = match self.ready().await {
+                Ok(connection) => match query(connection).await {
+                    Ok(value) => return Ok(value),
+                    Err(error) => failure::read_error(&error),
+                },
+                Err(error) => error,
+            };
+            self.connection = None;
+            if tries == MAX_TRIES || failed != StoreError::Unavailable {
+                return Err(failed);
+            }
+            tokio::time::sleep(PAUSE * tries).await;
+        }
+    }
+
+    /// Makes this the one verification, for as long as the connection lives. False where there is another.
+    pub(super) async fn claim(&mut self) -> Result<bool, StoreError> {
+        self.read(|connection| {
+            async move {
+                diesel::select(try_advisory_lock(CLAIM))
+                    .get_result(connection)
+                    .await
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    /// How many entries have a position.
+    pub(super) async fn entries(&mut self) -> Result<u64, StoreError> {
+        let head = self.read(|connection| head(connection).boxed()).await?;
+        Ok(u64::try_from(head.0).unwrap_or_default())
+    }
+
+    /// Cuts the streams so that each segment has about as many entries.
+    pub(super) async fn segments(
+        &mut self,
+        resume: VerifyProgress,
+        total: u64,
+    ) -> Result<Segments, StoreError> {
+        let from = if resume.begun {
+            resume.streams_from
+        } else {
+            Some(Uuid::nil())
+        };
+        // None smaller than a batch.
+        let least = u64::try_from(BATCH).unwrap_or(1);
+        let step = (total / SEGMENTS).max(least);
+        let at: Vec<i64> = (1..SEGMENTS)
+            .filter_map(|number| i64::try_from(number * step).ok())
+            .collect();
+        let cuts = self
+            .read(|connection| {
+                let query = journal_positions::table
+                    .filter(journal_positions::position.eq_any(at.clone()))
+                    .select(journal_positions::stream_id);
+                async move { query.load::<Uuid>(connection).await }.boxed()
+            })
+            .await?;
+        Ok(Segments::new(from, cuts))
+    }
+
+    /// The next batch of a segment.
+    pub(super) async fn batch(
+        &mut self,
+        at: &mut Cursor,
+        segment: Segment,
+    ) -> Result<Batch, StoreError> {
+        let (stream, entity_seq, from) = (at.stream, at.entity_seq, at.payments_from);
+        let batch = self
+            .read(|connection| {
+                async move {
+                    let mut transaction =
+                        connection.build_transaction().repeatable_read().read_only();
+                    transaction
+                        .run(async |connection| {
+                            let entries = ReadEntries {
+                                stream,
+                                entity_seq,
+                                to: segment.to,
+                            };
+                            read_batch(connection, entries, from).await
+                        })
+                        .await
+                }
+                .boxed()
+            })
+            .await?;
+        if let Some(last) = batch.rows.last() {
+            (at.stream, at.entity_seq) = (last.stream_id, last.entity_seq);
+        }
+        at.payments_from = batch.below.unwrap_or(at.payments_from);
+        Ok(batch)
+    }
+
+    /// The positions from one on.
+    pub(super) async fn positions(&mut self, from: i64) -> Result<PositionPage, StoreError> {
+        self.read(|connection| {
+            async move {
+                let mut transaction = connection.build_transaction().repeatable_read().read_only();
+                transaction
+                    .run(async |connection| {
+                        let rows: Vec<PositionTuple> =
+                            ReadPositions { from }.load(connection).await?;
+                        let (head, _) = head(connection).await?;
+                        let last = i64::try_from(rows.len()).is_ok_and(|rows| rows < POSITIONS);
+                        let rows = rows.into_iter().map(position_row).collect();
+                        Ok(PositionPage { rows, head, last })
+                    })
+                    .await
+            }
+            .boxed()
+        })
+        .await
+    }
+}
+
+/// `next_position` and `low_arrival`. One that was deleted counts as nothing: then every entry lacks its position.
+async fn head(connection: &mut AsyncPgConnection) -> QueryResult<(i64, i64)> {
+    let head = sequencer_head::table
+        .select((sequencer_head::next_position, sequencer_head::low_arrival))
+        .first(connection)
+        .await;
+    Ok(head.optional()?.unwrap_or((0, i64::MAX)))
+}
+
+async fn read_batch(
+    connection: &mut AsyncPgConnection,
+    entries: ReadEntries,
+    payments_from: Uuid,
+) -> QueryResult<Batch> {
+    let to = entries.to;
+    let rows: Vec<EntryTuple> = entries.load(connection).await?;
+    let rows: Vec<LoggedRow> = rows.into_iter().map(logged_row).collect();
+    let (_, low_arrival) = head(connection).await?;
+    let complete = i64::try_from(rows.len()).is_ok_and(|rows| rows < BATCH);
+    // The last stream may go on behind the batch.
+    let below = if complete {
+        to
+    } else {
+        rows.last().map(|row| row.stream_id)
+    };
+    let mut read = payments::table
+        .select((
+            PaymentRow::as_select(),
+            payments::currency_exponent,
+            payments::provider_token,
+        ))
+        .into_boxed::<Pg>()
+        .filter(payments::payment_id.ge(payments_from))
+        .order(payments::payment_id)
+        .limit(MAX_PAYMENTS);
+    let mut read_transactions = transactions::table
+        .select((
+            transactions::payment_id,
+            transactions::transaction_id,
+            transactions::kind,
+            transactions::amount,
+            transactions::state,
+            transactions::provider_account,
+            transactions::provider_reference,
+            transactions::decline_code,
+        ))
+        .into_boxed::<Pg>()
+        .filter(transactions::payment_id.ge(payments_from))
+        .order(transactions::payment_id)
+        .limit(MAX_TRANSACTIONS);
+    if let Some(below) = below {
+        read = read.filter(payments::payment_id.lt(below));
+        read_transactions = read_transactions.filter(transactions::payment_id.lt(below));
+    }
+    Ok(Batch {
+        rows,
+        low_arrival,
+        complete,
+        below,
+        payments: read.load(connection).await?,
+        transactions: read_transactions.load(connection).await?,
+    })
+}
+
+fn logged_row(row: EntryTuple) -> LoggedRow {
+    let (
+        stream_id,
+        entity_seq,
+        entry_id,
+        tenant_id,
+        payment_id,
+        transaction_id,
+        (event_type, result, cause, actor, source, provider_account),
+        trace_id,
+        occurred_at,
+        (leaf, leaf_hash, mac, mac_key_id),
+        arrival,
+        (position, placed_entry, placed_stream, placed_seq, placed_tenant),
+    ) = row;
+    let placed = match (position, placed_entry, placed_stream, placed_seq) {
+        (Some(position), Some(entry_id), Some(stream_id), Some(entity_seq)) => Some(Placed {
+            position,
+            entry_id,
+            stream_id,
+            entity_seq,
+            tenant_id: placed_tenant,
+        }),
+        // Their columns are not null: there is no such position.
+        _ => None,
+    };
+    LoggedRow {
+        stream_id,
+        entity_seq,
+        entry_id,
+        tenant_id,
+        payment_id,
+        transaction_id,
+        event_type,
+        result,
+        cause,
+        actor,
+        source,
+        provider_account,
+        trace_id,
+        occurred_at,
+        leaf,
+        leaf_hash,
+        mac,
+        mac_key_id,
+        arrival,
+        placed,
+    }
+}
+
+fn position_row(row: PositionTuple) -> PositionRow {
+    let (position, arrival, entry_id, stream_id, entity_seq, found_arrival, found_entry, hash) =
+        row;
+    let found = match (found_arrival, found_entry, hash) {
+        (Some(arrival), Some(entry), Some(hash)) => Some((arrival, entry, hash)),
+        _ => None,
+    };
+    PositionRow {
+        position,
+        arrival,
+        entry_id,
+        stream_id,
+        entity_seq,
+        found,
+    }
+}
+
+/// The payments of a batch, for comparing.
+pub(super) struct StoredPayments {
+    /// In the order of their ids.
+    pub(super) payments: Vec<StoredPayment>,
+    /// Transactions of payments that are not there.
+    pub(super) orphans: Vec<(PaymentId, TransactionId)>,
+    /// Behind this one they were not read, since there are too many.
+    pub(super) cut: Option<Uuid>,
+}
+
+impl Batch {
+    /// Reads and opens what the payments hold: not in the database's transaction, and on a thread that may take long.
+    pub(super) fn into_payments(self, ring: &KeyRing) -> StoredPayments {
+        let many = i64::try_from(self.payments.len()).is_ok_and(|count| count >= MAX_PAYMENTS);
+        let last = self.payments.last().map(|(payment, ..)| payment.id());
+        let mut transactions = self.transactions.into_iter().peekable();
+        let (mut payments, mut orphans) = (Vec::new(), Vec::new());
+        for columns in self.payments {
+            let id = columns.0.id();
+            while let Some(row) = transactions.next_if(|row| row.payment_id < id) {
+                orphans.push((PaymentId(row.payment_id), TransactionId(row.transaction_id)));
+            }
+            let mut own = Vec::new();
+            while let Some(row) = transactions.next_if(|row| row.payment_id == id) {
+                own.push(stored_transaction(row));
+            }
+            payments.push(stored_payment(columns, own, ring));
+        }
+        if !many {
+            orphans.extend(transactions.map(|row| {
+                let payment = PaymentId(row.payment_id);
+                (payment, TransactionId(row.transaction_id))
+            }));
+        }
+        StoredPayments {
+            payments,
+            orphans,
+            cut: last.filter(|_| many),
+        }
+    }
+}
+
+fn stored_payment(
+    (row, currency_exponent, token): PaymentColumns,
+    transactions: Vec<StoredTransaction>,
+    ring: &KeyRing,
+) -> StoredPayment {
+    let id = row.id();
+    let (version, updated_at) = (row.version(), row.updated_at());
+    let last_leaf_hash = row.last_leaf_hash().to_vec();
+    let place = Place::new("payments", "provider_token", id);
+    let token = token.map(|sealed| open(ring, None, place, &sealed));
+    let payment = match token.transpose() {
+        Ok(_) => row.into_payment(ring, None),
+        Err(error) => Err(error),
+    };
+    StoredPayment {
+        id: PaymentId(id),
+        version,
+        last_leaf_hash,
+        updated_at,
+        currency_exponent,
+        payment: payment.map_err(|error| match error {
+            StoreError::Corrupt(column) => column,
+            other => other.to_string(),
+        }),
+        transactions,
+    }
+}
+
+fn stored_transaction(row: TransactionColumns) -> StoredTransaction {
+    StoredTransaction {
+        id: TransactionId(row.transaction_id),
+        amount: row.amount,
+        amount_follows: row.kind == TransactionKind::Void.name(),
+        state: row.state,
+        provider_account: row.provider_account,
+        provider_reference: row.provider_reference,
+        decline_code: row.decline_code,
+    }
+}

@@ -1,0 +1,407 @@
+//! Notifications in the database: made once from the journal, claimed in the order of their payment, closed by whoever
+//! holds the claim; and endpoints, whose secrets are encrypted.
+#![allow(
+    clippy::similar_names,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    reason = "a test reads like its story, and one that cannot go on panics"
+)]
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use quittance_domain::ids::EndpointId;
+use quittance_domain::notification::{
+    AttemptLog, ClaimedNotification, EndpointState, EndpointUpdate, EventPattern, NewEndpoint,
+    NotificationCause, NotificationClaim, NotificationFilter, NotificationState,
+    NotificationVerdict, Outbox, Replay, Replayed, StoredNotification,
+};
+use quittance_domain::ports::{Commit, Store};
+use quittance_domain::text::{Sensitive, Text};
+use quittance_store::PgStore;
+use quittance_test_support::{Story, TestDb, eventually, tenant};
+use uuid::Uuid;
+
+const LEASE: Duration = Duration::from_secs(60);
+const URL: &str = "https://receiver.example/hooks/token-in-a-path";
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const NEXT: &str = "whsec_bmV4dC1zZWNyZXQtbmV4dC1zZWNyZXQtbmV4dA==";
+
+fn endpoint(of: &str, events: &[&str]) -> NewEndpoint {
+    NewEndpoint {
+        id: EndpointId(Uuid::now_v7()),
+        tenant: tenant(of),
+        url: Sensitive::new(URL.to_owned()),
+        description: Text::parse("books").unwrap(),
+        events: events
+            .iter()
+            .map(|event| EventPattern::parse(event).unwrap())
+            .collect(),
+        secret: Sensitive::new(SECRET.to_owned()),
+    }
+}
+
+/// A store whose sequencer runs, and the tenants `acme` and `globex`.
+async fn started() -> (TestDb, PgStore) {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    store.start_workers();
+    for name in ["acme", "globex"] {
+        assert!(store.create_tenant(&tenant(name)).await.unwrap());
+    }
+    (db, store)
+}
+
+async fn made(store: &PgStore, events: &[&str]) -> EndpointId {
+    let new = endpoint("acme", events);
+    let id = new.id;
+    assert!(store.create_endpoint(new, 10).await.unwrap());
+    id
+}
+
+/// A payment that was authorized and captured: three entries after its acceptance.
+async fn payment(store: &PgStore, of: &str, key: &str) {
+    let (mut story, accepted) = Story::accept(of, key, 1_000);
+    let mut changes = vec![accepted, story.authorized()];
+    changes.push(story.capture(&format!("{key}-c"), 1_000));
+    changes.push(story.captured());
+    for change in changes {
+        assert_eq!(store.commit(change).await, Ok(Commit::Committed));
+    }
+}
+
+/// Looks at everything that has been committed.
+async fn plan(store: &PgStore, entries: u64) -> u64 {
+    eventually("every entry has a position", || async {
+        store.next_position().await.unwrap() >= entries
+    })
+    .await;
+    let mut made = 0;
+    loop {
+        let planned = store.plan_notifications(3).await.unwrap();
+        made += planned.made;
+        if !planned.more {
+            assert_eq!(planned.next, entries);
+            return made;
+        }
+    }
+}
+
+fn all(busy: Vec<(EndpointId, usize)>) -> NotificationClaim {
+    NotificationClaim {
+        limit: 100,
+        per_endpoint: 5,
+        busy,
+        lease: LEASE,
+    }
+}
+
+async fn claim(store: &PgStore) -> Vec<ClaimedNotification> {
+    store.claim_notifications(&all(Vec::new())).await.unwrap()
+}
+
+fn log() -> AttemptLog {
+    AttemptLog {
+        started_at: DateTime::UNIX_EPOCH,
+        latency: Duration::from_millis(7),
+        http_status: Some(503),
+    }
+}
+
+const fn again(after: Duration) -> NotificationVerdict {
+    NotificationVerdict::Again {
+        cause: NotificationCause::HttpStatus,
+        after,
+    }
+}
+
+const DEAD: NotificationVerdict = NotificationVerdict::Dead {
+    cause: NotificationCause::HttpStatus,
+};
+
+async fn close(store: &PgStore, one: &ClaimedNotification, verdict: NotificationVerdict) -> bool {
+    let closed = store.close_notification(one, log(), verdict).await;
+    closed.unwrap().is_some()
+}
+
+/// Oldest first.
+async fn listed(store: &PgStore, of: &str) -> Vec<StoredNotification> {
+    let (of, every) = (tenant(of), NotificationFilter::default());
+    let found = store.list_notifications(Some(&of), &every, None, 100);
+    let mut found = found.await.unwrap();
+    found.reverse();
+    found
+}
+
+#[tokio::test]
+async fn every_event_becomes_one_notification_for_each_endpoint_that_wants_it() {
+    let (_db, store) = started().await;
+    // What was before an endpoint is nothing to it.
+    payment(&store, "acme", "before").await;
+    assert_eq!(plan(&store, 4).await, 0);
+    let everything = made(&store, &[]).await;
+    let captures = made(&store, &["payment.captured", "refund.*"]).await;
+    let kinds = made(&store, &["payment.*"]).await;
+    let others = made(&store, &["refund.*", "payment.cap"]).await;
+    payment(&store, "acme", "one").await;
+    payment(&store, "globex", "theirs").await;
+    assert_eq!(plan(&store, 12).await, 4 + 1 + 4);
+    assert_eq!(plan(&store, 12).await, 0, "looked at once");
+
+    let found = listed(&store, "acme").await;
+    let of = |id: EndpointId| {
+        let found = found.iter().filter(move |one| one.endpoint == id);
+        found
+            .map(|one| (one.entity_seq, one.event_type.as_str()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of(everything).len(), 4);
+    assert_eq!(of(captures), [(4, "payment.captured")]);
+    assert_eq!(of(kinds).len(), 4);
+    assert!(of(others).is_empty());
+    assert_eq!(listed(&store, "globex").await, []);
+    let ids: std::collections::BTreeSet<_> = found.iter().map(|one| one.id).collect();
+    assert_eq!(ids.len(), 9, "each is one of its own");
+    assert!(found.iter().all(|one| one.tenant == tenant("acme")));
+}
+
+#[tokio::test]
+async fn s77_processes_that_plan_at_once_make_each_notification_once_and_none_is_lost() {
+    let (db, store) = started().await;
+    made(&store, &[]).await;
+    let stores = [store.clone(), db.store().await, db.store().await];
+    let planning = stores.map(|store| {
+        tokio::spawn(async move {
+            let mut made = 0;
+            // Goes on until the others have seen the end, too.
+            while store.notification_backlog().await.unwrap().waiting < 80 {
+                made += store.plan_notifications(2).await.unwrap().made;
+            }
+            made
+        })
+    });
+    for number in 0..20 {
+        payment(&store, "acme", &format!("p{number}")).await;
+    }
+    let mut made = 0;
+    for planner in planning {
+        made += planner.await.unwrap();
+    }
+    assert_eq!(made, 80);
+    let found = listed(&store, "acme").await;
+    let places: Vec<_> = found.iter().map(|one| one.position).collect();
+    let expected: Vec<_> = (0..80).collect();
+    assert_eq!(places, expected);
+}
+
+#[tokio::test]
+async fn a_notification_waits_for_the_earlier_ones_of_its_payment_and_for_no_other() {
+    let (_db, store) = started().await;
+    made(&store, &[]).await;
+    payment(&store, "acme", "one").await;
+    payment(&store, "acme", "two").await;
+    plan(&store, 8).await;
+    let first = claim(&store).await;
+    assert_eq!(first.len(), 2, "the first of each payment");
+    assert!(claim(&store).await.is_empty(), "they are under way");
+    // One is delivered: its payment goes on. The other fails: its payment waits with it.
+    assert!(close(&store, &first[0], NotificationVerdict::Delivered).await);
+    assert!(close(&store, &first[1], again(Duration::from_secs(3600))).await);
+    let second = claim(&store).await;
+    assert_eq!(second.len(), 1);
+    assert_eq!(second[0].payment, first[0].payment);
+    // Given up, it is in nobody's way.
+    assert!(close(&store, &second[0], DEAD).await);
+    let third = claim(&store).await;
+    assert_eq!(third[0].payment, first[0].payment);
+    let seqs = listed(&store, "acme").await;
+    let waiting = seqs
+        .iter()
+        .filter(|one| one.payment == first[1].payment)
+        .map(|one| one.next_attempt_at.unwrap());
+    let waiting: std::collections::BTreeSet<_> = waiting.collect();
+    assert_eq!(waiting.len(), 1, "what waits behind it is due with it");
+    // Whoever claimed before counts no more.
+    assert!(!close(&store, &first[1], NotificationVerdict::Delivered).await);
+}
+
+#[tokio::test]
+async fn a_claim_takes_no_more_of_an_endpoint_than_it_has_places_and_shares_them_out() {
+    let (_db, store) = started().await;
+    let slow = made(&store, &[]).await;
+    for number in 0..9 {
+        payment(&store, "acme", &format!("p{number}")).await;
+    }
+    plan(&store, 36).await;
+    let other = made(&store, &["payment.captured"]).await;
+    payment(&store, "acme", "last").await;
+    plan(&store, 40).await;
+    let busy = NotificationClaim {
+        limit: 3,
+        ..all(vec![(slow, 3)])
+    };
+    let claimed = store.claim_notifications(&busy).await.unwrap();
+    let of = |id| claimed.iter().filter(|one| one.endpoint == id).count();
+    // Two places are left at the slow one, and the other has all of its own.
+    assert_eq!((of(slow), of(other)), (2, 1));
+    let full = all(vec![(slow, 5), (other, 5)]);
+    assert!(store.claim_notifications(&full).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn dead_letters_are_replayed_under_their_id_and_attempts_are_logged() {
+    let (_db, store) = started().await;
+    let id = made(&store, &["payment.captured"]).await;
+    payment(&store, "acme", "one").await;
+    plan(&store, 4).await;
+    let first = claim(&store).await.remove(0);
+    assert!(close(&store, &first, again(Duration::ZERO)).await);
+    let second = claim(&store).await.remove(0);
+    assert_eq!(
+        (second.id, second.attempt, second.failures),
+        (first.id, 2, 1)
+    );
+    let acme = tenant("acme");
+    let one = Replay::One(first.id);
+    let replay = |of, what| {
+        let store = store.clone();
+        async move {
+            store
+                .replay_notifications(&tenant(of), what, 10)
+                .await
+                .unwrap()
+        }
+    };
+    assert_eq!(replay("acme", one).await, Replayed::NotDead);
+    assert!(close(&store, &second, DEAD).await);
+    let backlog = store.notification_backlog().await.unwrap();
+    assert_eq!((backlog.waiting, backlog.dead), (0, 1));
+    assert_eq!(replay("globex", one).await, Replayed::NotFound);
+    assert_eq!(replay("acme", one).await, Replayed::Again(1));
+    let third = claim(&store).await.remove(0);
+    assert_eq!((third.id, third.attempt, third.failures), (first.id, 3, 0));
+    assert!(close(&store, &third, DEAD).await);
+    let all = Replay::Endpoint(id);
+    assert_eq!(replay("globex", all).await, Replayed::NotFound);
+    assert_eq!(replay("acme", all).await, Replayed::Again(1));
+    assert_eq!(replay("acme", all).await, Replayed::Again(0));
+    let fourth = claim(&store).await.remove(0);
+    assert!(close(&store, &fourth, NotificationVerdict::Delivered).await);
+    let (found, attempts) = store.notification(&acme, first.id).await.unwrap().unwrap();
+    assert_eq!(
+        (found.state, found.attempts, found.cause),
+        (NotificationState::Delivered, 4, None)
+    );
+    let numbers: Vec<_> = attempts.iter().map(|one| one.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4]);
+    assert_eq!(attempts[0].cause, Some(NotificationCause::HttpStatus));
+    assert_eq!(attempts[0].log, log());
+    let theirs = store.notification(&tenant("globex"), first.id).await;
+    assert!(theirs.unwrap().is_none());
+    // What was delivered long enough ago goes, with its log.
+    let long = store.prune_notifications(LEASE, 10).await.unwrap();
+    let now = store.prune_notifications(Duration::ZERO, 10).await.unwrap();
+    assert_eq!((long, now), (0, 1));
+    assert_eq!(store.notification(&acme, first.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_waits_for_an_endpoint_that_is_off_becomes_a_dead_letter() {
+    let (_db, store) = started().await;
+    let acme = tenant("acme");
+    let id = made(&store, &["payment.captured"]).await;
+    payment(&store, "acme", "one").await;
+    plan(&store, 4).await;
+    let off = EndpointUpdate {
+        enabled: Some(false),
+        ..EndpointUpdate::default()
+    };
+    assert!(store.update_endpoint(&acme, id, off).await.unwrap());
+    // Also what happens meanwhile.
+    payment(&store, "acme", "two").await;
+    assert_eq!(plan(&store, 8).await, 1);
+    assert!(claim(&store).await.is_empty());
+    assert_eq!(store.close_notifications(10).await.unwrap(), 2);
+    let found = listed(&store, "acme").await;
+    let closed = Some(NotificationCause::EndpointClosed);
+    assert!(found.iter().all(|one| one.cause == closed));
+    let all = Replay::Endpoint(id);
+    let replayed = store.replay_notifications(&acme, all, 10).await.unwrap();
+    assert_eq!(replayed, Replayed::EndpointClosed);
+    let on = EndpointUpdate {
+        enabled: Some(true),
+        ..EndpointUpdate::default()
+    };
+    assert!(store.update_endpoint(&acme, id, on).await.unwrap());
+    let replayed = store.replay_notifications(&acme, all, 10).await.unwrap();
+    assert_eq!(replayed, Replayed::Again(2));
+    assert_eq!(claim(&store).await.len(), 2);
+    // Gone, it is off as well, once.
+    assert!(store.endpoint_gone(id).await.unwrap());
+    assert!(!store.endpoint_gone(id).await.unwrap());
+    assert_eq!(store.close_notifications(10).await.unwrap(), 0, "under way");
+    let found = store.endpoint(&acme, id).await.unwrap().unwrap();
+    assert_eq!(found.state, EndpointState::Gone);
+}
+
+#[tokio::test]
+async fn i11_an_endpoint_is_its_tenants_and_its_secrets_are_encrypted() {
+    let (db, store) = started().await;
+    let (acme, globex) = (tenant("acme"), tenant("globex"));
+    let id = made(&store, &["refund.*"]).await;
+    let secrets = async || {
+        let found = store.destination(&acme, id).await.unwrap().unwrap();
+        assert_eq!(found.url.expose(), URL);
+        let secrets = found.secrets.into_iter().map(Sensitive::into_exposed);
+        secrets.collect::<Vec<_>>()
+    };
+    assert_eq!(secrets().await, [SECRET]);
+    let next = || Sensitive::new(NEXT.to_owned());
+    assert!(store.rotate_secret(&acme, id, next(), LEASE).await.unwrap());
+    assert_eq!(secrets().await, [NEXT, SECRET]);
+    let found = store.endpoint(&acme, id).await.unwrap().unwrap();
+    assert!(found.previous_secret_until.is_some());
+    let first = || Sensitive::new(SECRET.to_owned());
+    let dropped = store.rotate_secret(&acme, id, first(), Duration::ZERO);
+    assert!(dropped.await.unwrap());
+    assert_eq!(secrets().await, [SECRET]);
+
+    assert_eq!(store.endpoint(&globex, id).await.unwrap(), None);
+    assert_eq!(
+        store.list_endpoints(Some(&globex), None, 9).await.unwrap(),
+        []
+    );
+    assert!(store.destination(&globex, id).await.unwrap().is_none());
+    let update = EndpointUpdate::default();
+    assert!(!store.update_endpoint(&globex, id, update).await.unwrap());
+    assert!(
+        !store
+            .rotate_secret(&globex, id, next(), LEASE)
+            .await
+            .unwrap()
+    );
+    assert!(!store.delete_endpoint(&globex, id).await.unwrap());
+    let readable = "select count(*) from notification_endpoints \
+                    where position('whsec' in encode(secret, 'escape')) > 0 \
+                       or position('receiver' in encode(url, 'escape')) > 0";
+    let client = db.client().await;
+    let readable: i64 = client.query_one(readable, &[]).await.unwrap().get(0);
+    assert_eq!(readable, 0);
+
+    assert!(
+        !store
+            .create_endpoint(endpoint("acme", &[]), 1)
+            .await
+            .unwrap()
+    );
+    assert!(store.delete_endpoint(&acme, id).await.unwrap());
+    assert!(!store.delete_endpoint(&acme, id).await.unwrap());
+    assert!(store.destination(&acme, id).await.unwrap().is_none());
+    assert_eq!(store.list_endpoints(None, None, 9).await.unwrap(), []);
+    assert!(
+        store
+            .create_endpoint(endpoint("acme", &[]), 1)
+            .await
+            .unwrap()
+    );
+}

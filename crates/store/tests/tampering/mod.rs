@@ -1,0 +1,619 @@
+//! What somebody with every right on the database does to it, in SQL.
+
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+/// A kind of tampering.
+pub struct Kind {
+    /// What is done.
+    pub name: &'static str,
+    /// Which entries it can be done to: a condition on the journal's row `j`.
+    pub which: &'static str,
+    /// What is done to the entry `$entry`, number `$seq` of stream `$stream`, at `$position`.
+    pub sql: &'static str,
+    /// One of these must be reported about the entry, its payment or its position.
+    pub codes: &'static [&'static str],
+    /// Whether it can only be said of the log as a whole.
+    pub whole: bool,
+}
+
+/// Where it is done.
+#[derive(Debug)]
+pub struct Target {
+    /// The stream.
+    pub stream: Uuid,
+    /// The number in it.
+    pub seq: i64,
+    /// The entry.
+    pub entry: Uuid,
+    /// Its position.
+    pub position: i64,
+}
+
+const ANY: &str = "true";
+/// Every payment's first and last entry, and one in between.
+const FIRST: &str = "j.entity_seq = 1";
+const LAST: &str = "j.entity_seq = (select version from payments where payment_id = j.stream_id)";
+const MIDDLE: &str = "j.entity_seq > 1 and not (j.entity_seq = \
+                      (select version from payments where payment_id = j.stream_id))";
+
+const fn kind(
+    name: &'static str,
+    which: &'static str,
+    sql: &'static str,
+    codes: &'static [&'static str],
+) -> Kind {
+    Kind {
+        name,
+        which,
+        sql,
+        codes,
+        whole: false,
+    }
+}
+
+const fn column(name: &'static str, sql: &'static str) -> Kind {
+    kind(name, ANY, sql, &["COLUMN_DIFFERS"])
+}
+
+const fn payment(name: &'static str, sql: &'static str) -> Kind {
+    kind(name, FIRST, sql, &["PAYMENT_ROW_DIFFERS"])
+}
+
+/// Every kind.
+pub const KINDS: &[Kind] = &[
+    // A leaf's bytes, its hash and its MAC.
+    kind(
+        "a byte of the leaf",
+        ANY,
+        "update journal set leaf = set_byte(leaf, (random() * (octet_length(leaf) - 1))::int, 1) where entry_id = $entry",
+        &["LEAF_HASH_DIFFERS"],
+    ),
+    kind(
+        "the leaf, and its hash made to fit",
+        ANY,
+        "update journal set leaf = forged(leaf), leaf_hash = sha256('\\x00'::bytea || forged(leaf)) where entry_id = $entry",
+        &["MAC_WRONG"],
+    ),
+    kind(
+        "the leaf, its hash, and the next link made to fit",
+        MIDDLE,
+        "update journal set leaf = forged(leaf), leaf_hash = sha256('\\x00'::bytea || forged(leaf)) where entry_id = $entry; \
+         update journal j set leaf = convert_to(replace(convert_from(j.leaf, 'UTF8'), encode(s.leaf_hash, 'hex'), \
+         encode(b.leaf_hash, 'hex')), 'UTF8') from saved_journal s, journal b where s.entry_id = $entry \
+         and b.entry_id = $entry and j.stream_id = $stream and j.entity_seq = $seq + 1",
+        &["MAC_WRONG"],
+    ),
+    kind(
+        "a leaf that is no entry",
+        ANY,
+        "update journal set leaf = 'nothing', leaf_hash = sha256('\\x00'::bytea || 'nothing'::bytea) where entry_id = $entry",
+        &["LEAF_UNREADABLE"],
+    ),
+    kind(
+        "leaf_hash",
+        ANY,
+        "update journal set leaf_hash = sha256(leaf_hash) where entry_id = $entry",
+        &["LEAF_HASH_DIFFERS"],
+    ),
+    kind(
+        "mac",
+        ANY,
+        "update journal set mac = sha256(mac) where entry_id = $entry",
+        &["MAC_WRONG"],
+    ),
+    kind(
+        "mac_key_id, to one that is unknown",
+        ANY,
+        "update journal set mac_key_id = 'stolen' where entry_id = $entry",
+        &["MAC_KEY_UNKNOWN"],
+    ),
+    kind(
+        "mac_key_id, to another of ours",
+        ANY,
+        "update journal set mac_key_id = 'test-1' where entry_id = $entry",
+        &["MAC_WRONG"],
+    ),
+    // Index columns.
+    column(
+        "entry_id",
+        "update journal set entry_id = gen_random_uuid() where entry_id = $entry",
+    ),
+    column(
+        "tenant_id",
+        "update journal set tenant_id = 'other' where entry_id = $entry",
+    ),
+    column(
+        "tenant_id, to nobody's",
+        "update journal set tenant_id = null where entry_id = $entry",
+    ),
+    column(
+        "payment_id",
+        "update journal set payment_id = gen_random_uuid() where entry_id = $entry",
+    ),
+    column(
+        "transaction_id",
+        "update journal set transaction_id = gen_random_uuid() where entry_id = $entry",
+    ),
+    column(
+        "event_type",
+        "update journal set event_type = event_type || 'x' where entry_id = $entry",
+    ),
+    column(
+        "result",
+        "update journal set result = case result when 'failure' then 'success' else 'failure' end where entry_id = $entry",
+    ),
+    column(
+        "cause",
+        "update journal set cause = coalesce(cause, '') || 'X' where entry_id = $entry",
+    ),
+    column(
+        "actor",
+        "update journal set actor = actor || 'x' where entry_id = $entry",
+    ),
+    column(
+        "source",
+        "update journal set source = source || 'x' where entry_id = $entry",
+    ),
+    column(
+        "provider_account",
+        "update journal set provider_account = coalesce(provider_account, '') || 'x' where entry_id = $entry",
+    ),
+    column(
+        "trace_id",
+        "update journal set trace_id = substr(sha256(coalesce(trace_id, '')), 1, 16) where entry_id = $entry",
+    ),
+    column(
+        "occurred_at",
+        "update journal set occurred_at = occurred_at - interval '1 microsecond' where entry_id = $entry",
+    ),
+    kind(
+        "entity_seq",
+        LAST,
+        "update journal set entity_seq = entity_seq + 1 where entry_id = $entry",
+        &["COLUMN_DIFFERS"],
+    ),
+    kind(
+        "stream_id",
+        LAST,
+        "update journal set stream_id = gen_random_uuid() where entry_id = $entry",
+        &["OTHER_STREAM"],
+    ),
+    kind(
+        "arrival, as if it were not sequenced yet",
+        ANY,
+        "update journal set arrival = arrival + 1000000000 where entry_id = $entry",
+        &["POSITION_DIFFERS"],
+    ),
+    // Deleted, inserted, reordered, cut off.
+    kind(
+        "the first entry deleted",
+        "j.entity_seq = 1 and exists (select 1 from payments where payment_id = j.stream_id and version > 1)",
+        "delete from journal where entry_id = $entry",
+        &["ENTRY_MISSING"],
+    ),
+    kind(
+        "an entry in between deleted",
+        MIDDLE,
+        "delete from journal where entry_id = $entry",
+        &["SEQUENCE_GAP"],
+    ),
+    kind(
+        "the newest entry of a payment deleted",
+        LAST,
+        "delete from journal where entry_id = $entry",
+        &["PAYMENT_VERSION_DIFFERS"],
+    ),
+    kind(
+        "an entry deleted with its position",
+        ANY,
+        "delete from journal where entry_id = $entry; delete from journal_positions where entry_id = $entry",
+        &["POSITION_GAP", "HEAD_DIFFERS"],
+    ),
+    kind(
+        "a payment deleted without a trace",
+        FIRST,
+        "delete from journal where stream_id = $stream; delete from payments where payment_id = $stream; \
+         delete from transactions where payment_id = $stream; delete from attempts where payment_id = $stream",
+        &["ENTRY_MISSING"],
+    ),
+    kind(
+        "an entry forged behind a payment's last",
+        LAST,
+        "insert into journal select (j).* from (select forged_row(j) as j from journal j where entry_id = $entry) f",
+        &["MAC_WRONG"],
+    ),
+    kind(
+        "an entry forged below what is sequenced",
+        LAST,
+        "insert into journal select (j).* from (select forged_row(j) as j from journal j where entry_id = $entry) f; \
+         update journal set arrival = 0 where stream_id = $stream and entity_seq = $seq + 1",
+        &["NOT_SEQUENCED"],
+    ),
+    kind(
+        "a genuine entry of another payment put in",
+        LAST,
+        "insert into journal select (j).* from (select moved_row(j, $stream, $seq + 1) as j from journal j \
+         where stream_id <> $stream and event_type <> 'payment.accepted' limit 1) f",
+        &["OTHER_STREAM"],
+    ),
+    kind(
+        "two entries of a payment swapped",
+        "j.entity_seq = 1 and exists (select 1 from payments where payment_id = j.stream_id and version > 1)",
+        "update journal set entity_seq = 1000000 where stream_id = $stream and entity_seq = 1; \
+         update journal set entity_seq = 1 where stream_id = $stream and entity_seq = 2; \
+         update journal set entity_seq = 2 where stream_id = $stream and entity_seq = 1000000",
+        &["COLUMN_DIFFERS"],
+    ),
+    kind(
+        "the positions of two entries of a payment swapped",
+        "j.entity_seq = 1 and exists (select 1 from payments where payment_id = j.stream_id and version > 1)",
+        "select swap_positions($stream)",
+        &["POSITIONS_REORDERED"],
+    ),
+    Kind {
+        whole: true,
+        ..kind(
+            "the tail of the positions cut off",
+            "p.position = (select max(position) - 5 from journal_positions)",
+            "delete from journal_positions where position >= $position",
+            &["HEAD_DIFFERS"],
+        )
+    },
+    Kind {
+        whole: true,
+        ..kind(
+            "the head",
+            "p.position = 3",
+            "update sequencer_head set next_position = next_position - 1",
+            &["HEAD_DIFFERS"],
+        )
+    },
+    // Positions.
+    kind(
+        "a position deleted",
+        ANY,
+        "delete from journal_positions where position = $position",
+        &["NOT_SEQUENCED"],
+    ),
+    kind(
+        "a position's entry_id",
+        ANY,
+        "update journal_positions set entry_id = gen_random_uuid() where position = $position",
+        &["POSITION_DIFFERS"],
+    ),
+    kind(
+        "a position's stream",
+        ANY,
+        "update journal_positions set stream_id = gen_random_uuid() where position = $position",
+        &["POSITION_DIFFERS"],
+    ),
+    kind(
+        "a position's entity_seq",
+        ANY,
+        "update journal_positions set entity_seq = entity_seq + 1 where position = $position",
+        &["POSITION_DIFFERS"],
+    ),
+    kind(
+        "a position's tenant",
+        ANY,
+        "update journal_positions set tenant_id = 'other' where position = $position",
+        &["POSITION_DIFFERS"],
+    ),
+    // Payments changed without an entry.
+    payment(
+        "payments.state",
+        "update payments set state = case state when 'CAPTURED' then 'REFUNDED' else 'CAPTURED' end where payment_id = $stream",
+    ),
+    payment(
+        "payments.tenant_id",
+        "update payments set tenant_id = 'other' where payment_id = $stream",
+    ),
+    payment(
+        "payments.disputed",
+        "update payments set disputed = not disputed where payment_id = $stream",
+    ),
+    payment(
+        "payments.expired",
+        "update payments set expired = not expired where payment_id = $stream",
+    ),
+    payment(
+        "payments.livemode",
+        "update payments set livemode = not livemode where payment_id = $stream",
+    ),
+    payment(
+        "payments.amount",
+        "update payments set amount = amount + 1 where payment_id = $stream",
+    ),
+    payment(
+        "payments.currency",
+        "update payments set currency = 'CHF' where payment_id = $stream",
+    ),
+    payment(
+        "payments.authorized",
+        "update payments set authorized = authorized + 1 where payment_id = $stream",
+    ),
+    payment(
+        "payments.captured",
+        "update payments set authorized = authorized + 1, captured = captured + 1 where payment_id = $stream",
+    ),
+    payment(
+        "payments.capture_pending",
+        "update payments set authorized = authorized + 1, capture_pending = capture_pending + 1 where payment_id = $stream",
+    ),
+    payment(
+        "payments.voided",
+        "update payments set authorized = authorized + 1, voided = voided + 1 where payment_id = $stream",
+    ),
+    payment(
+        "payments.refunded",
+        "update payments set authorized = authorized + 1, captured = captured + 1, refunded = refunded + 1 where payment_id = $stream",
+    ),
+    payment(
+        "payments.charged_back",
+        "update payments set charged_back = charged_back + 1 where payment_id = $stream",
+    ),
+    payment(
+        "payments.excess",
+        "update payments set excess = excess + 1 where payment_id = $stream",
+    ),
+    payment(
+        "payments.method_kind",
+        "update payments set method_kind = case method_kind when 'CARD' then 'WALLET' else 'CARD' end where payment_id = $stream",
+    ),
+    payment(
+        "payments.brand",
+        "update payments set brand = brand || 'x' where payment_id = $stream",
+    ),
+    payment(
+        "payments.last4",
+        "update payments set last4 = case last4 when '0000' then '0001' else '0000' end where payment_id = $stream",
+    ),
+    payment(
+        "payments.expiry_month",
+        "update payments set expiry_month = coalesce(expiry_month, 0) % 12 + 1 where payment_id = $stream",
+    ),
+    payment(
+        "payments.expiry_year",
+        "update payments set expiry_year = coalesce(expiry_year, 2030) + 1 where payment_id = $stream",
+    ),
+    payment(
+        "payments.capture_method",
+        "update payments set capture_method = case capture_method when 'MANUAL' then 'AUTOMATIC' else 'MANUAL' end where payment_id = $stream",
+    ),
+    payment(
+        "payments.merchant_reference",
+        "update payments set merchant_reference = merchant_reference || 'x' where payment_id = $stream",
+    ),
+    payment(
+        "payments.description",
+        "update payments set description = description || 'x' where payment_id = $stream",
+    ),
+    payment(
+        "payments.return_url",
+        "update payments set return_url = return_url || 'x' where payment_id = $stream",
+    ),
+    payment(
+        "payments.initiator",
+        "update payments set initiator = case initiator when 'CUSTOMER' then 'MERCHANT' else 'CUSTOMER' end where payment_id = $stream",
+    ),
+    payment(
+        "payments.mandate_reference",
+        "update payments set mandate_reference = mandate_reference || 'x' where payment_id = $stream",
+    ),
+    payment(
+        "payments.metadata",
+        "update payments set metadata = metadata || '{\"forged\": \"x\"}' where payment_id = $stream",
+    ),
+    payment(
+        "payments.provider_account",
+        "update payments set provider_account = provider_account || 'x' where payment_id = $stream",
+    ),
+    payment(
+        "payments.routed",
+        "update payments set routed = not routed where payment_id = $stream",
+    ),
+    payment(
+        "payments.provider_reference",
+        "update payments set provider_reference = coalesce(provider_reference, '') || 'x' where payment_id = $stream",
+    ),
+    payment(
+        "payments.decline_code",
+        "update payments set decline_code = case decline_code when 'DO_NOT_HONOR' then 'INSUFFICIENT_FUNDS' \
+         else 'DO_NOT_HONOR' end, decline_provider_code = '05' where payment_id = $stream",
+    ),
+    payment(
+        "payments.created_at",
+        "update payments set created_at = created_at + interval '1 microsecond' where payment_id = $stream",
+    ),
+    payment(
+        "payments.expires_at",
+        "update payments set expires_at = coalesce(expires_at, created_at) + interval '1 day' where payment_id = $stream",
+    ),
+    kind(
+        "payments.currency_exponent",
+        FIRST,
+        "update payments set currency_exponent = (currency_exponent + 1) % 5 where payment_id = $stream",
+        &["PAYMENT_COLUMN_DIFFERS"],
+    ),
+    kind(
+        "payments.updated_at",
+        FIRST,
+        "update payments set updated_at = updated_at + interval '1 second' where payment_id = $stream",
+        &["PAYMENT_COLUMN_DIFFERS"],
+    ),
+    kind(
+        "payments.version",
+        FIRST,
+        "update payments set version = version + 1 where payment_id = $stream",
+        &["PAYMENT_VERSION_DIFFERS"],
+    ),
+    kind(
+        "payments.last_leaf_hash",
+        FIRST,
+        "update payments set last_leaf_hash = sha256(last_leaf_hash) where payment_id = $stream",
+        &["PAYMENT_LAST_HASH_DIFFERS"],
+    ),
+    kind(
+        "payments.provider_token",
+        FIRST,
+        "update payments set provider_token = sha256(payment_id::text::bytea) where payment_id = $stream",
+        &["PAYMENT_UNREADABLE"],
+    ),
+    kind(
+        "a payment set back to where it was",
+        LAST,
+        "update payments set version = version - 1 where payment_id = $stream",
+        &["PAYMENT_VERSION_DIFFERS"],
+    ),
+    kind(
+        "a payment deleted",
+        FIRST,
+        "delete from payments where payment_id = $stream",
+        &["PAYMENT_MISSING"],
+    ),
+    kind(
+        "a payment invented",
+        FIRST,
+        "insert into payments select (p).* from (select invented(p, $entry) as p from payments p where payment_id = $stream) f",
+        &["PAYMENT_WITHOUT_ENTRIES"],
+    ),
+    // Transactions changed without an entry.
+    kind(
+        "transactions.amount",
+        FIRST,
+        "update transactions set amount = amount + 1 where payment_id = $stream and kind <> 'VOID'",
+        &["TRANSACTION_COLUMN_DIFFERS"],
+    ),
+    kind(
+        "transactions.state",
+        FIRST,
+        "update transactions set request = null, state = case state when 'SUCCEEDED' then 'REVERSED' else 'SUCCEEDED' end \
+         where payment_id = $stream",
+        &["TRANSACTION_COLUMN_DIFFERS"],
+    ),
+    kind(
+        "transactions.provider_reference",
+        LAST,
+        "update transactions set provider_reference = coalesce(provider_reference, '') || 'x' where payment_id = $stream",
+        &["TRANSACTION_COLUMN_DIFFERS"],
+    ),
+    kind(
+        "transactions.provider_account",
+        LAST,
+        "update transactions set provider_account = provider_account || 'x' where payment_id = $stream",
+        &["TRANSACTION_COLUMN_DIFFERS"],
+    ),
+    kind(
+        "a transaction deleted",
+        FIRST,
+        "delete from transactions where payment_id = $stream",
+        &["TRANSACTION_MISSING"],
+    ),
+    kind(
+        "a transaction invented",
+        FIRST,
+        "insert into transactions select (t).* from (select invented(t) as t from transactions t \
+         where payment_id = $stream limit 1) f",
+        &["TRANSACTION_WITHOUT_ENTRIES"],
+    ),
+];
+
+/// Puts everything back.
+pub const PUT_BACK: &str = "\
+    truncate journal, journal_positions, payments, transactions, attempts, sequencer_head; \
+    insert into journal select * from saved_journal; \
+    insert into journal_positions select * from saved_journal_positions; \
+    insert into payments select * from saved_payments; \
+    insert into transactions select * from saved_transactions; \
+    insert into attempts select * from saved_attempts; \
+    insert into sequencer_head select * from saved_sequencer_head;";
+
+/// Functions of the attacker, and copies by which everything is put back.
+pub fn setup(seed: u64) -> String {
+    let tables = [
+        "journal",
+        "journal_positions",
+        "payments",
+        "transactions",
+        "attempts",
+        "sequencer_head",
+    ];
+    let mut sql = format!(
+        "select setseed({});
+         create function forged(leaf bytea) returns bytea language sql as
+             $$ select convert_to(regexp_replace(convert_from(leaf, 'UTF8'), '\"event_type\":\"', \
+                '\"event_type\":\"forged.'), 'UTF8') $$;
+         create function forged_row(j journal) returns journal language plpgsql as $$
+         begin
+             j.leaf := forged(j.leaf);
+             j.leaf_hash := sha256('\\x00'::bytea || j.leaf);
+             j.entity_seq := j.entity_seq + 1;
+             j.arrival := j.arrival + 1000000000;
+             return j;
+         end $$;
+         create function moved_row(j journal, stream uuid, seq bigint) returns journal language plpgsql as $$
+         begin
+             j.stream_id := stream; j.payment_id := stream; j.entity_seq := seq;
+             j.arrival := j.arrival + 1000000000;
+             return j;
+         end $$;
+         create function invented(p payments, id uuid) returns payments language plpgsql as $$
+         begin p.payment_id := id; return p; end $$;
+         create function invented(t transactions) returns transactions language plpgsql as $$
+         begin t.transaction_id := gen_random_uuid(); return t; end $$;
+         create function swap_positions(stream uuid) returns void language plpgsql as $$
+         declare a bigint; b bigint;
+         begin
+             select position into a from journal_positions where stream_id = stream and entity_seq = 1;
+             select position into b from journal_positions where stream_id = stream and entity_seq = 2;
+             update journal_positions set position = 9000000000000 where position = a;
+             update journal_positions set position = a where position = b;
+             update journal_positions set position = b where position = 9000000000000;
+         end $$;",
+        f64::from(u32::try_from(seed % 1_000_000).unwrap_or(0)) / 1_000_000.0
+    );
+    for table in tables {
+        let copy = format!("create table saved_{table} as select * from {table};");
+        sql.push_str(&copy);
+    }
+    sql
+}
+
+/// Random entries of different payments.
+pub async fn pick(client: &Client, kind: &Kind, count: usize) -> Vec<Target> {
+    let sql = format!(
+        "select stream_id::text, entity_seq, entry_id::text, position from ( \
+             select distinct on (j.stream_id) j.stream_id, j.entity_seq, j.entry_id, p.position \
+             from journal j join journal_positions p on p.arrival = j.arrival \
+             where j.stream_id = j.payment_id and {} order by j.stream_id, random()) t \
+         order by random() limit {count}",
+        kind.which
+    );
+    let rows = client.query(&sql, &[]).await.unwrap();
+    let target = |row: tokio_postgres::Row| Target {
+        stream: id(&row, 0),
+        seq: row.get(1),
+        entry: id(&row, 2),
+        position: row.get(3),
+    };
+    rows.into_iter().map(target).collect()
+}
+
+fn id(row: &tokio_postgres::Row, column: usize) -> Uuid {
+    row.get::<_, String>(column).parse().unwrap()
+}
+
+/// Does it.
+pub async fn tamper(client: &Client, kind: &Kind, target: &Target) {
+    let sql = kind
+        .sql
+        .replace("$stream", &format!("'{}'::uuid", target.stream))
+        .replace("$entry", &format!("'{}'::uuid", target.entry))
+        .replace("$position", &target.position.to_string())
+        .replace("$seq", &target.seq.to_string());
+    client
+        .batch_execute(&sql)
+        .await
+        .unwrap_or_else(|error| panic!("{}: {error:?}", kind.name));
+}

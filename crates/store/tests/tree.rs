@@ -1,0 +1,351 @@
+//! The Merkle tree: one, complete, and the same as the journal's entries make.
+#![allow(
+    clippy::similar_names,
+    clippy::unwrap_used,
+    clippy::default_trait_access,
+    reason = "a test reads like its story, and one that cannot go on panics"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use quittance_domain::ports::{Commit, Store};
+use quittance_evidence::tree::{CompactRange, verify_consistency, verify_inclusion};
+use quittance_evidence::{Hash, leaf_hash};
+use quittance_store::{MAX_INTEGRATED, PgStore, StoreObserver, TreeReadError, WorkerSettings};
+use quittance_test_support::{JournalRow, Story, TestDb, entry_of_stream, eventually};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+/// What a store reports of its tree.
+#[derive(Debug, Default)]
+struct Watcher {
+    size: AtomicU64,
+    damage: AtomicUsize,
+}
+
+impl StoreObserver for Watcher {
+    fn batch(&self, _size: usize) {}
+    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
+    fn tree_size(&self, size: u64) {
+        self.size.store(size, Ordering::Relaxed);
+    }
+    fn verification_failed(&self, check: &'static str, count: usize) {
+        assert_eq!(check, "tree");
+        self.damage.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+async fn watched(db: &TestDb) -> (PgStore, Arc<Watcher>) {
+    let watcher = Arc::new(Watcher::default());
+    let observer: Arc<dyn StoreObserver> = Arc::<Watcher>::clone(&watcher);
+    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    (store, watcher)
+}
+
+fn without_integrator() -> WorkerSettings {
+    WorkerSettings {
+        integrate: false,
+        ..WorkerSettings::default()
+    }
+}
+
+async fn number(client: &Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// Writes so many entries, in few statements.
+async fn write(client: &Client, count: usize) {
+    let rows: Vec<String> = (0..count)
+        .map(|_| JournalRow::of(&entry_of_stream("acme", Uuid::new_v4(), 1)).insert())
+        .collect();
+    for some in rows.chunks(100) {
+        client.batch_execute(&some.join(";")).await.unwrap();
+    }
+}
+
+async fn wait_for_size(client: &Client, size: usize) {
+    let size = i64::try_from(size).unwrap();
+    eventually("the tree has grown", || async {
+        number(client, "select coalesce(max(tree_size), 0) from tree_heads").await >= size
+    })
+    .await;
+}
+
+async fn shut_down(store: PgStore) {
+    store.shutdown(Duration::from_secs(5)).await;
+}
+
+/// The leaf hashes, in the order of positions, from the bytes of the entries.
+async fn leaves(client: &Client) -> Vec<Hash> {
+    let sql = "select j.leaf from journal_positions p join journal j using (stream_id, entity_seq) \
+               order by p.position";
+    let rows = client.query(sql, &[]).await.unwrap();
+    rows.iter().map(|row| leaf_hash(row.get(0))).collect()
+}
+
+/// Every head is the root over the first so many entries: there was never another tree. Answers all heads.
+async fn assert_one_tree(client: &Client) -> BTreeMap<u64, Hash> {
+    let sql = "select tree_size, root_hash from tree_heads order by tree_size";
+    let rows = client.query(sql, &[]).await.unwrap();
+    let heads: BTreeMap<u64, Hash> = rows
+        .iter()
+        .map(|row| {
+            let root: [u8; 32] = row.get::<_, &[u8]>(1).try_into().unwrap();
+            let size = u64::try_from(row.get::<_, i64>(0)).unwrap();
+            (size, Hash::from_bytes(root))
+        })
+        .collect();
+    let mut range = CompactRange::new();
+    let mut seen = 0;
+    for leaf in leaves(client).await {
+        range.push(leaf);
+        if let Some(root) = heads.get(&range.size()) {
+            assert_eq!(range.root(), *root, "the head of size {}", range.size());
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, heads.len(), "a head is beyond the log");
+    heads
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tree_holds_every_entry_at_its_position_and_proves_it() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    store.start_workers();
+    let client = db.client().await;
+    assert_eq!(store.tree_head().await.unwrap(), None);
+    let (mut story, accepted) = Story::accept("acme", "key-1", 1_000);
+    assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
+    wait_for_size(&client, 1).await;
+    assert_eq!(
+        store.commit(story.authorized()).await,
+        Ok(Commit::Committed)
+    );
+    write(&client, 700).await;
+    wait_for_size(&client, 702).await;
+    let heads = assert_one_tree(&client).await;
+    let (size, root) = heads.last_key_value().map(|(s, r)| (*s, *r)).unwrap();
+    assert_eq!(size, 702);
+    for (index, leaf) in (0..).zip(leaves(&client).await) {
+        if index % 37 == 0 || index > 695 {
+            let (proof, at) = store.inclusion_proof(leaf, index, size).await.unwrap();
+            assert_eq!(at, root);
+            verify_inclusion(&leaf, index, size, &proof, &root).unwrap();
+            // A proof that would convince nobody is not given.
+            let other = store.inclusion_proof(root, index, size).await;
+            assert!(matches!(other, Err(TreeReadError::Damaged(_))), "{index}");
+        }
+    }
+    for (old, old_root) in &heads {
+        let (proof, roots) = store.consistency_proof(*old, size).await.unwrap();
+        assert_eq!(roots, [*old_root, root]);
+        verify_consistency(*old, old_root, size, &root, &proof).unwrap();
+    }
+    let beyond = store.inclusion_proof(root, size, size).await;
+    assert!(matches!(beyond, Err(TreeReadError::OutOfRange(_))));
+    shut_down(store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sequenced_while_nobody_grew_the_tree_is_caught_up_with_in_batches() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    let first = db.store().await;
+    first.start_workers_with(without_integrator());
+    let count = 3 * MAX_INTEGRATED + 17;
+    write(&client, count).await;
+    let placed = i64::try_from(count).unwrap();
+    eventually("every entry has a position", || async {
+        number(&client, "select count(*) from journal_positions").await == placed
+    })
+    .await;
+    shut_down(first).await;
+    let second = db.store().await;
+    second.start_workers();
+    wait_for_size(&client, count).await;
+    let heads = assert_one_tree(&client).await;
+    assert!(heads.len() > 12, "in {} batches", heads.len());
+    shut_down(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s76_with_the_lease_taken_away_again_and_again_there_is_one_tree() {
+    let db = TestDb::new().await;
+    let stores = [db.store().await, db.store().await, db.store().await];
+    stores.iter().for_each(PgStore::start_workers);
+    let client = db.client().await;
+    let mut entries = 0;
+    for round in 0..12 {
+        for number in 0..10 {
+            let (_, change) = Story::accept("acme", &format!("key-{round}-{number}"), 1_000);
+            let store = &stores[number % stores.len()];
+            assert_eq!(store.commit(change).await, Ok(Commit::Committed));
+            entries += 1;
+        }
+        // The holder still believes that it is the one.
+        let fence = number(&client, "select fence from sequencer_head").await;
+        eventually("another takes over", || async {
+            let taken = "update sequencer_head set lease_until = '-infinity'";
+            client.batch_execute(taken).await.unwrap();
+            number(&client, "select fence from sequencer_head").await > fence
+        })
+        .await;
+    }
+    wait_for_size(&client, entries).await;
+    assert_one_tree(&client).await;
+    let positions = "select count(distinct entry_id) from journal_positions";
+    assert_eq!(
+        number(&client, positions).await,
+        i64::try_from(entries).unwrap()
+    );
+    for store in stores {
+        shut_down(store).await;
+    }
+}
+
+/// A database with a tree of 300 entries that nobody serves, changed by its owner. Then a store starts, and more
+/// entries come: the tree must stand still, and say so.
+async fn refuses_after(changes: &[&str]) {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    let (store, watcher) = watched(&db).await;
+    store.start_workers();
+    write(&client, 100).await;
+    wait_for_size(&client, 100).await;
+    write(&client, 200).await;
+    wait_for_size(&client, 300).await;
+    shut_down(store).await;
+    assert_eq!(watcher.damage.load(Ordering::Relaxed), 0);
+    client
+        .batch_execute("alter table tree_tiles disable trigger all")
+        .await
+        .unwrap();
+    for change in changes {
+        assert_eq!(client.execute(*change, &[]).await.unwrap(), 1, "{change}");
+    }
+    let largest = "select coalesce(max(tree_size), 0) from tree_heads";
+    let before = number(&client, largest).await;
+    let (store, watcher) = watched(&db).await;
+    store.start_workers();
+    write(&client, 5).await;
+    eventually("it is reported more than once", || async {
+        watcher.damage.load(Ordering::Relaxed) > 1
+    })
+    .await;
+    assert_eq!(number(&client, largest).await, before);
+    // Payments and the order of the log go on.
+    eventually("the entries have positions", || async {
+        number(&client, "select next_position from sequencer_head").await == 305
+    })
+    .await;
+    shut_down(store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_changed_tile_stops_the_tree() {
+    refuses_after(&[
+        "update tree_tiles set hashes = overlay(hashes placing decode(repeat('ab', 32), 'hex') from 33) \
+         where level = 0 and tile_index = 1",
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_changed_upper_tile_stops_the_tree() {
+    refuses_after(&[
+        "update tree_tiles set hashes = decode(repeat('ab', 32), 'hex') where level = 1",
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_changed_head_stops_the_tree() {
+    refuses_after(&[
+        "update tree_heads set root_hash = decode(repeat('ab', 32), 'hex') where tree_size = 300",
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_deleted_head_stops_the_tree() {
+    refuses_after(&["delete from tree_heads where tree_size = 300"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_lost_tile_stops_the_tree() {
+    refuses_after(&["delete from tree_tiles where level = 0 and tile_index = 1"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_head_beyond_the_log_stops_the_tree() {
+    refuses_after(&["insert into tree_heads values (4711, decode(repeat('ab', 32), 'hex'), 1)"])
+        .await;
+}
+
+/// Entries have their positions, and somebody changes one before the tree has it.
+async fn refuses_entries_after(change: &str) {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    let first = db.store().await;
+    first.start_workers_with(without_integrator());
+    write(&client, 20).await;
+    eventually("every entry has a position", || async {
+        number(&client, "select count(*) from journal_positions").await == 20
+    })
+    .await;
+    shut_down(first).await;
+    assert_eq!(client.execute(change, &[]).await.unwrap(), 1, "{change}");
+    let (store, watcher) = watched(&db).await;
+    store.start_workers();
+    eventually("it is reported", || async {
+        watcher.damage.load(Ordering::Relaxed) > 0
+    })
+    .await;
+    assert_eq!(number(&client, "select count(*) from tree_heads").await, 0);
+    shut_down(store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_an_entry_changed_after_it_got_its_position_never_enters_the_tree() {
+    refuses_entries_after(
+        "update journal set leaf = overlay(leaf placing '\\x7a'::bytea from 20) where arrival = 7",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_an_entry_deleted_after_it_got_its_position_stops_the_tree() {
+    refuses_entries_after("delete from journal where arrival = 7").await;
+}
+
+#[tokio::test]
+async fn i8_the_application_can_only_add_heads_and_checkpoints_and_let_tiles_grow() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    client
+        .batch_execute(
+            "insert into tree_tiles values (0, 0, decode(repeat('ab', 32), 'hex')); \
+             insert into tree_heads values (1, decode(repeat('ab', 32), 'hex'), 1); \
+             set role quittance_app",
+        )
+        .await
+        .unwrap();
+    for refused in [
+        "update tree_heads set tree_size = 2",
+        "delete from tree_heads",
+        "update checkpoints set note = ''",
+        "delete from checkpoints",
+        "delete from refused_entries",
+        "delete from tree_tiles",
+        "update tree_tiles set tile_index = 7",
+        "update tree_tiles set hashes = decode(repeat('cd', 64), 'hex')",
+    ] {
+        assert!(client.batch_execute(refused).await.is_err(), "{refused}");
+    }
+    let grows = "update tree_tiles set hashes = hashes || decode(repeat('cd', 32), 'hex')";
+    client.batch_execute(grows).await.unwrap();
+}

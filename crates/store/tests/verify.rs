@@ -1,0 +1,283 @@
+//! Verification of the whole log, and what somebody with every right on the database may do to it (scenario 75).
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "a test reads like its story, and one that cannot go on panics"
+)]
+
+mod tampering;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use quittance_domain::change::Change;
+use quittance_domain::ports::Commit;
+use quittance_domain::verification::{Fault, Mismatch};
+use quittance_simulation::world::World;
+use quittance_store::{
+    PgStore, VerifyError, VerifyEvent, VerifyProgress, VerifySettings, VerifySummary,
+};
+use quittance_test_support::{TestDb, eventually};
+use tokio::sync::mpsc;
+use tokio_postgres::Client;
+
+use tampering::{KINDS, Kind};
+
+/// Worlds whose changes are committed beside each other.
+const WORLDS_AT_ONCE: u64 = 32;
+
+/// A number of the environment, for the full run.
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+/// The changes that payments went through in a random schedule, as the product's own flows made them.
+fn changes(seed: u64) -> Vec<Change> {
+    let world = World::new(seed);
+    world.store.keep_offers();
+    assert!(world.live_in_trouble(), "seed {seed}");
+    let committed = world.store.offers().into_iter();
+    let committed = committed.filter(|(_, answer)| answer == &Ok(Commit::Committed));
+    committed.map(|(change, _)| change).collect()
+}
+
+async fn commit_world(store: &PgStore, seed: u64) -> usize {
+    let changes = changes(seed);
+    let count = changes.len();
+    for change in changes {
+        use quittance_domain::ports::Store as _;
+        // One whose answer was lost is offered again.
+        store.commit(change).await.unwrap();
+    }
+    count
+}
+
+/// A log of at least so many entries, each with its position.
+async fn grow(store: &PgStore, client: &Client, entries: usize) {
+    let (mut count, mut seed) = (0, 0);
+    while count < entries {
+        let worlds = (seed..seed + WORLDS_AT_ONCE).map(|seed| commit_world(store, seed));
+        count += join_all(worlds).await.into_iter().sum::<usize>();
+        seed += WORLDS_AT_ONCE;
+    }
+    sequenced(client).await;
+}
+
+async fn sequenced(client: &Client) {
+    let without = "select count(*) from journal j where not exists \
+                   (select 1 from journal_positions p where p.arrival = j.arrival)";
+    eventually("every entry has a position", || async {
+        client
+            .query_one(without, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            == 0
+    })
+    .await;
+}
+
+async fn run(
+    store: &PgStore,
+    lanes: usize,
+    resume: VerifyProgress,
+) -> (Result<VerifySummary, VerifyError>, Vec<VerifyEvent>) {
+    let (sender, mut events) = mpsc::channel(16);
+    let settings = VerifySettings { lanes, resume };
+    let running = store.verify_log(settings, sender);
+    let listening = async {
+        let mut heard = Vec::new();
+        while let Some(event) = events.recv().await {
+            heard.push(event);
+        }
+        heard
+    };
+    tokio::join!(running, listening)
+}
+
+/// What is found, and the summary; the numbers agree.
+async fn verify(store: &PgStore) -> (Vec<Mismatch>, VerifySummary) {
+    let (summary, events) = run(store, 2, VerifyProgress::default()).await;
+    let summary = summary.unwrap();
+    let found: Vec<Mismatch> = events
+        .into_iter()
+        .filter_map(|event| match event {
+            VerifyEvent::Mismatch(mismatch) => Some(*mismatch),
+            VerifyEvent::Progress { .. } => None,
+        })
+        .collect();
+    assert_eq!(u64::try_from(found.len()).unwrap(), summary.mismatches);
+    (found, summary)
+}
+
+async fn number(client: &Client, sql: &str) -> u64 {
+    let number: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+    number.try_into().unwrap()
+}
+
+async fn grown(entries: usize) -> (TestDb, PgStore, Client) {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    store.start_workers();
+    let client = db.client().await;
+    grow(&store, &client, entries).await;
+    (db, store, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_untampered_log_is_verified_whole_and_nothing_is_reported() {
+    let (_db, store, client) = grown(3_000).await;
+    let (found, summary) = verify(&store).await;
+    assert_eq!(found, []);
+    let entries = number(&client, "select count(*) from journal").await;
+    let payments = number(&client, "select count(*) from payments").await;
+    assert_eq!((summary.entries, summary.payments), (entries, payments));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_log_is_intact() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let (found, summary) = verify(&store).await;
+    assert_eq!((found.as_slice(), summary.entries), (&[][..], 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_committed_meanwhile_is_never_reported() {
+    let (_db, store, client) = grown(500).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4_u64)
+        .map(|writer| {
+            let (store, stop) = (store.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut seed = (writer + 1) * 1_000_000;
+                while !stop.load(Ordering::Relaxed) {
+                    commit_world(&store, seed).await;
+                    seed += 1;
+                }
+            })
+        })
+        .collect();
+    let before = number(&client, "select count(*) from journal").await;
+    for _ in 0..setting("QUITTANCE_VERIFY_ROUNDS", 12) {
+        let (found, _) = verify(&store).await;
+        assert_eq!(found, []);
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let after = number(&client, "select count(*) from journal").await;
+    assert!(after > before, "nothing was committed meanwhile");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_verification_runs_at_a_time_and_an_interrupted_one_goes_on() {
+    let (db, store, client) = grown(3_000).await;
+    let (sender, mut events) = mpsc::channel(1);
+    let settings = VerifySettings {
+        lanes: 1,
+        resume: VerifyProgress::default(),
+    };
+    let running = tokio::spawn({
+        let store = store.clone();
+        async move { store.verify_log(settings, sender).await }
+    });
+    assert!(events.recv().await.is_some());
+    let other = db.store().await;
+    let (busy, _) = run(&other, 1, VerifyProgress::default()).await;
+    assert_eq!(busy, Err(VerifyError::Busy));
+    // Nobody listens any more: it ends.
+    drop(events);
+    assert!(running.await.unwrap().is_err());
+
+    // From wherever it was told to go on, nothing is left out.
+    let (summary, events) = run(&store, 1, VerifyProgress::default()).await;
+    let whole = summary.unwrap();
+    let points = events.iter().filter_map(|event| match event {
+        VerifyEvent::Progress { at, .. } => Some(*at),
+        VerifyEvent::Mismatch(_) => None,
+    });
+    let middle =
+        "select stream_id::text from journal order by stream_id, entity_seq offset 1500 limit 1";
+    let middle: String = client.query_one(middle, &[]).await.unwrap().get(0);
+    let before = format!("select count(*) from journal where stream_id < '{middle}'");
+    let paid = format!("select count(*) from payments where payment_id < '{middle}'");
+    let half = VerifyProgress {
+        streams_from: Some(middle.parse().unwrap()),
+        entries: number(&client, &before).await,
+        payments: number(&client, &paid).await,
+        mismatches: 0,
+        begun: true,
+    };
+    for point in points.chain([half]) {
+        let (summary, _) = run(&store, 3, point).await;
+        assert_eq!(summary, Ok(whole), "from {point:?}");
+    }
+}
+
+/// Each kind of tampering at random places, all of a kind at once; then everything is put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_whatever_is_tampered_with_is_detected_and_named() {
+    let seed = std::env::var("QUITTANCE_TAMPER_SEED")
+        .map_or_else(|_| rand::random(), |text| text.parse::<u64>().unwrap());
+    println!("QUITTANCE_TAMPER_SEED={seed}");
+    let (_db, store, client) = grown(setting("QUITTANCE_TAMPER_ENTRIES", 600)).await;
+    let each = setting("QUITTANCE_TAMPER_EACH", 3);
+    client.batch_execute(&tampering::setup(seed)).await.unwrap();
+    // Nothing is sequenced that was tampered with while it lies there: the attacker stops the service first.
+    store.shutdown(Duration::from_secs(10)).await;
+    assert_eq!(verify(&store).await.0, []);
+    for kind in KINDS {
+        let targets = tampering::pick(&client, kind, each).await;
+        assert!(!targets.is_empty(), "nothing to tamper with: {}", kind.name);
+        for target in &targets {
+            tampering::tamper(&client, kind, target).await;
+        }
+        let (found, _) = verify(&store).await;
+        for target in &targets {
+            assert_detected(kind, target, &found);
+        }
+        client.batch_execute(tampering::PUT_BACK).await.unwrap();
+        println!(
+            "{:<45} {} of {} detected",
+            kind.name,
+            targets.len(),
+            targets.len()
+        );
+    }
+    assert_eq!(verify(&store).await.0, []);
+}
+
+fn assert_detected(kind: &Kind, target: &tampering::Target, found: &[Mismatch]) {
+    let about = |mismatch: &&Mismatch| {
+        let payment = mismatch
+            .payment
+            .is_some_and(|it| it.0 == target.stream || it.0 == target.entry);
+        let entry = mismatch.entry.is_some_and(|it| it.0 == target.entry);
+        let at = target.position;
+        let place = match &mismatch.fault {
+            Fault::EntryMissing { stream, .. } => *stream == target.stream,
+            Fault::PositionGap { expected, found } => (*expected..*found).contains(&at),
+            // What was cut off at the very end has no place that could be named.
+            Fault::HeadDiffers { found, .. } => kind.whole || at >= *found,
+            _ => mismatch
+                .position
+                .is_some_and(|it| i64::try_from(it) == Ok(at)),
+        };
+        payment || entry || place
+    };
+    let codes: Vec<&str> = found
+        .iter()
+        .filter(about)
+        .map(|mismatch| mismatch.fault.code())
+        .collect();
+    assert!(
+        kind.codes.iter().any(|code| codes.contains(code)),
+        "{}: {target:?} was not detected as one of {:?}, but as {codes:?}",
+        kind.name,
+        kind.codes,
+    );
+}

@@ -1,0 +1,144 @@
+//! The whole log verified through the server: asked for, from the command line, and by itself.
+
+use std::process::Output;
+
+use quittance_proto::v1::verify_log_response::Event;
+use quittance_server::auth::Role;
+use tempfile::TempDir;
+use toml::Value;
+use tonic::Code;
+
+use crate::harness::process::command;
+use crate::harness::site::TENANT;
+use crate::harness::tls::pki;
+use crate::harness::{
+    CreateRequest as _, Site, SiteOptions, World, authorization, capture, eventually, purchase,
+    refund,
+};
+
+/// Payments of every kind of outcome.
+async fn payments(world: &World) -> String {
+    let client = &world.client;
+    client.create(purchase("tok_decline", 700)).await;
+    client.create(purchase("tok_wrong_amount", 1250)).await;
+    let request = authorization("tok_approve", 1000).merchant_reference("order-7");
+    let payment = client.create(request).await;
+    client.ok(capture(&payment, 300)).await;
+    client.ok(refund(&payment, 100)).await;
+    client.entries_of(&payment.payment_id).await;
+    payment.payment_id
+}
+
+/// Runs `quittance audit` against the world's server.
+async fn audit(world: &World, role: Role, arguments: &[&str]) -> Output {
+    let directory = TempDir::new().unwrap();
+    let key_file = directory.path().join("key");
+    let key = world.api_key(TENANT, &[role]).await;
+    std::fs::write(&key_file, key).unwrap();
+    let mut command = command(&["audit"]);
+    command
+        .args(arguments)
+        .env(
+            "QUITTANCE_ADDRESS",
+            format!("https://localhost:{}", world.address().port()),
+        )
+        .env("QUITTANCE_CA_FILE", &pki().ca_file)
+        .env("QUITTANCE_API_KEY_FILE", &key_file);
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_verification_finds_what_was_changed_behind_the_service_and_nothing_else() {
+    let world = World::start().await;
+    let id = payments(&world).await;
+    let failure = world.client.verify_log().await.err().unwrap();
+    failure.is(Code::PermissionDenied, "ROLE_REQUIRED");
+
+    let intact = audit(&world, Role::PlatformAudit, &["verify"]).await;
+    let said = text(intact.stdout);
+    assert!(intact.status.success(), "{said}{}", text(intact.stderr));
+    assert!(said.contains("the log is intact."), "{said}");
+
+    let change = "update payments set captured = captured - 100, refunded = refunded - 100 \
+                  where payment_id::text = $1";
+    world.db.execute(change, &[&id]).await;
+    let auditor = world.as_role(TENANT, &[Role::PlatformAudit]).await;
+    let mut told = auditor.verify_log().await.unwrap();
+    let (mut found, mut summary) = (Vec::new(), None);
+    while let Some(message) = told.message().await.unwrap() {
+        match message.event {
+            Some(Event::Mismatch(mismatch)) => found.push(mismatch),
+            Some(Event::Summary(end)) => summary = Some(end),
+            Some(Event::Progress(_)) | None => {}
+        }
+    }
+    let codes: Vec<_> = found.iter().map(|it| it.code.as_str()).collect();
+    assert_eq!(
+        codes,
+        [
+            "PAYMENT_COLUMN_DIFFERS",
+            "PAYMENT_COLUMN_DIFFERS",
+            "PAYMENT_ROW_DIFFERS"
+        ]
+    );
+    assert!(found.iter().all(|it| it.payment_id == id));
+    assert_eq!(summary.unwrap().mismatches, 3);
+
+    let differs = audit(&world, Role::PlatformAudit, &["verify"]).await;
+    let said = text(differs.stdout);
+    assert_eq!(differs.status.code(), Some(5), "{said}");
+    assert!(
+        said.contains(&id) && said.contains("captured should be \"300\", and is \"200\""),
+        "{said}"
+    );
+    assert!(text(differs.stderr).contains("the log does not verify: 3 mismatches"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_s_life_is_shown_step_by_step() {
+    let world = World::start().await;
+    let id = payments(&world).await;
+    let shown = audit(&world, Role::AuditRead, &["show", &id, "--reads"]).await;
+    let said = text(shown.stdout);
+    assert!(shown.status.success(), "{said}{}", text(shown.stderr));
+    for part in [
+        "order   order-7",
+        "captured 3.00 EUR, refunded 1.00 EUR",
+        "PENDING → AUTHORIZED",
+        "quittance.v1.PaymentService/CapturePayment",
+        "Who read this",
+        "audit.entries_listed",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_verified_from_time_to_time_by_one_server_and_an_alert_is_raised() {
+    let every = ("audit.verify_interval_seconds", Value::Integer(1));
+    let site = Site::new(SiteOptions::default()).await;
+    let world = World::on(site, vec![every]).await;
+    let id = payments(&world).await;
+    let runs = |result: &str| {
+        let series = format!("audit_verify_runs_total{{result=\"{result}\"}}");
+        world.metric(&series).unwrap_or_default()
+    };
+    eventually("it is verified", async || {
+        (runs("intact") > 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(world.metric("audit_verify_failures_total"), Some(0.0));
+    let change = "update payments set refunded = 0 where payment_id::text = $1";
+    world.db.execute(change, &[&id]).await;
+    eventually("the change is noticed", async || {
+        (runs("differs") > 0.0).then_some(())
+    })
+    .await;
+    assert!(world.metric("audit_verify_failures_total") >= Some(2.0));
+}

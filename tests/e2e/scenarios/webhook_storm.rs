@@ -1,0 +1,338 @@
+//! Webhooks shuffled, repeated, from four senders to two replicas that are killed meanwhile: in the end every payment
+//! stands where the same events, each delivered once and in order, bring it.
+//!
+//! `QUITTANCE_WEBHOOKS=10000 QUITTANCE_WEBHOOK_KILLS=20` is the long run. The seed is printed; `QUITTANCE_WEBHOOKS_SEED`
+//! repeats the choices of a run, though not its timing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, StreamExt as _};
+use quittance_proto::v1::{Payment, PaymentState};
+use quittance_sandbox::Event;
+use reqwest::StatusCode;
+use toml::Value;
+
+use super::kills_under_load::{Chance, number};
+use crate::harness::process::ServerProcess;
+use crate::harness::site::{ACCOUNT, SANDBOX_KEY, account};
+use crate::harness::webhooks::{Post, SECRET, client};
+use crate::harness::{
+    Amounts as _, Client, Keyed as _, PATIENCE, Site, SiteOptions, authorization, capture,
+    purchase, refund, void,
+};
+
+/// Webhooks of an ordinary run.
+const WEBHOOKS: u64 = 150;
+/// Kills of an ordinary run.
+const KILLS: u64 = 2;
+const SENDERS: usize = 4;
+/// Most deliveries of one event.
+const MOST_COPIES: u64 = 5;
+/// Payments made at once.
+const MAKERS: usize = 8;
+
+/// What becomes of a payment before anybody hears of it.
+#[derive(Clone, Copy)]
+enum Life {
+    PendingThenPaid,
+    PendingThenDeclined,
+    RefundThatFails,
+    CapturesAndVoid,
+    CaptureThatFails,
+}
+
+impl Life {
+    const ALL: [Self; 5] = [
+        Self::PendingThenPaid,
+        Self::PendingThenDeclined,
+        Self::RefundThatFails,
+        Self::CapturesAndVoid,
+        Self::CaptureThatFails,
+    ];
+
+    /// How many events it has: all of them are awaited before any is delivered.
+    const fn events(self) -> u64 {
+        match self {
+            Self::PendingThenPaid | Self::PendingThenDeclined => 1,
+            Self::RefundThatFails => 3,
+            Self::CapturesAndVoid => 4,
+            Self::CaptureThatFails => 2,
+        }
+    }
+}
+
+async fn control(site: &Site, payment: &Payment, what: &str) {
+    let reference = &payment.provider_reference;
+    let base = site.sandbox.base_url();
+    let url = format!("{base}/control/payments/{reference}/{what}");
+    let answer = client().post(url).bearer_auth(SANDBOX_KEY);
+    let status = answer.send().await.unwrap().status();
+    assert!(status.is_success(), "{what}: {status}");
+}
+
+async fn live(site: &Site, client: &Client, life: Life, key: &str) -> String {
+    let first = match life {
+        Life::PendingThenPaid => purchase("tok_pending_then_approve", 400),
+        Life::PendingThenDeclined => purchase("tok_pending_then_decline", 500),
+        Life::RefundThatFails => purchase("tok_approve", 600),
+        Life::CapturesAndVoid => authorization("tok_approve", 700),
+        Life::CaptureThatFails => authorization("tok_capture_fails", 800),
+    };
+    let payment = client.create(first.key(key)).await;
+    match life {
+        Life::PendingThenPaid | Life::PendingThenDeclined => {
+            assert_eq!(payment.state(), PaymentState::Pending);
+            control(site, &payment, "settle").await;
+        }
+        Life::RefundThatFails => {
+            client
+                .ok(refund(&payment, 250).key(&format!("{key}-r")))
+                .await;
+            control(site, &payment, "fail_refund").await;
+        }
+        Life::CapturesAndVoid => {
+            for (part, name) in [(30, "c1"), (20, "c2")] {
+                let request = capture(&payment, part).key(&format!("{key}-{name}"));
+                client.ok(request).await;
+            }
+            client.ok(void(&payment).key(&format!("{key}-v"))).await;
+        }
+        Life::CaptureThatFails => {
+            client
+                .ok(capture(&payment, None).key(&format!("{key}-c")))
+                .await;
+            control(site, &payment, "settle").await;
+        }
+    }
+    payment.payment_id
+}
+
+/// Makes the payments of these lives; their ids, in the same order.
+async fn make(site: &Site, client: &Client, lives: &[Life], prefix: &str) -> Vec<String> {
+    let making = lives.iter().enumerate().map(|(number, life)| {
+        let key = format!("{prefix}-{number}");
+        async move { live(site, client, *life, &key).await }
+    });
+    stream::iter(making).buffered(MAKERS).collect().await
+}
+
+/// What the provider has to tell, by payment, oldest first.
+fn events(site: &Site) -> HashMap<String, Vec<Event>> {
+    let mut told: HashMap<String, Vec<Event>> = HashMap::new();
+    let mut after = 0;
+    loop {
+        let page = site.sandbox.events(after, 1_000);
+        for event in page.events {
+            let payment = event.payment_reference.clone().unwrap();
+            told.entry(payment).or_default().push(event);
+        }
+        match page.next {
+            Some(next) => after = next,
+            None => return told,
+        }
+    }
+}
+
+/// Nothing waits in the inbox any more. As long as it gets on, it is waited for.
+async fn until_done(site: &Site) {
+    let open = "select count(*) from webhook_inbox where next_step_at is not null";
+    let (mut least, mut since) = (i64::MAX, Instant::now());
+    loop {
+        let left = site.db.number(open).await;
+        if left == 0 {
+            return;
+        }
+        if left < least {
+            (least, since) = (left, Instant::now());
+        }
+        assert!(since.elapsed() < PATIENCE, "{left} webhooks wait for ever");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Every event once, each after the one before it was done with.
+async fn in_order(site: &Site, server: &ServerProcess, told: Vec<&Vec<Event>>) {
+    let http = client();
+    let most = told.iter().map(|events| events.len()).max().unwrap_or(0);
+    for round in 0..most {
+        let posts = told.iter().filter_map(|events| events.get(round));
+        let sending = posts.map(|event| {
+            let post = Post::of(event).request_by(&http, server.http_address());
+            async move { post.send().await.unwrap().status() }
+        });
+        let statuses: Vec<_> = stream::iter(sending)
+            .buffer_unordered(SENDERS)
+            .collect()
+            .await;
+        assert!(statuses.iter().all(|status| *status == StatusCode::OK));
+        until_done(site).await;
+    }
+}
+
+/// Delivers as a provider does: until it is acknowledged, at whichever replica is there.
+async fn sender(
+    deliveries: Vec<&Event>,
+    servers: [std::net::SocketAddr; 2],
+    mut chance: Chance,
+    acknowledged: &AtomicU64,
+) -> u64 {
+    let http = client();
+    let mut refused = 0;
+    for event in deliveries {
+        let mut replica = usize::from(chance.below(2) == 1);
+        let begun = Instant::now();
+        loop {
+            let post = Post::of(event).request_by(&http, servers[replica]);
+            match post.send().await.map(|answer| answer.status()) {
+                Ok(StatusCode::OK) => break,
+                Ok(StatusCode::SERVICE_UNAVAILABLE) | Err(_) => {}
+                Ok(status) => panic!("{status}"),
+            }
+            assert!(begun.elapsed() < 3 * PATIENCE, "not acknowledged");
+            refused += 1;
+            replica = 1 - replica;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+    refused
+}
+
+/// Kills a replica by SIGKILL and starts it again, evenly over all deliveries.
+async fn kill(
+    replicas: &mut [ServerProcess; 2],
+    kills: u64,
+    deliveries: u64,
+    acknowledged: &AtomicU64,
+    mut chance: Chance,
+) {
+    for number in 1..=kills {
+        let at = deliveries * number / (kills + 1);
+        while acknowledged.load(Ordering::Relaxed) < at {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let victim = usize::from(chance.below(2) == 1);
+        replicas[victim].kill();
+        replicas[victim].start_again().await;
+    }
+}
+
+/// Where a payment stands, without what names it.
+async fn stand(client: &Client, payment_id: &str) -> String {
+    let payment = client.payment(payment_id).await;
+    let transactions: Vec<_> = payment
+        .transactions
+        .iter()
+        .map(|one| (one.kind(), one.state(), one.open_operator_action()))
+        .collect();
+    format!(
+        "{:?} {:?} {:?} {transactions:?}",
+        payment.state(),
+        (payment.captured(), payment.voided(), payment.refunded()),
+        payment.pending(),
+    )
+}
+
+fn lives(webhooks: u64, chance: &mut Chance) -> Vec<Life> {
+    let (mut lives, mut planned) = (Vec::new(), 0);
+    while planned < webhooks {
+        let kinds = u64::try_from(Life::ALL.len()).unwrap();
+        let life = Life::ALL[usize::try_from(chance.below(kinds)).unwrap()];
+        planned += life.events();
+        lives.push(life);
+    }
+    lives
+}
+
+/// Each event one to five times, in any order, dealt out to the senders.
+fn shuffled<'a>(told: &[&'a Vec<Event>], chance: &mut Chance) -> Vec<Vec<&'a Event>> {
+    let mut deliveries = Vec::new();
+    for event in told.iter().flat_map(|events| events.iter()) {
+        for _ in 0..=chance.below(MOST_COPIES) {
+            deliveries.push(event);
+        }
+    }
+    for last in (1..deliveries.len()).rev() {
+        let other = chance.below(u64::try_from(last).unwrap() + 1);
+        deliveries.swap(last, usize::try_from(other).unwrap());
+    }
+    let mut dealt = vec![Vec::new(); SENDERS];
+    for (number, event) in deliveries.into_iter().enumerate() {
+        dealt[number % SENDERS].push(event);
+    }
+    dealt
+}
+
+async fn replica(site: &Site) -> ServerProcess {
+    let mut only = account(ACCOUNT, &site.sandbox.base_url(), 1_000);
+    only.insert("webhook_secrets".to_owned(), Value::from(vec![SECRET]));
+    let settings = vec![
+        ("providers.accounts", Value::from(vec![Value::from(only)])),
+        ("webhooks.claim_seconds", Value::from(3)),
+        ("webhooks.poll_interval_ms", Value::from(50)),
+        ("webhooks.retry_first_ms", Value::from(20)),
+        ("webhooks.retry_max_ms", Value::from(200)),
+    ];
+    ServerProcess::start(site, settings).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s52_a_storm_of_webhooks_over_killed_replicas_ends_where_in_order_delivery_does() {
+    let webhooks = number("QUITTANCE_WEBHOOKS").unwrap_or(WEBHOOKS);
+    let kills = number("QUITTANCE_WEBHOOK_KILLS").unwrap_or(KILLS);
+    let random = uuid::Uuid::new_v4().as_u64_pair().0;
+    let seed = number("QUITTANCE_WEBHOOKS_SEED").unwrap_or(random);
+    println!("{webhooks} webhooks, {kills} kills; QUITTANCE_WEBHOOKS_SEED={seed}");
+    let mut chance = Chance(seed);
+    let site = Site::new(SiteOptions::short_leases()).await;
+    let mut replicas = [replica(&site).await, replica(&site).await];
+
+    // Two of each: one for the storm, and one that hears everything once and in order.
+    let lives = lives(webhooks, &mut chance);
+    let calm = make(&site, &replicas[0].client, &lives, "calm").await;
+    let stormy = make(&site, &replicas[1].client, &lives, "storm").await;
+    let mut told = events(&site);
+    for (payments, what) in [(&calm, "calm"), (&stormy, "storm")] {
+        for (payment, life) in payments.iter().zip(&lives) {
+            let heard = u64::try_from(told.entry(payment.clone()).or_default().len());
+            assert_eq!(heard.unwrap(), life.events(), "{what} {payment}");
+        }
+    }
+    let of = |payments: &[String]| -> Vec<&Vec<Event>> {
+        payments.iter().map(|payment| &told[payment]).collect()
+    };
+    in_order(&site, &replicas[0], of(&calm)).await;
+
+    let dealt = shuffled(&of(&stormy), &mut chance);
+    let deliveries = u64::try_from(dealt.iter().map(Vec::len).sum::<usize>()).unwrap();
+    let servers = replicas.each_ref().map(ServerProcess::http_address);
+    let (acknowledged, begun) = (AtomicU64::new(0), Instant::now());
+    let senders = dealt.into_iter().enumerate().map(|(sender_number, own)| {
+        let chance = Chance(seed ^ u64::try_from(sender_number + 1).unwrap());
+        sender(own, servers, chance, &acknowledged)
+    });
+    let killing = kill(&mut replicas, kills, deliveries, &acknowledged, chance);
+    let (refused, ()) = tokio::join!(futures::future::join_all(senders), killing);
+    until_done(&site).await;
+    let repeated: u64 = refused.iter().sum();
+    println!(
+        "{} payments, {deliveries} deliveries, {repeated} of them repeated for want of an answer, in {:?}",
+        lives.len(),
+        begun.elapsed()
+    );
+
+    let client = &replicas[0].client;
+    for (number, (calm, stormy)) in calm.iter().zip(&stormy).enumerate() {
+        let (expected, found) = (stand(client, calm).await, stand(client, stormy).await);
+        assert_eq!(found, expected, "payment {number}, {stormy} against {calm}");
+    }
+    // Every event was stored once, and nothing was given up.
+    let stored = site.db.number("select count(*) from webhook_inbox").await;
+    let events: usize = told.values().map(Vec::len).sum();
+    assert_eq!(stored, i64::try_from(events).unwrap());
+    let dead = "select count(*) from webhook_inbox where state = 'DEAD'";
+    assert_eq!(site.db.number(dead).await, 0);
+    site.everything_agrees().await;
+}
