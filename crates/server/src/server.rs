@@ -306,7 +306,7 @@ fn evidence(
     metrics: &Metrics,
 ) -> Result<(Option<Evidence>, Option<Signer>), SigningError> {
     let Some(signing) = &config.signing else {
-        tracing::warn!("the audit log is not signed: audit.enabled = false");
+        tracing::warn!("the audit log is not signed: the setting audit.enabled is off");
         return Ok((None, None));
     };
     let fingerprints = FingerprintKey::new(keys.fingerprint_key());

@@ -107,7 +107,8 @@ async fn s07_a_debit_at_stripe_is_settled_by_stripes_own_webhook() {
     ] {
         let token = world.debit(iban).await;
         let payment = world.client.create(debit(&token)).await;
-        assert_eq!(payment.state(), PaymentState::Pending);
+        // The webhook may be there before the answer.
+        assert!([PaymentState::Pending, state].contains(&payment.state()));
         // Nobody asks: recovery is off.
         let settled = until(&world, &payment, state).await;
         assert_eq!(settled.transactions.len(), 1);

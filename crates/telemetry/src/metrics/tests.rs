@@ -29,6 +29,10 @@ fn record_everything(telemetry: &Telemetry) {
         open_cases: 1,
     });
     metrics.audit_pending_age(0.25);
+    metrics.checkpoint_age(0.5);
+    metrics.tree_size(9);
+    metrics.verification_failed("entry", 1);
+    metrics.log_verified("intact");
 }
 
 #[test]
