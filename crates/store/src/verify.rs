@@ -178,17 +178,31 @@ impl PgStore {
         if !connection.claim().await? {
             return Err(VerifyError::Busy);
         }
-        let total = connection.entries().await?;
-        let segments = connection.segments(settings.resume, total).await?;
-        let segments = Arc::new(segments);
-        self.verify_streams(&settings, &segments, total, &events)
-            .await?;
-        verify_positions(&mut connection, &segments, &events).await?;
+        let verified = self
+            .verify_claimed(&mut connection, &settings, &events)
+            .await;
+        // Whoever asks next finds it free, not busy until the database has seen that this connection is closed.
+        connection.release().await;
+        verified?;
         Ok(VerifySummary {
             entries: counts.entries.load(Ordering::Relaxed),
             payments: counts.payments.load(Ordering::Relaxed),
             mismatches: counts.mismatches.load(Ordering::Relaxed),
         })
+    }
+
+    async fn verify_claimed(
+        &self,
+        connection: &mut Verifying,
+        settings: &VerifySettings,
+        events: &Events,
+    ) -> Result<(), StoreError> {
+        let total = connection.entries().await?;
+        let segments = connection.segments(settings.resume, total).await?;
+        let segments = Arc::new(segments);
+        self.verify_streams(settings, &segments, total, events)
+            .await?;
+        verify_positions(connection, &segments, events).await
     }
 
     /// Leaves, chains and payments, in one reading.

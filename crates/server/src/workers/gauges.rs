@@ -20,9 +20,9 @@ pub struct Gauges {
     /// The database.
     pub store: Arc<dyn Store>,
     /// The inbox of webhooks.
+    pub inbox: Arc<dyn Inbox>,
     /// The notifications.
     pub outbox: Arc<dyn Outbox>,
-    pub inbox: Arc<dyn Inbox>,
     /// The tree over the log.
     pub log: Arc<PgStore>,
     /// The provider accounts.

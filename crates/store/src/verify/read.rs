@@ -49,6 +49,9 @@ const CLAIM: i64 = 0x7175_6974_7665_7269;
 extern "SQL" {
     #[sql_name = "pg_try_advisory_lock"]
     fn try_advisory_lock(key: BigInt) -> Bool;
+
+    #[sql_name = "pg_advisory_unlock"]
+    fn advisory_unlock(key: BigInt) -> Bool;
 }
 
 /// Entries in the order of their streams, behind one of them.
@@ -315,6 +318,15 @@ impl Verifying {
             .boxed()
         })
         .await
+    }
+
+    /// Lets another verification begin. Where the database does not hear it, it lets go once it sees the connection closed.
+    pub(super) async fn release(mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            let _released: Result<bool, _> = diesel::select(advisory_unlock(CLAIM))
+                .get_result(&mut connection)
+                .await;
+        }
     }
 
     /// How many entries have a position.
