@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use quittance_domain::ids::TransactionId;
+use quittance_domain::ports::Operation;
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{OperationKind, PreparedRequest, SendOutcome, SendReport};
 use reqwest::Method;
@@ -40,6 +41,24 @@ pub struct Prepared {
     pub body: Vec<u8>,
     /// What goes into the provider's idempotency header.
     pub idempotency_key: String,
+}
+
+/// The key of a request where the adapter's provider knows a transaction by our id: that id. Each confirmation hands over
+/// something else, so it has a key of its own, or it would replay the one before; a resend of one carries the stored bytes,
+/// and so its key.
+#[must_use]
+pub fn idempotency_key(operation: &Operation<'_>) -> String {
+    let transaction = operation.transaction.id;
+    match operation.kind {
+        OperationKind::Confirm => {
+            format!("{transaction}-confirm-{}", operation.transaction.attempts)
+        }
+        OperationKind::Purchase
+        | OperationKind::Authorize
+        | OperationKind::Capture
+        | OperationKind::Void
+        | OperationKind::Refund => transaction.to_string(),
+    }
 }
 
 /// Hand-written: path and body stay out.

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::config::{AccountProblem, ProviderAccountConfig};
 use crate::http::{HttpClient, Outgoing, TraceHeaders, Verdict, path_segment, sensitive};
-use crate::prepared::{Prepared, unsendable};
+use crate::prepared::{Prepared, idempotency_key, unsendable};
 use crate::webhook::StandardWebhooks;
 
 const JSON: &str = "application/json";
@@ -83,19 +83,7 @@ impl ProviderRules for Sandbox {
             path: path(operation)?,
             content_type: JSON.to_owned(),
             body: body(operation)?,
-            idempotency_key: match operation.kind {
-                // A transaction's second request: its own key, or it would replay the first.
-                // Each confirmation hands over something else, so it has a key of its own; a resend of one
-                // carries the stored bytes, and so its key.
-                OperationKind::Confirm => {
-                    format!("{transaction}-confirm-{}", operation.transaction.attempts)
-                }
-                OperationKind::Purchase
-                | OperationKind::Authorize
-                | OperationKind::Capture
-                | OperationKind::Void
-                | OperationKind::Refund => transaction.to_string(),
-            },
+            idempotency_key: idempotency_key(operation),
         }
         .seal())
     }

@@ -8,14 +8,12 @@ mod verify;
 use clap::{Args, Subcommand};
 use quittance_proto::v1;
 
+use super::pages;
 use super::payments::Connection;
 use super::payments::client::Client;
 use crate::output;
 
 pub use self::verify::{LogDiffers, VerifyArgs};
-
-/// Entries that are fetched at once.
-const PAGE: i32 = 500;
 
 /// What every exit code means, and where the API key comes from.
 const AFTER_HELP: &str = "\
@@ -68,20 +66,17 @@ pub async fn verify(wanted: &VerifyArgs) -> anyhow::Result<()> {
 /// asked.
 pub async fn show(wanted: &ShowArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&wanted.connection).await?;
-    let mut request = v1::ListEntriesRequest {
-        payment_id: wanted.payment.clone(),
-        page_size: PAGE,
-        ..v1::ListEntriesRequest::default()
+    let page = async |page_size, page_token| {
+        let page = client.list_entries(v1::ListEntriesRequest {
+            payment_id: wanted.payment.clone(),
+            page_size,
+            page_token,
+            ..v1::ListEntriesRequest::default()
+        });
+        let page = page.await?;
+        Ok((page.entries, page.next_page_token))
     };
-    let mut entries = Vec::new();
-    loop {
-        let page = client.list_entries(request.clone()).await?;
-        entries.extend(page.entries);
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            break;
-        }
-    }
+    let entries = pages::all(page).await?;
     output::line(timeline::of(&wanted.payment, &entries, wanted.reads));
     Ok(())
 }

@@ -5,9 +5,10 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use quittance_proto::v1;
 
+use super::pages;
 use super::payments::client::Client;
 use super::payments::show::{plain, time};
-use super::payments::{CallFailed, Connection, PAGE};
+use super::payments::{CallFailed, Connection};
 use crate::output;
 
 /// Prefix of the names of an endpoint's states.
@@ -153,22 +154,18 @@ async fn create(wanted: CreateArgs) -> anyhow::Result<()> {
 
 async fn list(wanted: ListArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&wanted.connection).await?;
-    let mut message = v1::ListNotificationEndpointsRequest {
-        page_size: i32::try_from(PAGE).unwrap_or_default(),
-        tenant_id: wanted.tenant.unwrap_or_default(),
-        page_token: String::new(),
-    };
-    let mut endpoints = Vec::new();
-    loop {
-        let request = client.request(message.clone());
+    let tenant_id = wanted.tenant.unwrap_or_default();
+    let page = async |page_size, page_token| {
+        let request = client.request(v1::ListNotificationEndpointsRequest {
+            page_size,
+            page_token,
+            tenant_id: tenant_id.clone(),
+        });
         let page = client.admin.list_notification_endpoints(request).await;
         let page = page.map_err(CallFailed::from)?.into_inner();
-        endpoints.extend(page.endpoints);
-        if page.next_page_token.is_empty() {
-            break;
-        }
-        message.page_token = page.next_page_token;
-    }
+        Ok((page.endpoints, page.next_page_token))
+    };
+    let endpoints = pages::all(page).await?;
     if endpoints.is_empty() {
         output::line("No endpoints.");
     } else {

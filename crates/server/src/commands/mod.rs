@@ -5,6 +5,7 @@ pub mod endpoints;
 pub mod evidence;
 pub mod keys;
 pub mod notifications;
+mod pages;
 pub mod payments;
 pub mod personal_data;
 pub mod webhooks;

@@ -5,9 +5,10 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use quittance_proto::v1;
 
+use super::pages;
 use super::payments::client::Client;
 use super::payments::show::{plain, time};
-use super::payments::{CallFailed, Connection, PAGE};
+use super::payments::{CallFailed, Connection};
 use crate::output;
 
 /// Prefix of the names of a notification's states.
@@ -110,35 +111,30 @@ pub async fn run(command: NotificationsCommand) -> anyhow::Result<()> {
 async fn list(wanted: ListArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&wanted.connection).await?;
     let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
-    let mut message = v1::ListNotificationsRequest {
-        page_size: i32::try_from(limit.min(PAGE)).unwrap_or_default(),
-        page_token: String::new(),
+    let wanted = v1::ListNotificationsRequest {
         endpoint_id: wanted.endpoint.unwrap_or_default(),
         payment_id: wanted.payment.unwrap_or_default(),
         state: wanted.state.unwrap_or_default().into(),
         tenant_id: wanted.tenant.unwrap_or_default(),
+        ..v1::ListNotificationsRequest::default()
     };
-    let mut found = Vec::new();
-    loop {
-        let request = client.request(message.clone());
+    let page = async |page_size, page_token| {
+        let request = client.request(v1::ListNotificationsRequest {
+            page_size,
+            page_token,
+            ..wanted.clone()
+        });
         let page = client.admin.list_notifications(request).await;
         let page = page.map_err(CallFailed::from)?.into_inner();
-        found.extend(page.notifications);
-        message.page_token = page.next_page_token;
-        if message.page_token.is_empty() || found.len() >= limit {
-            break;
-        }
-    }
-    let more = !message.page_token.is_empty() || found.len() > limit;
-    found.truncate(limit);
+        Ok((page.notifications, page.next_page_token))
+    };
+    let (found, more) = pages::up_to(limit, page).await?;
     if found.is_empty() {
         output::line("No notifications.");
         return Ok(());
     }
     output::line(table(&found));
-    if more {
-        output::line("There are more: raise --limit.");
-    }
+    pages::say_more(more);
     Ok(())
 }
 

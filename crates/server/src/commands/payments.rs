@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use quittance_proto::v1;
 
 use self::client::Client;
+use super::pages;
 use crate::output;
 
 pub use self::failed::CallFailed;
@@ -19,8 +20,6 @@ pub(super) use self::show::{money, plain, time};
 const DEFAULT_ADDRESS: &str = "https://127.0.0.1:7443";
 /// Operator actions that are printed unless another number is asked for.
 const DEFAULT_ACTIONS: &str = "100";
-/// Most operator actions that are fetched at once: most items of a page.
-pub(super) const PAGE: usize = crate::convert::MAX_PAGE;
 
 /// What every exit code means, and where the API key comes from.
 const AFTER_HELP: &str = "\
@@ -203,48 +202,29 @@ async fn actions(wanted: ActionsArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&wanted.connection).await?;
     let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
     let request = v1::ListOperatorActionsRequest {
-        page_size: page_size(limit),
         payment_id: wanted.payment.unwrap_or_default(),
         kind: wanted.kind.unwrap_or_default().into(),
         include_closed: wanted.all,
         tenant_id: wanted.tenant.unwrap_or_default(),
-        page_token: String::new(),
+        ..v1::ListOperatorActionsRequest::default()
     };
-    let (found, more) = list(&mut client, request, limit).await?;
+    let page = async |page_size, page_token| {
+        let page = client.list_operator_actions(v1::ListOperatorActionsRequest {
+            page_size,
+            page_token,
+            ..request.clone()
+        });
+        let page = page.await?;
+        Ok((page.operator_actions, page.next_page_token))
+    };
+    let (found, more) = pages::up_to(limit, page).await?;
     if found.is_empty() {
         output::line("No operator actions.");
         return Ok(());
     }
     output::line(show::actions(&found, wanted.all));
-    if more {
-        output::line("There are more: raise --limit.");
-    }
+    pages::say_more(more);
     Ok(())
-}
-
-/// Operator actions up to a number, and whether there are more.
-async fn list(
-    client: &mut Client,
-    mut request: v1::ListOperatorActionsRequest,
-    limit: usize,
-) -> anyhow::Result<(Vec<v1::OperatorAction>, bool)> {
-    let mut found = Vec::new();
-    loop {
-        let page = client.list_operator_actions(request.clone()).await?;
-        found.extend(page.operator_actions);
-        request.page_token = page.next_page_token;
-        let more = !request.page_token.is_empty();
-        if !more || found.len() >= limit {
-            let more = more || found.len() > limit;
-            found.truncate(limit);
-            return Ok((found, more));
-        }
-        request.page_size = page_size(limit - found.len());
-    }
-}
-
-fn page_size(wanted: usize) -> i32 {
-    i32::try_from(wanted.min(PAGE)).unwrap_or_default()
 }
 
 async fn show_payment(wanted: &ShowArgs) -> anyhow::Result<()> {
@@ -253,7 +233,7 @@ async fn show_payment(wanted: &ShowArgs) -> anyhow::Result<()> {
     output::line(show::payment(&payment));
     let request = v1::ListOperatorActionsRequest {
         payment_id: payment.payment_id.clone(),
-        page_size: page_size(PAGE),
+        page_size: pages::PAGE,
         include_closed: true,
         ..v1::ListOperatorActionsRequest::default()
     };

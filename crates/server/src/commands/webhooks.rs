@@ -5,14 +5,13 @@ mod show;
 use clap::{Args, Subcommand};
 use quittance_proto::v1;
 
+use super::pages;
 use super::payments::Connection;
 use super::payments::client::Client;
 use crate::output;
 
 /// Webhooks that are printed unless another number is asked for.
 const DEFAULT_WEBHOOKS: &str = "100";
-/// Most webhooks that are fetched at once: most items of a page.
-const PAGE: usize = crate::convert::MAX_PAGE;
 
 /// What every exit code means, and where the API key comes from.
 const AFTER_HELP: &str = "\
@@ -105,47 +104,28 @@ async fn list(wanted: ListArgs) -> anyhow::Result<()> {
         (false, given) => given,
     };
     let request = v1::ListWebhooksRequest {
-        page_size: page_size(limit),
-        page_token: String::new(),
         states: states.into_iter().map(i32::from).collect(),
         provider_account: wanted.account.unwrap_or_default(),
         cause: wanted.cause.unwrap_or_default().into(),
+        ..v1::ListWebhooksRequest::default()
     };
-    let (found, more) = pages(&mut client, request, limit).await?;
+    let page = async |page_size, page_token| {
+        let page = client.list_webhooks(v1::ListWebhooksRequest {
+            page_size,
+            page_token,
+            ..request.clone()
+        });
+        let page = page.await?;
+        Ok((page.webhooks, page.next_page_token))
+    };
+    let (found, more) = pages::up_to(limit, page).await?;
     if found.is_empty() {
         output::line("No webhooks.");
         return Ok(());
     }
     output::line(show::webhooks(&found));
-    if more {
-        output::line("There are more: raise --limit.");
-    }
+    pages::say_more(more);
     Ok(())
-}
-
-/// Webhooks up to a number, and whether there are more.
-async fn pages(
-    client: &mut Client,
-    mut request: v1::ListWebhooksRequest,
-    limit: usize,
-) -> anyhow::Result<(Vec<v1::Webhook>, bool)> {
-    let mut found = Vec::new();
-    loop {
-        let page = client.list_webhooks(request.clone()).await?;
-        found.extend(page.webhooks);
-        request.page_token = page.next_page_token;
-        let more = !request.page_token.is_empty();
-        if !more || found.len() >= limit {
-            let more = more || found.len() > limit;
-            found.truncate(limit);
-            return Ok((found, more));
-        }
-        request.page_size = page_size(limit - found.len());
-    }
-}
-
-fn page_size(wanted: usize) -> i32 {
-    i32::try_from(wanted.min(PAGE)).unwrap_or_default()
 }
 
 async fn show_webhook(wanted: ShowArgs) -> anyhow::Result<()> {

@@ -17,8 +17,6 @@ use super::violations::Violations;
 pub const DEFAULT_PAGE: usize = 50;
 /// Most items of a page.
 pub const MAX_PAGE: usize = 500;
-/// Most states in a filter: all of them.
-const MAX_STATES: usize = PaymentState::ALL.len();
 /// The range of a summary when the caller names no start.
 pub const DEFAULT_SUMMARY_RANGE: Duration = Duration::from_secs(24 * 3_600);
 /// The longest range of a summary.
@@ -96,7 +94,7 @@ pub fn list_payments(request: v1::ListPaymentsRequest) -> Result<PaymentsQuery, 
     let mut violations = Violations::default();
     let bad = &mut violations;
     let page_size = page_size(bad, "page_size", request.page_size);
-    let states = states(bad, &request.states);
+    let states = scalars::states(bad, &request.states, PaymentState::ALL, state_of);
     let range = range(
         bad,
         ("create_time_from", request.create_time_from),
@@ -329,27 +327,6 @@ pub(super) fn page_size(bad: &mut Violations, field: &str, asked: i32) -> Option
             None
         }
     }
-}
-
-fn states(bad: &mut Violations, numbers: &[i32]) -> Option<Vec<PaymentState>> {
-    if numbers.len() > MAX_STATES {
-        bad.invalid("states", format!("must be at most {MAX_STATES}"));
-        return None;
-    }
-    let mut states = Vec::new();
-    let mut good = true;
-    for (at, number) in numbers.iter().enumerate() {
-        let field = format!("states[{at}]");
-        match scalars::known(bad, &field, *number).map(state_of) {
-            Some(Some(state)) => states.push(state),
-            Some(None) => {
-                bad.invalid(&field, "must not be unspecified");
-                good = false;
-            }
-            None => good = false,
-        }
-    }
-    good.then_some(states)
 }
 
 /// Two ends of a range of time, each absent where it is not given.

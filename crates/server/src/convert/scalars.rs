@@ -137,6 +137,35 @@ pub(super) fn known<E: TryFrom<i32>>(bad: &mut Violations, field: &str, number: 
     value
 }
 
+/// The states of a filter, none of them unspecified and at most as many as there are. `state_of` gives the state that a
+/// message names; `None` for "unspecified".
+pub(super) fn states<E: TryFrom<i32>, S>(
+    bad: &mut Violations,
+    numbers: &[i32],
+    known_states: &[S],
+    state_of: fn(E) -> Option<S>,
+) -> Option<Vec<S>> {
+    let most = known_states.len();
+    if numbers.len() > most {
+        bad.invalid("states", format!("must be at most {most}"));
+        return None;
+    }
+    let mut states = Vec::new();
+    let mut good = true;
+    for (at, number) in numbers.iter().enumerate() {
+        let field = format!("states[{at}]");
+        match known(bad, &field, *number).map(state_of) {
+            Some(Some(state)) => states.push(state),
+            Some(None) => {
+                bad.invalid(&field, "must not be unspecified");
+                good = false;
+            }
+            None => good = false,
+        }
+    }
+    good.then_some(states)
+}
+
 /// An amount. Both of its fields are looked at, so that both are named if both are bad.
 pub(super) fn money(bad: &mut Violations, field: &str, value: &v1::Money) -> Option<Money> {
     let currency = Currency::parse(&value.currency_code)

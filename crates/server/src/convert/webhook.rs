@@ -15,9 +15,6 @@ use super::queries::page_size;
 use super::scalars;
 use super::violations::Violations;
 
-/// Most states in a filter: all of them.
-const MAX_STATES: usize = WebhookState::ALL.len();
-
 /// A page of webhooks asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhooksQuery {
@@ -44,7 +41,7 @@ pub fn list_webhooks(request: v1::ListWebhooksRequest) -> Result<WebhooksQuery, 
     let mut violations = Violations::default();
     let bad = &mut violations;
     let page_size = page_size(bad, "page_size", request.page_size);
-    let states = states(bad, &request.states);
+    let states = scalars::states(bad, &request.states, WebhookState::ALL, state_of);
     let account = scalars::provider_account(bad, request.provider_account);
     let cause = scalars::known(bad, "cause", request.cause).map(reason_of);
     let query = || {
@@ -168,27 +165,6 @@ fn outcome(kind: &FactKind) -> (v1::WebhookOutcome, Option<v1::Money>) {
         FactKind::Failed(_) => (Said::Failed, None),
         FactKind::Expired => (Said::Expired, None),
     }
-}
-
-fn states(bad: &mut Violations, numbers: &[i32]) -> Option<Vec<WebhookState>> {
-    if numbers.len() > MAX_STATES {
-        bad.invalid("states", format!("must be at most {MAX_STATES}"));
-        return None;
-    }
-    let mut states = Vec::new();
-    let mut good = true;
-    for (at, number) in numbers.iter().enumerate() {
-        let field = format!("states[{at}]");
-        match scalars::known(bad, &field, *number).map(state_of) {
-            Some(Some(state)) => states.push(state),
-            Some(None) => {
-                bad.invalid(&field, "must not be unspecified");
-                good = false;
-            }
-            None => good = false,
-        }
-    }
-    good.then_some(states)
 }
 
 /// The state that a message names; `None` for "unspecified".
