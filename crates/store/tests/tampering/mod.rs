@@ -36,6 +36,9 @@ const FIRST: &str = "j.entity_seq = 1";
 const LAST: &str = "j.entity_seq = (select version from payments where payment_id = j.stream_id)";
 const MIDDLE: &str = "j.entity_seq > 1 and not (j.entity_seq = \
                       (select version from payments where payment_id = j.stream_id))";
+/// The last entry of a payment that was changed since it was accepted.
+const CHANGED: &str = "j.entity_seq > 1 and j.entity_seq = \
+                       (select version from payments where payment_id = j.stream_id)";
 
 const fn kind(
     name: &'static str,
@@ -462,7 +465,7 @@ pub const KINDS: &[Kind] = &[
     ),
     kind(
         "a payment set back to where it was",
-        LAST,
+        CHANGED,
         "update payments set version = version - 1 where payment_id = $stream",
         &["PAYMENT_VERSION_DIFFERS"],
     ),
