@@ -9,6 +9,7 @@ mod catalogue;
 mod crashes;
 mod database_lost;
 mod declines;
+mod demo;
 mod drain;
 mod erasure;
 mod errors;
