@@ -171,6 +171,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Audit(AuditCommand::Show(wanted)) => {
             runtime()?.block_on(commands::audit::show(&wanted))
         }
+        Command::Audit(AuditCommand::Export(wanted)) => {
+            runtime()?.block_on(commands::audit::export(&wanted))
+        }
         Command::PersonalData(command) => {
             runtime()?.block_on(commands::personal_data::run(command))
         }

@@ -11,6 +11,7 @@
 //! - `verify` reads all of it again, and compares.
 //! - `sequencer` gives committed journal entries their positions; `positions` waits for them; `tree` grows
 //!   the Merkle tree over them, and makes proofs.
+//! - `evidence` reads what a payment's evidence bundle is made of.
 //! - `keys` and `sealing` hold the secrets and encrypt columns; `customers` has a key per customer.
 #![allow(clippy::doc_markdown, reason = "PostgreSQL is a name, not code")]
 
@@ -28,6 +29,7 @@ mod customers;
 mod durability;
 mod endpoints;
 mod erasures;
+mod evidence;
 mod failure;
 mod failures;
 mod idempotency;
@@ -68,6 +70,7 @@ pub use config::{
 };
 pub use constraints::constraint_names;
 pub use durability::{MAX_CLOCK_DIFFERENCE_SECONDS, MINIMUM_POSTGRES};
+pub use evidence::MergedEntry;
 pub use inbox::MAX_INBOX_CLAIM;
 pub use inbox_desk::MAX_WIPED;
 pub use keys::{KEY_BYTES, KeyRing, KeyRingError, MAX_KEYS};

@@ -12,7 +12,7 @@ use quittance_domain::decline::{Decline, Failure};
 use quittance_domain::payment::{NextAction, Payment};
 use quittance_domain::ports::StoreError;
 use quittance_domain::transaction::{Attempt, Transaction};
-use quittance_evidence::LeafMac;
+use quittance_evidence::{Disclosure, LeafMac};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -41,6 +41,20 @@ struct SealedField {
     /// Hexadecimal.
     salt: String,
     value: String,
+}
+
+impl SealedCustomer {
+    /// The values with their salts, as the entry of the payment's acceptance holds their digests. `None` where a salt is
+    /// none.
+    pub(crate) fn disclosures(self) -> Option<Vec<Disclosure>> {
+        let disclosures = self.fields.into_iter().map(|field| {
+            let salt = hex::decode(&field.salt).ok()?.try_into().ok()?;
+            // A value that cannot be disclosed has no digest either.
+            Some(Disclosure::new(salt, field.name, field.value).ok())
+        });
+        let all: Option<Vec<_>> = disclosures.collect();
+        Some(all?.into_iter().flatten().collect())
+    }
 }
 
 /// What the customer has to do, as it is sealed with a payment.

@@ -10,6 +10,7 @@ pub mod fields;
 pub mod links;
 pub mod meter;
 pub mod process;
+pub mod python;
 pub mod receiver;
 pub mod recovery;
 pub mod requests;

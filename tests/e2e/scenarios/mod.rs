@@ -13,6 +13,7 @@ mod demo;
 mod drain;
 mod erasure;
 mod errors;
+mod evidence;
 mod fuzz;
 mod hostile_webhooks;
 mod idempotency;

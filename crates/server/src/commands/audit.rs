@@ -1,6 +1,7 @@
 //! `quittance audit`: the audit log, verified and shown, as a client of a running server; and its keys and signer, where
 //! the service is configured.
 
+mod export;
 pub mod site;
 mod timeline;
 mod verify;
@@ -13,12 +14,14 @@ use super::payments::Connection;
 use super::payments::client::Client;
 use crate::output;
 
+pub use self::export::ExportArgs;
 pub use self::verify::{LogDiffers, VerifyArgs};
 
 /// What every exit code means, and where the API key comes from.
 const AFTER_HELP: &str = "\
 The API key is read from --api-key-file, or else from the variable QUITTANCE_API_KEY; it is never an argument, because
-other users can see those. `verify` needs the role `platform.audit`, `show` needs `audit.read`. See docs/roles.md.
+other users can see those. `verify` needs the role `platform.audit`, `show` and `export` need `audit.read`; `export` discloses
+personal data to whoever also has `payments.read`. See docs/roles.md.
 
 Exit codes: 0 done · 1 not tried, such as a file that cannot be read · 2 wrong arguments · 3 refused by the server
 · 4 out of reach or refused for now: try again later · 5 the log does not verify.";
@@ -34,6 +37,9 @@ pub enum AuditCommand {
     /// Show what happened to a payment, step by step.
     #[command(after_help = AFTER_HELP)]
     Show(ShowArgs),
+    /// Export the evidence of a payment: one file that anybody can check offline, with `quittance evidence verify`.
+    #[command(after_help = AFTER_HELP)]
+    Export(ExportArgs),
     #[command(flatten)]
     Site(site::AuditSiteCommand),
 }
@@ -57,6 +63,15 @@ pub struct ShowArgs {
 /// with what to do; else what kept it from being asked.
 pub async fn verify(wanted: &VerifyArgs) -> anyhow::Result<()> {
     verify::run(wanted).await
+}
+
+/// `quittance audit export`.
+///
+/// # Errors
+/// [`CallFailed`](super::payments::CallFailed) where the server was asked, with what to do; else what kept it from being
+/// asked, or the file from being written.
+pub async fn export(wanted: &ExportArgs) -> anyhow::Result<()> {
+    export::run(wanted).await
 }
 
 /// `quittance audit show`.

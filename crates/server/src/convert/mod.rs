@@ -21,10 +21,10 @@ pub use commands::{capture, confirm, get, refund, sync, void};
 pub use create::create;
 pub use erasures::{EraseCustomer, erase_personal_data, erasure, get_erasure};
 pub use queries::{
-    ConsistencyQuery, DEFAULT_PAGE, DEFAULT_SUMMARY_RANGE, EntriesQuery, InclusionQuery, MAX_PAGE,
-    MAX_SUMMARY_RANGE, PaymentsQuery, ProvedEntry, Start, SummaryQuery, TailQuery, WatchQuery,
-    consistency_proof, get_entry, inclusion_proof, list_entries, list_payments, summarize, tail,
-    watch,
+    ConsistencyQuery, DEFAULT_PAGE, DEFAULT_SUMMARY_RANGE, EntriesQuery, EvidenceQuery,
+    InclusionQuery, MAX_PAGE, MAX_SUMMARY_RANGE, PaymentsQuery, ProvedEntry, Start, SummaryQuery,
+    TailQuery, WatchQuery, consistency_proof, export_evidence, get_entry, inclusion_proof,
+    list_entries, list_payments, summarize, tail, watch,
 };
 pub use violations::{MAX_VIOLATIONS, Violation, Violations};
 pub use webhook::{

@@ -232,6 +232,38 @@ pub fn inclusion_proof(
     bad.finish(entry.map(|entry| InclusionQuery { entry, tree_size }))
 }
 
+/// Which evidence is asked for, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EvidenceQuery {
+    /// Of which payment.
+    pub payment: PaymentId,
+    /// For people, as a page; else for machines.
+    pub page: bool,
+    /// Without personal data, also where the caller may see it.
+    pub omit_disclosures: bool,
+}
+
+/// Parses `ExportEvidence`.
+///
+/// # Errors
+/// Every bad field.
+pub fn export_evidence(request: &v1::ExportEvidenceRequest) -> Result<EvidenceQuery, Violations> {
+    use v1::EvidenceForm as Form;
+    let mut bad = Violations::default();
+    let payment = scalars::payment_id(&mut bad, &request.payment_id);
+    let form = scalars::known::<Form>(&mut bad, "form", request.form);
+    let page = form.map(|form| match form {
+        Form::Unspecified | Form::Json => false,
+        Form::Html => true,
+    });
+    let query = payment.zip(page).map(|(payment, page)| EvidenceQuery {
+        payment,
+        page,
+        omit_disclosures: request.omit_disclosures,
+    });
+    bad.finish(query)
+}
+
 /// Between which trees a consistency proof is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsistencyQuery {

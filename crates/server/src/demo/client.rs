@@ -176,6 +176,19 @@ impl Client {
             .context("the answer holds no entry")
     }
 
+    /// The evidence of a payment: the server waits until its newest entry is signed.
+    pub(super) async fn evidence(
+        &mut self,
+        payment_id: &str,
+    ) -> anyhow::Result<v1::ExportEvidenceResponse> {
+        let request = self.request(v1::ExportEvidenceRequest {
+            payment_id: payment_id.to_owned(),
+            ..Default::default()
+        });
+        let response = self.audit.export_evidence(request).await;
+        Ok(response.map_err(|status| described(&status))?.into_inner())
+    }
+
     /// The proof that an entry is in the signed log; `None` while it is not merged.
     pub(super) async fn inclusion(
         &mut self,

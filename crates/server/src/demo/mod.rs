@@ -72,6 +72,7 @@ async fn play(server: &DevServer, show: &Show) -> anyhow::Result<()> {
     // Not where keys are configured: these are read from the directory of this server.
     if let Ok(keys) = server.log_keys() {
         proof::of_an_entry(&mut client, show, &order, &keys).await?;
+        proof::of_a_payment(&mut client, show, &order, &keys).await?;
     }
     notified::notified(&mut client, show).await
 }

@@ -64,7 +64,7 @@ async fn take(
 }
 
 pub(super) async fn notified(client: &mut Client, show: &Show) -> anyhow::Result<()> {
-    show.scene(8, "A notification: signed, and verified by whoever is told");
+    show.scene(9, "A notification: signed, and verified by whoever is told");
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/hooks", listener.local_addr()?);
     let (queue, mut arrived) = mpsc::channel(QUEUE);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use quittance_evidence::bundle::{Bundle, TrustedKeys};
 use quittance_evidence::note::{Note, VerifierKey};
 use quittance_evidence::tree::verify_inclusion;
 use quittance_evidence::{Hash, Receipt, SignedCheckpoint, leaf_hash};
@@ -68,6 +69,39 @@ pub(super) async fn of_an_entry(
         path.len()
     ));
     show.note("Whoever changes, removes or adds an entry later cannot make this proof true again.");
+    Ok(())
+}
+
+/// Exports the evidence of a payment, and checks it as whoever gets the file does; and that a changed file is none.
+pub(super) async fn of_a_payment(
+    client: &mut Client,
+    show: &Show,
+    payment_id: &str,
+    keys: &[VerifierKey; 2],
+) -> anyhow::Result<()> {
+    show.scene(8, "Evidence: one file, checked without any server");
+    let exported = client.evidence(payment_id).await?;
+    let keys = TrustedKeys::new(keys.to_vec());
+    let report = Bundle::decode(&exported.bundle)?.verify(&keys);
+    ensure!(report.is_proved(), "the exported evidence proves nothing");
+    show::fact(&format!(
+        "{}: {} bytes, {} entries, PROVED with the published keys",
+        exported.file_name,
+        exported.bundle.len(),
+        report.entries.len()
+    ));
+    let text = String::from_utf8(exported.bundle)?;
+    // An amount, where the entries have one: 12 euros become 92.
+    let changed = text.replacen("amount_minor\\\":\\\"1", "amount_minor\\\":\\\"9", 1);
+    ensure!(changed != text, "there was no amount to change");
+    let forged = Bundle::decode(changed.as_bytes())?.verify(&keys);
+    ensure!(!forged.is_proved(), "a changed amount was not noticed");
+    let failed: Vec<_> = forged.failures().map(|(check, _)| check.as_str()).collect();
+    show::fact(&format!(
+        "the same file with one digit of an amount changed: NOT PROVED ({})",
+        failed.join(", ")
+    ));
+    show.note("`quittance audit export` writes it; `quittance evidence verify` and docs/verify_evidence.py check it offline.");
     Ok(())
 }
 

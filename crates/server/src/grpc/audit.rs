@@ -1,5 +1,6 @@
 //! `AuditService`. Every read is recorded before its first answer; what cannot be recorded is not read (R18).
 
+mod export;
 mod proofs;
 
 use std::collections::BTreeMap;
@@ -14,8 +15,8 @@ use quittance_domain::flows::audit::AuditEvent;
 use quittance_domain::ids::{EntryId, PaymentId, TenantId};
 use quittance_domain::ports::EntryFilter;
 use quittance_proto::v1;
-use quittance_proto::v1::ErrorReason;
 use quittance_proto::v1::audit_service_server::AuditService;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::call::Call;
@@ -39,6 +40,8 @@ const RECORD_TRIES: usize = 3;
 pub(super) struct AuditRpcs {
     services: Services,
     streams: StreamLimit,
+    /// Turns to make an evidence bundle.
+    exports: Arc<Semaphore>,
 }
 
 /// What a caller may read.
@@ -92,7 +95,11 @@ impl Scope {
 
 impl AuditRpcs {
     pub(super) fn new(services: Services, streams: StreamLimit) -> Self {
-        Self { services, streams }
+        Self {
+            services,
+            streams,
+            exports: Arc::new(Semaphore::new(export::MAX_EXPORTS)),
+        }
     }
 
     /// Records an access, under the tenant of whoever reads.
@@ -392,12 +399,6 @@ fn filter_bytes(request: &v1::ListEntriesRequest) -> Vec<u8> {
     filters.encode_to_vec()
 }
 
-/// What this version cannot do yet.
-fn not_implemented() -> Status {
-    let message = "this version does not do this yet";
-    Failure::new(ErrorReason::NotImplemented, message).into()
-}
-
 #[tonic::async_trait]
 impl AuditService for AuditRpcs {
     async fn list_entries(
@@ -460,9 +461,10 @@ impl AuditService for AuditRpcs {
 
     async fn export_evidence(
         &self,
-        _: Request<v1::ExportEvidenceRequest>,
+        request: Request<v1::ExportEvidenceRequest>,
     ) -> Result<Response<v1::ExportEvidenceResponse>, Status> {
-        Err(not_implemented())
+        let bundle = self.export(request).await;
+        Ok(Response::new(bundle.map_err(Failure::nothing_moved)?))
     }
 
     type VerifyLogStream = VerifyLogStream;

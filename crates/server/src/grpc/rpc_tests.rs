@@ -436,12 +436,11 @@ async fn an_entry_of_another_tenant_is_not_shown_whatever_the_index_says() {
 }
 
 #[tokio::test]
-async fn what_the_evidence_needs_is_not_implemented_yet() {
+async fn what_is_not_signed_is_not_exported() {
     let world = World::new();
-    let refused = world
-        .audit()
-        .export_evidence(Request::new(v1::ExportEvidenceRequest::default()))
-        .await;
+    let request = v1::ExportEvidenceRequest::default();
+    let request = asked("acme", Role::AuditRead, request);
+    let refused = world.audit().export_evidence(request).await;
     let refused = refused.err().unwrap();
     assert_eq!(
         (refused.code(), reason(&refused).as_str()),

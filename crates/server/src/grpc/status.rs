@@ -103,6 +103,7 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::WebhookWiped
         | R::NotificationNotDead
         | R::TooManyEndpoints
+        | R::EvidenceTooLarge
         | R::NoRoute => Profile::is(Code::FailedPrecondition),
         R::VoidPending
         | R::CapturePending
@@ -228,7 +229,7 @@ impl Failure {
     }
 
     /// Names what of the payment does not hold.
-    fn precondition(mut self, kind: impl Into<String>) -> Self {
+    pub(super) fn precondition(mut self, kind: impl Into<String>) -> Self {
         let description = self.0.message.clone();
         self.0.precondition = Some((kind.into(), description));
         self
@@ -449,7 +450,7 @@ impl From<EntryError> for Failure {
     }
 }
 
-fn overloaded() -> Failure {
+pub(super) fn overloaded() -> Failure {
     let message = "the service is overloaded; nothing was sent";
     Failure::new(ErrorReason::Overloaded, message).retry_after(OVERLOAD_RETRY_AFTER)
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use quittance_evidence::bundle::TrustedKeys;
 use quittance_evidence::note::{KeyError, KeyName, SEED_BYTES, SigningKey, VerifierKey};
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
@@ -52,6 +53,11 @@ impl LogKeys {
             let path = path.clone();
             return Err(KeyFileError::Mismatch { path, reason });
         }
+        if !log.iter().all(|key| is_below(key.name(), receipts.name())) {
+            let reason = "the key of receipts is named below the log, or nobody would know that it speaks for it";
+            let path = path.clone();
+            return Err(KeyFileError::Mismatch { path, reason });
+        }
         Ok(Self { log, receipts })
     }
 
@@ -70,10 +76,22 @@ impl LogKeys {
         self.log.iter().map(|key| key.verifier().clone()).collect()
     }
 
-    /// What signs receipts.
+    /// What everything that is signed is checked with: checkpoints, receipts and statements.
+    pub fn published(&self) -> TrustedKeys {
+        let receipts = self.receipts.verifier().clone();
+        TrustedKeys::new(self.verifiers().into_iter().chain([receipts]).collect())
+    }
+
+    /// What signs receipts, and statements about payments.
     pub fn receipts(&self) -> &SigningKey {
         &self.receipts
     }
+}
+
+/// Whether a key speaks for the log of that name, without being the log's own.
+fn is_below(origin: &KeyName, key: &KeyName) -> bool {
+    let below = key.as_str().strip_prefix(origin.as_str());
+    below.is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn read_key(path: &Path) -> Result<SigningKey, KeyFileError> {

@@ -3,6 +3,7 @@
 //! Keys and the last signed state are files outside the database, so that nobody who owns the database can sign, or
 //! make the signer forget what it signed.
 
+mod bundles;
 mod files;
 mod keys;
 mod receipts;
@@ -20,6 +21,7 @@ use quittance_store::PgStore;
 use quittance_telemetry::Metrics;
 use thiserror::Error;
 
+pub use self::bundles::{BundleError, Exported, finish as finish_bundle};
 pub use self::files::{KeyFileError, LOG_KEY_FILE, RECEIPT_KEY_FILE};
 pub use self::keys::{LogKeys, generate, new_log_key, receipts_name};
 pub use self::receipts::{Command, Receipts};

@@ -357,7 +357,13 @@ fn keys_that_do_not_belong_together_are_refused() {
         log_key_files: vec![log, right.receipt_key_file.clone()],
         ..right.clone()
     };
-    for wrong in [twice, as_receipts, other] {
+    let elsewhere = tempfile::tempdir().unwrap();
+    set_up(elsewhere.path(), "quittance.test/other").unwrap();
+    let of_another_log = SigningConfig {
+        receipt_key_file: config(elsewhere.path()).receipt_key_file,
+        ..right.clone()
+    };
+    for wrong in [twice, as_receipts, other, of_another_log] {
         let refused = LogKeys::load(&wrong).unwrap_err();
         assert!(
             matches!(refused, KeyFileError::Mismatch { .. }),

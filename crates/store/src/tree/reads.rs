@@ -77,7 +77,7 @@ fn head_of(size: i64, root: &[u8]) -> Result<TreeHead, TreeDamage> {
 }
 
 /// The root of a tree, from tiles that hold its frontier.
-fn root_of(tiles: &TileSet, size: u64) -> Result<Hash, TreeReadError> {
+pub(crate) fn root_of(tiles: &TileSet, size: u64) -> Result<Hash, TreeReadError> {
     let range = CompactRange::load(size, |node| {
         let hash = tiles.node(node);
         hash.map_err(|_| TreeReadError::from(TreeDamage::Tiles))
@@ -85,7 +85,7 @@ fn root_of(tiles: &TileSet, size: u64) -> Result<Hash, TreeReadError> {
     Ok(range.root())
 }
 
-fn prove(tiles: &TileSet, path: &Path) -> Result<Vec<Hash>, TreeDamage> {
+pub(crate) fn prove(tiles: &TileSet, path: &Path) -> Result<Vec<Hash>, TreeDamage> {
     path.prove(|node| tiles.node(node).map_err(|_| TreeDamage::Tiles))
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use http::Uri;
+use quittance_evidence::bundle::MAX_BUNDLE_BYTES;
 use quittance_proto::v1;
 use quittance_proto::v1::admin_service_client::AdminServiceClient;
 use quittance_proto::v1::audit_service_client::AuditServiceClient;
@@ -23,6 +24,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// Most bytes of an answer: a payment of 1,000 transactions is about 1 MiB.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
+/// Most bytes of an answer that holds an evidence bundle, perhaps with its page.
+const MAX_EVIDENCE_ANSWER: usize = 3 * MAX_BUNDLE_BYTES;
 /// The API key, where no file holds it.
 const API_KEY: &str = "QUITTANCE_API_KEY";
 /// Most bytes of a file that holds an API key or certificates.
@@ -112,6 +115,16 @@ impl Client {
     ) -> Result<v1::ListEntriesResponse, CallFailed> {
         let request = self.request(message);
         Ok(self.audit.list_entries(request).await?.into_inner())
+    }
+
+    pub(in crate::commands) async fn export_evidence(
+        &mut self,
+        message: v1::ExportEvidenceRequest,
+    ) -> Result<v1::ExportEvidenceResponse, CallFailed> {
+        let request = self.request(message);
+        let audit = self.audit.clone();
+        let mut audit = audit.max_decoding_message_size(MAX_EVIDENCE_ANSWER);
+        Ok(audit.export_evidence(request).await?.into_inner())
     }
 
     /// A stream of hours, perhaps: it has no deadline.

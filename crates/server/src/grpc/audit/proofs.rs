@@ -32,7 +32,7 @@ fn not_signed() -> Failure {
     Failure::new(ErrorReason::NotImplemented, message)
 }
 
-fn not_merged(message: &str) -> Failure {
+pub(super) fn not_merged(message: &str) -> Failure {
     Failure::new(ErrorReason::EntryNotMerged, message)
 }
 
@@ -44,7 +44,10 @@ fn bytes(hashes: &[Hash]) -> Vec<Vec<u8>> {
     hashes.iter().map(|hash| hash.as_bytes().to_vec()).collect()
 }
 
-fn checkpoint_message(evidence: &Evidence, checkpoint: StoredCheckpoint) -> v1::Checkpoint {
+pub(super) fn checkpoint_message(
+    evidence: &Evidence,
+    checkpoint: StoredCheckpoint,
+) -> v1::Checkpoint {
     let origin = evidence.keys.origin().map(ToString::to_string);
     v1::Checkpoint {
         signed_note: checkpoint.note,
@@ -56,16 +59,19 @@ fn checkpoint_message(evidence: &Evidence, checkpoint: StoredCheckpoint) -> v1::
 }
 
 /// What is read of the tree, or why it cannot be.
-fn read_error(evidence: &Evidence, error: TreeReadError) -> Failure {
+pub(super) fn read_error(evidence: &Evidence, error: TreeReadError) -> Failure {
     match error {
         TreeReadError::Store(error) => error.into(),
         TreeReadError::OutOfRange(error) => out_of_range(&error.to_string()),
-        TreeReadError::Damaged(damage) => {
-            evidence.metrics.verification_failed(PROOF_CHECK, 1);
-            tracing::error!(error.message = %damage, "the stored tree proves nothing");
-            Failure::defect(&damage.to_string())
-        }
+        TreeReadError::Damaged(damage) => unproved(evidence, &damage.to_string()),
     }
+}
+
+/// What is stored proves nothing: an alarm.
+pub(super) fn unproved(evidence: &Evidence, why: &str) -> Failure {
+    evidence.metrics.verification_failed(PROOF_CHECK, 1);
+    tracing::error!(error.message = why, "the stored tree proves nothing");
+    Failure::defect(why)
 }
 
 impl AuditRpcs {

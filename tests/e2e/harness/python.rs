@@ -1,0 +1,67 @@
+//! Python, with what a test needs from PyPI.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A Python with these packages, or `None` where there is none: then the test says so and passes, except in CI.
+pub async fn python_or_skip(
+    name: &'static str,
+    packages: &'static [&'static str],
+) -> Option<PathBuf> {
+    let made = tokio::task::spawn_blocking(move || virtual_environment(name, packages));
+    match made.await.unwrap() {
+        Ok(python) => Some(python),
+        Err(reason) => {
+            let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+            assert!(!in_ci, "{reason}");
+            println!("SKIPPED: no Python with {packages:?} ({reason})");
+            None
+        }
+    }
+}
+
+/// A virtual environment that is kept below `target` between runs.
+fn virtual_environment(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
+    let pins = packages
+        .join(" ")
+        .replace("==", "-")
+        .replace([' ', '.'], "_");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("target")
+        .join(name)
+        .join(pins);
+    let python = directory.join("bin/python");
+    let ready = directory.join("ready");
+    if ready.exists() {
+        return Ok(python);
+    }
+    let path = directory.to_str().unwrap();
+    run(Command::new("python3").args(["-m", "venv", "--clear", path]))?;
+    let pip = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ];
+    run(Command::new(&python).args(pip).args(packages))?;
+    std::fs::write(ready, "").map_err(|error| error.to_string())?;
+    Ok(python)
+}
+
+/// Runs a command that must succeed.
+pub fn run(command: &mut Command) -> Result<Output, String> {
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    Err(format!("{command:?}: {}\n{stdout}{stderr}", output.status))
+}
