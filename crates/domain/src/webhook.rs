@@ -333,12 +333,14 @@ pub trait Inbox: Send + Sync + 'static {
         lease: Duration,
     ) -> Result<Vec<ClaimedWebhook>, StoreError>;
 
-    /// Writes down what became of a claimed webhook. How long ago it was received, in seconds; `None` where
+    /// Writes down what became of a claimed webhook, and which payments it is about, as far as that is known. One that is
+    /// finished, and about a payment whose customer is erased or being erased, keeps no body. How long ago it was received, in seconds; `None` where
     /// somebody else has claimed it since, and nothing was written.
     async fn close_webhook(
         &self,
         claimed: &ClaimedWebhook,
         verdict: WebhookVerdict,
+        about: &[PaymentId],
     ) -> Result<Option<f64>, StoreError>;
 
     /// Counts what waits.

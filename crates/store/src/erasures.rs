@@ -66,6 +66,14 @@ const DESTROY: &str = "\
     delete from customers c using erasures e \
     where c.customer_id = e.customer_id and e.erasure_id = $1";
 
+/// Bodies of webhooks are under the ring's key, too. Those that are still to be applied are wiped when they were.
+const WIPE_WEBHOOKS: &str = "\
+    update webhook_inbox w set body = null, wiped_at = now() \
+    where w.body is not null and w.payment_ids is not null and w.next_step_at is null \
+        and w.payment_ids && array( \
+            select p.payment_id from payments p join erasures e on e.customer_id = p.customer_id \
+            where e.erasure_id = $1)";
+
 const CLOSE: &str = "\
     update erasures set open_payments = 0, payments = $2, finished_at = now(), \
         next_step_at = null, claimed_until = null \
@@ -235,5 +243,7 @@ async fn erase(
     }
     statement(WIPE_TOKENS).execute(connection).await?;
     statement(DESTROY).execute(connection).await?;
+    // Behind the lock on the customer: whoever closes a webhook about them has done so, or finds no customer.
+    statement(WIPE_WEBHOOKS).execute(connection).await?;
     Ok(count)
 }

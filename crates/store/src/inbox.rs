@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid,
+};
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ids::{PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId};
@@ -46,13 +48,32 @@ const CLAIM: &str = "\
     returning w.webhook_id, w.provider_account, w.body, w.attempts, w.attempts - w.attempts_before as tries";
 
 /// The number of the attempt is the fence: whoever claimed it later counts.
+///
+/// What is finished, and about a payment of a customer that is erased or being erased, keeps no body. The lock on the
+/// customers makes an erasure that ends just now wait, and then find the row; or this finds no customer any more.
 const CLOSE: &str = "\
-    update webhook_inbox \
+    with about as materialized ( \
+        select p.payment_id, p.customer_id from webhook_inbox w \
+        join payments p on p.payment_id = any(coalesce(nullif($6, '{}'), w.payment_ids)) \
+        where w.webhook_id = $1 and p.customer_id is not null \
+    ), known as materialized ( \
+        select c.customer_id from customers c \
+        where c.customer_id in (select customer_id from about) and c.erasing_since is null \
+        for key share \
+    ), erased as materialized ( \
+        select exists ( \
+            select from about where customer_id not in (select customer_id from known)) and $5 is null as yes \
+    ) \
+    update webhook_inbox w \
     set state = $3, reason = $4, claimed_until = null, \
         next_step_at = now() + make_interval(secs => $5), \
-        finished_at = case when $5 is null then now() end \
-    where webhook_id = $1 and attempts = $2 and next_step_at is not null \
-    returning extract(epoch from now() - received_at)::double precision as age";
+        finished_at = case when $5 is null then now() end, \
+        payment_ids = coalesce(nullif($6, '{}'), w.payment_ids), \
+        body = case when not erased.yes then w.body end, \
+        wiped_at = case when erased.yes then now() end \
+    from erased \
+    where w.webhook_id = $1 and w.attempts = $2 and w.next_step_at is not null \
+    returning extract(epoch from now() - w.received_at)::double precision as age";
 
 /// Both counts are of what a partial index holds.
 const BACKLOG: &str = "\
@@ -177,7 +198,9 @@ impl PgStore {
         &self,
         claimed: &ClaimedWebhook,
         verdict: WebhookVerdict,
+        about: &[PaymentId],
     ) -> Result<Option<f64>, StoreError> {
+        let payments: Vec<Uuid> = about.iter().map(|payment| payment.0).collect();
         let (id, state) = (claimed.id.0, verdict.state().name());
         let reason = verdict.reason().map(|reason| reason.name().to_owned());
         let again_in = match verdict {
@@ -191,7 +214,8 @@ impl PgStore {
                 .bind::<Integer, _>(attempt)
                 .bind::<Text, _>(state)
                 .bind::<Nullable<Text>, _>(reason.clone())
-                .bind::<Nullable<Double>, _>(again_in);
+                .bind::<Nullable<Double>, _>(again_in)
+                .bind::<Array<SqlUuid>, _>(payments.clone());
             async move { query.get_result::<ClosedRow>(connection).await.optional() }.boxed()
         });
         Ok(closed.await?.map(|row| row.age.max(0.0)))

@@ -167,8 +167,9 @@ impl Inbox for PgStore {
         &self,
         claimed: &ClaimedWebhook,
         verdict: WebhookVerdict,
+        about: &[PaymentId],
     ) -> Result<Option<f64>, StoreError> {
-        self.close_claimed(claimed, verdict).await
+        self.close_claimed(claimed, verdict, about).await
     }
 
     async fn inbox_backlog(&self) -> Result<InboxBacklog, StoreError> {

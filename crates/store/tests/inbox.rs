@@ -80,10 +80,12 @@ async fn a_webhook_is_claimed_by_one_at_a_time_and_closed_by_whoever_claimed_it_
     client.batch_execute(lapse).await.unwrap();
     let again = other.claim_webhooks(9, LEASE).await.unwrap();
     assert_eq!(again[0].attempt, 2);
-    let stale = one.close_webhook(&first[0], WebhookVerdict::Ignored).await;
+    let stale = one
+        .close_webhook(&first[0], WebhookVerdict::Ignored, &[])
+        .await;
     assert_eq!(stale, Ok(None), "the claim was lost");
     let closed = other
-        .close_webhook(&again[0], WebhookVerdict::Applied)
+        .close_webhook(&again[0], WebhookVerdict::Applied, &[])
         .await;
     assert!(
         closed
@@ -91,7 +93,7 @@ async fn a_webhook_is_claimed_by_one_at_a_time_and_closed_by_whoever_claimed_it_
             .is_some_and(|age| (0.0..60.0).contains(&age))
     );
     let twice = other
-        .close_webhook(&again[0], WebhookVerdict::Applied)
+        .close_webhook(&again[0], WebhookVerdict::Applied, &[])
         .await;
     assert_eq!(twice, Ok(None), "once");
     assert!(one.claim_webhooks(9, LEASE).await.unwrap().is_empty());
@@ -107,7 +109,7 @@ async fn a_parked_webhook_waits_its_time_and_a_dead_letter_for_ever() {
     store.receive(unreadable).await.unwrap();
     let claimed = store.claim_webhooks(9, LEASE).await.unwrap();
     assert_eq!(claimed.len(), 1, "dead from the beginning");
-    let parking = store.close_webhook(&claimed[0], parked(3_600)).await;
+    let parking = store.close_webhook(&claimed[0], parked(3_600), &[]).await;
     assert!(parking.unwrap().is_some());
     assert!(store.claim_webhooks(9, LEASE).await.unwrap().is_empty());
     let expected = InboxBacklog {
@@ -122,7 +124,7 @@ async fn a_parked_webhook_waits_its_time_and_a_dead_letter_for_ever() {
     let dead = WebhookVerdict::Dead {
         reason: WebhookReason::UnknownPayment,
     };
-    store.close_webhook(&claimed[0], dead).await.unwrap();
+    store.close_webhook(&claimed[0], dead, &[]).await.unwrap();
     let expected = InboxBacklog {
         waiting: 0,
         dead: 2,
@@ -197,7 +199,7 @@ async fn i12_bodies_are_wiped_in_bounded_batches_and_by_one_replica_each() {
     }
     for claimed in one.claim_webhooks(9, LEASE).await.unwrap() {
         let verdict = WebhookVerdict::Applied;
-        one.close_webhook(&claimed, verdict).await.unwrap();
+        one.close_webhook(&claimed, verdict, &[]).await.unwrap();
     }
     one.receive(webhook("sandbox", "evt_waiting"))
         .await
@@ -239,7 +241,7 @@ async fn a_replayed_webhook_is_due_at_once_and_its_fence_goes_on() {
     let dead = WebhookVerdict::Dead {
         reason: WebhookReason::UnknownPayment,
     };
-    store.close_webhook(&first, dead).await.unwrap();
+    store.close_webhook(&first, dead, &[]).await.unwrap();
     assert_eq!(store.replay_webhook(id).await, Ok(Replay::Due));
     let (stored, _) = store.webhook(id).await.unwrap().unwrap();
     assert_eq!(
@@ -248,9 +250,9 @@ async fn a_replayed_webhook_is_due_at_once_and_its_fence_goes_on() {
     );
     let second = store.claim_webhooks(9, LEASE).await.unwrap().remove(0);
     assert_eq!((second.attempt, second.tries), (2, 1));
-    let stale = store.close_webhook(&first, dead).await;
+    let stale = store.close_webhook(&first, dead, &[]).await;
     assert_eq!(stale, Ok(None), "the first claim is over");
-    let closed = store.close_webhook(&second, parked(3_600)).await;
+    let closed = store.close_webhook(&second, parked(3_600), &[]).await;
     assert!(closed.unwrap().is_some());
     assert_eq!(store.replay_webhook(id).await, Ok(Replay::Due));
     let third = store.claim_webhooks(9, LEASE).await.unwrap().remove(0);

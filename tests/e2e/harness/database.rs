@@ -57,6 +57,36 @@ impl Database {
         Volume((0..row.len()).map(|column| row.get(column)).collect())
     }
 
+    /// Where values are stored that a key seals: `table.column (n rows)`. They begin with a version, the length of the key's
+    /// id, and the id.
+    pub async fn sealed_under(&self, key_id: &str) -> Vec<String> {
+        let columns = self
+            .rows(
+                "select c.relname::text, a.attname::text from pg_class c \
+                 join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid \
+                 where n.nspname = 'public' and c.relkind in ('r', 'p') and not c.relispartition \
+                 and a.atttypid = 'bytea'::regtype and not a.attisdropped order by 1, 2",
+                &[],
+            )
+            .await;
+        assert!(columns.len() > 5, "the columns were not found");
+        let mut prefix = vec![1, u8::try_from(key_id.len()).unwrap()];
+        prefix.extend_from_slice(key_id.as_bytes());
+        let length = i32::try_from(prefix.len()).unwrap();
+        let mut places = Vec::new();
+        for column in columns {
+            let (table, column): (String, String) = (column.get(0), column.get(1));
+            let sql = format!(
+                "select count(*) from \"{table}\" where substring(\"{column}\" from 1 for $1) = $2"
+            );
+            let found: i64 = self.row(&sql, &[&length, &prefix]).await.get(0);
+            if found > 0 {
+                places.push(format!("{table}.{column} ({found} rows)"));
+            }
+        }
+        places
+    }
+
     /// Where a text is stored, in plain or as the hexadecimal form of bytes: `table (n rows)`.
     pub async fn places_of(&self, text: &str) -> Vec<String> {
         let tables = self

@@ -23,7 +23,8 @@ pub const ACCOUNT: &str = "sandbox";
 /// The name of every site's log.
 pub const LOG_NAME: &str = "quittance.test/log";
 pub const SANDBOX_KEY: &str = "sandbox-key";
-const KEY_ID: &str = "e2e";
+/// The id of the key ring's only key.
+pub const KEY_ID: &str = "e2e";
 const MASTER_KEY: [u8; 32] = [7; 32];
 /// Everything that a caller of a tenant may do.
 pub const TENANT_ROLES: [Role; 4] = [

@@ -9,20 +9,23 @@ use quittance_server::auth::Role;
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::harness::site::{TENANT, TENANT_ROLES};
+use super::evidence::{evidence_of, exported};
+use crate::harness::site::{KEY_ID, TENANT, TENANT_ROLES};
+use crate::harness::webhooks::{Hooks, Post};
 use crate::harness::{
     Client, SiteOptions, World, authorization, capture, eventually, purchase, refund,
 };
 
 const CUSTOMER: &str = "customer-Zaphod";
 
+fn options() -> SiteOptions {
+    SiteOptions::impatient()
+        .recovering()
+        .with("database.customer_keys_remembered_ms", 200)
+}
+
 async fn world() -> World {
-    World::start_with(
-        SiteOptions::impatient()
-            .recovering()
-            .with("database.customer_keys_remembered_ms", 200),
-    )
-    .await
+    World::start_with(options()).await
 }
 
 async fn administrator(world: &World) -> Client {
@@ -164,6 +167,85 @@ async fn an_erased_customer_is_unreadable_and_everything_else_stays() {
         leaves.push(entry.leaf_data);
     }
     ChainCheck::run(&leaves).unwrap();
+}
+
+/// Whether the body of an event's webhook is still there.
+async fn has_body(hooks: &Hooks, event: &str) -> bool {
+    let sql = "select body is not null, wiped_at is null from webhook_inbox where event_id = $1";
+    let row = hooks.db.row(sql, &[&event]).await;
+    assert_eq!(row.get::<_, bool>(0), row.get::<_, bool>(1));
+    row.get(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn erasing_reaches_the_bodies_of_webhooks_those_that_come_later_too() {
+    let hooks = Hooks::start_with(options()).await;
+    let admin = administrator(&hooks.world).await;
+    let mut request = purchase("tok_approve", 900);
+    request.customer = Some(zaphod());
+    let payment = admin.create(request).await;
+    let told = hooks.events().pop().unwrap();
+    hooks.tell(&told, "IGNORED").await;
+    assert!(has_body(&hooks, &told.id).await);
+    // One that the provider tells only once the customer is erased.
+    let chargeback = hooks
+        .control(&payment, "chargebacks", serde_json::json!({"amount": 100}))
+        .await;
+
+    let asked = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    erased(&admin, &asked).await;
+    assert!(!has_body(&hooks, &told.id).await, "wiped with the key");
+    assert_eq!(
+        hooks.db.sealed_under(KEY_ID).await,
+        Vec::<String>::new(),
+        "nothing that can be opened is left in any table"
+    );
+
+    // The late one is applied all the same, and told again it is known.
+    hooks.tell(&chargeback, "APPLIED").await;
+    assert!(
+        !has_body(&hooks, &chargeback.id).await,
+        "wiped once it was applied"
+    );
+    hooks.deliver(&Post::of(&chargeback)).await;
+    hooks.deliver(&Post::of(&told)).await;
+    assert_eq!(hooks.stored().await, 2);
+    assert_eq!(hooks.db.sealed_under(KEY_ID).await, Vec::<String>::new());
+    let disputed = admin.payment(&payment.payment_id).await;
+    assert!(disputed.disputed);
+
+    // Another customer's are left alone.
+    let other = admin.create(purchase("tok_approve", 100)).await;
+    let theirs = hooks.event_about(&other.transactions[0].transaction_id);
+    hooks.tell(&theirs, "IGNORED").await;
+    assert!(has_body(&hooks, &theirs.id).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_evidence_of_an_erased_customer_discloses_nothing_and_still_proves_everything() {
+    let world = world().await;
+    let admin = administrator(&world).await;
+    let mut request = authorization("tok_approve", 900);
+    request.customer = Some(zaphod());
+    let payment = admin.create(request).await;
+    let id = payment.payment_id.as_str();
+    let (before, bundle, _) = exported(&world, &admin, evidence_of(id)).await;
+    assert_eq!(bundle.disclosures.len(), 2);
+    let asked = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    // From now on, not only once the key is destroyed.
+    let (_, bundle, _) = exported(&world, &admin, evidence_of(id)).await;
+    assert_eq!(bundle.disclosures.len(), 0);
+    erased(&admin, &asked).await;
+    admin.ok(capture(&payment, 900)).await;
+    let (after, bundle, report) = exported(&world, &admin, evidence_of(id)).await;
+    assert!(after.last_entity_seq > before.last_entity_seq);
+    assert_eq!((bundle.disclosures.len(), after.disclosures), (0, 0));
+    let digests = &report.entries[0].leaf.personal_data;
+    assert_eq!(digests.len(), 2, "the digests stay, and say nothing");
+    let text = String::from_utf8(after.bundle).unwrap();
+    for secret in ["Zaphod", "heartofgold"] {
+        assert!(!text.contains(secret));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -118,7 +118,7 @@ async fn an_exported_bundle_covers_the_payment_and_verifies_with_the_published_k
     let declined = world.client.create(purchase("tok_decline", 500)).await;
     let (_, _, report) = exported(&world, &world.client, evidence_of(&declined.payment_id)).await;
     let last = report.entries.last().unwrap();
-    assert_eq!(last.leaf.decline_code.as_deref(), Some("do_not_honor"));
+    assert_eq!(last.leaf.decline_code.as_deref(), Some("DO_NOT_HONOR"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,7 +52,7 @@ impl Flows {
         webhook: WebhookId,
         told: &WebhookFact,
     ) -> Result<Told, FlowError> {
-        let payment = match self.payment_of(account, &told.payment).await {
+        let payment = match self.payment_named(account, &told.payment).await {
             Ok(Some(payment)) => payment,
             Ok(None) => return Ok(Told::UnknownPayment),
             Err(cause) => return Ok(Told::NotConfirmed(cause)),
@@ -191,7 +191,10 @@ impl Flows {
     }
 
     /// The payment that a webhook names; where it gives only a reference of the provider's, the provider is asked.
-    async fn payment_of(
+    ///
+    /// # Errors
+    /// Why the provider could not tell.
+    pub async fn payment_named(
         &self,
         account: &ProviderAccount,
         name: &PaymentName,

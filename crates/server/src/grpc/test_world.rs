@@ -511,6 +511,7 @@ impl Inbox for EmptyInbox {
         &self,
         _: &ClaimedWebhook,
         _: WebhookVerdict,
+        _: &[PaymentId],
     ) -> Result<Option<f64>, StoreError> {
         Ok(None)
     }

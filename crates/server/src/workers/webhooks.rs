@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::{Flows, Told};
+use quittance_domain::ids::PaymentId;
 use quittance_domain::ports::{Providers, Store};
 use quittance_domain::webhook::{
     ClaimedWebhook, Inbox, PaymentName, Subject, Unreadable, WebhookFact, WebhookReason,
@@ -147,13 +148,13 @@ async fn work_on(parts: WebhookWorkerParts, webhook: ClaimedWebhook) {
         error.message = Empty,
     );
     let working = async {
-        let verdict = parts.judge(&webhook).await;
+        let (verdict, about) = parts.judge(&webhook).await;
         let (state, reason) = (verdict.state(), verdict.reason());
         Span::current().record("outcome", state.name());
         if let Some(reason) = reason {
             Span::current().record("cause", reason.name());
         }
-        match parts.inbox.close_webhook(&webhook, verdict).await {
+        match parts.inbox.close_webhook(&webhook, verdict, &about).await {
             Ok(Some(age)) => parts.closed(&webhook, verdict, age),
             // Somebody else has claimed it since.
             Ok(None) => {}
@@ -168,27 +169,65 @@ async fn work_on(parts: WebhookWorkerParts, webhook: ClaimedWebhook) {
 }
 
 impl WebhookWorkerParts {
-    async fn judge(&self, webhook: &ClaimedWebhook) -> WebhookVerdict {
+    /// What is to become of it, and which payments it is about.
+    async fn judge(&self, webhook: &ClaimedWebhook) -> (WebhookVerdict, Vec<PaymentId>) {
         let retries = self.settings.retries;
-        if webhook.tries > retries.max_attempts {
-            return dead(WebhookReason::Abandoned);
-        }
-        let Some(body) = &webhook.body else {
-            return dead(WebhookReason::NotOpened);
-        };
-        let Some(provider) = self.providers.account(&webhook.account) else {
-            return later(WebhookReason::UnknownAccount, webhook.tries, retries);
-        };
-        let facts = match provider.webhook(body.expose()) {
+        let mut facts = match self.facts(webhook) {
             Ok(facts) => facts,
-            Err(Unreadable::Malformed) => return dead(WebhookReason::Unreadable),
-            Err(Unreadable::Unexpected) => return dead(WebhookReason::Unexpected),
+            Err(verdict) => return (verdict, Vec::new()),
         };
         let mut outcomes = Vec::with_capacity(facts.len());
-        for fact in &facts {
+        let mut about = Vec::new();
+        for fact in &mut facts {
+            if let Some(outcome) = self.name(webhook, fact).await {
+                outcomes.push(outcome);
+                continue;
+            }
+            if let PaymentName::Ours(payment) = fact.payment
+                && !about.contains(&payment)
+            {
+                about.push(payment);
+            }
             outcomes.push(self.apply(webhook, fact).await);
         }
-        together(&outcomes, webhook.tries, retries)
+        (together(&outcomes, webhook.tries, retries), about)
+    }
+
+    /// What it says; or what becomes of it where that cannot be known.
+    fn facts(&self, webhook: &ClaimedWebhook) -> Result<Vec<WebhookFact>, WebhookVerdict> {
+        let retries = self.settings.retries;
+        if webhook.tries > retries.max_attempts {
+            return Err(dead(WebhookReason::Abandoned));
+        }
+        let Some(body) = &webhook.body else {
+            return Err(dead(WebhookReason::NotOpened));
+        };
+        let Some(provider) = self.providers.account(&webhook.account) else {
+            let unknown = WebhookReason::UnknownAccount;
+            return Err(later(unknown, webhook.tries, retries));
+        };
+        provider
+            .webhook(body.expose())
+            .map_err(|error| match error {
+                Unreadable::Malformed => dead(WebhookReason::Unreadable),
+                Unreadable::Unexpected => dead(WebhookReason::Unexpected),
+            })
+    }
+
+    /// Has a payment that only the provider's reference names be named by our id; or says why that cannot be.
+    async fn name(&self, webhook: &ClaimedWebhook, fact: &mut WebhookFact) -> Option<Outcome> {
+        match self
+            .flows
+            .payment_named(&webhook.account, &fact.payment)
+            .await
+        {
+            Ok(Some(payment)) => {
+                fact.payment = PaymentName::Ours(payment);
+                None
+            }
+            Ok(None) => Some(outcome(Told::UnknownPayment)),
+            Err(cause) => Some(outcome(Told::NotConfirmed(cause))),
+        }
     }
 
     async fn apply(&self, webhook: &ClaimedWebhook, fact: &WebhookFact) -> Outcome {
