@@ -133,6 +133,8 @@ named_enum! {
         Expired = "EXPIRED",
         /// A void found nothing to release.
         NothingToVoid = "NOTHING_TO_VOID",
+        /// Recording it took so long that it would have been sent too late: nothing was sent.
+        SendOverdue = "SEND_OVERDUE",
         /// The process that sent it stopped before the answer was recorded.
         SenderLost = "SENDER_LOST",
         /// An operator decided that it was not processed.
@@ -157,6 +159,7 @@ impl Cause {
             | Self::ProviderError
             | Self::UnreadableResponse
             | Self::ResponseTooLarge
+            | Self::SendOverdue
             | Self::SenderLost => true,
             Self::RequestRefused
             | Self::AmountMismatch

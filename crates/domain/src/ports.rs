@@ -302,6 +302,13 @@ pub trait Store: Send + Sync + 'static {
         number: u32,
     ) -> Result<Option<Attempt>, StoreError>;
 
+    /// Counts the attempts of a transaction that may have been processed: all but those proved not to have been sent.
+    async fn attempts_in_doubt(
+        &self,
+        payment: PaymentId,
+        transaction: TransactionId,
+    ) -> Result<u32, StoreError>;
+
     /// Finds out whether an attempt sent this transaction through this very account (I9), and whose it is; `None`
     /// for the one that opened the payment.
     async fn sent_through(

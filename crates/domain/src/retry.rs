@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::decline::Cause;
-use crate::transaction::{OperationKind, Transaction, TransactionKind};
+use crate::transaction::{OperationKind, Transaction, TransactionKind, TransactionState};
 
 /// Before the end of the provider's retention of a key, the same key is no longer relied upon.
 pub const KEY_AGE_MARGIN: Duration = Duration::from_secs(3_600);
@@ -36,7 +36,8 @@ impl WaitFor {
             | Cause::ConnectTimeout
             | Cause::NameResolution
             | Cause::TlsHandshake
-            | Cause::CircuitOpen => Self::Reach,
+            | Cause::CircuitOpen
+            | Cause::SendOverdue => Self::Reach,
             Cause::RateLimited | Cause::CredentialsRefused | Cause::RequestInProgress => {
                 Self::Leave
             }
@@ -128,6 +129,8 @@ pub struct RetryPolicy {
     /// While the customer has to act. After it nobody is asked: most such payments were simply left, and the
     /// payment can still be confirmed, voided or synchronized.
     pub customer: Backoff,
+    /// How long the customer may take before the provider is asked to release the payment; `None`: any time.
+    pub abandon_after: Option<Duration>,
     /// Longest `Retry-After` that is honoured.
     pub max_retry_after: Duration,
     /// Most sends of one transaction.
@@ -149,6 +152,7 @@ impl Default for RetryPolicy {
             outcome: backoff(1, 900, 1_000, 2),
             decision: backoff(5, 3_600, 2_000, 14),
             customer: backoff(60, 10_800, 200, 7),
+            abandon_after: Some(Duration::from_secs(DAY)),
             max_retry_after: Duration::from_secs(3_600),
             max_sends: MaxSends {
                 purchase: 100,
@@ -208,10 +212,23 @@ impl RetryPolicy {
             return NextStep::At(due.min(until));
         }
         let aged = now - transaction.created_at >= delta(backoff.give_up_after);
-        if transaction.retries >= backoff.steps || aged {
-            return NextStep::GiveUp;
+        let used_up = transaction.retries >= backoff.steps || aged;
+        // What is abandoned is taken up then, whatever else is due.
+        match self.abandoned_at(transaction).filter(|at| now < *at) {
+            Some(at) if used_up => NextStep::At(at),
+            Some(at) => NextStep::At(due.min(at)),
+            None if used_up => NextStep::GiveUp,
+            None => NextStep::At(due),
         }
-        NextStep::At(due)
+    }
+}
+
+impl RetryPolicy {
+    /// From when on a transaction that waits for its customer counts as abandoned; `None` where it never does.
+    pub fn abandoned_at(&self, transaction: &Transaction) -> Option<DateTime<Utc>> {
+        let waits = transaction.state == TransactionState::RequiresAction;
+        let after = self.abandon_after.filter(|_| waits)?;
+        transaction.updated_at.checked_add_signed(delta(after))
     }
 }
 

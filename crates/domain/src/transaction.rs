@@ -50,6 +50,8 @@ named_enum! {
         Provider = "PROVIDER",
         /// An operator's resolution.
         Operator = "OPERATOR",
+        /// This service itself, since its customer has left a payment.
+        Service = "SERVICE",
     }
 }
 
@@ -173,7 +175,9 @@ impl Transaction {
         match self.origin {
             _ if self.state.ended() => 0,
             TransactionOrigin::Provider => 0,
-            TransactionOrigin::Caller | TransactionOrigin::Operator => self.amount,
+            TransactionOrigin::Caller
+            | TransactionOrigin::Operator
+            | TransactionOrigin::Service => self.amount,
         }
     }
 

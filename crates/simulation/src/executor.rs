@@ -42,6 +42,20 @@ struct State {
     timers: BinaryHeap<Reverse<(DateTime<Utc>, u64)>>,
     sleepers: BTreeMap<u64, Waker>,
     next_timer: u64,
+    /// Tasks that would run if their process were not stopped.
+    stopped: BTreeMap<Process, Vec<u64>>,
+}
+
+impl State {
+    /// A task to be run now; `None` where it has ended, runs, or belongs to a process that is stopped.
+    fn take(&mut self, id: u64) -> Option<Task> {
+        let task = self.tasks.get_mut(&id)?;
+        if let Some(waiting) = self.stopped.get_mut(&task.process) {
+            waiting.push(id);
+            return None;
+        }
+        task.future.take()
+    }
 }
 
 /// The executor; also the clock. Cheap to clone.
@@ -62,6 +76,7 @@ impl Executor {
             timers: BinaryHeap::new(),
             sleepers: BTreeMap::new(),
             next_timer: 0,
+            stopped: BTreeMap::new(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -97,6 +112,17 @@ impl Executor {
             ids.iter().filter_map(|id| state.tasks.remove(id)).collect()
         };
         drop(dropped);
+    }
+
+    /// Stops a process where it awaits: none of its tasks runs until it goes on.
+    pub fn stop(&self, process: Process) {
+        self.state.lock().stopped.entry(process).or_default();
+    }
+
+    /// Lets a process go on that was stopped.
+    pub fn go_on(&self, process: Process) {
+        let waiting = self.state.lock().stopped.remove(&process);
+        self.woken.lock().extend(waiting.unwrap_or_default());
     }
 
     /// Drops every task, and with them all that they hold: tasks that never end hold their executor.
@@ -170,13 +196,9 @@ impl Executor {
     }
 
     fn poll(&self, id: u64) {
-        let taken = self
-            .state
-            .lock()
-            .tasks
-            .get_mut(&id)
-            .and_then(|task| task.future.take());
-        let Some(mut future) = taken else { return };
+        let Some(mut future) = self.state.lock().take(id) else {
+            return;
+        };
         let waker = Waker::from(Arc::new(TaskWaker {
             id,
             woken: Arc::clone(&self.woken),

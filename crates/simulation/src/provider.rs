@@ -41,6 +41,10 @@ const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The latest that a request is processed after its caller gave up; less than the sender's lease.
 const LATE: Duration = Duration::from_secs(13);
 
+/// How long after its attempt was recorded a send may begin: a third of the lease's margin for the commit, and what two
+/// clocks can differ. Seconds.
+const SEND_WITHIN: i64 = 10;
+
 /// What kind of provider it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nature {
@@ -686,10 +690,20 @@ impl Provider for SimProvider {
     async fn send(&self, request: &PreparedRequest, send: u32) -> SendReport {
         let bytes = request.bytes.expose().clone();
         if let Some(wire) = Wire::read(&bytes) {
-            let recorded = self
-                .store
-                .look(|tables| tables.attempts.contains_key(&(wire.transaction, send)));
-            if !recorded {
+            let recorded = self.store.look(|tables| {
+                let attempt = tables.attempts.get(&(wire.transaction, send));
+                attempt.map(|attempt| attempt.started_at)
+            });
+            let late =
+                recorded.filter(|at| self.executor.now() - *at > TimeDelta::seconds(SEND_WITHIN));
+            if late.is_some() {
+                let text = format!(
+                    "{} was sent when its lease had no time for it",
+                    wire.transaction
+                );
+                self.books.lock().violations.push(text);
+            }
+            if recorded.is_none() {
                 let text = format!(
                     "I1: {} was sent without a committed attempt",
                     wire.transaction

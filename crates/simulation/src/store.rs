@@ -20,7 +20,7 @@ use quittance_domain::ports::{
     PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::text::Sensitive;
-use quittance_domain::transaction::{Attempt, TransactionOrigin, TransactionState};
+use quittance_domain::transaction::{Attempt, AttemptOutcome, TransactionOrigin, TransactionState};
 
 use crate::executor::{Executor, WORLD};
 
@@ -419,6 +419,21 @@ impl Store for SimStore {
     ) -> Result<Option<Attempt>, StoreError> {
         self.read(|tables| tables.attempts.get(&(transaction, number)).cloned())
             .await
+    }
+
+    async fn attempts_in_doubt(
+        &self,
+        _payment: PaymentId,
+        transaction: TransactionId,
+    ) -> Result<u32, StoreError> {
+        self.read(|tables| {
+            let of = (transaction, 0)..=(transaction, u32::MAX);
+            let attempts = tables.attempts.range(of).map(|(_, attempt)| attempt);
+            let outcome = |attempt: &Attempt| attempt.ended.as_ref().map(|end| end.outcome);
+            let doubtful = attempts.filter(|it| outcome(it) != Some(AttemptOutcome::NotSent));
+            u32::try_from(doubtful.count()).unwrap_or(u32::MAX)
+        })
+        .await
     }
 
     async fn sent_through(

@@ -50,6 +50,8 @@ pub struct Told {
     pub rejected_though_known: bool,
 }
 
+/// How long beyond its provider's timeout a sender is taken to be alive.
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
 /// How long a replica that is gone keeps what it claimed.
 const CLAIM: Duration = Duration::from_secs(60);
 /// Most that a worker claims at a time.
@@ -82,6 +84,8 @@ struct Site {
     providers: SimProviders,
     /// How far each replica's clock is from the database's.
     skews: Vec<TimeDelta>,
+    /// When what has no outcome is taken up again.
+    retries: RetryPolicy,
 }
 
 impl World {
@@ -101,6 +105,7 @@ impl World {
             store: store.clone(),
             providers: SimProviders(vec![provider.clone(), provider.second()]),
             skews: (0..REPLICAS).map(skew).collect(),
+            retries: policy(&executor),
         };
         Self {
             executor,
@@ -201,6 +206,9 @@ impl World {
         if self.executor.chance(300) {
             self.start_dashboard();
         }
+        if self.executor.chance(300) {
+            self.start_stops();
+        }
     }
 
     /// Somebody works in the provider's dashboard, and banks charge back.
@@ -224,6 +232,20 @@ impl World {
                 let victim = usize::try_from(executor.pick(0..2)).unwrap_or(0);
                 executor.crash(victim);
                 site.start_worker(victim);
+            }
+        });
+    }
+
+    /// Stops a replica now and then, as SIGSTOP does, and lets it go on after its leases have run out, or before.
+    fn start_stops(&self) {
+        let executor = self.executor.clone();
+        self.executor.spawn(WORLD, async move {
+            for _ in 0..executor.pick(1..4) {
+                executor.wait_up_to(TROUBLE / 4).await;
+                let stopped = usize::try_from(executor.pick(0..2)).unwrap_or(0);
+                executor.stop(stopped);
+                executor.wait_up_to(TROUBLE).await;
+                executor.go_on(stopped);
             }
         });
     }
@@ -311,6 +333,15 @@ impl Drop for World {
     }
 }
 
+/// The usual policy; some have little patience with customers.
+fn policy(executor: &Executor) -> RetryPolicy {
+    let mut policy = RetryPolicy::default();
+    if executor.chance(300) {
+        policy.abandon_after = Some(Duration::from_secs(executor.pick(5..120).into()));
+    }
+    policy
+}
+
 /// A provider of any kind, most often one whose lookup can be trusted.
 fn nature(executor: &Executor) -> Nature {
     let mut nature = Nature::default();
@@ -338,8 +369,8 @@ impl Site {
             default_wait: Duration::from_secs(30),
             max_decisions: 8,
             outcome_patience: Duration::from_secs(30),
-            lease_margin: Duration::from_secs(15),
-            retries: RetryPolicy::default(),
+            lease_margin: LEASE_MARGIN,
+            retries: self.retries,
         };
         let ports = Ports {
             store: Arc::new(self.store.clone()),

@@ -125,4 +125,24 @@ impl PgStore {
         row.map(|row| row.into_attempt(&self.inner.keys, customer.as_ref()))
             .transpose()
     }
+    pub(crate) async fn count_attempts_in_doubt(
+        &self,
+        payment: PaymentId,
+        transaction: TransactionId,
+    ) -> Result<u32, StoreError> {
+        let counted = self
+            .inner
+            .reader
+            .read("count attempts in doubt", |connection| {
+                let unsent = AttemptOutcome::NotSent.name();
+                let query = attempts::table
+                    .filter(attempts::payment_id.eq(payment.0))
+                    .filter(attempts::transaction_id.eq(transaction.0))
+                    .filter(attempts::outcome.is_null().or(attempts::outcome.ne(unsent)))
+                    .count();
+                async move { query.get_result::<i64>(connection).await }.boxed()
+            })
+            .await?;
+        u32::try_from(counted).at("attempts.number")
+    }
 }

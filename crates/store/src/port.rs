@@ -112,6 +112,14 @@ impl Store for PgStore {
         self.read_attempt(payment, transaction, number).await
     }
 
+    async fn attempts_in_doubt(
+        &self,
+        payment: PaymentId,
+        transaction: TransactionId,
+    ) -> Result<u32, StoreError> {
+        self.count_attempts_in_doubt(payment, transaction).await
+    }
+
     async fn sent_through(
         &self,
         payment: PaymentId,

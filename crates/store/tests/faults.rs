@@ -201,7 +201,7 @@ async fn what_could_not_be_found_out_in_time_is_told_truthfully() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_serialization_failure_is_tried_again() {
+async fn s72_a_serialization_failure_is_tried_again() {
     let db = TestDb::new().await;
     let client = db.client().await;
     let alter = format!(
@@ -250,7 +250,7 @@ async fn waits_for_a_lock(db: &TestDb) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadlock_is_tried_again() {
+async fn s72_a_deadlock_is_tried_again() {
     let db = TestDb::new().await;
     let client = db.client().await;
     // So that it is the commit which finds the deadlock, and is its victim.
@@ -319,7 +319,7 @@ async fn a_deadlock_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_takes_no_writes_until_it_is_promoted() {
+async fn s72_a_standby_takes_no_writes_until_it_is_promoted() {
     let parent = tempfile::tempdir().unwrap();
     std::fs::set_permissions(parent.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let directory = parent.path().join("pg");

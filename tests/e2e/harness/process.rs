@@ -54,6 +54,7 @@ pub struct ServerProcess {
     pub client: Client,
     /// How often it was started.
     starts: usize,
+    time_zone: &'static str,
     directory: TempDir,
     ports: Ports,
 }
@@ -91,18 +92,24 @@ impl Ports {
 impl ServerProcess {
     /// Starts a server on the site, and waits until it serves.
     pub async fn start(site: &Site, settings: Vec<Setting>) -> Self {
+        Self::start_in("UTC", site, settings).await
+    }
+
+    /// Starts it on a machine in this time zone.
+    pub async fn start_in(time_zone: &'static str, site: &Site, settings: Vec<Setting>) -> Self {
         let (directory, ports) = (TempDir::new().unwrap(), Ports::reserve());
         let mut all = site.settings();
         all.extend(ports.settings());
         all.extend(settings);
         std::fs::write(config_file(&directory), toml_text(all)).unwrap();
-        let (running, address) = serve(&directory, 0).await;
+        let (running, address) = serve(&directory, 0, time_zone).await;
         let client = site.caller(address, TENANT, &TENANT_ROLES).await;
         Self {
             running,
             address,
             client,
             starts: 1,
+            time_zone,
             directory,
             ports,
         }
@@ -117,7 +124,7 @@ impl ServerProcess {
 
     /// Starts it again after its end, with the same settings at the same address, and waits until it serves.
     pub async fn start_again(&mut self) {
-        let (running, address) = serve(&self.directory, self.starts).await;
+        let (running, address) = serve(&self.directory, self.starts, self.time_zone).await;
         assert_eq!(address, self.address);
         self.running = running;
         self.starts += 1;
@@ -146,11 +153,24 @@ impl ServerProcess {
     }
 
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Stops it where it is, with SIGSTOP: it runs on with [`Self::go_on`], and has noticed nothing.
+    pub fn suspend(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.running.0.id())
             .ok()
             .and_then(Pid::from_raw)
             .unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// Waits for its end; then its log is complete, and its spans are exported.
@@ -189,10 +209,11 @@ fn log_file(directory: &TempDir, start: usize) -> PathBuf {
 }
 
 /// Starts the server of a directory, and waits until it serves.
-async fn serve(directory: &TempDir, start: usize) -> (Running, SocketAddr) {
+async fn serve(directory: &TempDir, start: usize, time_zone: &str) -> (Running, SocketAddr) {
     let log_file = log_file(directory, start);
     let child = command(&["serve", "--config"])
         .arg(config_file(directory))
+        .env("TZ", time_zone)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(&log_file).unwrap())

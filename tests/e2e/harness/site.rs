@@ -1,6 +1,7 @@
 //! What replicas share: a database, a provider, keys. Each test has a site of its own.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use quittance_sandbox::{Books, Charged, Sandbox, SandboxConfig, SandboxHandle};
 use quittance_server::auth::{ApiKey, Role};
@@ -41,6 +42,8 @@ pub type Setting = (&'static str, Value);
 pub struct SiteOptions {
     /// How long the provider's answer is waited for. Milliseconds.
     pub provider_timeout_ms: i64,
+    /// How long the provider's lookup may miss what it has processed; while not zero, to find nothing proves nothing.
+    pub lookup_window: Duration,
     /// Settings of every replica.
     pub settings: Vec<Setting>,
     /// A migrated database of the test's own instead of a fresh one.
@@ -53,6 +56,7 @@ impl Default for SiteOptions {
     fn default() -> Self {
         Self {
             provider_timeout_ms: 10_000,
+            lookup_window: Duration::ZERO,
             settings: Vec::new(),
             database_url: None,
             behind_proxies: false,
@@ -134,9 +138,12 @@ impl Site {
             let url = test_db.url().to_owned();
             (Some(test_db), url)
         };
-        let sandbox = Sandbox::start(SandboxConfig::new(SANDBOX_KEY))
-            .await
-            .unwrap();
+        let sandbox = Sandbox::start(SandboxConfig {
+            lookup_window: options.lookup_window,
+            ..SandboxConfig::new(SANDBOX_KEY)
+        })
+        .await
+        .unwrap();
         let base_url = sandbox.base_url();
         let account = account(ACCOUNT, &base_url, options.provider_timeout_ms);
         let mut settings = common_settings(&database_url, account);

@@ -186,6 +186,13 @@ impl Hooks {
         Server::start(config).await.unwrap()
     }
 
+    /// The settings of its servers.
+    pub fn all_settings(&self) -> Vec<Setting> {
+        let mut all = self.world.settings();
+        all.extend(self.settings.clone());
+        all
+    }
+
     pub fn at(&self) -> SocketAddr {
         self.world.server.http_addr()
     }

@@ -1,11 +1,13 @@
 //! The customer has to act, and never comes back to the caller.
 
-use quittance_proto::v1::{Payment, PaymentState};
+use quittance_proto::v1::{Payment, PaymentState, TransactionOrigin, TransactionState};
 use quittance_sandbox::SandboxHandle;
+use tonic::Code;
 
+use crate::harness::process::ServerProcess;
 use crate::harness::site::SANDBOX_KEY;
 use crate::harness::webhooks::Hooks;
-use crate::harness::{Amounts as _, SiteOptions, World, eventually, purchase, void};
+use crate::harness::{Amounts as _, SiteOptions, World, confirm, eventually, purchase, void};
 
 /// The customer finishes at the provider, and the caller hears nothing of it.
 async fn finishes(sandbox: &SandboxHandle, payment: &Payment, challenge: &str) {
@@ -63,6 +65,9 @@ async fn s06_a_customer_who_never_returns_is_completed_by_webhook() {
     hooks.everything_agrees().await;
 }
 
+/// How long a payment waits for its customer before it is released. Seconds; 0: for ever.
+const ABANDONED_AFTER: &str = "payments.retries.abandoned_after_seconds";
+
 /// Looks at what waits for the customer soon, and often.
 fn looking(most: i64) -> SiteOptions {
     SiteOptions::default()
@@ -88,7 +93,8 @@ async fn s06_a_customer_who_never_returns_is_found_by_recovery_when_the_webhook_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s07_what_waits_for_a_customer_ends_by_proof_alone() {
-    let world = World::start_with(looking(2)).await;
+    let patient = looking(2).with(ABANDONED_AFTER, 0);
+    let world = World::start_with(patient).await;
     let payment = waiting(&world).await;
     eventually("recovery looks at it no more", async || {
         let due = "select count(*) from transactions where next_step_at is not null";
@@ -112,5 +118,46 @@ async fn s07_what_waits_for_a_customer_ends_by_proof_alone() {
         (voided.state(), voided.captured()),
         (PaymentState::Voided, 0)
     );
+    world.everything_agrees().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s06_what_its_customer_has_left_is_released_at_the_provider() {
+    // Recovery itself would look again in an hour.
+    let options = SiteOptions::default().recovering().with(ABANDONED_AFTER, 1);
+    let world = World::start_with(options).await;
+    let payment = waiting(&world).await;
+    let voided = until(&world, &payment, PaymentState::Voided).await;
+    assert_eq!((voided.captured(), voided.next_action), (0, None));
+    let [opening, void] = voided.transactions.as_slice() else {
+        panic!("{:?}", voided.transactions);
+    };
+    assert_eq!(opening.failure.as_ref().unwrap().cause, "VOIDED");
+    assert_eq!(void.origin(), TransactionOrigin::Service);
+    assert_eq!(void.state(), TransactionState::Succeeded);
+    let entries = world.client.entries_of(&payment.payment_id).await;
+    let accepted = entries.iter().find(|it| it.event_type == "void.accepted");
+    let accepted = accepted.unwrap();
+    assert_eq!(accepted.actor.as_ref().unwrap().r#type, "system");
+    let ends = entries.last().unwrap();
+    assert_eq!(ends.event_type, "void.succeeded", "the provider's word");
+    // The customer is too late.
+    let confirmed = world.client.refused(confirm(&payment, "passed")).await;
+    assert_eq!(confirmed.code, Code::FailedPrecondition);
+    world.everything_agrees().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s06_what_the_customer_finished_is_not_abandoned_however_late_it_is_heard_of() {
+    let world = World::start_with(SiteOptions::default()).await;
+    let payment = waiting(&world).await;
+    finishes(&world.sandbox, &payment, "passed").await;
+    let long_ago =
+        "update transactions set updated_at = now() - interval '2 days', next_step_at = now()";
+    world.db.execute(long_ago, &[]).await;
+    let recovering = SiteOptions::default().recovering().settings;
+    let _recovery = ServerProcess::start(&world, recovering).await;
+    let paid = until(&world, &payment, PaymentState::Captured).await;
+    assert_eq!(paid.transactions.len(), 1, "nothing was voided");
     world.everything_agrees().await;
 }

@@ -16,13 +16,13 @@ use crate::harness::{
 const SOON: Duration = Duration::from_secs(4);
 
 /// A PostgreSQL that a test can stop.
-struct OwnPostgres {
+pub struct OwnPostgres {
     directory: PathBuf,
     running: Option<EmbeddedPostgres>,
 }
 
 impl OwnPostgres {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         // As root, PostgreSQL runs as another user, who must be able to get there.
         let name = format!("quittance-e2e-{}", uuid::Uuid::new_v4().simple());
         let mut own = Self {
@@ -33,7 +33,7 @@ impl OwnPostgres {
         own
     }
 
-    async fn start_again(&mut self) {
+    pub async fn start_again(&mut self) {
         let data_dir = Some(self.directory.clone());
         let options = Options {
             data_dir,
@@ -49,7 +49,14 @@ impl OwnPostgres {
             .unwrap();
     }
 
-    fn url(&self) -> String {
+    /// Stops it; what is started again takes no writes until it is promoted.
+    pub async fn stop_as_standby(&mut self) {
+        let data = self.running.as_ref().unwrap().data_dir();
+        self.stop().await;
+        std::fs::write(data.join("standby.signal"), "").unwrap();
+    }
+
+    pub fn url(&self) -> String {
         self.running.as_ref().unwrap().url("postgres")
     }
 }

@@ -101,10 +101,12 @@ fn begin(transaction: &mut Transaction, operation: OperationKind, stamp: &Stamp<
 /// Starts an attempt of a transaction that waits for one: a resend of its stored bytes (I2), or the first send
 /// of a void that waited for the authorization. `None` where no send is due: it has ended, waits for
 /// the customer, was sent as often as is allowed, or another sender may be alive; or what allowed it is void.
+///
+/// `in_doubt` is how many of its sends may have been processed: those that were proved unsent wear nothing out.
 pub fn start_attempt(
     record: &PaymentRecord,
     id: TransactionId,
-    allowed: MaySend,
+    (allowed, in_doubt): (MaySend, u32),
     rules: &dyn ProviderRules,
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
@@ -114,7 +116,8 @@ pub fn start_attempt(
     let Some(operation) = next_operation(record, held) else {
         return Ok(None);
     };
-    if !allowed.holds(held) || !may_start(record, held, operation, stamp) {
+    let spent = in_doubt >= stamp.retries.max_sends.of(operation);
+    if !allowed.holds(held) || !may_start(record, held, spent, stamp) {
         return Ok(None);
     }
     let mut transaction = held.clone();
@@ -160,7 +163,7 @@ pub fn fail_over(
         return Ok(None);
     };
     let unsent = proof.holds(held) && held.certainly_unprocessed();
-    if !unsent || !may_start(record, held, operation, stamp) {
+    if !unsent || !may_start(record, held, false, stamp) {
         return Ok(None);
     }
     let mut payment = record.payment.clone();
@@ -223,13 +226,8 @@ pub(crate) fn next_operation(
     operation_of(transaction.kind)
 }
 
-/// Whether a send of the transaction is due at all.
-fn may_start(
-    record: &PaymentRecord,
-    held: &Transaction,
-    operation: OperationKind,
-    stamp: &Stamp<'_>,
-) -> bool {
+/// Whether a send of the transaction is due at all; `spent` where it was sent as often as is allowed.
+fn may_start(record: &PaymentRecord, held: &Transaction, spent: bool, stamp: &Stamp<'_>) -> bool {
     let leased = held.lease_until.is_some_and(|until| until > stamp.now);
     let voiding = held.kind.opens() && pending_void(record).is_some();
     // A void releases what may be held: it is never too late for it.
@@ -237,8 +235,7 @@ fn may_start(
         && !held.ever_unknown
         && stamp.now >= held.execute_before;
     // What was proved not sent does not count: `execute_before` ends it.
-    let spent =
-        !held.certainly_unprocessed() && held.attempts >= stamp.retries.max_sends.of(operation);
+    let spent = spent && !held.certainly_unprocessed();
     held.state == TransactionState::Pending && !leased && !voiding && !late && !spent
 }
 

@@ -40,7 +40,10 @@ fn asked(record: &PaymentRecord, amount: Option<Money>, left: i64) -> Result<i64
     }
 }
 
-fn deadline(asked: Option<DateTime<Utc>>, stamp: &Stamp<'_>) -> Result<DateTime<Utc>, Rejection> {
+pub(super) fn deadline(
+    asked: Option<DateTime<Utc>>,
+    stamp: &Stamp<'_>,
+) -> Result<DateTime<Utc>, Rejection> {
     let within = chrono::TimeDelta::from_std(DEFAULT_EXECUTE_WITHIN).unwrap_or_default();
     let until = asked.unwrap_or(stamp.now + within);
     if until > stamp.now {
@@ -51,7 +54,7 @@ fn deadline(asked: Option<DateTime<Utc>>, stamp: &Stamp<'_>) -> Result<DateTime<
 }
 
 /// A new transaction of the payment, accepted now.
-fn transaction(
+pub(super) fn transaction(
     record: &PaymentRecord,
     kind: TransactionKind,
     amount: i64,
@@ -85,10 +88,10 @@ fn transaction(
     }
 }
 
-/// Closes the acceptance of a new transaction, its first attempt started.
-fn accept(
+/// Closes the acceptance of a new transaction, its first attempt started; `ask` where a caller asked for it.
+pub(super) fn accept(
     mut step: Step,
-    ask: Ask,
+    ask: Option<Ask>,
     operation: OperationKind,
     rules: &dyn ProviderRules,
     stamp: &Stamp<'_>,
@@ -104,7 +107,7 @@ fn accept(
     )?;
     step.edit(|row| *row = transaction);
     step.attempt = Some(Write::Insert(attempt));
-    step.close(Some(ask), stamp)
+    step.close(ask, stamp)
 }
 
 /// Accepts a capture. Guards, in order: state, void under way, capture under way (final), currency, what is left, what the provider can do.
@@ -148,7 +151,7 @@ pub fn capture(
     if command.final_capture {
         step.payment.amounts.void_pending += left - amount;
     }
-    accept(step, ask, OperationKind::Capture, rules, stamp)
+    accept(step, Some(ask), OperationKind::Capture, rules, stamp)
 }
 
 /// Accepts a refund. Guards, in order: state, currency, what is left.
@@ -174,7 +177,7 @@ pub fn refund(
         "refund.accepted".to_owned(),
     );
     step.payment.amounts.refund_pending += amount;
-    accept(step, ask, OperationKind::Refund, rules, stamp)
+    accept(step, Some(ask), OperationKind::Refund, rules, stamp)
 }
 
 /// Accepts a void. Guards, in order: state, void under way, capture under way, something left.
@@ -214,7 +217,7 @@ pub fn void(
     step.payment.amounts.void_pending += amount;
     let can_send = !unauthorized || releases_before(record, rules);
     if can_send {
-        accept(step, ask, OperationKind::Void, rules, stamp)
+        accept(step, Some(ask), OperationKind::Void, rules, stamp)
     } else {
         step.close(Some(ask), stamp)
     }

@@ -224,11 +224,12 @@ pub(super) fn as_asked(step: &mut Step, amount: Option<Money>) -> bool {
     match (transaction.kind, transaction.origin) {
         (TransactionKind::Void, _) => true,
         (_, TransactionOrigin::Provider) => take_amount(step, amount),
-        (_, TransactionOrigin::Caller | TransactionOrigin::Operator) => {
-            amount.is_some_and(|amount| {
-                amount.minor_units() == transaction.amount && amount.currency() == currency
-            })
-        }
+        (
+            _,
+            TransactionOrigin::Caller | TransactionOrigin::Operator | TransactionOrigin::Service,
+        ) => amount.is_some_and(|amount| {
+            amount.minor_units() == transaction.amount && amount.currency() == currency
+        }),
     }
 }
 

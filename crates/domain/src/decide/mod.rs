@@ -3,6 +3,7 @@
 //! No I/O, no clock, no randomness: ids, salts and time come in with the [`Stamp`](crate::journal::Stamp). The flows execute what
 //! is decided here, and decide again where the payment has moved meanwhile.
 
+mod abandon;
 mod attempt;
 mod command;
 mod create;
@@ -29,6 +30,7 @@ use crate::payment::PaymentRecord;
 use crate::ports::Unpreparable;
 use crate::transaction::Transaction;
 
+pub use abandon::abandon;
 pub(crate) use attempt::{can_be_sent, may_fail_over, next_operation};
 pub use attempt::{fail_over, outcome, start_attempt};
 pub use command::{capture, confirm, refund, void};

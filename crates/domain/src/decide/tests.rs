@@ -273,6 +273,7 @@ pub(super) fn try_start(
 ) -> Option<Change> {
     let held = record.transaction(id).unwrap();
     let allowed = MaySend::Unsent(proof(held, stamp.now)?);
+    let allowed = (allowed, held.attempts);
     super::start_attempt(record, id, allowed, rules, stamp).unwrap()
 }
 

@@ -15,9 +15,7 @@ use crate::error::{FlowError, Rejection};
 use crate::ids::{ProviderAccount, TransactionId};
 use crate::payment::PaymentRecord;
 use crate::ports::{Circuit, Commit, Place, Provider, ProviderRules, Saturated, StoreError};
-use crate::transaction::{
-    Attempt, PreparedRequest, SendOutcome, SendReport, TransactionKind, TransactionState,
-};
+use crate::transaction::{Attempt, PreparedRequest, SendReport, TransactionKind, TransactionState};
 
 use super::{Answer, Flows, OVERLOAD_RETRY_AFTER, accept_error, read_error};
 
@@ -119,22 +117,22 @@ impl Flows {
         while let Some(started) = next {
             let attempt = &started.attempt;
             let provider = self.provider_of(&record, attempt.transaction)?;
-            if !self.may_still_send(&record, attempt, provider.as_ref()) {
-                tracing::warn!(
-                    payment.id = %record.payment.id,
-                    transaction.id = %attempt.transaction,
-                    "committing took too long to send under this lease: left to recovery"
-                );
-                return Ok(record);
-            }
-            let report = self
-                .send(provider.as_ref(), attempt, &started.request)
-                .await;
+            let begun = self.may_still_send(&record, attempt, provider.as_ref());
+            let report = if begun {
+                self.send(provider.as_ref(), attempt, &started.request)
+                    .await
+            } else {
+                self.overdue(&record, attempt)
+            };
             // The place is for the call alone: the outcome's commit must not keep others from it.
             drop(started.place);
             record = self
                 .commit_outcome(caller, record, attempt, &report)
                 .await?;
+            if !begun {
+                // Not the account's fault: recovery sends it, or it has ended.
+                return Ok(record);
+            }
             tried.push(attempt.provider_account.clone());
             next = match self.start_waiting_void(caller, &mut record).await? {
                 Some(void) => Some(void),
@@ -221,24 +219,6 @@ impl Flows {
         }
     }
 
-    /// Whether a send begun now ends while its lease lasts on every replica's clock; a first send also has to
-    /// begin before `execute_before`. The commit before it may have taken any time.
-    fn may_still_send(
-        &self,
-        record: &PaymentRecord,
-        attempt: &Attempt,
-        provider: &dyn Provider,
-    ) -> bool {
-        let now = self.ports().clock.now();
-        let takes = provider.send_timeout() + self.settings().lease_margin * 2 / 3;
-        let takes = chrono::TimeDelta::from_std(takes).unwrap_or(chrono::TimeDelta::MAX);
-        record.transaction(attempt.transaction).is_some_and(|row| {
-            let leased = row.lease_until.is_some_and(|until| now + takes <= until);
-            let first = attempt.number == 1 && row.kind != TransactionKind::Void;
-            leased && (!first || now < row.execute_before)
-        })
-    }
-
     /// Starts the void that was accepted while the payment was pending, once there is something to release.
     pub(super) async fn start_waiting_void(
         &self,
@@ -276,9 +256,11 @@ impl Flows {
             return Ok(Start::Busy);
         };
         let trace = self.ports().observer.current_trace();
+        let in_doubt = self.sends_in_doubt(record, id).await?;
         let stamp = self.stamp(caller, trace, provider.send_timeout());
         let rules: &dyn ProviderRules = provider.as_ref();
-        let Some(change) = decide::start_attempt(record, id, allowed, rules, &stamp)? else {
+        let started = decide::start_attempt(record, id, (allowed, in_doubt), rules, &stamp)?;
+        let Some(change) = started else {
             return Ok(Start::NotDue);
         };
         match self.commit(&change).await {
@@ -308,30 +290,6 @@ impl Flows {
             .providers
             .account(account)
             .ok_or_else(|| FlowError::UnknownProviderAccount(account.clone()))
-    }
-
-    /// Makes one call, and measures it.
-    async fn send(
-        &self,
-        provider: &dyn Provider,
-        attempt: &Attempt,
-        request: &PreparedRequest,
-    ) -> SendReport {
-        let report = provider.send(request, attempt.number).await;
-        let (outcome, cause) = match &report.outcome {
-            SendOutcome::Answered(_) => ("answered", None),
-            SendOutcome::NotSent(cause) => ("not_sent", Some(*cause)),
-            SendOutcome::Unknown(cause) => ("unknown", Some(*cause)),
-        };
-        let seconds = Duration::from_micros(report.latency_micros).as_secs_f64();
-        self.ports().observer.attempt_ended(
-            &attempt.provider_account,
-            attempt.operation,
-            outcome,
-            cause,
-            seconds,
-        );
-        report
     }
 
     /// Commits what a call proved. The payment may have moved meanwhile: then it is read and decided again.
@@ -437,7 +395,7 @@ impl Start {
 
 impl Started {
     /// The attempt that a committed change starts; `None` where it starts none.
-    fn by(change: &Change, place: Place) -> Option<Self> {
+    pub(super) fn by(change: &Change, place: Place) -> Option<Self> {
         let Some(Write::Insert(attempt)) = &change.attempt else {
             return None;
         };

@@ -11,6 +11,7 @@ mod inbox;
 mod operator;
 mod recover;
 mod replay;
+mod send;
 mod sync;
 mod webhook;
 

@@ -14,7 +14,7 @@ use crate::ports::{Circuit, Commit, Due, LookupQuery};
 use crate::retry::WaitFor;
 use crate::transaction::{Fact, FactKind, LookupOutcome, Transaction, TransactionState};
 
-use super::execute::Start;
+use super::execute::{Start, Started};
 use super::{Flows, accept_error, read_error};
 
 /// How journal entries name recovery.
@@ -332,7 +332,39 @@ impl Flows {
         let decide =
             |record: &PaymentRecord, stamp: &Stamp<'_>| decide::fact(record, id, fact, stamp);
         record = self.apply(caller, record, decide).await?;
+        if still_asked && let Some(void) = self.abandon(caller, &mut record, id).await? {
+            let record = self.carry_on(caller, record, void).await?;
+            return Ok(Stepped::at(record));
+        }
         self.go_on_with_void(caller, record).await
+    }
+
+    /// Starts the void of a payment that its customer has left, if it is one.
+    async fn abandon(
+        &self,
+        caller: &Caller,
+        record: &mut PaymentRecord,
+        id: TransactionId,
+    ) -> Result<Option<Started>, FlowError> {
+        let provider = self.provider_of(record, id)?;
+        let Ok(place) = provider.reserve() else {
+            // At the next step.
+            return Ok(None);
+        };
+        let trace = self.ports().observer.current_trace();
+        let stamp = self.stamp(caller, trace, provider.send_timeout());
+        let Some(change) = decide::abandon(record, id, provider.as_ref(), &stamp)? else {
+            return Ok(None);
+        };
+        match self.commit(&change).await {
+            Ok(Commit::Committed) => {
+                *record = change.apply_to(Some(record.clone()));
+                Ok(Started::by(&change, place))
+            }
+            // Someone else is at it: the customer, perhaps.
+            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(None),
+            Err(error) => Err(accept_error(error)),
+        }
     }
 
     /// Sends the void that waited for what was found.

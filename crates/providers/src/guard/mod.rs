@@ -333,6 +333,7 @@ fn health_after(cause: Cause) -> Health {
         | Cause::RequestInProgress
         | Cause::CircuitOpen
         | Cause::NotSentInTime
+        | Cause::SendOverdue
         | Cause::SenderLost
         | Cause::ResolvedByOperator => Health::Unclear,
     }

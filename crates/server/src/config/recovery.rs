@@ -56,6 +56,7 @@ pub(super) fn retries(settings: &Settings) -> Result<RetryPolicy, ConfigError> {
         outcome: backoff(settings, "outcome_unknown")?,
         decision: backoff(settings, "undecided")?,
         customer: backoff(settings, "awaiting_customer")?,
+        abandon_after: abandon_after(settings)?,
         max_retry_after: settings.seconds(
             "payments.retries.max_retry_after_seconds",
             1..=MAX_WAIT_SECONDS,
@@ -83,6 +84,13 @@ fn backoff(settings: &Settings, name: &str) -> Result<Backoff, ConfigError> {
         return Err(settings.invalid(&key("max_ms"), "must not be below first_ms"));
     }
     Ok(backoff)
+}
+
+/// 0 stands for never.
+fn abandon_after(settings: &Settings) -> Result<Option<Duration>, ConfigError> {
+    const KEY: &str = "payments.retries.abandoned_after_seconds";
+    let after = settings.seconds(KEY, 0..=MAX_GIVE_UP_SECONDS)?;
+    Ok((!after.is_zero()).then_some(after))
 }
 
 fn max_sends(settings: &Settings, operation: &str) -> Result<u32, ConfigError> {

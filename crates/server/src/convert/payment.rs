@@ -105,9 +105,9 @@ fn transaction(row: &Transaction, currency: Currency) -> v1::Transaction {
         create_time: Some(timestamp(row.created_at)),
         update_time: Some(timestamp(row.updated_at)),
         execute_before: match row.origin {
-            TransactionOrigin::Caller | TransactionOrigin::Operator => {
-                Some(timestamp(row.execute_before))
-            }
+            TransactionOrigin::Caller
+            | TransactionOrigin::Operator
+            | TransactionOrigin::Service => Some(timestamp(row.execute_before)),
             TransactionOrigin::Provider => None,
         },
         next_retry_time: row
@@ -262,6 +262,7 @@ fn origin(origin: TransactionOrigin) -> v1::TransactionOrigin {
         TransactionOrigin::Caller => v1::TransactionOrigin::Caller,
         TransactionOrigin::Provider => v1::TransactionOrigin::Provider,
         TransactionOrigin::Operator => v1::TransactionOrigin::Operator,
+        TransactionOrigin::Service => v1::TransactionOrigin::Service,
     }
 }
 

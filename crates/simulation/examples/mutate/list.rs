@@ -21,7 +21,7 @@ const STORE: &[&str] = &["-p", "quittance-store", "--tests"];
 const ADAPTERS: &[&str] = &["-p", "quittance-providers", "--lib"];
 
 const COMMAND: &str = "crates/domain/src/flows/command.rs";
-const EXECUTE: &str = "crates/domain/src/flows/execute.rs";
+const SEND: &str = "crates/domain/src/flows/send.rs";
 const RECOVER: &str = "crates/domain/src/flows/recover.rs";
 const ATTEMPT: &str = "crates/domain/src/decide/attempt.rs";
 const RESEND: &str = "crates/domain/src/decide/resend.rs";
@@ -236,9 +236,25 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         breaks: "exactly once",
         defect: "a send begins that outlives its lease",
-        file: EXECUTE,
-        text: "            leased && (!first || now < row.execute_before)",
-        becomes: "            (leased || !leased) && (!first || now < row.execute_before)",
+        file: SEND,
+        text: "            leased && (!is_first(row)",
+        becomes: "            (leased || !leased) && (!is_first(row)",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "exactly once",
+        defect: "connections that are refused use the sends up",
+        file: ATTEMPT,
+        text: "    let spent = spent && !held.certainly_unprocessed();",
+        becomes: "    let spent = spent || held.attempts >= stamp.retries.max_sends.purchase;",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "exactly once",
+        defect: "a payment is abandoned before its customer's time is over",
+        file: "crates/domain/src/decide/abandon.rs",
+        text: "    if !late || tried",
+        becomes: "    if tried",
         tests: FLOWS,
     },
     Mutation {

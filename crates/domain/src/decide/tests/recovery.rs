@@ -8,6 +8,7 @@ use crate::decline::{Cause, Decline, DeclineCode};
 use crate::error::Rejection;
 use crate::payment::PaymentState;
 use crate::retry::WaitFor;
+use crate::transaction::{TransactionKind, TransactionOrigin};
 
 const TIMED_OUT: SendOutcome = SendOutcome::Unknown(Cause::ResponseTimeout);
 const REFUSED: SendOutcome = SendOutcome::NotSent(Cause::ConnectionRefused);
@@ -87,7 +88,7 @@ fn i4_after_a_time_out_a_refused_connection_neither_fails_nor_fails_over() {
     let alive = KeyAlive::judge(world.held(), &world.rules.0, world.now()).unwrap();
     world
         .decide(|record, rules, stamp| {
-            let allowed = MaySend::SameKey(alive);
+            let allowed = (MaySend::SameKey(alive), 1);
             decide::start_attempt(record, id, allowed, rules, stamp)
                 .unwrap()
                 .ok_or(())
@@ -138,7 +139,8 @@ fn i2_what_allowed_a_send_is_void_after_another_send() {
         .unwrap();
     world.report(REFUSED);
     let again = world.decide(|record, rules, stamp| {
-        decide::start_attempt(record, id, MaySend::Unsent(stale), rules, stamp)
+        let allowed = (MaySend::Unsent(stale), 0);
+        decide::start_attempt(record, id, allowed, rules, stamp)
             .unwrap()
             .ok_or(())
     });
@@ -290,6 +292,76 @@ fn i12_a_transaction_that_may_have_been_processed_is_sent_a_bounded_number_of_ti
         sends += 1;
     }
     assert_eq!(sends, POLICY.max_sends.purchase);
+}
+
+#[test]
+fn s13_an_outage_of_any_length_uses_no_send_up() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let id = world.held().id;
+    world.record.transactions[0].execute_before = world.now() + TimeDelta::hours(2);
+    let tried = 3 * POLICY.max_sends.purchase;
+    for _ in 0..tried {
+        world.report(REFUSED);
+        world.pass(10);
+        world
+            .decide(|record, rules, stamp| try_start(record, id, rules, stamp).ok_or(()))
+            .unwrap();
+    }
+    assert_eq!(world.held().attempts, tried + 1);
+    // The provider is back, and the first request that reaches it is the first that counts.
+    world.report(TIMED_OUT);
+    world.pass(60);
+    let proof = proof(world.held(), world.now()).unwrap();
+    for (in_doubt, sent) in [(POLICY.max_sends.purchase, Err(())), (1, Ok(()))] {
+        let again = world.decide(|record, rules, stamp| {
+            let allowed = (MaySend::Unsent(proof), in_doubt);
+            decide::start_attempt(record, id, allowed, rules, stamp)
+                .unwrap()
+                .ok_or(())
+        });
+        assert_eq!(again, sent, "{in_doubt}");
+    }
+}
+
+#[test]
+fn s13_an_outage_that_lasts_too_long_ends_as_not_sent_in_time() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let id = world.held().id;
+    for _ in 0..12 {
+        world.report(REFUSED);
+        world.pass(60);
+        let again =
+            world.decide(|record, rules, stamp| try_start(record, id, rules, stamp).ok_or(()));
+        assert_eq!(again, Ok(()));
+    }
+    world.pass(300);
+    world.report(REFUSED);
+    assert_eq!(world.record.payment.state, PaymentState::Failed);
+    let failure = world.record.payment.failure.unwrap();
+    assert_eq!(failure.cause, Cause::NotSentInTime);
+    assert_eq!(world.opened(), None, "nobody is asked");
+}
+
+#[test]
+fn a_send_that_never_began_is_proved_not_sent_and_goes_on() {
+    let overdue = SendOutcome::NotSent(Cause::SendOverdue);
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let id = world.held().id;
+    world.report(overdue.clone());
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+    assert!(world.held().certainly_unprocessed());
+    assert!(world.held().next_step_at.is_some());
+    assert_eq!(world.change().entry.event_type, "payment.not_sent");
+    assert_eq!(world.change().entry.cause.as_deref(), Some("SEND_OVERDUE"));
+    world.pass(2);
+    world
+        .decide(|record, rules, stamp| try_start(record, id, rules, stamp).ok_or(()))
+        .unwrap();
+    // Too late for a first send: it ends.
+    world.pass(1_000);
+    world.report(overdue);
+    let failure = world.record.payment.failure.unwrap();
+    assert_eq!(failure.cause, Cause::NotSentInTime);
 }
 
 #[test]
@@ -576,6 +648,12 @@ fn s06_what_waits_for_the_customer_is_looked_at_on_a_schedule_of_its_own() {
         assert!(held.next_step_at.is_some());
         world.unresolved().unwrap();
     }
+    // It is looked at once more when it is abandoned.
+    let abandoned_at = world.held().updated_at + TimeDelta::days(1);
+    assert_eq!(world.held().next_step_at, Some(abandoned_at));
+    assert_eq!(world.unresolved(), Err(()), "not before");
+    world.pass(86_400);
+    world.unresolved().unwrap();
     // Most such payments were simply left: nobody is asked, and nothing is proved.
     let held = world.held();
     assert_eq!(
@@ -588,6 +666,63 @@ fn s06_what_waits_for_the_customer_is_looked_at_on_a_schedule_of_its_own() {
     // What is proved later still counts.
     assert!(world.learn(id, &told(approved(100))));
     assert_eq!(world.record.payment.state, PaymentState::Captured);
+}
+
+#[test]
+fn s06_what_its_customer_has_left_is_released_once_and_only_the_provider_ends_it() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let opening = world.newest();
+    let abandon = |world: &mut World| {
+        world.decide(|record, rules, stamp| {
+            decide::abandon(record, opening, rules, stamp)
+                .unwrap()
+                .ok_or(())
+        })
+    };
+    assert_eq!(abandon(&mut world), Err(()), "nobody is asked to act");
+    world.answer(action());
+    world.pass(86_000);
+    assert_eq!(abandon(&mut world), Err(()), "the customer has a day");
+    world.pass(400);
+    abandon(&mut world).unwrap();
+    let void = world.held().clone();
+    assert_eq!(
+        (void.kind, void.origin),
+        (TransactionKind::Void, TransactionOrigin::Service)
+    );
+    assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
+    assert_eq!(world.state_of(opening), TransactionState::RequiresAction);
+    assert_eq!(world.change().entry.event_type, "void.accepted");
+    assert_eq!(world.change().idempotency, None, "nobody's key");
+    assert_eq!(world.attempt().transaction, void.id);
+    assert_eq!(abandon(&mut world), Err(()), "one is under way");
+    // The provider has its reasons: it is not asked again and again.
+    world.report(SendOutcome::NotSent(Cause::RequestRefused));
+    assert_eq!(world.state_of(void.id), TransactionState::Failed);
+    assert_eq!(abandon(&mut world), Err(()), "it was tried");
+    assert!(world.learn(opening, &told(approved(100))));
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+}
+
+#[test]
+fn s06_what_cannot_be_released_or_may_wait_for_ever_is_not_abandoned() {
+    let unable = Rules::with(|able| able.void_before_authorization = false);
+    let mut world = World::accepted_by(unable, 100, CaptureMethod::Automatic);
+    let opening = world.newest();
+    world.answer(action());
+    world.pass(100_000);
+    let decided = |rules: &Rules, policy: &RetryPolicy| {
+        let mut stamp = stamp(&world.caller, &world.instance, world.next_n());
+        stamp.retries = policy;
+        decide::abandon(&world.record, opening, rules, &stamp).unwrap()
+    };
+    assert_eq!(decided(&world.rules, &POLICY), None);
+    let patient = RetryPolicy {
+        abandon_after: None,
+        ..*POLICY
+    };
+    assert_eq!(decided(&Rules::able(), &patient), None);
+    assert!(decided(&Rules::able(), &POLICY).is_some());
 }
 
 #[test]

@@ -1,0 +1,157 @@
+//! What PostgreSQL itself says no to: a row that has moved, a deadlock, a standby that takes no writes.
+
+use std::time::Duration;
+
+use quittance_proto::v1::PaymentState;
+use tonic::Code;
+
+use super::database_lost::OwnPostgres;
+use super::migration::migrate;
+use crate::harness::database::Database;
+use crate::harness::{
+    Amounts as _, Keyed as _, Site, SiteOptions, World, authorization, capture, eventually,
+    purchase,
+};
+
+/// A world whose database has these defaults for every session.
+async fn world_on(defaults: &[&str]) -> World {
+    let site = Site::new(SiteOptions::default()).await;
+    let name: String = site
+        .db
+        .row("select current_database()::text", &[])
+        .await
+        .get(0);
+    for default in defaults {
+        let alter = format!("alter database \"{name}\" set {default}");
+        site.db.execute(&alter, &[]).await;
+    }
+    World::on(site, Vec::new()).await
+}
+
+/// A commit of the server's waits for somebody's lock.
+async fn until_a_commit_waits(world: &World) {
+    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+                   and datname = current_database() and application_name = 'quittance commit'";
+    eventually("a commit waits for a lock", async || {
+        (world.db.number(waiting).await > 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s72_a_serialization_failure_costs_a_try_and_no_second_charge() {
+    let world = world_on(&["default_transaction_isolation = 'repeatable read'"]).await;
+    let payment = world.client.create(authorization("tok_approve", 900)).await;
+    let other = Database::connect(world.database_url()).await;
+    other.execute("begin", &[]).await;
+    other
+        .execute("update payments set description = description", &[])
+        .await;
+    let (client, request) = (world.client.clone(), capture(&payment, 400));
+    let call = tokio::spawn(async move { client.ok(request).await });
+    until_a_commit_waits(&world).await;
+    // The row has moved since the statement began: it cannot be serialized, and is tried again.
+    other.execute("commit", &[]).await;
+    let captured = call.await.unwrap().message.payment.unwrap();
+    assert_eq!((captured.captured(), captured.capturable()), (400, 500));
+    assert_eq!(world.books().counts.captures, 1);
+    world.everything_agrees().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s72_a_commit_that_is_the_victim_of_a_deadlock_is_written_once() {
+    // So that it is the commit which finds the deadlock.
+    let world = world_on(&["deadlock_timeout = '20ms'"]).await;
+    let other = Database::connect(world.database_url()).await;
+    other.execute("set deadlock_timeout = '1min'", &[]).await;
+    let client = world.client.clone();
+    let request = purchase("tok_approve?latency_ms=1500", 700).key("victim");
+    let call = tokio::spawn(async move { client.create(request).await });
+    eventually("the provider has charged", async || {
+        (world.books().counts.purchases == 1).then_some(())
+    })
+    .await;
+    // The outcome changes the payment, its transaction, and the attempt: here the payment comes after the attempt.
+    let third = Database::connect(world.database_url()).await;
+    for (session, locks) in [
+        (&third, "update transactions set reason = reason"),
+        (&other, "update attempts set cause = cause"),
+    ] {
+        session.execute("begin", &[]).await;
+        session.execute(locks, &[]).await;
+    }
+    until_a_commit_waits(&world).await;
+    let payment = other.execute("update payments set description = description", &[]);
+    let two_wait = async {
+        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+                       and datname = current_database()";
+        eventually(
+            "whoever has the attempt waits for the payment",
+            async || (world.db.number(waiting).await == 2).then_some(()),
+        )
+        .await;
+        // The commit goes on to the attempt: now each waits for the other, and the commit finds it first.
+        third.execute("commit", &[]).await;
+    };
+    tokio::join!(payment, two_wait);
+    other.execute("commit", &[]).await;
+    let paid = call.await.unwrap();
+    assert_eq!((paid.state(), paid.version), (PaymentState::Captured, 2));
+    let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+    // A backend says what happened to it when it is idle for a while, or ends.
+    let end = "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity \
+               where datname = current_database() and application_name = 'quittance commit'";
+    world.db.number(end).await;
+    eventually("PostgreSQL has counted it", async || {
+        (world.db.number(deadlocks).await > 0).then_some(())
+    })
+    .await;
+    world.everything_agrees().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s72_a_standby_that_takes_no_writes_is_unavailable_and_sends_nothing_until_it_is_promoted()
+{
+    let mut postgres = OwnPostgres::start().await;
+    assert!(migrate(&postgres.url()).await.status.success());
+    let options = SiteOptions {
+        database_url: Some(postgres.url()),
+        ..SiteOptions::default()
+    };
+    let world = World::start_with(options).await;
+    let payment = world.client.create(authorization("tok_approve", 900)).await;
+    let before = world.books();
+
+    // The primary is gone, and what answers in its place is a standby.
+    postgres.stop_as_standby().await;
+    postgres.start_again().await;
+    let hurried = world.client.within(Duration::from_secs(5));
+    let request = purchase("tok_approve", 300).key("failover");
+    for _ in 0..2 {
+        let failure = hurried.refused(request.clone()).await;
+        failure.is(Code::Unavailable, "DATABASE_UNAVAILABLE");
+        assert!(failure.retryable() && !failure.money_may_have_moved());
+    }
+    let refused = hurried.refused(capture(&payment, 400).key("c")).await;
+    refused.is(Code::Unavailable, "DATABASE_UNAVAILABLE");
+    let read = eventually("what is stored can be read", async || {
+        let get = crate::harness::get(&payment.payment_id);
+        hurried.call(get).await.ok()?.message.payment
+    })
+    .await;
+    assert_eq!(read.version, payment.version);
+    assert_eq!(world.books(), before, "nothing was sent");
+
+    let standby = Database::connect(&postgres.url()).await;
+    standby.number("select count(pg_promote())").await;
+    let paid = eventually("it works again without a restart", async || {
+        hurried.call(request.clone()).await.ok()?.message.payment
+    })
+    .await;
+    assert_eq!(paid.state(), PaymentState::Captured);
+    let captured = hurried.ok(capture(&payment, 400).key("c")).await;
+    let captured = captured.message.payment.unwrap();
+    assert_eq!(captured.captured(), 400);
+    assert_eq!(world.books().counts.operations, 3);
+    world.shut_down().await;
+}

@@ -1,0 +1,73 @@
+//! A provider that has forgotten the idempotency key before recovery got there, and whose lookup proves nothing.
+
+use std::time::Duration;
+
+use quittance_proto::v1::{OperatorActionKind, Payment, PaymentState};
+
+use crate::harness::{SiteOptions, World, eventually, purchase, until_resolved};
+
+/// How long the sandbox's adapter relies on a key: the 24 hours for which it is kept, less one. Seconds.
+const RELIED_UPON: i64 = 23 * 3_600;
+
+/// A provider whose lookup may miss what it has processed: that it finds nothing proves nothing.
+fn forgetful() -> SiteOptions {
+    SiteOptions {
+        lookup_window: Duration::from_secs(3_600),
+        ..SiteOptions::short_leases()
+    }
+}
+
+/// A payment that was charged, and nobody heard of it; accepted so many seconds ago by the database's clock.
+async fn unheard(world: &World, seconds_ago: i64) -> Payment {
+    let pending = world
+        .client
+        .create(purchase("tok_approve?drop=after", 500))
+        .await;
+    assert_eq!(pending.state(), PaymentState::Pending);
+    let age = "update transactions set created_at = now() - make_interval(secs => $1), \
+               updated_at = now() - make_interval(secs => $1), \
+               lease_until = now() - interval '1 second', next_step_at = now() \
+               where payment_id = $2::text::uuid";
+    let seconds = f64::from(i32::try_from(seconds_ago).unwrap());
+    world
+        .db
+        .execute(age, &[&seconds, &pending.payment_id])
+        .await;
+    pending
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i3_a_key_that_expired_before_recovery_got_there_is_not_sent_again_and_a_person_is_asked() {
+    // Nobody recovers for almost a day.
+    let world = World::start_with(forgetful()).await;
+    let young = unheard(&world, RELIED_UPON - 60).await;
+    let old = unheard(&world, RELIED_UPON + 1).await;
+    let recovering = SiteOptions::default().recovering().settings;
+    let _recovery = crate::harness::process::ServerProcess::start(&world, recovering).await;
+
+    // The provider still remembers this one: the same bytes under the same key are answered as the first time.
+    let paid = until_resolved(&world.client, &young.payment_id).await;
+    assert_eq!(paid.state(), PaymentState::Captured);
+    assert_eq!(paid.transactions[0].attempts, 2);
+    assert_eq!(world.books().counts.replays, 1);
+
+    let case = eventually("a person is asked", async || {
+        let payment = world.client.payment(&old.payment_id).await;
+        let asked = payment.transactions[0].open_operator_action();
+        (asked == OperatorActionKind::RecoveryExhausted).then_some(payment)
+    })
+    .await;
+    assert_eq!(case.state(), PaymentState::Pending, "unknown never decays");
+    let transaction = &case.transactions[0];
+    assert_eq!(transaction.attempts, 1, "it is not sent again");
+    assert_eq!(transaction.next_retry_time, None, "only a person goes on");
+    let last = world.client.entries_of(&old.payment_id).await.pop();
+    let last = last.unwrap();
+    assert_eq!(last.event_type, "payment.recovery_exhausted");
+    assert_eq!(last.details["idempotency_key"], "expired");
+    for payment in [&young, &old] {
+        let charged = world.charged(&payment.transactions[0].transaction_id);
+        assert_eq!(charged.charges, 1);
+    }
+    assert_eq!(world.books().counts.replays, 1);
+}
