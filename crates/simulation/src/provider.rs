@@ -690,26 +690,7 @@ impl Provider for SimProvider {
     async fn send(&self, request: &PreparedRequest, send: u32) -> SendReport {
         let bytes = request.bytes.expose().clone();
         if let Some(wire) = Wire::read(&bytes) {
-            let recorded = self.store.look(|tables| {
-                let attempt = tables.attempts.get(&(wire.transaction, send));
-                attempt.map(|attempt| attempt.started_at)
-            });
-            let late =
-                recorded.filter(|at| self.executor.now() - *at > TimeDelta::seconds(SEND_WITHIN));
-            if late.is_some() {
-                let text = format!(
-                    "{} was sent when its lease had no time for it",
-                    wire.transaction
-                );
-                self.books.lock().violations.push(text);
-            }
-            if recorded.is_none() {
-                let text = format!(
-                    "I1: {} was sent without a committed attempt",
-                    wire.transaction
-                );
-                self.books.lock().violations.push(text);
-            }
+            self.judge(wire.transaction, send);
         }
         let chaos = *self.chaos.lock();
         if self.executor.chance(chaos.circuit_open) {
@@ -811,6 +792,23 @@ impl Provider for SimProvider {
 }
 
 impl SimProvider {
+    /// Looks at whether a send may be made now: its attempt is committed, and its lease has time for it.
+    fn judge(&self, id: TransactionId, send: u32) {
+        let committed = self.store.look(|tables| {
+            let attempt = tables.attempts.get(&(id, send));
+            attempt.map(|attempt| attempt.started_at)
+        });
+        let age = committed.map(|at| self.executor.now() - at);
+        let text = match age {
+            None => format!("I1: {id} was sent without a committed attempt"),
+            Some(age) if age > TimeDelta::seconds(SEND_WITHIN) => {
+                format!("{id} was sent when its lease had no time for it")
+            }
+            Some(_) => return,
+        };
+        self.books.lock().violations.push(text);
+    }
+
     /// Whether its lookup shows an operation: its own, and not younger than its window (in the worst case).
     fn shows(&self, booked: &Booked) -> bool {
         let age = self.executor.now() - booked.arrived;
