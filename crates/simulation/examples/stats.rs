@@ -32,7 +32,8 @@ fn main() {
                     } else {
                         ""
                     };
-                    let name = format!("transaction {} {}{unknown}", row.kind, row.state);
+                    let (kind, state, origin) = (row.kind, row.state, row.origin);
+                    let name = format!("transaction {kind} of {origin} {state}{unknown}");
                     *counts.entry(name).or_default() += 1;
                 }
             }

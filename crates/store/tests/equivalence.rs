@@ -91,6 +91,11 @@ async fn compare(world: &World, real: &PgStore, seed: u64) {
             let found = real.attempt(*id, *transaction, *number).await.unwrap();
             let held = world.drive(simulated.attempt(*id, *transaction, *number));
             assert_eq!(found, held.unwrap(), "seed {seed}");
+            if *number == 1 {
+                let found = real.attempts_in_doubt(*id, *transaction).await.unwrap();
+                let held = world.drive(simulated.attempts_in_doubt(*id, *transaction));
+                assert_eq!(found, held.unwrap(), "seed {seed}");
+            }
         }
     }
     for (whose, key) in keys {
