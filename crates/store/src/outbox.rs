@@ -29,6 +29,10 @@ pub const MAX_NOTIFICATION_CLAIM: usize = 1_000;
 /// The row is read as it is now, everything else as of the statement's beginning: positions below that head are all
 /// visible, and so is every endpoint that was made before their entries were. Where no endpoint is, the cursor goes
 /// along with the head, and nothing is read.
+///
+/// What an earlier one of its payment waits before is due with that, not now: a claim looks at everything that is due,
+/// and would look at it in vain all the while that the receiver is down. One that is read just while it is closed was
+/// claimed, so was due: then this one is due as well, and waits by what the claim asks.
 const PLAN: &str = "\
     with held as materialized ( \
         select next_position from notification_cursor for update skip locked \
@@ -42,8 +46,13 @@ const PLAN: &str = "\
         from held h, sequencer_head s, served v \
     ), made as ( \
         insert into notification_deliveries \
-            (endpoint_id, tenant_id, position, entry_id, payment_id, entity_seq, event_type) \
-        select n.endpoint_id, n.tenant_id, p.position, p.entry_id, j.payment_id, j.entity_seq, j.event_type \
+            (endpoint_id, tenant_id, position, entry_id, payment_id, entity_seq, event_type, next_attempt_at) \
+        select n.endpoint_id, n.tenant_id, p.position, p.entry_id, j.payment_id, j.entity_seq, j.event_type, \
+               coalesce(( \
+                   select e.next_attempt_at from notification_deliveries e \
+                   where e.endpoint_id = n.endpoint_id and e.payment_id = j.payment_id \
+                       and e.entity_seq < j.entity_seq and e.state = 'PENDING' \
+                   order by e.entity_seq limit 1), now()) \
         from range r \
         join journal_positions p on p.position >= r.low and p.position < r.high \
         join notification_endpoints n on n.tenant_id = p.tenant_id and n.state <> 'DELETED' \

@@ -100,6 +100,15 @@ async fn claim(store: &PgStore) -> Vec<ClaimedNotification> {
     store.claim_notifications(&all(Vec::new())).await.unwrap()
 }
 
+/// Without regard to how many places an endpoint has.
+async fn claim_all(store: &PgStore) -> Vec<ClaimedNotification> {
+    let claim = NotificationClaim {
+        per_endpoint: 100,
+        ..all(Vec::new())
+    };
+    store.claim_notifications(&claim).await.unwrap()
+}
+
 fn log() -> AttemptLog {
     AttemptLog {
         started_at: DateTime::UNIX_EPOCH,
@@ -223,6 +232,61 @@ async fn a_notification_waits_for_the_earlier_ones_of_its_payment_and_for_no_oth
     assert_eq!(waiting.len(), 1, "what waits behind it is due with it");
     // Whoever claimed before counts no more.
     assert!(!close(&store, &first[1], NotificationVerdict::Delivered).await);
+}
+
+/// A claim looks at what is due, in this order, until it has enough: what waits behind a notification that waits itself
+/// must not be among it, or every claim walks over all of it, for every endpoint and tenant.
+#[tokio::test]
+async fn what_is_made_behind_a_notification_that_waits_is_due_with_it() {
+    let (db, store) = started().await;
+    let down = made(&store, &[]).await;
+    let mut stories = Vec::new();
+    for number in 0..12 {
+        let (story, accepted) = Story::accept("acme", &format!("p{number}"), 1_000);
+        assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
+        stories.push(story);
+    }
+    plan(&store, 12).await;
+    let heads = claim_all(&store).await;
+    assert_eq!(heads.len(), 12);
+    for head in &heads {
+        assert!(close(&store, head, again(Duration::from_secs(7_200))).await);
+    }
+    let well = made(&store, &[]).await;
+    for story in &mut stories {
+        assert_eq!(
+            store.commit(story.authorized()).await,
+            Ok(Commit::Committed)
+        );
+    }
+    plan(&store, 24).await;
+    let client = db.client().await;
+    let due = async |of: EndpointId| {
+        let text = format!(
+            "select count(*) from notification_deliveries \
+             where state = 'PENDING' and next_attempt_at <= now() and endpoint_id = '{}'",
+            of.0
+        );
+        let row = client.query_one(&text, &[]).await.unwrap();
+        row.get::<_, i64>(0)
+    };
+    assert_eq!((due(down).await, due(well).await), (0, 12));
+    let found = listed(&store, "acme").await;
+    for one in found.iter().filter(|one| one.endpoint == down) {
+        let mut same = found.iter().filter(|other| other.endpoint == down);
+        let head = same.find(|other| other.payment == one.payment).unwrap();
+        assert_eq!(one.next_attempt_at, head.next_attempt_at);
+    }
+    let claimed = claim_all(&store).await;
+    assert_eq!(claimed.len(), 12);
+    assert!(claimed.iter().all(|one| one.endpoint == well));
+    // Once its head is out of the way, it is due.
+    let wake = "update notification_deliveries set next_attempt_at = now() where entity_seq = 1";
+    client.execute(wake, &[]).await.unwrap();
+    for head in claim_all(&store).await {
+        assert!(close(&store, &head, NotificationVerdict::Delivered).await);
+    }
+    assert_eq!(due(down).await, 12);
 }
 
 #[tokio::test]
