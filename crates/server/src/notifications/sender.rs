@@ -16,7 +16,7 @@ use quittance_providers::config::Secret;
 use quittance_providers::http::{TraceHeaders, retry_after};
 use quittance_providers::webhook::StandardWebhooks;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Method, Request, Response, StatusCode};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls_pki_types::CertificateDer;
@@ -27,6 +27,8 @@ use super::target::Target;
 
 /// Most bytes of an answer that are read, and thrown away: so that the connection can be used again.
 const MAX_ANSWER_BYTES: usize = 64 * 1_024;
+/// How long an answer's body is waited for, once its head is there; after that the connection is given up.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most idle connections to one receiver.
@@ -77,7 +79,7 @@ pub struct Sent {
     pub http_status: Option<u16>,
     /// How long the receiver asked us to wait.
     pub retry_after: Option<Duration>,
-    /// How long it took.
+    /// How long it took until the head of the answer.
     pub latency: Duration,
 }
 
@@ -216,22 +218,28 @@ impl Sender {
         self.settings.total_timeout
     }
 
-    /// Sends once.
+    /// Sends once. The head of the answer says it all: it is judged though its body never ends.
     pub async fn send(&self, target: &Target, outgoing: Outgoing<'_>) -> Sent {
         let began = Instant::now();
         let limit = outgoing.limit.min(self.settings.total_timeout);
         let sending = self.exchange(target, outgoing);
         let ended = tokio::time::timeout(limit, sending).await;
-        let (cause, status, retry_after) = match ended {
-            Ok(Ok(answer)) => judge(&answer),
-            Ok(Err(cause)) => (Some(cause), None, None),
+        let latency = began.elapsed();
+        let (cause, status, retry_after) = match &ended {
+            Ok(Ok(answer)) => judge(answer),
+            Ok(Err(cause)) => (Some(*cause), None, None),
             Err(_) => (Some(NotificationCause::Timeout), None, None),
         };
+        if let Ok(Ok(answer)) = ended {
+            let left = limit.saturating_sub(latency).min(DRAIN_TIMEOUT);
+            // What has not ended by then is dropped, and its connection with it.
+            let _ = tokio::time::timeout(left, drain(answer)).await;
+        }
         Sent {
             cause,
             http_status: status.map(|status| status.as_u16()),
             retry_after,
-            latency: began.elapsed(),
+            latency,
         }
     }
 
@@ -239,7 +247,7 @@ impl Sender {
         &self,
         target: &Target,
         outgoing: Outgoing<'_>,
-    ) -> Result<Answer, NotificationCause> {
+    ) -> Result<Response, NotificationCause> {
         // An address in the URL itself is nobody's to resolve. It was judged when the endpoint was made, perhaps by
         // other settings.
         let allowed = |address| self.settings.networks.allow(address);
@@ -255,10 +263,7 @@ impl Sender {
         let request = self.request(target, outgoing);
         let request = request.ok_or(NotificationCause::NotPrepared)?;
         let response = client.execute(request).await;
-        let response = response.map_err(|error| failed(&error))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        drain(response).await;
-        Ok(Answer { status, headers })
+        response.map_err(|error| failed(&error))
     }
 
     /// `None` where a secret or header cannot be used.
@@ -280,26 +285,21 @@ impl Sender {
     }
 }
 
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-}
-
 fn judge(
-    answer: &Answer,
+    answer: &Response,
 ) -> (
     Option<NotificationCause>,
     Option<StatusCode>,
     Option<Duration>,
 ) {
-    let cause = match answer.status {
+    let cause = match answer.status() {
         status if status.is_success() => None,
         StatusCode::GONE => Some(NotificationCause::Gone),
         status if status.is_redirection() => Some(NotificationCause::Redirect),
         _ => Some(NotificationCause::HttpStatus),
     };
-    let wait = cause.and_then(|_| retry_after(&answer.headers));
-    (cause, Some(answer.status), wait)
+    let wait = cause.and_then(|_| retry_after(answer.headers()));
+    (cause, Some(answer.status()), wait)
 }
 
 /// Reads the answer's body as far as it is worth it, and drops it. The status has said all that counts.

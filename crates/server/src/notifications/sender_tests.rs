@@ -28,7 +28,16 @@ impl Receiver {
         Self::on(Ipv4Addr::LOCALHOST, 0, answer).await
     }
 
+    /// It says no more after the answer, and never hangs up.
+    async fn holding_open(answer: &str) -> Self {
+        Self::serving(Ipv4Addr::LOCALHOST, 0, answer, true).await
+    }
+
     async fn on(ip: Ipv4Addr, port: u16, answer: &str) -> Self {
+        Self::serving(ip, port, answer, false).await
+    }
+
+    async fn serving(ip: Ipv4Addr, port: u16, answer: &str, open: bool) -> Self {
         let listener = TcpListener::bind((ip, port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::<Mutex<Vec<String>>>::default();
@@ -49,6 +58,10 @@ impl Receiver {
                         .push(String::from_utf8(bytes[..read].to_vec()).unwrap());
                     // The sender may hang up in the middle.
                     let _ = connection.write_all(answer.as_bytes()).await;
+                    if open {
+                        // Until the sender hangs up.
+                        let _ = connection.read(&mut bytes).await;
+                    }
                 });
             }
         });
@@ -173,6 +186,18 @@ async fn an_answer_is_read_within_bounds_and_does_not_count() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n";
     let sent = answered(&format!("{head}{}", "x".repeat(2 * MAX_ANSWER_BYTES))).await;
     assert_eq!((sent.cause, sent.http_status), (None, Some(200)));
+}
+
+#[tokio::test]
+async fn an_answer_counts_though_its_body_never_ends() {
+    for (status, cause) in [(200, None), (410, Some(NotificationCause::Gone))] {
+        let head = format!("HTTP/1.1 {status} So\r\ntransfer-encoding: chunked\r\n\r\n");
+        // The first chunk, and then nothing: the connection stays open.
+        let answer = format!("{head}2\r\nok\r\n");
+        let receiver = Receiver::holding_open(&answer).await;
+        let sent = send(&local(), &receiver.url(), Duration::from_secs(10)).await;
+        assert_eq!((sent.cause, sent.http_status), (cause, Some(status)));
+    }
 }
 
 #[tokio::test]
