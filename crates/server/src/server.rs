@@ -32,7 +32,7 @@ use crate::http::webhooks::{self, WebhookParts};
 use crate::http::{self, HttpState, Readiness};
 use crate::layers::{Edge, EdgeSettings, Methods, Refusals, TenantRates};
 use crate::net::{self, Alpn, Http2Settings, Listener, ListenerSettings, TlsError};
-use crate::notifications::Sender;
+use crate::notifications::{Sender, Trials};
 use crate::signing::{Evidence, SIGNER_CHECK, Signer, SigningError};
 use crate::trail::{REFUSALS_EVERY, Trail};
 use crate::workers::{
@@ -284,6 +284,7 @@ fn services(config: &Config, keys: &KeyRing, wired: &Wired) -> Result<Services, 
         notifications: Notifications {
             outbox: Arc::clone(&wired.outbox),
             sender: wired.sender.clone(),
+            trials: Trials::default(),
             max_endpoints: config.notifications.max_endpoints,
         },
         clock: Arc::clone(&wired.ports.clock),

@@ -24,6 +24,8 @@ pub enum Answer {
     Slow(Duration),
     /// Not at all: it hangs up.
     HangUp,
+    /// Not at all: it waits until the sender hangs up.
+    Never,
 }
 
 impl Answer {
@@ -137,6 +139,11 @@ impl Receiver {
         ids.len()
     }
 
+    /// How many it is at.
+    pub fn at_once(&self) -> usize {
+        self.inside.at_once.load(Ordering::SeqCst)
+    }
+
     /// How many it was at, at once, at most.
     pub fn most_at_once(&self) -> usize {
         self.inside.most_at_once.load(Ordering::SeqCst)
@@ -175,6 +182,11 @@ async fn serve(mut connection: TcpStream, inside: Arc<Inside>) {
             Answer::Slow(wait) => {
                 tokio::time::sleep(wait).await;
                 (200, String::new())
+            }
+            Answer::Never => {
+                let _ = connection.read(&mut [0]).await;
+                inside.at_once.fetch_sub(1, Ordering::SeqCst);
+                return;
             }
             Answer::HangUp => {
                 inside.got.lock().unwrap().push(got(head, body, 0));

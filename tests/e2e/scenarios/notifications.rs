@@ -724,6 +724,36 @@ async fn endpoints_are_made_changed_and_deleted_on_record_and_bad_fields_are_nam
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i12_an_endpoint_is_tested_once_at_a_time() {
+    let world = World::start_with(options()).await;
+    let admin = administrator(&world, TENANT).await;
+    let receiver = Receiver::start().await;
+    let id = id_of(&endpoint(&admin, &receiver, &[]).await);
+    let test = TestNotificationEndpointRequest {
+        endpoint_id: id,
+        tenant_id: String::new(),
+    };
+    receiver.answers(Answer::Never);
+    let (first, request) = (administrator(&world, TENANT).await, test.clone());
+    let first = tokio::spawn(async move { first.ok(request).await });
+    eventually("it is under way", async || {
+        (receiver.at_once() == 1).then_some(())
+    })
+    .await;
+    let refused = admin.refused(test.clone()).await;
+    refused.is(Code::ResourceExhausted, "OVERLOADED");
+    assert_eq!(on_record(&world.client, "endpoint.tested").await.len(), 1);
+    // Whoever gives up leaves room.
+    first.abort();
+    eventually("it has ended", async || {
+        (receiver.at_once() == 0).then_some(())
+    })
+    .await;
+    receiver.answers(Answer::status(200));
+    assert!(admin.ok(test).await.message.delivered);
+}
+
 /// The command line, called as an operator calls it.
 struct CommandLine {
     address: String,

@@ -26,7 +26,7 @@ use super::TokenKind;
 use super::admin::{AdminRpcs, acting_for, administers_all};
 use super::call::Call;
 use super::payments::page_start;
-use super::status::Failure;
+use super::status::{Failure, too_many_trials};
 use crate::convert;
 use crate::convert::ForTenant;
 use crate::convert::notifications as parse;
@@ -246,6 +246,8 @@ impl AdminRpcs {
         let outbox = &self.services.notifications.outbox;
         let destination = outbox.destination(&caller.tenant, command).await?;
         let destination = destination.ok_or_else(no_endpoint)?;
+        let trial = self.services.notifications.trials.begin(command);
+        let _trial = trial.ok_or_else(too_many_trials)?;
         let facts = Facts::of(command);
         self.on_record(&caller, "endpoint.tested", facts).await?;
         let id = NotificationId(Uuid::new_v4());

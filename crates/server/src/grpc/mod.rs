@@ -41,7 +41,7 @@ pub use self::status_layer::StatusLayer;
 pub use self::tokens::{TokenKind, Tokens};
 pub use self::verify_log::LogVerifier;
 use crate::auth::Authenticator;
-use crate::notifications::Sender;
+use crate::notifications::{Sender, Trials};
 use crate::signing::Evidence;
 
 /// Response metadata of an answer to a repeated request.
@@ -54,6 +54,8 @@ pub struct Notifications {
     pub outbox: Arc<dyn Outbox>,
     /// Judges URLs, and sends tests.
     pub sender: Sender,
+    /// Which endpoints are being tested.
+    pub trials: Trials,
     /// Most endpoints of one tenant.
     pub max_endpoints: usize,
 }

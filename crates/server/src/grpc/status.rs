@@ -450,6 +450,13 @@ impl From<EntryError> for Failure {
     }
 }
 
+/// Tests of endpoints hold calls open for as long as receivers like.
+pub(super) fn too_many_trials() -> Failure {
+    let message =
+        "the notification endpoint is tested already, or too many others are; nothing was sent";
+    Failure::new(ErrorReason::Overloaded, message).retry_after(OVERLOAD_RETRY_AFTER)
+}
+
 pub(super) fn overloaded() -> Failure {
     let message = "the service is overloaded; nothing was sent";
     Failure::new(ErrorReason::Overloaded, message).retry_after(OVERLOAD_RETRY_AFTER)

@@ -44,6 +44,7 @@ use crate::auth::{
 use crate::config::AuthConfig;
 use crate::grpc::feed::StreamLimit;
 use crate::layers::CallContext;
+use crate::notifications::Trials;
 
 /// Most bytes of a request.
 pub(super) const MAX_REQUEST: usize = 4_096;
@@ -608,6 +609,7 @@ impl World {
             notifications: Notifications {
                 outbox: Arc::new(no_outbox::NoOutbox),
                 sender: no_outbox::sender(),
+                trials: Trials::default(),
                 max_endpoints: 2,
             },
             clock: Arc::clone(&ports.clock),

@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use quittance_domain::ids::NotificationId;
@@ -22,6 +21,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 
+use super::names::{Names, SystemNames};
 use super::network::AllowedNetworks;
 use super::target::Target;
 
@@ -35,25 +35,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_IDLE: usize = 8;
 /// What receivers see as our name.
 const USER_AGENT: &str = concat!("quittance/", env!("CARGO_PKG_VERSION"));
-
-/// Looks names up.
-#[async_trait]
-pub trait Names: Send + Sync + 'static {
-    /// The addresses of a name.
-    async fn addresses(&self, name: &str) -> std::io::Result<Vec<IpAddr>>;
-}
-
-/// The operating system's resolver.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemNames;
-
-#[async_trait]
-impl Names for SystemNames {
-    async fn addresses(&self, name: &str) -> std::io::Result<Vec<IpAddr>> {
-        let found = tokio::net::lookup_host((name, 0)).await?;
-        Ok(found.map(|address| address.ip()).collect())
-    }
-}
 
 /// How notifications are sent.
 #[derive(Debug, Clone)]
@@ -168,7 +149,7 @@ impl Resolve for Guarded {
 impl Sender {
     /// A sender that looks names up with the operating system. `trace` adds the trace context.
     pub fn new(settings: SenderSettings, trace: TraceHeaders) -> Self {
-        let names: Arc<dyn Names> = Arc::new(SystemNames);
+        let names: Arc<dyn Names> = Arc::new(SystemNames::default());
         Self::with_names(settings, trace, &names)
     }
 

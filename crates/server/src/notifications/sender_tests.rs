@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use quittance_domain::webhook::Delivery;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
