@@ -412,8 +412,12 @@ pub trait Outbox: Send + Sync + 'static {
         id: EndpointId,
     ) -> Result<Option<Destination>, StoreError>;
 
-    /// Switches off an endpoint whose receiver is gone; false where it was not on.
-    async fn endpoint_gone(&self, id: EndpointId) -> Result<bool, StoreError>;
+    /// Switches off an endpoint whose receiver at `url` is gone; false where it was not on, or is elsewhere by now.
+    async fn endpoint_gone(
+        &self,
+        id: EndpointId,
+        url: &Sensitive<String>,
+    ) -> Result<bool, StoreError>;
 
     /// Makes notifications from at most `limit` further entries of the journal, unless another process is at it.
     async fn plan_notifications(&self, limit: usize) -> Result<Planned, StoreError>;

@@ -58,9 +58,12 @@ const ROTATE: &str = "\
         secret = $3, updated_at = now() \
     where endpoint_id = $1 and tenant_id = $2 and state <> 'DELETED'";
 
+/// The encrypted bytes change with the URL, and only then: what a receiver said at the old one is nothing to the new one.
 const GONE: &str = "\
     update notification_endpoints set state = 'GONE', updated_at = now() \
-    where endpoint_id = $1 and state = 'ENABLED'";
+    where endpoint_id = $1 and state = 'ENABLED' and url = $2";
+
+const ENABLED_URL: &str = "select url from notification_endpoints where endpoint_id = $1 and state = 'ENABLED'";
 
 const DESTINATION: &str = "\
     select endpoint_id, url, secret, \
@@ -103,6 +106,12 @@ impl EndpointRow {
             previous_secret_until: self.previous_secret_until,
         })
     }
+}
+
+#[derive(QueryableByName)]
+struct UrlRow {
+    #[diesel(sql_type = Binary)]
+    url: Vec<u8>,
 }
 
 /// What a notification is sent with, still encrypted.
@@ -276,12 +285,29 @@ impl PgStore {
         Ok(rotated.await? == 1)
     }
 
-    pub(crate) async fn switch_off_gone(&self, id: EndpointId) -> Result<bool, StoreError> {
+    pub(crate) async fn switch_off_gone(
+        &self,
+        id: EndpointId,
+        url: &Sensitive<String>,
+    ) -> Result<bool, StoreError> {
+        let read = self.inner.reader.read("read endpoint url", |connection| {
+            let query = diesel::sql_query(ENABLED_URL).bind::<SqlUuid, _>(id.0);
+            async move { query.get_result::<UrlRow>(connection).await.optional() }.boxed()
+        });
+        let Some(UrlRow { url: sealed }) = read.await? else {
+            return Ok(false);
+        };
+        let there = open_text(&self.inner.keys, url_place(id.0), &sealed)?;
+        if there != *url {
+            return Ok(false);
+        }
         let changed = self
             .inner
             .reader
             .write("switch endpoint off", |connection, _| {
-                let query = diesel::sql_query(GONE).bind::<SqlUuid, _>(id.0);
+                let query = diesel::sql_query(GONE)
+                    .bind::<SqlUuid, _>(id.0)
+                    .bind::<Binary, _>(sealed.clone());
                 async move { query.execute(connection).await }.boxed()
             });
         Ok(changed.await? == 1)

@@ -240,8 +240,12 @@ impl Outbox for PgStore {
         self.read_destination(tenant, id).await
     }
 
-    async fn endpoint_gone(&self, id: EndpointId) -> Result<bool, StoreError> {
-        self.switch_off_gone(id).await
+    async fn endpoint_gone(
+        &self,
+        id: EndpointId,
+        url: &Sensitive<String>,
+    ) -> Result<bool, StoreError> {
+        self.switch_off_gone(id, url).await
     }
 
     async fn plan_notifications(&self, limit: usize) -> Result<Planned, StoreError> {

@@ -401,11 +401,35 @@ async fn what_waits_for_an_endpoint_that_is_off_becomes_a_dead_letter() {
     assert_eq!(replayed, Replayed::Again(2));
     assert_eq!(claim(&store).await.len(), 2);
     // Gone, it is off as well, once.
-    assert!(store.endpoint_gone(id).await.unwrap());
-    assert!(!store.endpoint_gone(id).await.unwrap());
+    let url = Sensitive::new(URL.to_owned());
+    assert!(store.endpoint_gone(id, &url).await.unwrap());
+    assert!(!store.endpoint_gone(id, &url).await.unwrap());
     assert_eq!(store.close_notifications(10).await.unwrap(), 0, "under way");
     let found = store.endpoint(&acme, id).await.unwrap().unwrap();
     assert_eq!(found.state, EndpointState::Gone);
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_from_an_old_url_does_not_switch_off_the_new_one() {
+    let (_db, store) = started().await;
+    let acme = tenant("acme");
+    let id = made(&store, &[]).await;
+    payment(&store, "acme", "one").await;
+    plan(&store, 4).await;
+    let claimed = claim(&store).await.remove(0);
+    // While that is under way, the endpoint moves.
+    let moved = EndpointUpdate {
+        url: Some(Sensitive::new("https://new.example/hooks".to_owned())),
+        ..EndpointUpdate::default()
+    };
+    assert!(store.update_endpoint(&acme, id, moved).await.unwrap());
+    let old = claimed.destination.unwrap().url;
+    assert!(!store.endpoint_gone(id, &old).await.unwrap());
+    let state = async || store.endpoint(&acme, id).await.unwrap().unwrap().state;
+    assert_eq!(state().await, EndpointState::Enabled);
+    let new = Sensitive::new("https://new.example/hooks".to_owned());
+    assert!(store.endpoint_gone(id, &new).await.unwrap());
+    assert_eq!(state().await, EndpointState::Gone);
 }
 
 #[tokio::test]

@@ -80,7 +80,11 @@ impl Outbox for NoOutbox {
         Ok(None)
     }
 
-    async fn endpoint_gone(&self, _: EndpointId) -> Result<bool, StoreError> {
+    async fn endpoint_gone(
+        &self,
+        _: EndpointId,
+        _: &Sensitive<String>,
+    ) -> Result<bool, StoreError> {
         Err(StoreError::Unavailable)
     }
 

@@ -384,9 +384,15 @@ impl NotificationParts {
         }
     }
 
-    /// The receiver wants no more: its endpoint is switched off, on record.
+    /// The receiver wants no more: its endpoint is switched off, on record, unless it has moved meanwhile.
     async fn gone(&self, claimed: &ClaimedNotification) {
-        match self.outbox.endpoint_gone(claimed.endpoint).await {
+        let Some(destination) = &claimed.destination else {
+            return;
+        };
+        let gone = self
+            .outbox
+            .endpoint_gone(claimed.endpoint, &destination.url);
+        match gone.await {
             Ok(true) => {
                 let recorded = self.trail.endpoint_gone(&claimed.tenant, claimed.endpoint);
                 if let Err(error) = recorded.await {
