@@ -36,8 +36,8 @@ use crate::notifications::{Sender, Trials};
 use crate::signing::{Evidence, SIGNER_CHECK, Signer, SigningError};
 use crate::trail::{REFUSALS_EVERY, Trail};
 use crate::workers::{
-    self, ErasureWorker, Gauges, NotificationParts, Notifier, Recovery, RecoveryParts, Retention,
-    Verification, WebhookWorker, WebhookWorkerParts,
+    self, ErasureWorker, Gauges, NotificationParts, NotificationRetention, Notifier, Recovery,
+    RecoveryParts, Retention, Verification, WebhookWorker, WebhookWorkerParts,
 };
 
 use self::running::{Parts, Stop};
@@ -441,6 +441,11 @@ fn start_notifications(config: &Config, wired: &Wired, trail: &Trail, tasks: &Ta
         wake: Arc::default(),
     };
     drop(tasks.spawn(workers::plan(parts.clone(), accepting.clone())));
+    let retention = NotificationRetention {
+        outbox: Arc::clone(&parts.outbox),
+        keep_delivered: parts.settings.keep_delivered,
+    };
+    drop(tasks.spawn(retention.run(accepting.clone())));
     drop(tasks.spawn(Notifier::new(parts).run(accepting, serving)));
 }
 

@@ -63,7 +63,8 @@ const GONE: &str = "\
     update notification_endpoints set state = 'GONE', updated_at = now() \
     where endpoint_id = $1 and state = 'ENABLED' and url = $2";
 
-const ENABLED_URL: &str = "select url from notification_endpoints where endpoint_id = $1 and state = 'ENABLED'";
+const ENABLED_URL: &str =
+    "select url from notification_endpoints where endpoint_id = $1 and state = 'ENABLED'";
 
 const DESTINATION: &str = "\
     select endpoint_id, url, secret, \

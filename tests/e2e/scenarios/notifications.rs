@@ -724,6 +724,31 @@ async fn endpoints_are_made_changed_and_deleted_on_record_and_bad_fields_are_nam
     }
 }
 
+/// Notifications that a day delivers are more than one statement removes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i12_everything_that_was_delivered_long_ago_is_removed_however_much_it_is() {
+    const LEFT: &str = "select count(*) from notification_deliveries";
+    let world = World::start_with(options()).await;
+    let admin = administrator(&world, TENANT).await;
+    let receiver = Receiver::start().await;
+    let id = id_of(&endpoint(&admin, &receiver, &[]).await);
+    // As a server leaves them that was away for long.
+    let old = format!(
+        "insert into notification_deliveries (endpoint_id, tenant_id, position, entry_id, payment_id, entity_seq, \
+             event_type, state, next_attempt_at, ended_at) \
+         select '{id}', '{TENANT}', n, gen_random_uuid(), gen_random_uuid(), 1, 'payment.captured', 'DELIVERED', null, \
+             now() - case when n <= 2200 then interval '31 days' else interval '29 days' end \
+         from generate_series(1, 2500) n"
+    );
+    world.db.execute(&old, &[]).await;
+    let replica = world.replica().await;
+    eventually("what is too old goes", async || {
+        (world.db.number(LEFT).await == 300).then_some(())
+    })
+    .await;
+    assert!(replica.server.shutdown().await);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i12_an_endpoint_is_tested_once_at_a_time() {
     let world = World::start_with(options()).await;

@@ -2,6 +2,7 @@
 
 mod erasures;
 mod gauges;
+mod notification_retention;
 mod notifications;
 mod places;
 mod recovery;
@@ -11,6 +12,7 @@ mod webhooks;
 
 pub use erasures::ErasureWorker;
 pub use gauges::Gauges;
+pub use notification_retention::NotificationRetention;
 pub use notifications::{NotificationParts, Notifier, plan};
 pub use recovery::{RECOVERIES, Recovery, RecoveryParts};
 pub use retention::Retention;

@@ -36,10 +36,8 @@ const PLAN: usize = 1_024;
 const PLAN_PAUSE: Duration = Duration::from_millis(20);
 /// Shortest time between two claims, for the same reason.
 const CLAIM_PAUSE: Duration = Duration::from_millis(5);
-/// Notifications that are closed or removed in one go.
+/// Notifications that are closed in one go.
 const TIDY: usize = 1_000;
-/// How often what was delivered long ago is removed.
-const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// Longest pause after the database could not be asked; from one poll interval on it doubles.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long before its claim runs out a notification has to be closed.
@@ -72,7 +70,6 @@ pub async fn plan(parts: NotificationParts, stop: CancellationToken) {
     let mut next = 0;
     let mut served = true;
     let mut tidied: Option<Instant> = None;
-    let mut pruned: Option<Instant> = None;
     while !stop.is_cancelled() {
         match parts.outbox.plan_notifications(PLAN).await {
             Ok(planned) => {
@@ -93,11 +90,6 @@ pub async fn plan(parts: NotificationParts, stop: CancellationToken) {
             tidied = Some(Instant::now());
             // Where it fails, so does planning, which says so.
             let _ = parts.outbox.close_notifications(TIDY).await;
-        }
-        if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) {
-            pruned = Some(Instant::now());
-            let keep = parts.settings.keep_delivered;
-            let _ = parts.outbox.prune_notifications(keep, TIDY).await;
         }
         let rest = async {
             tokio::time::sleep(PLAN_PAUSE).await;

@@ -1,0 +1,50 @@
+//! Removes notifications that nobody needs any more: on every replica, each by one of them, a bounded number at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quittance_domain::notification::Outbox;
+use rand::Rng as _;
+use tokio_util::sync::CancellationToken;
+
+/// Most notifications that are removed by one statement: none of them is locked for long.
+const BATCH: usize = 1_000;
+/// How often it is looked for some, at most; at least half as often.
+const EVERY: Duration = Duration::from_secs(600);
+
+/// The worker.
+pub struct NotificationRetention {
+    /// Where the notifications are.
+    pub outbox: Arc<dyn Outbox>,
+    /// How long what was delivered is kept.
+    pub keep_delivered: Duration,
+}
+
+impl NotificationRetention {
+    /// Works until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.prune(self.keep_delivered) => {}
+            }
+            // Servers that were started together do not look together.
+            let pause = EVERY / 2 + EVERY.mul_f64(rand::rng().random::<f64>() / 2.0);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Removes what there is to remove, batch by batch, so that it keeps up with whatever is delivered. Where the database
+    /// cannot be asked it is left for the next time: the store warns of that already.
+    async fn prune(&self, keep: Duration) {
+        let batch = u64::try_from(BATCH).unwrap_or(u64::MAX);
+        while let Ok(count) = self.outbox.prune_notifications(keep, BATCH).await {
+            if count < batch {
+                return;
+            }
+        }
+    }
+}
