@@ -1,4 +1,4 @@
-//! Makes notifications from the journal, and sends them: on every replica, each by one of them at a time.
+//! Sends notifications: on every replica, each by one of them at a time.
 //!
 //! A payment's notifications go to an endpoint one after another, those of different payments at once. Whatever dies
 //! in between, a notification is sent again rather than not at all: its id tells the receiver.
@@ -30,14 +30,8 @@ use crate::notifications::sender::Outgoing;
 use crate::notifications::{Sender, Sent, Target, payload};
 use crate::trail::Trail;
 
-/// Entries of the journal that are looked at in one go.
-const PLAN: usize = 1_024;
-/// Shortest time between two looks at the journal, so that each has something to do under load.
-const PLAN_PAUSE: Duration = Duration::from_millis(20);
 /// Shortest time between two claims, for the same reason.
 const CLAIM_PAUSE: Duration = Duration::from_millis(5);
-/// Notifications that are closed in one go.
-const TIDY: usize = 1_000;
 /// Longest pause after the database could not be asked; from one poll interval on it doubles.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long before its claim runs out a notification has to be closed.
@@ -64,56 +58,14 @@ pub struct NotificationParts {
     pub wake: Arc<Notify>,
 }
 
-/// Makes notifications from the journal until `stop`.
-pub async fn plan(parts: NotificationParts, stop: CancellationToken) {
-    let mut failures = 0;
-    let mut next = 0;
-    let mut served = true;
-    let mut tidied: Option<Instant> = None;
-    while !stop.is_cancelled() {
-        match parts.outbox.plan_notifications(PLAN).await {
-            Ok(planned) => {
-                failures = 0;
-                next = planned.next.max(next);
-                served = planned.served;
-                if planned.made > 0 {
-                    parts.wake.notify_one();
-                }
-                if planned.more {
-                    continue;
-                }
-            }
-            Err(error) => failures = failed("notifications cannot be made", failures, &error),
-        }
-        let poll = parts.settings.poll_interval;
-        if tidied.is_none_or(|at| at.elapsed() >= poll) {
-            tidied = Some(Instant::now());
-            // Where it fails, so does planning, which says so.
-            let _ = parts.outbox.close_notifications(TIDY).await;
-        }
-        let rest = async {
-            tokio::time::sleep(PLAN_PAUSE).await;
-            if failures > 0 || !served {
-                tokio::time::sleep(pause(poll, failures)).await;
-            } else {
-                parts.store.wait_for_position(next, poll).await;
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = rest => {}
-        }
-    }
-}
-
-fn failed(what: &'static str, failures: u32, error: &StoreError) -> u32 {
+pub(super) fn failed(what: &'static str, failures: u32, error: &StoreError) -> u32 {
     if failures == 0 {
         tracing::warn!(error.message = %error, "{what}");
     }
     failures.saturating_add(1)
 }
 
-fn pause(poll: Duration, failures: u32) -> Duration {
+pub(super) fn pause(poll: Duration, failures: u32) -> Duration {
     let doubled = 2u32.saturating_pow(failures.min(16));
     let limit = poll.saturating_mul(doubled).min(LONGEST_PAUSE.max(poll));
     // Servers that were started together do not look together.
