@@ -58,7 +58,7 @@ named_enum! {
         Disabled = "DISABLED",
         /// Its receiver said that it is gone (410): a person may switch it on again.
         Gone = "GONE",
-        /// It was deleted, and is kept only for the record of what it was told.
+        /// It was deleted, and is kept only as long as the record of what it was told.
         Deleted = "DELETED",
     }
 }
@@ -348,15 +348,28 @@ impl fmt::Debug for NotificationClaim {
     }
 }
 
-/// How much waits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct NotificationBacklog {
+/// What is counted: each by itself, so that one that takes too long leaves the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotificationCount {
     /// Notifications that are to be delivered, those that are tried again later included.
-    pub waiting: u64,
+    Waiting,
     /// Dead letters.
-    pub dead: u64,
+    Dead,
     /// Journal entries that were not looked at yet.
-    pub unplanned: u64,
+    Unplanned,
+}
+
+/// What is removed in time, with the log of its attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pruned {
+    /// What was delivered so long ago.
+    Delivered,
+    /// Dead letters that were given up so long ago.
+    Dead,
+    /// Dead letters of endpoints that were deleted so long ago: nobody can replay them.
+    OfDeletedEndpoints,
+    /// Endpoints that were deleted so long ago, and that nothing is left of what they were told.
+    DeletedEndpoints,
 }
 
 /// Where notifications are kept until they are delivered, and the endpoints that they go to.
@@ -425,8 +438,13 @@ pub trait Outbox: Send + Sync + 'static {
     /// Gives up what waits for endpoints that are not on, at most `limit`; how many that were.
     async fn close_notifications(&self, limit: usize) -> Result<u64, StoreError>;
 
-    /// Removes what was delivered longer ago than `keep`, at most `limit`; how many that were.
-    async fn prune_notifications(&self, keep: Duration, limit: usize) -> Result<u64, StoreError>;
+    /// Removes what is older than `keep`, at most `limit`; how many that were.
+    async fn prune_notifications(
+        &self,
+        which: Pruned,
+        keep: Duration,
+        limit: usize,
+    ) -> Result<u64, StoreError>;
 
     /// Claims notifications that are due, and that no earlier one of their payment waits before.
     async fn claim_notifications(
@@ -467,8 +485,8 @@ pub trait Outbox: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Replayed, StoreError>;
 
-    /// Counts what waits.
-    async fn notification_backlog(&self) -> Result<NotificationBacklog, StoreError>;
+    /// Counts what waits, or was given up.
+    async fn count_notifications(&self, what: NotificationCount) -> Result<u64, StoreError>;
 }
 
 #[cfg(test)]

@@ -444,6 +444,7 @@ fn start_notifications(config: &Config, wired: &Wired, trail: &Trail, tasks: &Ta
     let retention = NotificationRetention {
         outbox: Arc::clone(&parts.outbox),
         keep_delivered: parts.settings.keep_delivered,
+        keep_dead: parts.settings.keep_dead,
     };
     drop(tasks.spawn(retention.run(accepting.clone())));
     drop(tasks.spawn(Notifier::new(parts).run(accepting, serving)));

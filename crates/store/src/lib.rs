@@ -41,6 +41,7 @@ mod migrations;
 mod observer;
 mod outbox;
 mod outbox_lists;
+mod outbox_upkeep;
 mod payment_row;
 mod payments;
 mod pool;

@@ -10,8 +10,8 @@ use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ids::{EndpointId, EntryId, NotificationId, PaymentId, TenantId};
 use quittance_domain::notification::{
-    AttemptLog, ClaimedNotification, EndpointState, NotificationBacklog, NotificationCause,
-    NotificationClaim, NotificationState, NotificationVerdict, Planned, Replay, Replayed,
+    AttemptLog, ClaimedNotification, EndpointState, NotificationCause, NotificationClaim,
+    NotificationState, NotificationVerdict, Planned, Replay, Replayed,
 };
 use quittance_domain::ports::StoreError;
 use uuid::Uuid;
@@ -86,12 +86,6 @@ const CLOSE_ALL: &str = "\
     update notification_deliveries d \
     set state = 'DEAD', cause = 'ENDPOINT_CLOSED', next_attempt_at = null, claimed_until = null, ended_at = now() \
     from closed c where d.notification_id = c.notification_id";
-
-const PRUNE: &str = "\
-    delete from notification_deliveries where notification_id in ( \
-        select notification_id from notification_deliveries \
-        where state = 'DELIVERED' and ended_at < now() - make_interval(secs => $1) \
-        order by ended_at limit $2 for update skip locked)";
 
 /// Claims what is due, endpoint by endpoint, so that the queue of one is not in the way of another's; and of the places
 /// that are free, gives first to those endpoints that have the fewest. A notification that an earlier one of its
@@ -189,13 +183,6 @@ const REPLAY_ALL: &str = "\
     ) \
     select 'DEAD' as state, state as endpoint_state, (select count(*) from again) as again from found";
 
-/// The first two counts are of what partial indexes hold.
-const BACKLOG: &str = "\
-    select (select count(*) from notification_deliveries where state = 'PENDING') as waiting, \
-           (select count(*) from notification_deliveries where state = 'DEAD') as dead, \
-           (select greatest(s.next_position - c.next_position, 0) from sequencer_head s, notification_cursor c) \
-               as unplanned";
-
 #[derive(QueryableByName)]
 struct PlannedRow {
     #[diesel(sql_type = BigInt)]
@@ -244,21 +231,11 @@ struct ReplayedRow {
     again: i64,
 }
 
-#[derive(QueryableByName)]
-struct BacklogRow {
-    #[diesel(sql_type = BigInt)]
-    waiting: i64,
-    #[diesel(sql_type = BigInt)]
-    dead: i64,
-    #[diesel(sql_type = BigInt)]
-    unplanned: i64,
-}
-
-fn count(number: i64) -> u64 {
+pub(crate) fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-fn at_most(limit: usize) -> i64 {
+pub(crate) fn at_most(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
@@ -311,20 +288,6 @@ impl PgStore {
                 async move { query.execute(connection).await }.boxed()
             });
         Ok(u64::try_from(closed.await?).unwrap_or(u64::MAX))
-    }
-
-    pub(crate) async fn prune(&self, keep: Duration, limit: usize) -> Result<u64, StoreError> {
-        let (keep, limit) = (keep.as_secs_f64(), at_most(limit));
-        let pruned = self
-            .inner
-            .reader
-            .write_slowly("remove notifications", |connection, _| {
-                let query = diesel::sql_query(PRUNE)
-                    .bind::<Double, _>(keep)
-                    .bind::<BigInt, _>(limit);
-                async move { query.execute(connection).await }.boxed()
-            });
-        Ok(u64::try_from(pruned.await?).unwrap_or(u64::MAX))
     }
 
     pub(crate) async fn claim_outbox(
@@ -428,19 +391,6 @@ impl PgStore {
             Replayed::Again(count(row.again))
         } else {
             Replayed::EndpointClosed
-        })
-    }
-
-    pub(crate) async fn count_outbox(&self) -> Result<NotificationBacklog, StoreError> {
-        let read = self.inner.reader.scan("count notifications", |connection| {
-            let query = diesel::sql_query(BACKLOG);
-            async move { query.get_result::<BacklogRow>(connection).await }.boxed()
-        });
-        let row = read.await?;
-        Ok(NotificationBacklog {
-            waiting: count(row.waiting),
-            dead: count(row.dead),
-            unplanned: count(row.unplanned),
         })
     }
 }

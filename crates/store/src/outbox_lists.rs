@@ -11,8 +11,8 @@ use futures::FutureExt as _;
 use quittance_domain::ids::{EndpointId, EntryId, NotificationId, PaymentId, TenantId};
 use quittance_domain::notification::{
     AttemptLog, ClaimedNotification, Destination, Endpoint, EndpointUpdate, NewEndpoint,
-    NotificationBacklog, NotificationCause, NotificationClaim, NotificationFilter,
-    NotificationState, NotificationVerdict, Outbox, Planned, Replay, Replayed, StoredAttempt,
+    NotificationCause, NotificationClaim, NotificationCount, NotificationFilter, NotificationState,
+    NotificationVerdict, Outbox, Planned, Pruned, Replay, Replayed, StoredAttempt,
     StoredNotification,
 };
 use quittance_domain::ports::StoreError;
@@ -256,8 +256,13 @@ impl Outbox for PgStore {
         self.close_waiting(limit).await
     }
 
-    async fn prune_notifications(&self, keep: Duration, limit: usize) -> Result<u64, StoreError> {
-        self.prune(keep, limit).await
+    async fn prune_notifications(
+        &self,
+        which: Pruned,
+        keep: Duration,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
+        self.prune(which, keep, limit).await
     }
 
     async fn claim_notifications(
@@ -310,7 +315,7 @@ impl Outbox for PgStore {
         self.replay(tenant, replay, limit).await
     }
 
-    async fn notification_backlog(&self) -> Result<NotificationBacklog, StoreError> {
-        self.count_outbox().await
+    async fn count_notifications(&self, what: NotificationCount) -> Result<u64, StoreError> {
+        self.count_outbox(what).await
     }
 }

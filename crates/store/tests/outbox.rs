@@ -13,8 +13,8 @@ use chrono::DateTime;
 use quittance_domain::ids::EndpointId;
 use quittance_domain::notification::{
     AttemptLog, ClaimedNotification, EndpointState, EndpointUpdate, EventPattern, NewEndpoint,
-    NotificationCause, NotificationClaim, NotificationFilter, NotificationState,
-    NotificationVerdict, Outbox, Replay, Replayed, StoredNotification,
+    NotificationCause, NotificationClaim, NotificationCount, NotificationFilter, NotificationState,
+    NotificationVerdict, Outbox, Pruned, Replay, Replayed, StoredNotification,
 };
 use quittance_domain::ports::{Commit, Store};
 use quittance_domain::text::{Sensitive, Text};
@@ -133,6 +133,14 @@ async fn close(store: &PgStore, one: &ClaimedNotification, verdict: Notification
     closed.unwrap().is_some()
 }
 
+async fn counted(store: &PgStore, what: NotificationCount) -> u64 {
+    store.count_notifications(what).await.unwrap()
+}
+
+async fn pruned(store: &PgStore, which: Pruned, keep: Duration) -> u64 {
+    store.prune_notifications(which, keep, 10).await.unwrap()
+}
+
 /// Oldest first.
 async fn listed(store: &PgStore, of: &str) -> Vec<StoredNotification> {
     let (of, every) = (tenant(of), NotificationFilter::default());
@@ -183,7 +191,7 @@ async fn s77_processes_that_plan_at_once_make_each_notification_once_and_none_is
         tokio::spawn(async move {
             let mut made = 0;
             // Goes on until the others have seen the end, too.
-            while store.notification_backlog().await.unwrap().waiting < 80 {
+            while counted(&store, NotificationCount::Waiting).await < 80 {
                 made += store.plan_notifications(2).await.unwrap().made;
             }
             made
@@ -338,8 +346,8 @@ async fn dead_letters_are_replayed_under_their_id_and_attempts_are_logged() {
     };
     assert_eq!(replay("acme", one).await, Replayed::NotDead);
     assert!(close(&store, &second, DEAD).await);
-    let backlog = store.notification_backlog().await.unwrap();
-    assert_eq!((backlog.waiting, backlog.dead), (0, 1));
+    assert_eq!(counted(&store, NotificationCount::Waiting).await, 0);
+    assert_eq!(counted(&store, NotificationCount::Dead).await, 1);
     assert_eq!(replay("globex", one).await, Replayed::NotFound);
     assert_eq!(replay("acme", one).await, Replayed::Again(1));
     let third = claim(&store).await.remove(0);
@@ -363,10 +371,61 @@ async fn dead_letters_are_replayed_under_their_id_and_attempts_are_logged() {
     let theirs = store.notification(&tenant("globex"), first.id).await;
     assert!(theirs.unwrap().is_none());
     // What was delivered long enough ago goes, with its log.
-    let long = store.prune_notifications(LEASE, 10).await.unwrap();
-    let now = store.prune_notifications(Duration::ZERO, 10).await.unwrap();
+    let long = pruned(&store, Pruned::Delivered, LEASE).await;
+    let now = pruned(&store, Pruned::Delivered, Duration::ZERO).await;
     assert_eq!((long, now), (0, 1));
     assert_eq!(store.notification(&acme, first.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn i12_dead_letters_go_in_time_and_a_deleted_endpoint_with_the_last_of_them() {
+    let (_db, store) = started().await;
+    let acme = tenant("acme");
+    let (kept, deleted) = (
+        made(&store, &["payment.captured"]).await,
+        made(&store, &["payment.captured"]).await,
+    );
+    for number in 0..3 {
+        payment(&store, "acme", &format!("p{number}")).await;
+    }
+    plan(&store, 12).await;
+    for one in claim(&store).await {
+        assert!(close(&store, &one, DEAD).await);
+    }
+    let left = async |id| {
+        let found = listed(&store, "acme").await;
+        found.iter().filter(|one| one.endpoint == id).count()
+    };
+    assert_eq!((left(kept).await, left(deleted).await), (3, 3));
+    assert!(store.delete_endpoint(&acme, deleted).await.unwrap());
+    assert_eq!(pruned(&store, Pruned::Dead, LEASE).await, 0);
+    assert_eq!(pruned(&store, Pruned::OfDeletedEndpoints, LEASE).await, 0);
+    // Its dead letters hold it.
+    let none = Duration::ZERO;
+    assert_eq!(pruned(&store, Pruned::DeletedEndpoints, none).await, 0);
+    assert_eq!(pruned(&store, Pruned::OfDeletedEndpoints, none).await, 3);
+    assert_eq!((left(kept).await, left(deleted).await), (3, 0));
+    assert_eq!(pruned(&store, Pruned::DeletedEndpoints, LEASE).await, 0);
+    assert_eq!(pruned(&store, Pruned::DeletedEndpoints, none).await, 1);
+    assert_eq!(pruned(&store, Pruned::Dead, none).await, 3);
+    assert_eq!(counted(&store, NotificationCount::Dead).await, 0);
+    // Who is not deleted stays.
+    assert_eq!(pruned(&store, Pruned::DeletedEndpoints, none).await, 0);
+    assert!(store.endpoint(&acme, kept).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_count_that_takes_too_long_leaves_the_others() {
+    let (db, store) = started().await;
+    let mut client = db.client().await;
+    let held = client.transaction().await.unwrap();
+    let lock = "lock table notification_cursor in access exclusive mode";
+    held.batch_execute(lock).await.unwrap();
+    for what in [NotificationCount::Waiting, NotificationCount::Dead] {
+        assert_eq!(counted(&store, what).await, 0);
+    }
+    held.rollback().await.unwrap();
+    assert_eq!(counted(&store, NotificationCount::Unplanned).await, 0);
 }
 
 #[tokio::test]

@@ -353,12 +353,19 @@ impl Metrics {
         self.instruments.notification_lag.record(seconds, &labels);
     }
 
-    /// So many notifications wait, so many are dead letters, and so many journal entries were not looked at yet.
-    pub fn notification_backlog(&self, waiting: u64, dead: u64, unplanned: u64) {
-        let all = &self.instruments;
-        all.notification_backlog.record(waiting, &[]);
-        all.notification_dead.record(dead, &[]);
-        all.notification_unplanned.record(unplanned, &[]);
+    /// So many notifications wait to be delivered.
+    pub fn notifications_waiting(&self, number: u64) {
+        self.instruments.notification_backlog.record(number, &[]);
+    }
+
+    /// So many notifications are dead letters.
+    pub fn notifications_dead(&self, number: u64) {
+        self.instruments.notification_dead.record(number, &[]);
+    }
+
+    /// So many journal entries were not made notifications from yet.
+    pub fn notifications_unplanned(&self, number: u64) {
+        self.instruments.notification_unplanned.record(number, &[]);
     }
 
     /// A request to `rpc` (full name) was answered from an earlier one.

@@ -36,6 +36,8 @@ pub struct NotificationsConfig {
     pub max_endpoints: usize,
     /// How long what was delivered is kept.
     pub keep_delivered: Duration,
+    /// How long dead letters are kept.
+    pub keep_dead: Duration,
 }
 
 /// When a notification that failed is tried again.
@@ -82,6 +84,7 @@ impl NotificationsConfig {
     pub(super) fn parse(settings: &Settings) -> Result<Self, ConfigError> {
         const PER_ENDPOINT: &str = "notifications.concurrency_per_endpoint";
         const CLAIM: &str = "notifications.claim_seconds";
+        const DEAD: &str = "notifications.keep_dead_days";
         let config = Self {
             enabled: settings.flag("notifications.enabled")?,
             poll_interval: settings.millis("notifications.poll_interval_ms", 10..=60_000)?,
@@ -92,6 +95,7 @@ impl NotificationsConfig {
             sender: sender(settings)?,
             max_endpoints: settings.number("notifications.max_endpoints_per_tenant", 1..=1_000)?,
             keep_delivered: days(settings, "notifications.keep_delivered_days")?,
+            keep_dead: days(settings, DEAD)?,
         };
         if config.concurrency_per_endpoint > config.concurrency {
             return Err(
@@ -102,6 +106,10 @@ impl NotificationsConfig {
         if config.sender.total_timeout.saturating_mul(2) > config.claim {
             let reason = "must be at least twice notifications.total_timeout_ms";
             return Err(settings.invalid(CLAIM, reason));
+        }
+        if config.keep_dead < config.keep_delivered {
+            let reason = "must not be below notifications.keep_delivered_days";
+            return Err(settings.invalid(DEAD, reason));
         }
         Ok(config)
     }

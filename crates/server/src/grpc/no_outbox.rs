@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use quittance_domain::ids::{EndpointId, NotificationId, TenantId};
 use quittance_domain::notification::{
     AttemptLog, ClaimedNotification, Destination, Endpoint, EndpointUpdate, NewEndpoint,
-    NotificationBacklog, NotificationClaim, NotificationFilter, NotificationVerdict, Outbox,
-    Planned, Replay, Replayed, StoredAttempt, StoredNotification,
+    NotificationClaim, NotificationCount, NotificationFilter, NotificationVerdict, Outbox, Planned,
+    Pruned, Replay, Replayed, StoredAttempt, StoredNotification,
 };
 use quittance_domain::ports::StoreError;
 use quittance_domain::text::Sensitive;
@@ -96,7 +96,12 @@ impl Outbox for NoOutbox {
         Err(StoreError::Unavailable)
     }
 
-    async fn prune_notifications(&self, _: Duration, _: usize) -> Result<u64, StoreError> {
+    async fn prune_notifications(
+        &self,
+        _: Pruned,
+        _: Duration,
+        _: usize,
+    ) -> Result<u64, StoreError> {
         Err(StoreError::Unavailable)
     }
 
@@ -143,7 +148,7 @@ impl Outbox for NoOutbox {
         Err(StoreError::Unavailable)
     }
 
-    async fn notification_backlog(&self) -> Result<NotificationBacklog, StoreError> {
+    async fn count_notifications(&self, _: NotificationCount) -> Result<u64, StoreError> {
         Err(StoreError::Unavailable)
     }
 }

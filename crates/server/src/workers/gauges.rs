@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quittance_domain::notification::Outbox;
+use quittance_domain::notification::{NotificationCount, Outbox};
 use quittance_domain::ports::{Circuit, Providers, Store};
 use quittance_domain::webhook::Inbox;
 use quittance_store::PgStore;
@@ -73,12 +73,21 @@ impl Gauges {
         if let Ok(backlog) = self.inbox.inbox_backlog().await {
             self.metrics.webhook_backlog(backlog.waiting, backlog.dead);
         }
-        if let Ok(backlog) = self.outbox.notification_backlog().await {
-            let (waiting, dead) = (backlog.waiting, backlog.dead);
-            self.metrics
-                .notification_backlog(waiting, dead, backlog.unplanned);
-        }
+        self.notifications().await;
         self.audit().await;
+    }
+
+    async fn notifications(&self) {
+        let count = |what| self.outbox.count_notifications(what);
+        if let Ok(number) = count(NotificationCount::Waiting).await {
+            self.metrics.notifications_waiting(number);
+        }
+        if let Ok(number) = count(NotificationCount::Dead).await {
+            self.metrics.notifications_dead(number);
+        }
+        if let Ok(number) = count(NotificationCount::Unplanned).await {
+            self.metrics.notifications_unplanned(number);
+        }
     }
 
     /// A checkpoint that covers the whole tree is as good as new, however long nothing has happened.

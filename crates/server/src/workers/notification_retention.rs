@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quittance_domain::notification::Outbox;
+use quittance_domain::notification::{Outbox, Pruned};
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
@@ -11,13 +11,18 @@ use tokio_util::sync::CancellationToken;
 const BATCH: usize = 1_000;
 /// How often it is looked for some, at most; at least half as often.
 const EVERY: Duration = Duration::from_secs(600);
+/// How long an endpoint that was deleted, and that nothing is left of what it was told, is kept: whatever was under way
+/// has ended by then.
+const DELETED_ENDPOINT: Duration = Duration::from_secs(3_600);
 
 /// The worker.
 pub struct NotificationRetention {
     /// Where the notifications are.
     pub outbox: Arc<dyn Outbox>,
-    /// How long what was delivered is kept.
+    /// How long what was delivered is kept, and everything of an endpoint that was deleted.
     pub keep_delivered: Duration,
+    /// How long dead letters are kept.
+    pub keep_dead: Duration,
 }
 
 impl NotificationRetention {
@@ -26,7 +31,7 @@ impl NotificationRetention {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.prune(self.keep_delivered) => {}
+                () = self.prune_all() => {}
             }
             // Servers that were started together do not look together.
             let pause = EVERY / 2 + EVERY.mul_f64(rand::rng().random::<f64>() / 2.0);
@@ -37,11 +42,22 @@ impl NotificationRetention {
         }
     }
 
+    async fn prune_all(&self) {
+        for (which, keep) in [
+            (Pruned::Delivered, self.keep_delivered),
+            (Pruned::Dead, self.keep_dead),
+            (Pruned::OfDeletedEndpoints, self.keep_delivered),
+            (Pruned::DeletedEndpoints, DELETED_ENDPOINT),
+        ] {
+            self.prune(which, keep).await;
+        }
+    }
+
     /// Removes what there is to remove, batch by batch, so that it keeps up with whatever is delivered. Where the database
     /// cannot be asked it is left for the next time: the store warns of that already.
-    async fn prune(&self, keep: Duration) {
+    async fn prune(&self, which: Pruned, keep: Duration) {
         let batch = u64::try_from(BATCH).unwrap_or(u64::MAX);
-        while let Ok(count) = self.outbox.prune_notifications(keep, BATCH).await {
+        while let Ok(count) = self.outbox.prune_notifications(which, keep, BATCH).await {
             if count < batch {
                 return;
             }

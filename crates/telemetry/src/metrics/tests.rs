@@ -17,7 +17,9 @@ fn record_everything(telemetry: &Telemetry) {
     metrics.webhook_backlog(4, 1);
     metrics.notification_attempt("failed", Some("TIMEOUT"), 0.2);
     metrics.notification_ended("delivered", 0.4);
-    metrics.notification_backlog(5, 2, 7);
+    metrics.notifications_waiting(5);
+    metrics.notifications_dead(2);
+    metrics.notifications_unplanned(7);
     metrics.webhooks_wiped("done", 1);
     metrics.unverified_entries(2);
     metrics.idempotency_replay("quittance.v1.PaymentService/CreatePayment");

@@ -1,0 +1,2 @@
+revoke delete on notification_endpoints from quittance_app;
+drop index notification_deliveries_dead_ended_at_idx;
