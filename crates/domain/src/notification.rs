@@ -20,9 +20,6 @@ pub const MAX_EVENT_TYPES: usize = 64;
 pub const MAX_EVENT_TYPE: usize = 64;
 /// Longest URL of an endpoint, in characters.
 pub const MAX_ENDPOINT_URL: usize = 2_048;
-/// How often a notification is begun in all, replays included, before it is given up whatever became of it: whoever
-/// works at it dies.
-pub const MAX_NOTIFICATION_ATTEMPTS: u32 = 10_000;
 /// What stands for every event of a kind, behind the dot.
 const ANY: &str = "*";
 
@@ -180,6 +177,9 @@ pub struct ClaimedNotification {
     pub payment: PaymentId,
     /// How often it was begun, this time included. Also the fence of the claim.
     pub attempt: u32,
+    /// How often it was begun since it was made or last replayed, this time included: those times, too, that whoever was
+    /// at it died.
+    pub tries: u32,
     /// Failed attempts before this one, since it was made or replayed.
     pub failures: u32,
     /// `None` where a secret or the URL cannot be opened.

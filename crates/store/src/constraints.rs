@@ -57,6 +57,10 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("notification_cursor_next_position_not_negative", NotAllowed),
     ("notification_cursor_one_row", NotAllowed),
     ("notification_cursor_pkey", Exists),
+    (
+        "notification_deliveries_attempts_before_in_range",
+        NotAllowed,
+    ),
     ("notification_deliveries_attempts_not_negative", NotAllowed),
     ("notification_deliveries_cause_known", NotAllowed),
     ("notification_deliveries_ended_completely", NotAllowed),

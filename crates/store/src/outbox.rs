@@ -123,7 +123,8 @@ const CLAIM: &str = "\
         from chosen c where d.notification_id = c.notification_id \
         returning d.* \
     ) \
-    select c.notification_id, c.tenant_id, c.entry_id, c.payment_id, c.attempts, c.failures, \
+    select c.notification_id, c.tenant_id, c.entry_id, c.payment_id, c.attempts, \
+           c.attempts - c.attempts_before as tries, c.failures, \
            n.endpoint_id, n.url, n.secret, \
            case when n.previous_secret_until > now() then n.previous_secret end as previous_secret \
     from claimed c join notification_endpoints n on n.endpoint_id = c.endpoint_id \
@@ -158,7 +159,7 @@ const REPLAY_ONE: &str = "\
         where d.notification_id = $1 and d.tenant_id = $2 \
     ), again as ( \
         update notification_deliveries d \
-        set state = 'PENDING', failures = 0, next_attempt_at = now(), ended_at = null \
+        set state = 'PENDING', failures = 0, attempts_before = d.attempts, next_attempt_at = now(), ended_at = null \
         from found f \
         where d.notification_id = f.notification_id and d.state = 'DEAD' and f.endpoint_state = 'ENABLED' \
         returning 1 \
@@ -177,7 +178,7 @@ const REPLAY_ALL: &str = "\
         for update of d skip locked \
     ), again as ( \
         update notification_deliveries d \
-        set state = 'PENDING', failures = 0, next_attempt_at = now(), ended_at = null \
+        set state = 'PENDING', failures = 0, attempts_before = d.attempts, next_attempt_at = now(), ended_at = null \
         from dead where d.notification_id = dead.notification_id and d.state = 'DEAD' \
         returning 1 \
     ) \
@@ -207,6 +208,8 @@ struct ClaimedRow {
     payment_id: Uuid,
     #[diesel(sql_type = Integer)]
     attempts: i32,
+    #[diesel(sql_type = Integer)]
+    tries: i32,
     #[diesel(sql_type = Integer)]
     failures: i32,
     #[diesel(sql_type = SqlUuid)]
@@ -251,6 +254,7 @@ impl PgStore {
             entry: EntryId(row.entry_id),
             payment: PaymentId(row.payment_id),
             attempt: u32::try_from(row.attempts).at("notification_deliveries.attempts")?,
+            tries: u32::try_from(row.tries).at("notification_deliveries.attempts_before")?,
             failures: u32::try_from(row.failures).at("notification_deliveries.failures")?,
             destination,
         })

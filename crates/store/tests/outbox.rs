@@ -330,8 +330,8 @@ async fn dead_letters_are_replayed_under_their_id_and_attempts_are_logged() {
     assert!(close(&store, &first, again(Duration::ZERO)).await);
     let second = claim(&store).await.remove(0);
     assert_eq!(
-        (second.id, second.attempt, second.failures),
-        (first.id, 2, 1)
+        (second.id, second.attempt, second.tries, second.failures),
+        (first.id, 2, 2, 1)
     );
     let acme = tenant("acme");
     let one = Replay::One(first.id);
@@ -351,7 +351,10 @@ async fn dead_letters_are_replayed_under_their_id_and_attempts_are_logged() {
     assert_eq!(replay("globex", one).await, Replayed::NotFound);
     assert_eq!(replay("acme", one).await, Replayed::Again(1));
     let third = claim(&store).await.remove(0);
-    assert_eq!((third.id, third.attempt, third.failures), (first.id, 3, 0));
+    assert_eq!(
+        (third.id, third.attempt, third.tries, third.failures),
+        (first.id, 3, 1, 0)
+    );
     assert!(close(&store, &third, DEAD).await);
     let all = Replay::Endpoint(id);
     assert_eq!(replay("globex", all).await, Replayed::NotFound);

@@ -749,6 +749,54 @@ async fn i12_everything_that_was_delivered_long_ago_is_removed_however_much_it_i
     assert!(replica.server.shutdown().await);
 }
 
+/// One capture that the receiver did not take, and that is not tried again for an hour.
+async fn one_that_waits(world: &World, admin: &Client, receiver: &Receiver) -> String {
+    endpoint(admin, receiver, &["payment.captured"]).await;
+    receiver.answers(Answer::status(503));
+    world.client.create(purchase("tok_approve", 700)).await;
+    let found = eventually("it was tried once", async || {
+        let mut found = notifications(admin, NotificationState::Pending).await;
+        found.retain(|one| one.http_status == 503);
+        found.pop()
+    });
+    found.await.notification_id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s77_a_notification_that_those_who_send_it_die_of_is_given_up_and_can_be_replayed() {
+    let options = options().with("notifications.retry_schedule_ms", schedule(3_600_000, 2));
+    let world = World::start_with(options).await;
+    let admin = administrator(&world, TENANT).await;
+    let receiver = Receiver::start().await;
+    let id = one_that_waits(&world, &admin, &receiver).await;
+    receiver.answers(Answer::status(200));
+    // As servers leave it that died five times over it: it was begun six times.
+    let died = "update notification_deliveries set attempts = 6, next_attempt_at = now()";
+    world.db.execute(died, &[]).await;
+    let dead = eventually("it is given up", async || {
+        notifications(&admin, NotificationState::Dead).await.pop()
+    })
+    .await;
+    assert_eq!(dead.notification_id, id);
+    let get = GetNotificationRequest {
+        notification_id: id.clone(),
+        tenant_id: String::new(),
+    };
+    let attempts = admin.ok(get).await.message.attempts;
+    let causes: Vec<_> = attempts.iter().map(|one| one.cause.as_str()).collect();
+    assert_eq!(causes, ["HTTP_STATUS", "ABANDONED"]);
+    assert_eq!(receiver.taken().len(), 0, "it was not sent");
+    let replay = ReplayNotificationsRequest {
+        notification_id: id.clone(),
+        ..ReplayNotificationsRequest::default()
+    };
+    admin.ok(replay).await;
+    eventually("it arrives", async || {
+        (receiver.taken().pop()?.id == id).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i12_an_endpoint_is_tested_once_at_a_time() {
     let world = World::start_with(options()).await;

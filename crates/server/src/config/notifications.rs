@@ -62,6 +62,13 @@ impl NotificationRetries {
         Some(wait.max(asked.unwrap_or_default()))
     }
 
+    /// How often it is begun at most: as often as the schedule says, and as often again, for those times that whoever is
+    /// at it dies.
+    pub fn most_tries(&self) -> u32 {
+        let scheduled = u32::try_from(self.schedule.len()).unwrap_or(u32::MAX);
+        scheduled.saturating_add(1).saturating_mul(2)
+    }
+
     /// Whether trying again could help.
     pub const fn worth_it(cause: NotificationCause) -> bool {
         match cause {
@@ -206,5 +213,6 @@ mod tests {
             Some(seconds(3_600))
         );
         assert_eq!(retries.wait(3, Some(seconds(60)), 0.0), None);
+        assert_eq!(retries.most_tries(), 6);
     }
 }

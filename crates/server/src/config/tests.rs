@@ -524,6 +524,14 @@ fn webhooks_have_their_documented_defaults_and_their_waits_fit_together() {
     )]));
     assert!(message.contains("webhooks.keep_dead_days"), "{message}");
     let message = error(&with_variables(&[(
+        "QUITTANCE_NOTIFICATIONS__KEEP_DEAD_DAYS",
+        "29",
+    )]));
+    assert!(
+        message.contains("notifications.keep_dead_days"),
+        "{message}"
+    );
+    let message = error(&with_variables(&[(
         "QUITTANCE_WEBHOOKS__RETRY_MAX_MS",
         "999",
     )]));

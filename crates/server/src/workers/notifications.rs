@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use quittance_domain::ids::{EndpointId, TransactionId};
 use quittance_domain::notification::{
-    AttemptLog, ClaimedNotification, MAX_NOTIFICATION_ATTEMPTS, NotificationCause,
-    NotificationClaim, NotificationVerdict, Outbox,
+    AttemptLog, ClaimedNotification, NotificationCause, NotificationClaim, NotificationVerdict,
+    Outbox,
 };
 use quittance_domain::ports::{Clock, Store, StoreError};
 use quittance_evidence::Leaf;
@@ -207,6 +208,20 @@ struct Attempted {
     retry_after: Option<Duration>,
 }
 
+impl Attempted {
+    fn new(started_at: DateTime<Utc>, sent: Sent) -> Self {
+        Self {
+            log: AttemptLog {
+                started_at,
+                latency: sent.latency,
+                http_status: sent.http_status,
+            },
+            cause: sent.cause,
+            retry_after: sent.retry_after,
+        }
+    }
+}
+
 impl NotificationParts {
     async fn attempt(&self, claimed: &ClaimedNotification, until: Instant) {
         let left = until.saturating_duration_since(Instant::now());
@@ -214,7 +229,12 @@ impl NotificationParts {
             // Somebody else may be at it.
             return;
         };
-        let attempted = self.send(claimed, limit).await;
+        let attempted = if claimed.tries > self.settings.retries.most_tries() {
+            // Whoever was at it died, again and again: it may be the notification that they died of.
+            self.unsent(NotificationCause::Abandoned)
+        } else {
+            self.send(claimed, limit).await
+        };
         let verdict = self.verdict(claimed, &attempted);
         record(&attempted, verdict);
         self.metrics.notification_attempt(
@@ -241,6 +261,10 @@ impl NotificationParts {
         }
     }
 
+    fn unsent(&self, cause: NotificationCause) -> Attempted {
+        Attempted::new(self.clock.now(), Sent::unsent(cause))
+    }
+
     async fn send(&self, claimed: &ClaimedNotification, limit: Duration) -> Attempted {
         let started_at = self.clock.now();
         let sent = match self.prepare(claimed).await {
@@ -260,15 +284,7 @@ impl NotificationParts {
             }
             Err(cause) => Sent::unsent(cause),
         };
-        Attempted {
-            log: AttemptLog {
-                started_at,
-                latency: sent.latency,
-                http_status: sent.http_status,
-            },
-            cause: sent.cause,
-            retry_after: sent.retry_after,
-        }
+        Attempted::new(started_at, sent)
     }
 
     /// Where it goes, and its body: from the journal entry, which must be the tenant's (I11).
@@ -314,10 +330,6 @@ impl NotificationParts {
         let Some(cause) = attempted.cause else {
             return NotificationVerdict::Delivered;
         };
-        if claimed.attempt >= MAX_NOTIFICATION_ATTEMPTS {
-            let cause = NotificationCause::Abandoned;
-            return NotificationVerdict::Dead { cause };
-        }
         let lot = rand::rng().random();
         let failures = claimed.failures.saturating_add(1);
         let retries = &self.settings.retries;
