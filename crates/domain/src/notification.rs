@@ -178,7 +178,7 @@ pub struct ClaimedNotification {
     /// How often it was begun, this time included. Also the fence of the claim.
     pub attempt: u32,
     /// How often it was begun since it was made or last replayed, this time included: those times, too, that whoever was
-    /// at it died.
+    /// at it died, and not those that it was postponed.
     pub tries: u32,
     /// Failed attempts before this one, since it was made or replayed.
     pub failures: u32,
@@ -460,6 +460,14 @@ pub trait Outbox: Send + Sync + 'static {
         attempt: AttemptLog,
         verdict: NotificationVerdict,
     ) -> Result<Option<f64>, StoreError>;
+
+    /// Leaves a claimed notification alone for as long as `after` (database clock), as though it had not been begun: what
+    /// it is made of could not be read. Does nothing where somebody else has claimed it since.
+    async fn postpone_notification(
+        &self,
+        claimed: &ClaimedNotification,
+        after: Duration,
+    ) -> Result<(), StoreError>;
 
     /// Lists notifications of a tenant, or of all, newest first; those before `before` (exclusive).
     async fn list_notifications(

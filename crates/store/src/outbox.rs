@@ -152,6 +152,13 @@ const CLOSE: &str = "\
     ) \
     select extract(epoch from now() - created_at)::double precision as age from closed";
 
+/// The claim is shortened rather than given up, so that the place in the order of what is due stays. Made again after a lost
+/// connection it may count twice.
+const POSTPONE: &str = "\
+    update notification_deliveries \
+    set claimed_until = now() + make_interval(secs => $3), attempts_before = least(attempts_before + 1, attempts) \
+    where notification_id = $1 and attempts = $2 and state = 'PENDING' and claimed_until is not null";
+
 const REPLAY_ONE: &str = "\
     with found as ( \
         select d.notification_id, d.state, n.state as endpoint_state \
@@ -348,6 +355,26 @@ impl PgStore {
                 async move { query.get_result::<ClosedRow>(connection).await.optional() }.boxed()
             });
         Ok(closed.await?.map(|row| row.age.max(0.0)))
+    }
+
+    pub(crate) async fn postpone(
+        &self,
+        claimed: &ClaimedNotification,
+        after: Duration,
+    ) -> Result<(), StoreError> {
+        let (id, after) = (claimed.id.0, after.as_secs_f64());
+        let number = i32::try_from(claimed.attempt).unwrap_or(i32::MAX);
+        let postponed = self
+            .inner
+            .reader
+            .write("postpone notification", |connection, _| {
+                let query = diesel::sql_query(POSTPONE)
+                    .bind::<SqlUuid, _>(id)
+                    .bind::<Integer, _>(number)
+                    .bind::<Double, _>(after);
+                async move { query.execute(connection).await }.boxed()
+            });
+        postponed.await.map(|_| ())
     }
 
     pub(crate) async fn replay(

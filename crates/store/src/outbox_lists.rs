@@ -282,6 +282,14 @@ impl Outbox for PgStore {
             .await
     }
 
+    async fn postpone_notification(
+        &self,
+        claimed: &ClaimedNotification,
+        after: Duration,
+    ) -> Result<(), StoreError> {
+        self.postpone(claimed, after).await
+    }
+
     async fn list_notifications(
         &self,
         tenant: Option<&TenantId>,

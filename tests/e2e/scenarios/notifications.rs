@@ -18,6 +18,7 @@ use toml::Value;
 use tonic::Code;
 
 use crate::harness::collector::{Collector, attribute};
+use crate::harness::database::Database;
 use crate::harness::process::{ServerProcess, command};
 use crate::harness::receiver::{Answer, Got, Receiver};
 use crate::harness::site::{TENANT, TENANT_ROLES};
@@ -795,6 +796,41 @@ async fn s77_a_notification_that_those_who_send_it_die_of_is_given_up_and_can_be
         (receiver.taken().pop()?.id == id).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_own_database_that_fails_uses_up_nothing_of_a_receivers_schedule() {
+    const POSTPONED: &str = "select count(*) from notification_deliveries \
+                             where state = 'PENDING' and attempts > 1 and attempts_before > 0";
+    let options = options()
+        .with("notifications.retry_schedule_ms", schedule(3_600_000, 1))
+        .with("database.statement_timeout_ms", 300);
+    let world = World::start_with(options).await;
+    let admin = administrator(&world, TENANT).await;
+    let receiver = Receiver::start().await;
+    let id = one_that_waits(&world, &admin, &receiver).await;
+    receiver.answers(Answer::status(200));
+    // Nobody can read the journal, while everything else goes on.
+    let holder = Database::connect(world.database_url()).await;
+    holder.execute("begin", &[]).await;
+    let lock = "lock table journal in access exclusive mode";
+    holder.execute(lock, &[]).await;
+    let due = "update notification_deliveries set next_attempt_at = now()";
+    world.db.execute(due, &[]).await;
+    eventually("it is left alone", async || {
+        (world.db.number(POSTPONED).await == 1).then_some(())
+    })
+    .await;
+    holder.execute("rollback", &[]).await;
+    let again = "update notification_deliveries set claimed_until = now() where state = 'PENDING'";
+    world.db.execute(again, &[]).await;
+    eventually("it arrives", async || {
+        (receiver.taken().pop()?.id == id).then_some(())
+    })
+    .await;
+    until_all_ended(&world).await;
+    let failures = "select failures::bigint from notification_deliveries";
+    assert_eq!(world.db.number(failures).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -121,6 +121,14 @@ impl Outbox for NoOutbox {
         Err(StoreError::Unavailable)
     }
 
+    async fn postpone_notification(
+        &self,
+        _: &ClaimedNotification,
+        _: Duration,
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable)
+    }
+
     async fn list_notifications(
         &self,
         _: Option<&TenantId>,

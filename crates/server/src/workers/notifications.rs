@@ -37,6 +37,8 @@ const CLAIM_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long before its claim runs out a notification has to be closed.
 const CLOSE_MARGIN: Duration = Duration::from_millis(200);
+/// How long a notification is left alone that our own database did not let us make.
+const POSTPONED_FOR: Duration = Duration::from_secs(5);
 
 /// What the workers work with.
 #[derive(Clone)]
@@ -208,6 +210,33 @@ struct Attempted {
     retry_after: Option<Duration>,
 }
 
+/// Why nothing was sent.
+enum Unprepared {
+    /// It cannot be made, or goes nowhere: an attempt that failed.
+    Failed(NotificationCause),
+    /// Our own database cannot be asked just now, which is nothing to the receiver's schedule.
+    NotNow,
+}
+
+impl From<NotificationCause> for Unprepared {
+    fn from(cause: NotificationCause) -> Self {
+        Self::Failed(cause)
+    }
+}
+
+impl From<StoreError> for Unprepared {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable | StoreError::Overloaded | StoreError::CommitUnknown => {
+                Self::NotNow
+            }
+            StoreError::Refused(_) | StoreError::Corrupt(_) => {
+                Self::Failed(NotificationCause::NotPrepared)
+            }
+        }
+    }
+}
+
 impl Attempted {
     fn new(started_at: DateTime<Utc>, sent: Sent) -> Self {
         Self {
@@ -229,11 +258,14 @@ impl NotificationParts {
             // Somebody else may be at it.
             return;
         };
-        let attempted = if claimed.tries > self.settings.retries.most_tries() {
+        let began = if claimed.tries > self.settings.retries.most_tries() {
             // Whoever was at it died, again and again: it may be the notification that they died of.
-            self.unsent(NotificationCause::Abandoned)
+            Some(self.unsent(NotificationCause::Abandoned))
         } else {
             self.send(claimed, limit).await
+        };
+        let Some(attempted) = began else {
+            return self.postpone(claimed).await;
         };
         let verdict = self.verdict(claimed, &attempted);
         record(&attempted, verdict);
@@ -265,7 +297,8 @@ impl NotificationParts {
         Attempted::new(self.clock.now(), Sent::unsent(cause))
     }
 
-    async fn send(&self, claimed: &ClaimedNotification, limit: Duration) -> Attempted {
+    /// `None` where our own database could not be asked.
+    async fn send(&self, claimed: &ClaimedNotification, limit: Duration) -> Option<Attempted> {
         let started_at = self.clock.now();
         let sent = match self.prepare(claimed).await {
             Ok((target, body)) => {
@@ -282,29 +315,36 @@ impl NotificationParts {
                 };
                 self.sender.send(&target, outgoing).await
             }
-            Err(cause) => Sent::unsent(cause),
+            Err(Unprepared::Failed(cause)) => Sent::unsent(cause),
+            Err(Unprepared::NotNow) => return None,
         };
-        Attempted::new(started_at, sent)
+        Some(Attempted::new(started_at, sent))
+    }
+
+    /// Where that cannot be written either, the claim runs out.
+    async fn postpone(&self, claimed: &ClaimedNotification) {
+        Span::current().record("outcome", "POSTPONED");
+        let postponed = self.outbox.postpone_notification(claimed, POSTPONED_FOR);
+        if let Err(error) = postponed.await {
+            tracing::debug!(error.message = %error, "a notification waits until its claim runs out");
+        }
     }
 
     /// Where it goes, and its body: from the journal entry, which must be the tenant's (I11).
     async fn prepare(
         &self,
         claimed: &ClaimedNotification,
-    ) -> Result<(Target, Vec<u8>), NotificationCause> {
+    ) -> Result<(Target, Vec<u8>), Unprepared> {
         let destination = claimed.destination.as_ref();
         let destination = destination.ok_or(NotificationCause::NotPrepared)?;
         let target = self.sender.target(destination.url.expose());
         let target = target.map_err(|_| NotificationCause::AddressRefused)?;
         let stored = self.store.entry(Some(&claimed.tenant), claimed.entry).await;
-        let stored = stored
-            .ok()
-            .flatten()
-            .ok_or(NotificationCause::NotPrepared)?;
+        let stored = stored?.ok_or(NotificationCause::NotPrepared)?;
         let leaf = entry::decode(&stored, Some(&claimed.tenant));
         let leaf = leaf.map_err(|_| NotificationCause::NotPrepared)?;
         if leaf.payment_id != Some(claimed.payment.0) {
-            return Err(NotificationCause::NotPrepared);
+            return Err(NotificationCause::NotPrepared.into());
         }
         self.link(claimed, &leaf).await;
         let body = payload::of_entry(&leaf).ok_or(NotificationCause::NotPrepared)?;
