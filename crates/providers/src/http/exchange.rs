@@ -11,6 +11,8 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use super::{failure, retry_after};
 use crate::outcome::{NotSent, Unknown};
 
+/// Longest wait that is taken from a provider; more than that is cut to it.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 /// Largest answer that is read, in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
@@ -61,7 +63,7 @@ impl Exchange {
     /// Reads an answer; the caller knows how long it took.
     pub(super) async fn receive(mut response: Response) -> Self {
         let status = response.status().as_u16();
-        let retry_after = retry_after::read(response.headers());
+        let retry_after = retry_after::read(response.headers(), MAX_RETRY_AFTER);
         let mut body = Vec::new();
         let complete = read(&mut response, &mut body).await;
         let headers = std::mem::take(response.headers_mut());

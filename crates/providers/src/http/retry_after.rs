@@ -5,22 +5,19 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime};
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
-/// Longest wait that is taken from a provider; more than that is cut to it.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
-
-/// How long whoever answered asked us to wait. A date counts from the answer's own `Date`, so that
+/// How long whoever answered asked us to wait, and at most `longest`. A date counts from the answer's own `Date`, so that
 /// neither clock has to be right; without one it says nothing.
-pub fn read(headers: &HeaderMap) -> Option<Duration> {
+pub fn read(headers: &HeaderMap, longest: Duration) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         // All digits and no u64: longer than any cap.
-        text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
+        text.parse().map_or(longest, Duration::from_secs)
     } else {
         let from = date(headers, &DATE)?;
         let until = parse(text)?;
         (until - from).to_std().unwrap_or(Duration::ZERO)
     };
-    Some(wait.min(MAX_RETRY_AFTER))
+    Some(wait.min(longest))
 }
 
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<NaiveDateTime> {
@@ -40,25 +37,28 @@ fn parse(text: &str) -> Option<NaiveDateTime> {
 mod tests {
     use super::*;
 
+    const LONGEST: Duration = Duration::from_secs(7_200);
+
     fn wait(retry_after: &str, date: Option<&str>) -> Option<Duration> {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, retry_after.parse().unwrap());
         if let Some(date) = date {
             headers.insert(DATE, date.parse().unwrap());
         }
-        read(&headers)
+        read(&headers, LONGEST)
     }
 
     #[test]
     fn seconds_are_read_and_capped() {
         assert_eq!(wait("0", None), Some(Duration::ZERO));
         assert_eq!(wait("120", None), Some(Duration::from_secs(120)));
-        assert_eq!(wait("86400", None), Some(MAX_RETRY_AFTER));
-        assert_eq!(wait("99999999999999999999999", None), Some(MAX_RETRY_AFTER));
+        assert_eq!(wait("7200", None), Some(LONGEST));
+        assert_eq!(wait("7201", None), Some(LONGEST));
+        assert_eq!(wait("99999999999999999999999", None), Some(LONGEST));
         for bad in ["", "-1", "1.5", "soon"] {
             assert_eq!(wait(bad, None), None, "{bad}");
         }
-        assert_eq!(read(&HeaderMap::new()), None);
+        assert_eq!(read(&HeaderMap::new(), LONGEST), None);
     }
 
     #[test]

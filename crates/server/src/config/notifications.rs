@@ -8,6 +8,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use super::error::ConfigError;
 use super::settings::{Settings, read};
+use crate::notifications::sender::MAX_RETRY_AFTER_SECONDS;
 use crate::notifications::{AllowedNetworks, Network, SenderSettings};
 
 /// Most waits of a schedule.
@@ -129,6 +130,7 @@ fn days(settings: &Settings, key: &str) -> Result<Duration, ConfigError> {
 
 fn retries(settings: &Settings) -> Result<NotificationRetries, ConfigError> {
     const SCHEDULE: &str = "notifications.retry_schedule_ms";
+    const RETRY_AFTER: &str = "notifications.max_retry_after_seconds";
     let invalid = || {
         let reason = format!("must be 1 to {MAX_WAITS} whole numbers from 10 to {MAX_WAIT_MS}");
         settings.invalid(SCHEDULE, reason)
@@ -146,7 +148,7 @@ fn retries(settings: &Settings) -> Result<NotificationRetries, ConfigError> {
     Ok(NotificationRetries {
         schedule: schedule.ok_or_else(invalid)?,
         jitter_percent: settings.number("notifications.jitter_percent", 0..=100)?,
-        max_retry_after: settings.seconds("notifications.max_retry_after_seconds", 1..=86_400)?,
+        max_retry_after: settings.seconds(RETRY_AFTER, 1..=MAX_RETRY_AFTER_SECONDS)?,
     })
 }
 

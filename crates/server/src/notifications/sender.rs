@@ -29,6 +29,8 @@ use super::target::Target;
 const MAX_ANSWER_BYTES: usize = 64 * 1_024;
 /// How long an answer's body is waited for, once its head is there; after that the connection is given up.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest wait that is taken from a receiver, in seconds; `notifications.max_retry_after_seconds` cuts it further.
+pub const MAX_RETRY_AFTER_SECONDS: u64 = 86_400;
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most idle connections to one receiver.
@@ -279,7 +281,8 @@ fn judge(
         status if status.is_redirection() => Some(NotificationCause::Redirect),
         _ => Some(NotificationCause::HttpStatus),
     };
-    let wait = cause.and_then(|_| retry_after(answer.headers()));
+    let longest = Duration::from_secs(MAX_RETRY_AFTER_SECONDS);
+    let wait = cause.and_then(|_| retry_after(answer.headers(), longest));
     (cause, Some(answer.status()), wait)
 }
 

@@ -167,6 +167,13 @@ async fn what_an_answer_means() {
     let busy = "HTTP/1.1 503 Busy\r\nretry-after: 120\r\ncontent-length: 0\r\n\r\n";
     let sent = answered(busy).await;
     assert_eq!(sent.retry_after, Some(Duration::from_secs(120)));
+    // As long as the settings may allow.
+    for (asked, expected) in [(7_200, 7_200), (86_400, 86_400), (86_401, 86_400)] {
+        let busy =
+            format!("HTTP/1.1 503 Busy\r\nretry-after: {asked}\r\ncontent-length: 0\r\n\r\n");
+        let sent = answered(&busy).await;
+        assert_eq!(sent.retry_after, Some(Duration::from_secs(expected)));
+    }
 }
 
 #[tokio::test]
