@@ -58,6 +58,17 @@ pub enum Commit {
     IdempotencyKeyTaken,
 }
 
+/// What a reference of the provider's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// This payment of ours.
+    Ours(PaymentId),
+    /// A payment that somebody else made through the same account.
+    NotOurs,
+    /// Nothing that the provider knows (yet).
+    NotFound,
+}
+
 /// Which payments a list shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PaymentFilter {
@@ -485,13 +496,10 @@ pub trait Provider: ProviderRules + ProviderWebhooks + 'static {
         true
     }
 
-    /// Asks which payment of ours the provider knows by this reference; `None` where it is not one of ours. For
-    /// webhooks that name a payment by the provider's reference alone.
-    async fn payment_named(
-        &self,
-        _reference: &ProviderReference,
-    ) -> Result<Option<PaymentId>, Cause> {
-        Ok(None)
+    /// Asks which payment of ours the provider knows by this reference. For webhooks that name a payment by the
+    /// provider's reference alone.
+    async fn payment_named(&self, _reference: &ProviderReference) -> Result<Named, Cause> {
+        Ok(Named::NotFound)
     }
 
     /// How long a send can take at most, connection included.

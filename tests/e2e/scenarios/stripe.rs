@@ -153,3 +153,39 @@ async fn s61_a_live_event_on_a_test_account_of_stripes_is_a_dead_letter() {
     let unchanged = world.client.payment(&payment.payment_id).await;
     assert_eq!(unchanged.state(), PaymentState::Authorized);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s53_a_refund_of_a_payment_that_somebody_else_made_at_the_same_account_is_asked_for_once() {
+    let Some(world) = StripeWorld::start().await else {
+        return;
+    };
+    let card = world.card("4242424242424242").await;
+    let form = [
+        ("amount", "700"),
+        ("currency", "eur"),
+        ("payment_method", card.as_str()),
+        ("confirm", "true"),
+    ];
+    let theirs = world.post("/v1/payment_intents", &form).await;
+    let refund = |intent: &str| {
+        json!({
+            "id": "re_theirs", "status": "succeeded", "amount": 300, "currency": "eur", "metadata": {},
+            "payment_intent": intent, "balance_transaction": "txn_1",
+        })
+    };
+    let object = refund(theirs["id"].as_str().unwrap());
+    world
+        .tell("evt_theirs", "refund.created", false, &object)
+        .await;
+    let dead = ("DEAD".to_owned(), Some("UNEXPECTED".to_owned()));
+    assert_eq!(world.kept("evt_theirs").await, dead);
+    let attempts = "select attempts::bigint from webhook_inbox where event_id = 'evt_theirs'";
+    assert_eq!(world.db.number(attempts).await, 1);
+    // What Stripe does not know may still come.
+    let object = refund("pi_nobodys");
+    world
+        .tell("evt_nobodys", "refund.created", false, &object)
+        .await;
+    let dead = ("DEAD".to_owned(), Some("UNKNOWN_PAYMENT".to_owned()));
+    assert_eq!(world.kept("evt_nobodys").await, dead);
+}

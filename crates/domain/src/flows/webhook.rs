@@ -9,7 +9,7 @@ use crate::decline::Cause;
 use crate::error::FlowError;
 use crate::ids::{PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId};
 use crate::payment::PaymentRecord;
-use crate::ports::{Commit, LookupQuery, SentThrough};
+use crate::ports::{Commit, LookupQuery, Named, SentThrough};
 use crate::transaction::{Dispute, Fact, FactKind, LookupOutcome, Transaction, TransactionState};
 use crate::webhook::{PaymentName, Subject, WebhookFact};
 
@@ -27,6 +27,8 @@ pub enum Told {
     NoNews,
     /// No such payment is known (yet).
     UnknownPayment,
+    /// It is about a payment that somebody else made through the same account.
+    NotOurs,
     /// No attempt sent that transaction through this account (I9).
     OtherAccount,
     /// The transaction went to another account after it was proved not sent through this one.
@@ -53,8 +55,9 @@ impl Flows {
         told: &WebhookFact,
     ) -> Result<Told, FlowError> {
         let payment = match self.payment_named(account, &told.payment).await {
-            Ok(Some(payment)) => payment,
-            Ok(None) => return Ok(Told::UnknownPayment),
+            Ok(Named::Ours(payment)) => payment,
+            Ok(Named::NotOurs) => return Ok(Told::NotOurs),
+            Ok(Named::NotFound) => return Ok(Told::UnknownPayment),
             Err(cause) => return Ok(Told::NotConfirmed(cause)),
         };
         let named = match &told.subject {
@@ -198,13 +201,13 @@ impl Flows {
         &self,
         account: &ProviderAccount,
         name: &PaymentName,
-    ) -> Result<Option<PaymentId>, Cause> {
+    ) -> Result<Named, Cause> {
         match (name, self.ports().providers.account(account)) {
-            (PaymentName::Ours(payment), _) => Ok(Some(*payment)),
+            (PaymentName::Ours(payment), _) => Ok(Named::Ours(*payment)),
             (PaymentName::Theirs(reference), Some(provider)) => {
                 provider.payment_named(reference).await
             }
-            (PaymentName::Theirs(_), None) => Ok(None),
+            (PaymentName::Theirs(_), None) => Ok(Named::NotFound),
         }
     }
 

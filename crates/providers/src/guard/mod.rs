@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use quittance_domain::decline::Cause;
-use quittance_domain::ids::{PaymentId, ProviderAccount, ProviderReference};
+use quittance_domain::ids::{ProviderAccount, ProviderReference};
 use quittance_domain::ports::{
-    Capabilities, Circuit, LookupQuery, Operation, Place, Provider, ProviderRules, Saturated,
-    Unpreparable,
+    Capabilities, Circuit, LookupQuery, Named, Operation, Place, Provider, ProviderRules,
+    Saturated, Unpreparable,
 };
 use quittance_domain::transaction::{LookupOutcome, PreparedRequest, SendOutcome, SendReport};
 use quittance_domain::webhook::{
@@ -207,10 +207,7 @@ impl Provider for Guarded {
         self.inner.lookup_asks()
     }
 
-    async fn payment_named(
-        &self,
-        reference: &ProviderReference,
-    ) -> Result<Option<PaymentId>, Cause> {
+    async fn payment_named(&self, reference: &ProviderReference) -> Result<Named, Cause> {
         let place = tokio::time::timeout(self.send_timeout(), self.lookups.acquire()).await;
         let Ok(Ok(_place)) = place else {
             return Err(Cause::RateLimited);

@@ -1,8 +1,8 @@
 //! Asking Stripe: by its own references where they are known, else by ours in the metadata.
 
 use quittance_domain::decline::Cause;
-use quittance_domain::ids::{PaymentId, ProviderReference, TransactionId};
-use quittance_domain::ports::LookupQuery;
+use quittance_domain::ids::{ProviderReference, TransactionId};
+use quittance_domain::ports::{LookupQuery, Named};
 use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, TransactionKind, TransactionOrigin,
 };
@@ -51,7 +51,7 @@ pub(super) async fn look_up(http: &HttpClient, query: &LookupQuery) -> LookupOut
 pub(super) async fn payment_named(
     http: &HttpClient,
     reference: &ProviderReference,
-) -> Result<Option<PaymentId>, Cause> {
+) -> Result<Named, Cause> {
     let metadata = if reference.as_str().starts_with(INTENT) {
         let intent = get::<PaymentIntent>(http, INTENTS, reference, &[]).await;
         intent.map(|intent| intent.metadata)
@@ -60,9 +60,10 @@ pub(super) async fn payment_named(
         charge.map(|charge| charge.metadata)
     };
     match metadata {
-        Ok(metadata) => Ok(map::payment_id(&metadata)),
+        // Every one of ours has our metadata from its beginning: what is there without is somebody else's.
+        Ok(metadata) => Ok(map::payment_id(&metadata).map_or(Named::NotOurs, Named::Ours)),
         Err(LookupOutcome::Unavailable { cause, .. }) => Err(cause),
-        Err(LookupOutcome::NotFound { .. } | LookupOutcome::Found(_)) => Ok(None),
+        Err(LookupOutcome::NotFound { .. } | LookupOutcome::Found(_)) => Ok(Named::NotFound),
     }
 }
 

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use quittance_domain::decline::Cause;
-use quittance_domain::ids::{PaymentId, ProviderReference};
+use quittance_domain::ids::ProviderReference;
 use quittance_domain::ports::{
-    Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable,
+    Capabilities, LookupQuery, Named, Operation, Provider, ProviderRules, Unpreparable,
 };
 use quittance_domain::transaction::{LookupOutcome, PreparedRequest, SendOutcome, SendReport};
 use reqwest::Method;
@@ -133,10 +133,7 @@ impl Provider for Stripe {
         lookup::look_up(&self.http, query).await
     }
 
-    async fn payment_named(
-        &self,
-        reference: &ProviderReference,
-    ) -> Result<Option<PaymentId>, Cause> {
+    async fn payment_named(&self, reference: &ProviderReference) -> Result<Named, Cause> {
         lookup::payment_named(&self.http, reference).await
     }
 

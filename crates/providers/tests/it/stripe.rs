@@ -1,11 +1,11 @@
 //! The Stripe adapter against a scripted server: what it sends, and how it asks.
 
 use quittance_domain::decline::Cause;
-use quittance_domain::ids::{PaymentId, ProviderReference};
+use quittance_domain::ids::ProviderReference;
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{Initiator, Payment, PaymentMethodType};
 use quittance_domain::ports::{
-    LookupQuery, Operation, Provider as _, ProviderRules as _, Unpreparable,
+    LookupQuery, Named, Operation, Provider as _, ProviderRules as _, Unpreparable,
 };
 use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::{
@@ -424,19 +424,19 @@ async fn a_payment_is_named_by_the_metadata_of_its_intent_or_charge() {
             "pi_1",
             named,
             "GET /v1/payment_intents/pi_1 HTTP/1.1",
-            Some(payment.id),
+            Named::Ours(payment.id),
         ),
         (
             "ch_1",
             charge,
             "GET /v1/charges/ch_1 HTTP/1.1",
-            Some(payment.id),
+            Named::Ours(payment.id),
         ),
         (
             "py_1",
             foreign,
             "GET /v1/charges/py_1 HTTP/1.1",
-            None::<PaymentId>,
+            Named::NotOurs,
         ),
     ] {
         let (account, server) = scripted(&[answer]).await;
@@ -447,7 +447,7 @@ async fn a_payment_is_named_by_the_metadata_of_its_intent_or_charge() {
     let missing = r#"{"error": {"type": "invalid_request_error", "code": "resource_missing"}}"#;
     let reference = ProviderReference::parse("pi_1").unwrap();
     for (status, body, expected) in [
-        (404, missing, Ok(None)),
+        (404, missing, Ok(Named::NotFound)),
         (404, "<html>", Err(Cause::UnreadableResponse)),
         (400, missing, Err(Cause::RequestRefused)),
         (500, "", Err(Cause::ProviderError)),

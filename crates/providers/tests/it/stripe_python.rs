@@ -9,7 +9,7 @@ use chrono::DateTime;
 use hmac::{Hmac, Mac as _};
 use quittance_domain::decline::DeclineCode;
 use quittance_domain::payment::{Payment, PaymentMethodType};
-use quittance_domain::ports::{LookupQuery, Provider as _, ProviderRules as _};
+use quittance_domain::ports::{LookupQuery, Named, Provider as _, ProviderRules as _};
 use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, OperationKind, SendOutcome, Transaction,
 };
@@ -217,7 +217,7 @@ async fn a_payment_is_authorized_captured_in_part_and_refunded_twice_at_localstr
     }
     let reference = payment.provider_reference.as_ref().unwrap();
     let named = world.account.payment_named(reference).await;
-    assert_eq!(named, Ok(Some(payment.id)));
+    assert_eq!(named, Ok(Named::Ours(payment.id)));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::{Flows, Told};
 use quittance_domain::ids::PaymentId;
-use quittance_domain::ports::{Providers, Store};
+use quittance_domain::ports::{Named, Providers, Store};
 use quittance_domain::webhook::{
     ClaimedWebhook, Inbox, PaymentName, Subject, Unreadable, WebhookFact, WebhookReason,
     WebhookVerdict,
@@ -221,11 +221,12 @@ impl WebhookWorkerParts {
             .payment_named(&webhook.account, &fact.payment)
             .await
         {
-            Ok(Some(payment)) => {
+            Ok(Named::Ours(payment)) => {
                 fact.payment = PaymentName::Ours(payment);
                 None
             }
-            Ok(None) => Some(outcome(Told::UnknownPayment)),
+            Ok(Named::NotOurs) => Some(outcome(Told::NotOurs)),
+            Ok(Named::NotFound) => Some(outcome(Told::UnknownPayment)),
             Err(cause) => Some(outcome(Told::NotConfirmed(cause))),
         }
     }
@@ -314,6 +315,8 @@ const fn outcome(told: Told) -> Outcome {
         Told::UnknownPayment => Outcome::Later(WebhookReason::UnknownPayment),
         Told::NotConfirmed(_) | Told::Early => Outcome::Later(WebhookReason::NotConfirmed),
         Told::Nameless => Outcome::Never(WebhookReason::Unreadable),
+        // As its payment's own events are; kept, in case that somebody took our metadata off.
+        Told::NotOurs => Outcome::Never(WebhookReason::Unexpected),
         Told::OtherAccount => Outcome::Never(WebhookReason::OtherAccount),
         Told::MovedOn => Outcome::Never(WebhookReason::MovedOn),
     }
