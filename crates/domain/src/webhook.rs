@@ -319,19 +319,27 @@ pub struct InboxBacklog {
     pub dead: u64,
 }
 
+/// Which webhooks are claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxClaim {
+    /// At most so many.
+    pub limit: usize,
+    /// At most so many of each account, those under way in this process included.
+    pub per_account: usize,
+    /// How many are under way in this process, by account.
+    pub busy: Vec<(ProviderAccount, usize)>,
+    /// For as long (database clock).
+    pub lease: Duration,
+}
+
 /// The inbox: verified webhooks, until they are applied.
 #[async_trait]
 pub trait Inbox: Send + Sync + 'static {
     /// Stores a webhook, once for each account and event. Committed when it answers.
     async fn receive(&self, webhook: NewWebhook) -> Result<Receipt, StoreError>;
 
-    /// Claims webhooks that are due, those due longest first, which nobody else has claimed: at most `limit`, for
-    /// as long as `lease` (database clock).
-    async fn claim_webhooks(
-        &self,
-        limit: usize,
-        lease: Duration,
-    ) -> Result<Vec<ClaimedWebhook>, StoreError>;
+    /// Claims webhooks that are due, those due longest first, which nobody else has claimed.
+    async fn claim_webhooks(&self, claim: &InboxClaim) -> Result<Vec<ClaimedWebhook>, StoreError>;
 
     /// Writes down what became of a claimed webhook, and which payments it is about, as far as that is known. One that is
     /// finished, and about a payment whose customer is erased or being erased, keeps no body. How long ago it was received, in seconds; `None` where

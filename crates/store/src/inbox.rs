@@ -1,7 +1,5 @@
 //! The inbox of webhooks: stored once, claimed, and closed; and whether a transaction went through an account.
 
-use std::time::Duration;
-
 use diesel::prelude::*;
 use diesel::sql_types::{
     Array, BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid,
@@ -12,11 +10,12 @@ use quittance_domain::ids::{PaymentId, ProviderAccount, TenantId, TransactionId,
 use quittance_domain::ports::{SentThrough, StoreError};
 use quittance_domain::text::Sensitive;
 use quittance_domain::webhook::{
-    ClaimedWebhook, InboxBacklog, NewWebhook, Receipt, WebhookState, WebhookVerdict,
+    ClaimedWebhook, InboxBacklog, InboxClaim, NewWebhook, Receipt, WebhookState, WebhookVerdict,
 };
 use uuid::Uuid;
 
 use crate::keys::KeyRing;
+use crate::outbox::at_most;
 use crate::payment_row::ReadAs as _;
 use crate::sealing::{self, Place};
 use crate::store::PgStore;
@@ -32,19 +31,40 @@ const RECEIVE: &str = "\
         case when $6 is null then now() end, case when $6 is not null then now() end) \
     on conflict on constraint webhook_inbox_event_key do nothing";
 
-/// Claims what is due, and waits for nobody. `now()` is the database's clock.
+/// Claims what is due, and waits for nobody: account by account, so that an account whose provider is slow has no more
+/// than its places, and what waits of it is not looked at for another's. The accounts of what waits are found by an index,
+/// one step each. `now()` is the database's clock.
 const CLAIM: &str = "\
-    with due as materialized ( \
-        select webhook_id from webhook_inbox \
-        where next_step_at <= now() and (claimed_until is null or claimed_until <= now()) \
-        order by next_step_at \
-        limit $1 \
-        for update skip locked \
+    with recursive accounts (name) as ( \
+        (select provider_account from webhook_inbox where next_step_at is not null \
+         order by provider_account limit 1) \
+        union all \
+        select (select w.provider_account from webhook_inbox w \
+                where w.next_step_at is not null and w.provider_account > a.name \
+                order by w.provider_account limit 1) \
+        from accounts a where a.name is not null \
+    ), free as materialized ( \
+        select a.name, $2 - coalesce(b.places, 0) as places \
+        from accounts a left join unnest($3, $4) as b (name, places) on b.name = a.name \
+        where a.name is not null and coalesce(b.places, 0) < $2 \
+    ), due as materialized ( \
+        select d.webhook_id, d.next_step_at \
+        from free f \
+        cross join lateral ( \
+            select w.webhook_id, w.next_step_at from webhook_inbox w \
+            where w.provider_account = f.name and w.next_step_at <= now() \
+                and (w.claimed_until is null or w.claimed_until <= now()) \
+            order by w.next_step_at \
+            limit f.places \
+            for update of w skip locked \
+        ) d \
+    ), chosen as materialized ( \
+        select webhook_id from due order by next_step_at limit $1 \
     ) \
     update webhook_inbox w \
-    set claimed_until = now() + make_interval(secs => $2), attempts = w.attempts + 1 \
-    from due \
-    where w.webhook_id = due.webhook_id \
+    set claimed_until = now() + make_interval(secs => $5), attempts = w.attempts + 1 \
+    from chosen \
+    where w.webhook_id = chosen.webhook_id \
     returning w.webhook_id, w.provider_account, w.body, w.attempts, w.attempts - w.attempts_before as tries";
 
 /// The number of the attempt is the fence: whoever claimed it later counts.
@@ -176,17 +196,24 @@ impl PgStore {
 
     pub(crate) async fn claim_inbox(
         &self,
-        limit: usize,
-        lease: Duration,
+        claim: &InboxClaim,
     ) -> Result<Vec<ClaimedWebhook>, StoreError> {
-        let limit = i64::try_from(limit.min(MAX_INBOX_CLAIM)).unwrap_or(i64::MAX);
-        let lease = lease.as_secs_f64();
+        let limit = at_most(claim.limit.min(MAX_INBOX_CLAIM));
+        let per_account = at_most(claim.per_account);
+        let busy = claim.busy.iter();
+        let (accounts, places): (Vec<_>, Vec<_>) = busy
+            .map(|(account, places)| (account.as_str().to_owned(), at_most(*places)))
+            .unzip();
+        let lease = claim.lease.as_secs_f64();
         let claimed = self
             .inner
             .reader
             .write_slowly("claim webhooks", |connection, _| {
                 let query = diesel::sql_query(CLAIM)
                     .bind::<BigInt, _>(limit)
+                    .bind::<BigInt, _>(per_account)
+                    .bind::<Array<Text>, _>(accounts.clone())
+                    .bind::<Array<BigInt>, _>(places.clone())
                     .bind::<Double, _>(lease);
                 async move { query.load::<ClaimedRow>(connection).await }.boxed()
             });

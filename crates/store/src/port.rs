@@ -18,8 +18,8 @@ use quittance_domain::ports::{
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::Attempt;
 use quittance_domain::webhook::{
-    ClaimedWebhook, Inbox, InboxBacklog, NewWebhook, Receipt, Replay, StoredBody, StoredWebhook,
-    WebhookFilter, WebhookVerdict, Wiped,
+    ClaimedWebhook, Inbox, InboxBacklog, InboxClaim, NewWebhook, Receipt, Replay, StoredBody,
+    StoredWebhook, WebhookFilter, WebhookVerdict, Wiped,
 };
 
 use crate::store::PgStore;
@@ -163,12 +163,8 @@ impl Inbox for PgStore {
         self.store_webhook(webhook).await
     }
 
-    async fn claim_webhooks(
-        &self,
-        limit: usize,
-        lease: Duration,
-    ) -> Result<Vec<ClaimedWebhook>, StoreError> {
-        self.claim_inbox(limit, lease).await
+    async fn claim_webhooks(&self, claim: &InboxClaim) -> Result<Vec<ClaimedWebhook>, StoreError> {
+        self.claim_inbox(claim).await
     }
 
     async fn close_webhook(

@@ -7,8 +7,8 @@ use quittance_domain::ids::{EventId, ProviderAccount, WebhookId};
 use quittance_domain::ports::{Commit, SentThrough, Store};
 use quittance_domain::text::Sensitive;
 use quittance_domain::webhook::{
-    Inbox, InboxBacklog, NewWebhook, Receipt, Replay, StoredBody, WebhookFilter, WebhookReason,
-    WebhookState, WebhookVerdict, Wiped,
+    Inbox, InboxBacklog, InboxClaim, NewWebhook, Receipt, Replay, StoredBody, WebhookFilter,
+    WebhookReason, WebhookState, WebhookVerdict, Wiped,
 };
 use quittance_store::MAX_INBOX_CLAIM;
 use quittance_test_support::{Story, TestDb};
@@ -28,6 +28,16 @@ fn webhook(at: &str, event: &str) -> NewWebhook {
         event: EventId::parse(event).unwrap(),
         body: Sensitive::new(BODY.to_vec()),
         dead: None,
+    }
+}
+
+/// Whatever account they are of.
+fn all(limit: usize) -> InboxClaim {
+    InboxClaim {
+        limit,
+        per_account: limit,
+        busy: Vec::new(),
+        lease: LEASE,
     }
 }
 
@@ -57,7 +67,7 @@ async fn s50_an_event_is_stored_once_for_each_account_and_encrypted() {
     let client = db.client().await;
     let readable: i64 = client.query_one(readable, &[]).await.unwrap().get(0);
     assert_eq!(readable, 0);
-    let claimed = store.claim_webhooks(MAX_INBOX_CLAIM, LEASE).await.unwrap();
+    let claimed = store.claim_webhooks(&all(MAX_INBOX_CLAIM)).await.unwrap();
     assert_eq!(claimed.len(), 3);
     for webhook in claimed {
         assert_eq!(webhook.body.unwrap().expose(), BODY);
@@ -70,7 +80,7 @@ async fn a_webhook_is_claimed_by_one_at_a_time_and_closed_by_whoever_claimed_it_
     let db = TestDb::new().await;
     let (one, other) = (db.store().await, db.store().await);
     one.receive(webhook("sandbox", "evt_1")).await.unwrap();
-    let both = futures::join!(one.claim_webhooks(9, LEASE), other.claim_webhooks(9, LEASE));
+    let both = futures::join!(one.claim_webhooks(&all(9)), other.claim_webhooks(&all(9)));
     let (mut first, second) = (both.0.unwrap(), both.1.unwrap());
     assert_eq!(first.len() + second.len(), 1);
     first.extend(second);
@@ -78,7 +88,7 @@ async fn a_webhook_is_claimed_by_one_at_a_time_and_closed_by_whoever_claimed_it_
     let client = db.client().await;
     let lapse = "update webhook_inbox set claimed_until = now() - interval '1 second'";
     client.batch_execute(lapse).await.unwrap();
-    let again = other.claim_webhooks(9, LEASE).await.unwrap();
+    let again = other.claim_webhooks(&all(9)).await.unwrap();
     assert_eq!(again[0].attempt, 2);
     let stale = one
         .close_webhook(&first[0], WebhookVerdict::Ignored, &[])
@@ -96,7 +106,37 @@ async fn a_webhook_is_claimed_by_one_at_a_time_and_closed_by_whoever_claimed_it_
         .close_webhook(&again[0], WebhookVerdict::Applied, &[])
         .await;
     assert_eq!(twice, Ok(None), "once");
-    assert!(one.claim_webhooks(9, LEASE).await.unwrap().is_empty());
+    assert!(one.claim_webhooks(&all(9)).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn i12_an_account_has_no_more_places_than_its_share_however_much_waits_of_it() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    // What waits of the slow one was there first.
+    for number in 0..9 {
+        let event = format!("evt_{number}");
+        store.receive(webhook("slow", &event)).await.unwrap();
+    }
+    for at in ["quick", "sandbox"] {
+        store.receive(webhook(at, "evt_1")).await.unwrap();
+    }
+    let claim = async |limit, busy: usize| {
+        let claim = InboxClaim {
+            per_account: 4,
+            busy: vec![(account("slow"), busy), (account("gone"), 4)],
+            ..all(limit)
+        };
+        let claimed = store.claim_webhooks(&claim).await.unwrap();
+        let names = claimed.iter().map(|one| one.account.as_str().to_owned());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    };
+    assert_eq!(claim(2, 0).await, ["slow", "slow"], "the oldest first");
+    assert_eq!(claim(9, 2).await, ["quick", "sandbox", "slow", "slow"]);
+    assert!(claim(9, 4).await.is_empty());
+    assert_eq!(claim(9, 3).await, ["slow"]);
 }
 
 #[tokio::test]
@@ -107,11 +147,11 @@ async fn a_parked_webhook_waits_its_time_and_a_dead_letter_for_ever() {
     let mut unreadable = webhook("sandbox", "evt_2");
     unreadable.dead = Some(WebhookReason::Unreadable);
     store.receive(unreadable).await.unwrap();
-    let claimed = store.claim_webhooks(9, LEASE).await.unwrap();
+    let claimed = store.claim_webhooks(&all(9)).await.unwrap();
     assert_eq!(claimed.len(), 1, "dead from the beginning");
     let parking = store.close_webhook(&claimed[0], parked(3_600), &[]).await;
     assert!(parking.unwrap().is_some());
-    assert!(store.claim_webhooks(9, LEASE).await.unwrap().is_empty());
+    assert!(store.claim_webhooks(&all(9)).await.unwrap().is_empty());
     let expected = InboxBacklog {
         waiting: 1,
         dead: 1,
@@ -120,7 +160,7 @@ async fn a_parked_webhook_waits_its_time_and_a_dead_letter_for_ever() {
     let client = db.client().await;
     let later = "update webhook_inbox set next_step_at = now() where state = 'PARKED'";
     client.batch_execute(later).await.unwrap();
-    let claimed = store.claim_webhooks(9, LEASE).await.unwrap();
+    let claimed = store.claim_webhooks(&all(9)).await.unwrap();
     let dead = WebhookVerdict::Dead {
         reason: WebhookReason::UnknownPayment,
     };
@@ -142,7 +182,7 @@ async fn a_body_that_somebody_changed_is_not_opened_and_holds_nobody_up() {
     let swap =
         "update webhook_inbox set body = (select body from webhook_inbox where event_id = 'evt_2')";
     client.batch_execute(swap).await.unwrap();
-    let mut claimed = store.claim_webhooks(9, LEASE).await.unwrap();
+    let mut claimed = store.claim_webhooks(&all(9)).await.unwrap();
     claimed.sort_by_key(|webhook| webhook.id);
     let opened: Vec<_> = claimed
         .iter()
@@ -197,7 +237,7 @@ async fn i12_bodies_are_wiped_in_bounded_batches_and_by_one_replica_each() {
         let event = format!("evt_{number}");
         one.receive(webhook("sandbox", &event)).await.unwrap();
     }
-    for claimed in one.claim_webhooks(9, LEASE).await.unwrap() {
+    for claimed in one.claim_webhooks(&all(9)).await.unwrap() {
         let verdict = WebhookVerdict::Applied;
         one.close_webhook(&claimed, verdict, &[]).await.unwrap();
     }
@@ -237,7 +277,7 @@ async fn a_replayed_webhook_is_due_at_once_and_its_fence_goes_on() {
     let id = new.id;
     store.receive(new).await.unwrap();
     assert_eq!(store.replay_webhook(id).await, Ok(Replay::NotReplayable));
-    let first = store.claim_webhooks(9, LEASE).await.unwrap().remove(0);
+    let first = store.claim_webhooks(&all(9)).await.unwrap().remove(0);
     let dead = WebhookVerdict::Dead {
         reason: WebhookReason::UnknownPayment,
     };
@@ -248,13 +288,13 @@ async fn a_replayed_webhook_is_due_at_once_and_its_fence_goes_on() {
         (stored.state, stored.reason, stored.attempts),
         (WebhookState::Received, None, 1)
     );
-    let second = store.claim_webhooks(9, LEASE).await.unwrap().remove(0);
+    let second = store.claim_webhooks(&all(9)).await.unwrap().remove(0);
     assert_eq!((second.attempt, second.tries), (2, 1));
     let stale = store.close_webhook(&first, dead, &[]).await;
     assert_eq!(stale, Ok(None), "the first claim is over");
     let closed = store.close_webhook(&second, parked(3_600), &[]).await;
     assert!(closed.unwrap().is_some());
     assert_eq!(store.replay_webhook(id).await, Ok(Replay::Due));
-    let third = store.claim_webhooks(9, LEASE).await.unwrap().remove(0);
+    let third = store.claim_webhooks(&all(9)).await.unwrap().remove(0);
     assert_eq!((third.attempt, third.tries), (3, 1));
 }

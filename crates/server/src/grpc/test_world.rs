@@ -27,8 +27,8 @@ use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{Attempt, OperationKind};
 use quittance_domain::verification::Stage;
 use quittance_domain::webhook::{
-    ClaimedWebhook, Inbox, InboxBacklog, NewWebhook, Receipt, Replay, StoredBody, StoredWebhook,
-    WebhookFilter, WebhookVerdict, Wiped,
+    ClaimedWebhook, Inbox, InboxBacklog, InboxClaim, NewWebhook, Receipt, Replay, StoredBody,
+    StoredWebhook, WebhookFilter, WebhookVerdict, Wiped,
 };
 use quittance_evidence::{Actor, EntryResult, Leaf, SCHEMA_VERSION, Source, StreamId};
 use quittance_store::{VerifyError, VerifyEvent, VerifyProgress, VerifySummary};
@@ -505,11 +505,7 @@ impl Inbox for EmptyInbox {
         Err(StoreError::Unavailable)
     }
 
-    async fn claim_webhooks(
-        &self,
-        _: usize,
-        _: Duration,
-    ) -> Result<Vec<ClaimedWebhook>, StoreError> {
+    async fn claim_webhooks(&self, _: &InboxClaim) -> Result<Vec<ClaimedWebhook>, StoreError> {
         Ok(Vec::new())
     }
 

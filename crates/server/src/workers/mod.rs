@@ -8,6 +8,7 @@ mod places;
 mod planning;
 mod recovery;
 mod retention;
+mod shares;
 mod verification;
 mod webhooks;
 

@@ -11,18 +11,19 @@ use quittance_domain::flows::{Flows, Told};
 use quittance_domain::ids::PaymentId;
 use quittance_domain::ports::{Named, Providers, Store};
 use quittance_domain::webhook::{
-    ClaimedWebhook, Inbox, PaymentName, Subject, Unreadable, WebhookFact, WebhookReason,
-    WebhookVerdict,
+    ClaimedWebhook, Inbox, InboxClaim, PaymentName, Subject, Unreadable, WebhookFact,
+    WebhookReason, WebhookVerdict,
 };
 use quittance_telemetry::{self as telemetry, Metrics};
 use rand::Rng as _;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use super::recovery::accepted_in;
+use super::shares::{Shares, share};
 use crate::config::{WebhookRetries, WebhooksConfig};
 
 /// Longest pause after the database could not be asked; from one poll interval on it doubles.
@@ -51,6 +52,7 @@ pub struct WebhookWorkerParts {
 pub struct WebhookWorker {
     parts: WebhookWorkerParts,
     running: JoinSet<()>,
+    shares: Shares,
     failures: u32,
 }
 
@@ -60,6 +62,7 @@ impl WebhookWorker {
         Self {
             parts,
             running: JoinSet::new(),
+            shares: Shares::default(),
             failures: 0,
         }
     }
@@ -69,25 +72,32 @@ impl WebhookWorker {
     pub async fn run(mut self, stop: CancellationToken, kill: CancellationToken) {
         while !stop.is_cancelled() {
             let more = self.claim_and_start().await;
-            if more && self.free() > 0 {
-                continue;
-            }
             let pause = self.pause();
             let wake = Arc::clone(&self.parts.wake);
+            let ready = self.failures == 0 && self.free() > 0;
             tokio::select! {
                 () = stop.cancelled() => break,
                 // A place is free; it is worth a look where more was there than could be started.
-                Some(_) = self.running.join_next(), if more => {}
-                () = wake.notified(), if self.failures == 0 && !more => {}
+                Some(ended) = self.running.join_next_with_id(), if more => self.ended(&ended),
+                () = wake.notified(), if ready => {}
                 () = tokio::time::sleep(pause) => {}
             }
-            while self.running.try_join_next().is_some() {}
+            while let Some(ended) = self.running.try_join_next_with_id() {
+                self.ended(&ended);
+            }
         }
         tokio::select! {
             () = async { while self.running.join_next().await.is_some() {} } => {}
             // Dropped, they are aborted.
             () = kill.cancelled() => {}
         }
+    }
+
+    fn ended(&mut self, ended: &Result<(Id, ()), JoinError>) {
+        self.shares.ended(match ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        });
     }
 
     fn free(&self) -> usize {
@@ -109,16 +119,24 @@ impl WebhookWorker {
         if free == 0 {
             return true;
         }
-        let claim = self.parts.settings.claim;
-        match self.parts.inbox.claim_webhooks(free, claim).await {
+        let settings = &self.parts.settings;
+        let share = share(settings.concurrency, self.parts.providers.names().len());
+        let claim = InboxClaim {
+            limit: free,
+            per_account: share,
+            busy: self.shares.taken(),
+            lease: settings.claim,
+        };
+        match self.parts.inbox.claim_webhooks(&claim).await {
             Ok(claimed) => {
                 self.failures = 0;
-                let more = claimed.len() >= free;
+                let all = claimed.len() >= free;
                 for webhook in claimed {
+                    let account = webhook.account.clone();
                     let work = work_on(self.parts.clone(), webhook);
-                    let _ = self.running.spawn(work);
+                    self.shares.begun(self.running.spawn(work).id(), account);
                 }
-                more
+                all || self.shares.crowded(share)
             }
             Err(error) => {
                 if self.failures == 0 {
