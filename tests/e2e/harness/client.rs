@@ -259,11 +259,19 @@ impl Client {
         &self,
         request: v1::WatchPaymentsRequest,
     ) -> Result<Streaming<v1::WatchPaymentsResponse>, Failure> {
+        self.watch_response(request).await.map(Response::into_inner)
+    }
+
+    /// The same with the response metadata.
+    pub async fn watch_response(
+        &self,
+        request: v1::WatchPaymentsRequest,
+    ) -> Result<Response<Streaming<v1::WatchPaymentsResponse>>, Failure> {
         let request = self.stream_request(request);
         let answer = PaymentServiceClient::new(self.channel())
             .watch_payments(request)
             .await;
-        answer.map(Response::into_inner).map_err(Failure::from)
+        answer.map_err(Failure::from)
     }
 
     pub async fn tail(

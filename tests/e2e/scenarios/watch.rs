@@ -182,6 +182,33 @@ async fn a_watcher_from_now_sees_only_what_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_cut_before_its_first_event_is_resumed_where_it_started() {
+    let world = World::start().await;
+    let first = world.client.create(purchase("tok_approve", 1)).await;
+    let mut past = world.client.watch(following("")).await.unwrap();
+    while next(&mut past).await.0.state() != PaymentState::Captured {}
+    let from_now = WatchPaymentsRequest {
+        from_now: true,
+        follow: true,
+        ..Default::default()
+    };
+    let quiet = world.client.watch_response(from_now).await.unwrap();
+    let start = quiet.metadata().get("resume-token").unwrap();
+    let start = start.to_str().unwrap().to_owned();
+    assert!(start.len() <= 512);
+    drop(quiet);
+    let missed = world.client.create(purchase("tok_approve", 2)).await;
+    let mut stream = world.client.watch(following(&start)).await.unwrap();
+    assert_eq!(next(&mut stream).await.0.payment_id, missed.payment_id);
+    // From the oldest event on, and behind a token, it starts where it was told to.
+    let oldest = world.client.watch_response(following("")).await.unwrap();
+    let start = oldest.metadata().get("resume-token").unwrap();
+    let start = start.to_str().unwrap().to_owned();
+    let mut stream = world.client.watch(following(&start)).await.unwrap();
+    assert_eq!(next(&mut stream).await.0.payment_id, first.payment_id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resume_token_of_another_tenant_or_of_nobody_is_refused() {
     let world = World::start().await;
     world.client.create(purchase("tok_approve", 1)).await;

@@ -206,7 +206,10 @@ impl AuditRpcs {
         Ok(v1::GetEntryResponse { entry: Some(entry) })
     }
 
-    async fn tail(&self, request: Request<v1::TailEntriesRequest>) -> Result<EntryStream, Failure> {
+    async fn tail(
+        &self,
+        request: Request<v1::TailEntriesRequest>,
+    ) -> Result<(EntryStream, String), Failure> {
         let Call {
             caller,
             platform,
@@ -234,6 +237,8 @@ impl AuditRpcs {
         let store = Arc::clone(&self.services.store);
         let stop = self.services.stop.clone();
         let feed = Feed::open(store, settings, stop, permit).await?;
+        let start = feed.position().to_be_bytes();
+        let start = tokens.seal(TokenKind::Tail, &[scope.bound()], &start);
         let view = scope.view(leaf_data);
         let entries = Entries {
             feed,
@@ -249,7 +254,7 @@ impl AuditRpcs {
                 Err(failure) => Some((Err(failure.nothing_moved().into()), None)),
             }
         });
-        Ok(entries.boxed())
+        Ok((entries.boxed(), start))
     }
 
     async fn verify(
@@ -423,8 +428,8 @@ impl AuditService for AuditRpcs {
         &self,
         request: Request<v1::TailEntriesRequest>,
     ) -> Result<Response<EntryStream>, Status> {
-        let entries = self.tail(request).await;
-        Ok(Response::new(entries.map_err(Failure::nothing_moved)?))
+        let entries = self.tail(request).await.and_then(streamed);
+        Ok(entries.map_err(Failure::nothing_moved)?)
     }
 
     async fn summarize_failures(

@@ -1,10 +1,11 @@
 //! Who calls, as the edge found out.
 
 use quittance_domain::context::Caller;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response};
 
-use super::REPLAYED_HEADER;
 use super::status::Failure;
+use super::{REPLAYED_HEADER, RESUME_TOKEN_HEADER};
 use crate::auth::{Authenticated, Role};
 use crate::layers::CallContext;
 
@@ -39,11 +40,20 @@ impl<T> Call<T> {
     }
 }
 
+/// A stream, with the token of where it starts before anything is sent on it: one that nothing came on can be resumed, too.
+pub(super) fn streamed<T>((stream, token): (T, String)) -> Result<Response<T>, Failure> {
+    let token = MetadataValue::try_from(token);
+    let token = token.map_err(|error| Failure::defect(&error.to_string()))?;
+    let mut response = Response::new(stream);
+    response.metadata_mut().insert(RESUME_TOKEN_HEADER, token);
+    Ok(response)
+}
+
 /// The answer to a command, marked if it had been given before.
 pub(super) fn answer<T>(message: T, replayed: bool) -> Response<T> {
     let mut response = Response::new(message);
     if replayed {
-        let value = tonic::metadata::MetadataValue::from_static("true");
+        let value = MetadataValue::from_static("true");
         response.metadata_mut().insert(REPLAYED_HEADER, value);
     }
     response

@@ -182,6 +182,11 @@ impl Feed {
         })
     }
 
+    /// Where it goes on: before the first entry was asked for, where it starts.
+    pub(super) const fn position(&self) -> u64 {
+        self.next
+    }
+
     /// The next entry with its position; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<(StoredEntry, u64)>, Failure> {
         loop {

@@ -47,6 +47,9 @@ use crate::signing::Evidence;
 /// Response metadata of an answer to a repeated request.
 pub const REPLAYED_HEADER: &str = "idempotent-replayed";
 
+/// Response metadata of a stream: the token of where it starts.
+pub const RESUME_TOKEN_HEADER: &str = "resume-token";
+
 /// What `AdminService` needs to manage notifications.
 #[derive(Clone)]
 pub struct Notifications {

@@ -13,7 +13,7 @@ use quittance_proto::v1::payment_service_server::PaymentService;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::call::{Call, answer};
+use super::call::{Call, answer, streamed};
 use super::feed::{Feed, FeedSettings, Guard, StreamLimit, Until, listens};
 use super::status::{Failure, of_existing_payment};
 use super::{Services, TokenKind, Tokens};
@@ -66,7 +66,7 @@ impl PaymentRpcs {
     async fn watch(
         &self,
         request: Request<v1::WatchPaymentsRequest>,
-    ) -> Result<EventStream, Failure> {
+    ) -> Result<(EventStream, String), Failure> {
         let Call {
             caller,
             who,
@@ -95,6 +95,8 @@ impl PaymentRpcs {
         let store = Arc::clone(&self.services.store);
         let stop = self.services.stop.clone();
         let feed = Feed::open(store, settings, stop, permit).await?;
+        let start = feed.position().to_be_bytes();
+        let start = tokens.seal(TokenKind::Watch, &bound, &start);
         let events = Events {
             feed,
             tenant,
@@ -108,7 +110,7 @@ impl PaymentRpcs {
                 Err(failure) => Some((Err(failure.nothing_moved().into()), None)),
             }
         });
-        Ok(events.boxed())
+        Ok((events.boxed(), start))
     }
 }
 
@@ -336,7 +338,7 @@ impl PaymentService for PaymentRpcs {
         &self,
         request: Request<v1::WatchPaymentsRequest>,
     ) -> Result<Response<EventStream>, Status> {
-        let events = self.watch(request).await;
-        Ok(Response::new(events.map_err(Failure::nothing_moved)?))
+        let events = self.watch(request).await.and_then(streamed);
+        Ok(events.map_err(Failure::nothing_moved)?)
     }
 }
