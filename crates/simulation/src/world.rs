@@ -428,6 +428,7 @@ impl Site {
                     Ok(Heard::Applied | Heard::NoNews | Heard::MovedOn) => return,
                     Ok(
                         Heard::UnknownPayment
+                        | Heard::NotOurs
                         | Heard::OtherAccount
                         | Heard::NotConfirmed(_)
                         | Heard::Early
