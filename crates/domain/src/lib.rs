@@ -19,6 +19,7 @@ pub mod money;
 pub mod notification;
 pub mod payment;
 pub mod ports;
+pub mod reconciliation;
 pub mod retry;
 pub mod text;
 pub mod transaction;

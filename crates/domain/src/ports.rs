@@ -20,6 +20,7 @@ use crate::ids::{
 };
 use crate::money::{Currency, Money};
 use crate::payment::{Payment, PaymentRecord, PaymentState};
+use crate::reconciliation::{SettlementPage, SettlementSource};
 use crate::text::Sensitive;
 use crate::transaction::{
     Attempt, LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
@@ -500,6 +501,16 @@ pub trait Provider: ProviderRules + ProviderWebhooks + 'static {
     /// provider's reference alone.
     async fn payment_named(&self, _reference: &ProviderReference) -> Result<Named, Cause> {
         Ok(Named::NotFound)
+    }
+
+    /// How it is learnt what the account settled; `None` where that cannot be read.
+    fn settlements(&self) -> Option<SettlementSource> {
+        None
+    }
+
+    /// Asks what the account settled, behind `after`. For accounts whose source says that they are asked.
+    async fn settlement_page(&self, _after: u64) -> Result<SettlementPage, Cause> {
+        Err(Cause::RequestRefused)
     }
 
     /// How long a send can take at most, connection included.

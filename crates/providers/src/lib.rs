@@ -15,6 +15,7 @@ mod outcome;
 mod prepared;
 pub mod registry;
 pub mod sandbox;
+pub mod settlement;
 pub mod stripe;
 pub mod webhook;
 

@@ -19,6 +19,7 @@ use crate::commands::evidence::EvidenceCommand;
 use crate::commands::notifications::NotificationsCommand;
 use crate::commands::payments::{CallFailed, PaymentsCommand};
 use crate::commands::personal_data::PersonalDataCommand;
+use crate::commands::reconcile::{BooksDiffer, ReconcileArgs};
 use crate::commands::webhooks::WebhooksCommand;
 use crate::commands::witness::WitnessCommand;
 use crate::config::{self, Settings, Sources};
@@ -58,6 +59,8 @@ enum Command {
     /// server.
     #[command(subcommand)]
     Webhooks(WebhooksCommand),
+    /// Compare what a provider settled with our transactions: as a client of a running server.
+    Reconcile(ReconcileArgs),
     /// Check evidence about a payment: offline, with nothing but the file and published keys.
     #[command(subcommand)]
     Evidence(EvidenceCommand),
@@ -142,7 +145,11 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         .downcast_ref::<CallFailed>()
         .map(CallFailed::exit_code);
     let differs = error.is::<LogDiffers>().then_some(LogDiffers::EXIT_CODE);
-    failed.or(differs).map_or(ExitCode::FAILURE, ExitCode::from)
+    let found = error.is::<BooksDiffer>().then_some(BooksDiffer::EXIT_CODE);
+    failed
+        .or(differs)
+        .or(found)
+        .map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// The error and its causes, without those that its own text holds already.
@@ -182,6 +189,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             runtime()?.block_on(commands::notifications::run(command))
         }
         Command::Webhooks(command) => runtime()?.block_on(commands::webhooks::run(command)),
+        Command::Reconcile(wanted) => runtime()?.block_on(commands::reconcile::run(wanted)),
         Command::Evidence(command) => commands::evidence::run(command),
         Command::Witness(command) => run_witness(command),
     }

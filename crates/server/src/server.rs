@@ -12,6 +12,7 @@ use quittance_domain::erasure::Erasures;
 use quittance_domain::error::FlowError;
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::audit::AuditLog;
+use quittance_domain::flows::reconcile::Reconciler;
 use quittance_domain::flows::{FlowSettings, Flows, InboxDesk};
 use quittance_domain::notification::Outbox;
 use quittance_domain::ports::Ports;
@@ -137,6 +138,7 @@ impl Server {
             outbox: Arc::<PgStore>::clone(&store),
             sender: Sender::new(config.notifications.sender.clone(), telemetry::inject),
             desk: desk(&store, &ports, &log),
+            reconciler: reconciler(&store, &ports, &log),
             flows: Flows::new(ports.clone(), settings),
             erasures: Arc::<PgStore>::clone(&store),
             ports,
@@ -182,6 +184,11 @@ fn desk(store: &Arc<PgStore>, ports: &Ports, log: &AuditLog) -> InboxDesk {
     InboxDesk::new(inbox, Arc::clone(&ports.providers), log.clone())
 }
 
+fn reconciler(store: &Arc<PgStore>, ports: &Ports, log: &AuditLog) -> Reconciler {
+    let (providers, clock) = (Arc::clone(&ports.providers), Arc::clone(&ports.clock));
+    Reconciler::new(Arc::<PgStore>::clone(store), providers, clock, log.clone())
+}
+
 /// What the edge, the services and the workers share.
 struct Wired {
     ports: Ports,
@@ -190,6 +197,7 @@ struct Wired {
     flows: Flows,
     desk: InboxDesk,
     log: AuditLog,
+    reconciler: Reconciler,
     erasures: Arc<dyn Erasures>,
     verifier: Arc<dyn LogVerifier>,
     authenticator: Arc<Authenticator>,
@@ -280,6 +288,7 @@ fn services(config: &Config, keys: &KeyRing, wired: &Wired) -> Result<Services, 
         inbox: wired.desk.clone(),
         verifier: Arc::clone(&wired.verifier),
         store: Arc::clone(&wired.ports.store),
+        reconciler: wired.reconciler.clone(),
         erasures: Arc::clone(&wired.erasures),
         notifications: Notifications {
             outbox: Arc::clone(&wired.outbox),

@@ -8,6 +8,7 @@
 //! - `recovery` claims the transactions whose next step is due; `clock` is the database's clock.
 //! - `inbox` keeps webhooks until they are applied; `inbox_desk` shows them to operators, and wipes their bodies.
 //! - `outbox` keeps notifications until they are delivered; `outbox_lists` shows them, `endpoints` says where they go.
+//! - `bookings` reads what is compared with a provider's settlements.
 //! - `verify` reads all of it again, and compares.
 //! - `sequencer` gives committed journal entries their positions; `positions` waits for them; `tree` grows
 //!   the Merkle tree over them, and makes proofs.
@@ -19,6 +20,7 @@ mod acceptances;
 mod api_keys;
 mod attempts;
 mod batch;
+mod bookings;
 mod cases;
 mod clock;
 mod committer;

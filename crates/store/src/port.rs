@@ -15,12 +15,14 @@ use quittance_domain::ports::{
     Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureSummary, PaymentFilter,
     PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
+use quittance_domain::reconciliation::{Booked, BookedRange, Bookings, StreamHead};
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::Attempt;
 use quittance_domain::webhook::{
     ClaimedWebhook, Inbox, InboxBacklog, InboxClaim, NewWebhook, Receipt, Replay, StoredBody,
     StoredWebhook, WebhookFilter, WebhookVerdict, Wiped,
 };
+use uuid::Uuid;
 
 use crate::store::PgStore;
 
@@ -238,5 +240,24 @@ impl Erasures for PgStore {
 
     async fn close_erasure(&self, id: ErasureId, payments: u64) -> Result<(), StoreError> {
         self.finish_erasure(id, payments).await
+    }
+}
+
+#[async_trait]
+impl Bookings for PgStore {
+    async fn booked(&self, range: &BookedRange, limit: usize) -> Result<Vec<Booked>, StoreError> {
+        self.read_booked(range, limit).await
+    }
+
+    async fn booked_of(
+        &self,
+        account: &ProviderAccount,
+        payments: &[PaymentId],
+    ) -> Result<Vec<Booked>, StoreError> {
+        self.read_booked_of(account, payments).await
+    }
+
+    async fn stream_head(&self, stream: Uuid) -> Result<Option<StreamHead>, StoreError> {
+        self.read_stream_head(stream).await
     }
 }

@@ -35,6 +35,7 @@ mod outage;
 mod overload;
 mod python;
 mod races;
+mod reconciliation;
 mod recovery;
 mod stripe;
 mod success;

@@ -14,6 +14,7 @@ use crate::error::FlowError;
 use crate::ids::{AttemptId, EntryId, PaymentId, TenantId, TransactionId};
 use crate::journal::{Stamp, blank};
 use crate::ports::{Commit, EntryFilter, Ports, StoredEntry};
+use crate::reconciliation::StreamHead;
 use crate::retry::RetryPolicy;
 
 use super::{accept_error, read_error};
@@ -89,7 +90,7 @@ impl AuditLog {
             entity_seq: 1,
             leaf_hash: None,
         });
-        let entry = self.entry_at(caller, event, at)?;
+        let entry = self.entry_at(caller, event, ACCESS_STREAM, at)?;
         let leaf_hash = entry.leaf_hash;
         // Whatever goes wrong, the next access opens a stream of its own rather than risk a gap.
         *head = None;
@@ -109,6 +110,33 @@ impl AuditLog {
         }
     }
 
+    /// Appends an entry to a stream that is named from without, behind `head`: `None` where the stream has that entry
+    /// already, by whomever it was written.
+    pub async fn append_to(
+        &self,
+        caller: &Caller,
+        event: AuditEvent,
+        named: &str,
+        stream: Uuid,
+        head: Option<StreamHead>,
+    ) -> Result<Option<StreamHead>, FlowError> {
+        let at = Head {
+            stream,
+            entity_seq: head.map_or(1, |head| head.entity_seq + 1),
+            leaf_hash: head.map(|head| head.leaf_hash),
+        };
+        let entry = self.entry_at(caller, event, named, at)?;
+        let leaf_hash = entry.leaf_hash;
+        match self.inner.ports.store.append(entry).await {
+            Ok(Commit::Committed) => Ok(Some(StreamHead {
+                entity_seq: at.entity_seq,
+                leaf_hash,
+            })),
+            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(None),
+            Err(error) => Err(accept_error(error)),
+        }
+    }
+
     async fn stream(&self, tenant: &TenantId) -> Arc<Mutex<Option<Head>>> {
         let mut streams = self.inner.streams.lock().await;
         if streams.len() >= MAX_OPEN_STREAMS && !streams.contains_key(tenant) {
@@ -121,6 +149,7 @@ impl AuditLog {
         &self,
         caller: &Caller,
         event: AuditEvent,
+        named: &str,
         at: Head,
     ) -> Result<JournalEntry, FlowError> {
         let ports = &self.inner.ports;
@@ -140,7 +169,7 @@ impl AuditLog {
             instance: &self.inner.instance,
         };
         let defect = |error: &dyn std::error::Error| FlowError::Internal(error.to_string());
-        let id = StreamId::named(ACCESS_STREAM, at.stream).map_err(|error| defect(&error))?;
+        let id = StreamId::named(named, at.stream).map_err(|error| defect(&error))?;
         let mut leaf = blank(id, event.event_type.to_owned(), None, &stamp);
         leaf.entity_seq = at.entity_seq;
         leaf.prev_leaf_hash = at.leaf_hash.map(Hash::from_bytes);

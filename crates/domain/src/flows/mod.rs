@@ -9,6 +9,7 @@ mod command;
 mod execute;
 mod inbox;
 mod operator;
+pub mod reconcile;
 mod recover;
 mod replay;
 mod send;

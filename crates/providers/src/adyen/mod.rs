@@ -4,6 +4,7 @@ mod amount;
 mod map;
 mod reference;
 mod refusals;
+mod settlement;
 mod signature;
 mod webhook;
 mod wire;
@@ -16,6 +17,7 @@ use quittance_domain::payment::{Initiator, PaymentMethodType};
 use quittance_domain::ports::{
     Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable,
 };
+use quittance_domain::reconciliation::SettlementSource;
 use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendReport,
 };
@@ -174,6 +176,10 @@ impl Provider for Adyen {
 
     fn lookup_asks(&self) -> bool {
         false
+    }
+
+    fn settlements(&self) -> Option<SettlementSource> {
+        Some(settlement::source(&self.merchant_account))
     }
 
     fn send_timeout(&self) -> Duration {

@@ -16,6 +16,7 @@ use quittance_domain::ports::{
     Capabilities, Circuit, LookupQuery, Named, Operation, Place, Provider, ProviderRules,
     Saturated, Unpreparable,
 };
+use quittance_domain::reconciliation::{SettlementPage, SettlementSource};
 use quittance_domain::transaction::{LookupOutcome, PreparedRequest, SendOutcome, SendReport};
 use quittance_domain::webhook::{
     Delivery, ProviderWebhooks, Unreadable, Unverified, VerifiedEvent, WebhookFact,
@@ -221,6 +222,26 @@ impl Provider for Guarded {
             Err(cause) => health_after(*cause),
         });
         named
+    }
+
+    fn settlements(&self) -> Option<SettlementSource> {
+        self.inner.settlements()
+    }
+
+    async fn settlement_page(&self, after: u64) -> Result<SettlementPage, Cause> {
+        let place = tokio::time::timeout(self.send_timeout(), self.lookups.acquire()).await;
+        let Ok(Ok(_place)) = place else {
+            return Err(Cause::RateLimited);
+        };
+        let Ok(call) = self.begin() else {
+            return Err(Cause::CircuitOpen);
+        };
+        let page = self.inner.settlement_page(after).await;
+        call.ended(match &page {
+            Ok(_) => Health::Working,
+            Err(cause) => health_after(*cause),
+        });
+        page
     }
 
     fn send_timeout(&self) -> Duration {

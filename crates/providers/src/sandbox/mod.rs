@@ -1,6 +1,7 @@
 //! The adapter of the sandbox, our own provider for development and tests (`docs/sandbox.md`).
 
 mod map;
+mod settlement;
 mod webhook;
 mod wire;
 
@@ -13,6 +14,7 @@ use quittance_domain::payment::Initiator;
 use quittance_domain::ports::{
     Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable,
 };
+use quittance_domain::reconciliation::{SettlementPage, SettlementSource};
 use quittance_domain::transaction::{
     LookupOutcome, OperationKind, PreparedRequest, SendReport, TransactionOrigin,
 };
@@ -29,6 +31,9 @@ const JSON: &str = "application/json";
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The sandbox takes at most this many bytes of description.
 const MAX_DESCRIPTION_BYTES: usize = 1_000;
+
+/// Operations of the books that are asked for at once: as many as an answer of 1 MiB holds for certain.
+const BOOKS_PAGE: usize = 500;
 
 /// One account at a sandbox.
 pub struct Sandbox {
@@ -138,6 +143,26 @@ impl Provider for Sandbox {
             Verdict::Refused(status) => map::not_found(status, exchange.body()),
             Verdict::NotSent(not_sent) => exchange.unavailable(not_sent.cause()),
             Verdict::Unknown(unknown) => exchange.unavailable(unknown.cause()),
+        }
+    }
+
+    fn settlements(&self) -> Option<SettlementSource> {
+        Some(settlement::source())
+    }
+
+    async fn settlement_page(&self, after: u64) -> Result<SettlementPage, Cause> {
+        let (after, limit) = (after.to_string(), BOOKS_PAGE.to_string());
+        let query = [("after", after.as_str()), ("limit", limit.as_str())];
+        let exchange = self.http.get("/books", "/books", &query).await;
+        match exchange.verdict {
+            Verdict::Success => {
+                let bytes = exchange.body().to_vec();
+                let next = settlement::next(&bytes).map_err(|_| Cause::UnreadableResponse)?;
+                Ok(SettlementPage { bytes, next })
+            }
+            Verdict::Refused(_) => Err(Cause::RequestRefused),
+            Verdict::NotSent(not_sent) => Err(not_sent.cause()),
+            Verdict::Unknown(unknown) => Err(unknown.cause()),
         }
     }
 

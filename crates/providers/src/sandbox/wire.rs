@@ -147,3 +147,22 @@ pub(super) struct ErrorDetail {
     #[serde(default)]
     pub code: String,
 }
+
+/// `GET /books?after=&limit=`
+#[derive(Deserialize)]
+pub(super) struct BooksPage {
+    pub operations: Vec<BookedOperation>,
+    pub next: Option<u64>,
+}
+
+/// An operation as the books have it.
+#[derive(Deserialize)]
+pub(super) struct BookedOperation {
+    pub id: String,
+    pub reference: String,
+    pub kind: Kind,
+    pub status: Status,
+    pub amount: i64,
+    pub currency: String,
+    pub created_at: DateTime<Utc>,
+}

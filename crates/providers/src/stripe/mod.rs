@@ -8,6 +8,7 @@ mod lookup;
 mod map;
 mod money;
 mod request;
+mod settlement;
 mod signature;
 mod webhook;
 mod wire;
@@ -20,6 +21,7 @@ use quittance_domain::ids::ProviderReference;
 use quittance_domain::ports::{
     Capabilities, LookupQuery, Named, Operation, Provider, ProviderRules, Unpreparable,
 };
+use quittance_domain::reconciliation::SettlementSource;
 use quittance_domain::transaction::{LookupOutcome, PreparedRequest, SendOutcome, SendReport};
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -135,6 +137,10 @@ impl Provider for Stripe {
 
     async fn payment_named(&self, reference: &ProviderReference) -> Result<Named, Cause> {
         lookup::payment_named(&self.http, reference).await
+    }
+
+    fn settlements(&self) -> Option<SettlementSource> {
+        Some(settlement::source())
     }
 
     fn send_timeout(&self) -> Duration {

@@ -116,6 +116,7 @@ pub const RPCS: &[Rpc] = &[
         &[AuditRead, PlatformAudit],
     ),
     stream("quittance.v1.AuditService/VerifyLog", &[PlatformAudit]),
+    stream("quittance.v1.AuditService/Reconcile", &[PlatformAudit]),
     unary(
         "quittance.v1.AdminService/ListOperatorActions",
         &[Admin, PlatformAdmin],

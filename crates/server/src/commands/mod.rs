@@ -8,6 +8,7 @@ pub mod notifications;
 mod pages;
 pub mod payments;
 pub mod personal_data;
+pub mod reconcile;
 pub mod webhooks;
 pub mod witness;
 

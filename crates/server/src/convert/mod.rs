@@ -12,6 +12,7 @@ mod erasures;
 pub mod notifications;
 pub mod payment;
 mod queries;
+pub mod reconciliation;
 mod scalars;
 mod violations;
 mod webhook;

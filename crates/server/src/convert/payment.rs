@@ -266,7 +266,7 @@ fn origin(origin: TransactionOrigin) -> v1::TransactionOrigin {
     }
 }
 
-fn transaction_state(state: TransactionState) -> v1::TransactionState {
+pub(super) fn transaction_state(state: TransactionState) -> v1::TransactionState {
     match state {
         TransactionState::Pending => v1::TransactionState::Pending,
         TransactionState::RequiresAction => v1::TransactionState::RequiresAction,

@@ -17,11 +17,12 @@ use quittance_domain::ports::EntryFilter;
 use quittance_proto::v1;
 use quittance_proto::v1::audit_service_server::AuditService;
 use tokio::sync::Semaphore;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::call::Call;
 use super::feed::{Feed, FeedSettings, Guard, StreamLimit, Until, listens};
 use super::payments::{page_start, stream_start};
+use super::reconcile::{self, ReconcileStream, Turns};
 use super::status::{Failure, platform_role_required};
 use super::verify_log::{self, VerifyLogStream};
 use super::{Services, TokenKind, Tokens};
@@ -42,6 +43,7 @@ pub(super) struct AuditRpcs {
     streams: StreamLimit,
     /// Turns to make an evidence bundle.
     exports: Arc<Semaphore>,
+    turns: Turns,
 }
 
 /// What a caller may read.
@@ -99,6 +101,7 @@ impl AuditRpcs {
             services,
             streams,
             exports: Arc::new(Semaphore::new(export::MAX_EXPORTS)),
+            turns: Turns::default(),
         }
     }
 
@@ -479,6 +482,16 @@ impl AuditService for AuditRpcs {
         request: Request<v1::VerifyLogRequest>,
     ) -> Result<Response<VerifyLogStream>, Status> {
         let told = self.verify(request).await;
+        Ok(Response::new(told.map_err(Failure::nothing_moved)?))
+    }
+
+    type ReconcileStream = ReconcileStream;
+
+    async fn reconcile(
+        &self,
+        request: Request<Streaming<v1::ReconcileRequest>>,
+    ) -> Result<Response<ReconcileStream>, Status> {
+        let told = reconcile::run(&self.services, &self.turns, request).await;
         Ok(Response::new(told.map_err(Failure::nothing_moved)?))
     }
 }

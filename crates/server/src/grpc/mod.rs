@@ -7,6 +7,7 @@ mod endpoints;
 mod erasures;
 mod feed;
 mod payments;
+mod reconcile;
 pub mod status;
 mod status_layer;
 mod tokens;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use quittance_domain::erasure::Erasures;
 use quittance_domain::flows::audit::AuditLog;
+use quittance_domain::flows::reconcile::Reconciler;
 use quittance_domain::flows::{Flows, InboxDesk};
 use quittance_domain::notification::Outbox;
 use quittance_domain::ports::{Clock, Randomness, Store};
@@ -76,6 +78,8 @@ pub struct Services {
     pub store: Arc<dyn Store>,
     /// Checks the log.
     pub verifier: Arc<dyn LogVerifier>,
+    /// Reconciles provider accounts.
+    pub reconciler: Reconciler,
     /// Erasures of personal data.
     pub erasures: Arc<dyn Erasures>,
     /// The notifications.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use quittance_domain::error::{FlowError, Rejection};
+use quittance_domain::flows::reconcile::ReconcileError;
 use quittance_domain::payment::PaymentState;
 use quittance_domain::ports::{StoreError, Unpreparable};
 use quittance_proto::v1::ErrorReason;
@@ -25,6 +26,8 @@ pub const DOMAIN: &str = "quittance";
 const REASON_PREFIX: &str = "ERROR_REASON_";
 /// What a caller is told to wait when the database is out of reach.
 const DATABASE_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What callers are told to wait where a provider was not reached.
+const PROVIDER_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// What a caller is told to wait when the server sheds load.
 const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -77,6 +80,8 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::InvalidResumeToken
         | R::UndecodableRequest
         | R::UnknownProviderAccount
+        | R::SettlementExportUnreadable
+        | R::SettlementExportTooLarge
         | R::AmountNotRepresentable => Profile::is(Code::InvalidArgument),
         R::MissingCredentials | R::InvalidCredentials => Profile::is(Code::Unauthenticated),
         R::RoleRequired => Profile::is(Code::PermissionDenied),
@@ -117,7 +122,9 @@ pub const fn profile(reason: ErrorReason) -> Profile {
             Profile::is(Code::ResourceExhausted).retryable()
         }
         R::MessageTooLarge => Profile::is(Code::ResourceExhausted),
-        R::DatabaseUnavailable | R::ShuttingDown => Profile::is(Code::Unavailable).retryable(),
+        R::DatabaseUnavailable | R::ShuttingDown | R::ProviderNotReached => {
+            Profile::is(Code::Unavailable).retryable()
+        }
         R::AcceptanceUnknown => Profile::is(Code::Unavailable)
             .retryable()
             .money_may_have_moved(),
@@ -399,6 +406,39 @@ impl From<Rejection> for Failure {
             Rejection::ExecuteBeforePassed => {
                 forbidden(R::InvalidField).field("execute_before", "must lie in the future")
             }
+        }
+    }
+}
+
+impl From<ReconcileError> for Failure {
+    fn from(error: ReconcileError) -> Self {
+        use ErrorReason as R;
+        let message = error.to_string();
+        match error {
+            ReconcileError::Flow(error) => error.into(),
+            ReconcileError::Export(unreadable) => {
+                let failure = Self::new(R::SettlementExportUnreadable, message.clone());
+                let failure = failure.field("chunk", &message);
+                let failure = failure.with("line", &unreadable.line);
+                match unreadable.column {
+                    Some(column) => failure.with("column", &column),
+                    None => failure,
+                }
+            }
+            ReconcileError::TooManyLines(_) => {
+                Self::new(R::SettlementExportTooLarge, message.clone()).field("chunk", &message)
+            }
+            ReconcileError::NoSettlements => {
+                Self::new(R::OperationUnsupported, message).precondition("SETTLEMENTS")
+            }
+            ReconcileError::Provider(cause) => Self::new(R::ProviderNotReached, message)
+                .with("cause", cause.name())
+                .retry_after(PROVIDER_RETRY_AFTER),
+            ReconcileError::NoRange => Self::new(R::InvalidField, message).field(
+                "start.from_time",
+                "is needed with start.to_time: the export does not say what time it is about",
+            ),
+            ReconcileError::Interrupted => Self::new(R::Cancelled, message),
         }
     }
 }

@@ -22,6 +22,7 @@ use quittance_domain::ports::{
     Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureSummary, Observer, PaymentFilter,
     PaymentPage, Ports, Provider, Providers, SentThrough, StoreError, StoredCase, StoredEntry,
 };
+use quittance_domain::reconciliation::{Booked, BookedRange, Bookings, StreamHead};
 use quittance_domain::retry::RetryPolicy;
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{Attempt, OperationKind};
@@ -588,6 +589,7 @@ impl World {
             cache_entries: 1,
             stream_recheck: Duration::from_secs(10),
         };
+        let instance_again = instance.clone();
         let services = Services {
             evidence: None,
             authenticator: Arc::new(Authenticator::new(directory.clone(), ring, &auth)),
@@ -601,6 +603,12 @@ impl World {
             audit: AuditLog::new(ports.clone(), instance),
             store: Arc::<Log>::clone(&log),
             verifier: Arc::<Log>::clone(&log),
+            reconciler: Reconciler::new(
+                Arc::<Log>::clone(&log),
+                Arc::new(Nothing),
+                Arc::clone(&ports.clock),
+                AuditLog::new(ports.clone(), instance_again),
+            ),
             erasures: Arc::<Log>::clone(&log),
             notifications: Notifications {
                 outbox: Arc::new(no_outbox::NoOutbox),
@@ -633,6 +641,26 @@ impl World {
 
     pub(super) fn audit(&self) -> AuditRpcs {
         AuditRpcs::new(self.services.clone(), self.streams.clone())
+    }
+}
+
+/// Has booked nothing.
+#[async_trait]
+impl Bookings for Log {
+    async fn booked(&self, _: &BookedRange, _: usize) -> Result<Vec<Booked>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn booked_of(
+        &self,
+        _: &ProviderAccount,
+        _: &[PaymentId],
+    ) -> Result<Vec<Booked>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn stream_head(&self, _: Uuid) -> Result<Option<StreamHead>, StoreError> {
+        Ok(None)
     }
 }
 

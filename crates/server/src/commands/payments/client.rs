@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use futures::Stream;
 use http::Uri;
 use quittance_evidence::bundle::MAX_BUNDLE_BYTES;
 use quittance_proto::v1;
@@ -137,6 +138,18 @@ impl Client {
             .metadata_mut()
             .insert("authorization", self.authorization.clone());
         Ok(self.audit.verify_log(request).await?.into_inner())
+    }
+
+    /// A stream both ways, as long as the export is: it has no deadline.
+    pub(in crate::commands) async fn reconcile(
+        &mut self,
+        messages: impl Stream<Item = v1::ReconcileRequest> + Send + 'static,
+    ) -> Result<Streaming<v1::ReconcileResponse>, CallFailed> {
+        let mut request = Request::new(messages);
+        request
+            .metadata_mut()
+            .insert("authorization", self.authorization.clone());
+        Ok(self.audit.reconcile(request).await?.into_inner())
     }
 
     pub(in crate::commands) async fn erase_personal_data(
