@@ -38,6 +38,7 @@ mod races;
 mod reconciliation;
 mod recovery;
 mod stripe;
+mod stripe_disputes;
 mod success;
 mod telemetry;
 mod tenants;

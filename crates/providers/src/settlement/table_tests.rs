@@ -68,7 +68,7 @@ fn s78_records_are_read_as_rfc_4180_has_them() {
 
 #[test]
 fn s78_a_malformed_export_is_refused_with_line_and_column() {
-    let long = format!("a,b\n1,2\n\"{}", "x".repeat(MAX_RECORD_BYTES));
+    let long = format!("a,b\n1,2\n\"{}", "x".repeat(MAX_RECORD_BYTES + 1));
     let wide = format!("a,b\n{}", ",".repeat(MAX_COLUMNS + 1));
     for (text, line, column, problem) in [
         ("", 1, None, ExportProblem::NoHeader),

@@ -3,6 +3,7 @@
 //! Several events may describe one change; each change is read from one family of them, that of the object which the
 //! change is about, and equal facts change nothing. Their order means nothing (`created` has seconds).
 
+use quittance_domain::decline::Cause;
 use quittance_domain::ids::{EventId, TransactionId};
 use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::{Dispute, Fact, FactKind, TransactionKind};
@@ -195,31 +196,38 @@ fn dispute(dispute: &wire::Dispute) -> Result<Vec<WebhookFact>, Unreadable> {
 }
 
 /// What a dispute proves: that the money was taken back, and where it was won, that it was returned. An inquiry
-/// (`warning_…`), and a dispute that was prevented, take nothing.
+/// (`warning_…`) takes nothing (yet); a dispute that was prevented never will.
 pub(super) fn disputed(
     dispute: &wire::Dispute,
 ) -> Result<Vec<(TransactionKind, Fact)>, map::Unreadable> {
-    let kinds: &[TransactionKind] = match dispute.status {
-        DisputeStatus::WarningNeedsResponse
-        | DisputeStatus::WarningUnderReview
-        | DisputeStatus::WarningClosed
-        | DisputeStatus::Prevented => &[],
+    const TAKEN: &[TransactionKind] = &[TransactionKind::Chargeback];
+    const RETURNED: &[TransactionKind] = &[
+        TransactionKind::Chargeback,
+        TransactionKind::ChargebackReversal,
+    ];
+    let moved = FactKind::Approved {
+        amount: Some(map::amount(dispute.amount, &dispute.currency)?),
+        expires_at: None,
+    };
+    let (kinds, kind) = match dispute.status {
+        DisputeStatus::WarningNeedsResponse | DisputeStatus::WarningUnderReview => {
+            (TAKEN, FactKind::Pending)
+        }
+        DisputeStatus::WarningClosed => {
+            let closed = FactKind::Failed(Cause::ProviderReportedFailure);
+            (TAKEN, closed)
+        }
+        DisputeStatus::Prevented => return Ok(Vec::new()),
         DisputeStatus::NeedsResponse
         | DisputeStatus::UnderReview
         | DisputeStatus::AppealNeedsResponse
         | DisputeStatus::AppealUnderReview
-        | DisputeStatus::Lost => &[TransactionKind::Chargeback],
-        DisputeStatus::Won => &[
-            TransactionKind::Chargeback,
-            TransactionKind::ChargebackReversal,
-        ],
+        | DisputeStatus::Lost => (TAKEN, moved),
+        DisputeStatus::Won => (RETURNED, moved),
     };
     let payment = dispute.payment_intent.as_deref().map(map::reference);
     let fact = Fact {
-        kind: FactKind::Approved {
-            amount: Some(map::amount(dispute.amount, &dispute.currency)?),
-            expires_at: None,
-        },
+        kind,
         provider_reference: Some(map::reference(dispute.id.as_str())?),
         payment_reference: payment.transpose()?,
     };

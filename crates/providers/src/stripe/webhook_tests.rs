@@ -239,12 +239,39 @@ fn s44_a_dispute_takes_the_money_back_and_a_won_one_returns_it() {
             vec![taken],
         ),
         ("charge.dispute.updated", "appeal_under_review", vec![taken]),
-        ("charge.dispute.created", "warning_needs_response", vec![]),
-        ("charge.dispute.updated", "warning_under_review", vec![]),
-        ("charge.dispute.closed", "warning_closed", vec![]),
+        (
+            "charge.dispute.created",
+            "warning_needs_response",
+            vec![taken],
+        ),
+        (
+            "charge.dispute.updated",
+            "warning_under_review",
+            vec![taken],
+        ),
+        ("charge.dispute.closed", "warning_closed", vec![taken]),
         ("charge.dispute.closed", "prevented", vec![]),
     ] {
         assert_eq!(kinds(event, status), expected, "{event} {status}");
+    }
+}
+
+#[test]
+fn s44_an_inquiry_takes_nothing_and_is_closed_or_becomes_a_chargeback() {
+    for (status, taken, pending) in [
+        ("warning_needs_response", false, true),
+        ("warning_under_review", false, true),
+        ("warning_closed", false, false),
+        ("needs_response", true, false),
+    ] {
+        let told = one(
+            "charge.dispute.updated",
+            DISPUTE,
+            &[("status", json!(status))],
+        );
+        let kind = told.fact.kind;
+        assert_eq!(matches!(kind, FactKind::Approved { .. }), taken, "{status}");
+        assert_eq!(kind == FactKind::Pending, pending, "{status}");
     }
 }
 

@@ -395,7 +395,8 @@ async fn s44_a_chargeback_and_its_reversal_are_found_by_their_dispute() {
         ("needs_response", true, false),
         ("lost", true, false),
         ("won", true, true),
-        ("warning_closed", false, false),
+        ("warning_closed", true, false),
+        ("prevented", false, false),
     ] {
         let dispute = json!({"id": "du_1", "status": status, "amount": 400, "currency": "eur",
             "charge": "ch_1", "payment_intent": "pi_1", "reason": "fraudulent"});
