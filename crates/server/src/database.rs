@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use quittance_domain::ids::TenantId;
 use quittance_domain::ports::StoreError;
+use quittance_domain::verification::Trusted;
 use quittance_store::{
     DatabaseTls, KeyRing, KeyRingError, NewApiKey, PgStore, StoreConfig, StoreObserver,
     StoreStartError, VerifyError, VerifyEvent, VerifyProgress, VerifySettings, VerifySummary,
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::auth::{ApiKey, KeyDirectory, KeyHash, KeyId, Role, Roles, StoredKey};
 use crate::config::{AuditConfig, DatabaseConfig, SecretsConfig};
 use crate::grpc::LogVerifier;
+use crate::signing::SignedOutside;
 use crate::workers::Schedule;
 
 /// Longest name of an API key, in characters.
@@ -149,14 +151,16 @@ pub struct ListedKey {
 pub struct Verifier {
     store: Arc<PgStore>,
     lanes: usize,
+    signed: Option<SignedOutside>,
 }
 
 impl Verifier {
-    /// The log of `store`.
-    pub fn new(store: Arc<PgStore>, config: &AuditConfig) -> Self {
+    /// The log of `store`, and what was signed of it, where it is.
+    pub fn new(store: Arc<PgStore>, config: &AuditConfig, signed: Option<SignedOutside>) -> Self {
         Self {
             store,
             lanes: config.verify_lanes,
+            signed,
         }
     }
 }
@@ -168,9 +172,15 @@ impl LogVerifier for Verifier {
         resume: VerifyProgress,
         events: mpsc::Sender<VerifyEvent>,
     ) -> Result<VerifySummary, VerifyError> {
+        let trusted = match &self.signed {
+            // Before anything else is read: the database holds at least what was signed by now.
+            Some(signed) => signed.read().await.map_err(|_| StoreError::Unavailable)?,
+            None => Trusted::default(),
+        };
         let settings = VerifySettings {
             lanes: self.lanes,
             resume,
+            trusted,
         };
         self.store.verify_log(settings, events).await
     }

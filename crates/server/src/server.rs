@@ -143,7 +143,7 @@ impl Server {
             erasures: Arc::<PgStore>::clone(&store),
             ports,
             log,
-            verifier: Arc::new(database::Verifier::new(Arc::clone(&store), &config.audit)),
+            verifier: verifier(&config, &store, evidence.as_ref()),
             authenticator,
             metrics,
             refusals: Refusals::default(),
@@ -172,6 +172,18 @@ impl Server {
         let side = http::router(http).merge(webhooks::router(webhooks));
         Ok(serve(&config.server, listeners, edge, side, kept))
     }
+}
+
+fn verifier(
+    config: &Config,
+    store: &Arc<PgStore>,
+    evidence: Option<&Evidence>,
+) -> Arc<dyn LogVerifier> {
+    let signed = evidence
+        .zip(config.signing.as_ref())
+        .map(|(evidence, signing)| evidence.signed(signing));
+    let verifier = database::Verifier::new(Arc::clone(store), &config.audit, signed);
+    Arc::new(verifier)
 }
 
 fn authenticator(config: &Config, keys: &KeyRing, store: &Arc<PgStore>) -> Arc<Authenticator> {
@@ -471,7 +483,7 @@ fn start_verification(
         return;
     };
     let verification = Verification {
-        schedule: Arc::new(database::Verifier::new(Arc::clone(store), config)),
+        schedule: Arc::new(database::Verifier::new(Arc::clone(store), config, None)),
         verifier: Arc::clone(&wired.verifier),
         trail: trail.clone(),
         metrics: wired.metrics.clone(),

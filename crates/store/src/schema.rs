@@ -52,6 +52,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    tree_tiles (level, tile_index) {
+        level -> SmallInt,
+        tile_index -> BigInt,
+        hashes -> Binary,
+    }
+}
+
+diesel::table! {
     customers (customer_id) {
         customer_id -> Uuid,
         tenant_id -> Text,

@@ -25,6 +25,7 @@ pub(crate) use fresh::Fresh;
 pub(crate) use integrator::Integrator;
 pub use reads::{StoredCheckpoint, TreeReadError};
 pub(crate) use reads::{prove, root_of};
+pub(crate) use statements::ReadTiles;
 
 /// Most entries that are appended to the tree at once; with so many waiting they are appended at once.
 pub const MAX_INTEGRATED: usize = 1_024;

@@ -4,19 +4,22 @@
 //! lanes take one after the other; a lane reads in batches, and checks one while it reads the next. Each batch is of one
 //! moment: the entries of some streams, their positions, and the payments and transactions of those streams that end in
 //! it. A payment commits together with its entry, so nothing that commits meanwhile is ever reported. Memory is bounded
-//! by the lanes and their batches, whatever the log holds.
+//! by the lanes and their batches, whatever the log holds. Then the positions are read from end to end, and the tree is
+//! rebuilt from their entries: each page with the heads, tiles and checkpoints of the same moment.
 
 mod lane;
+mod positions;
 mod read;
 mod schedule;
 mod segments;
+mod tree;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quittance_domain::ports::StoreError;
-use quittance_domain::verification::{MacKeys, Mismatch, PositionWalk, Stage};
+use quittance_domain::verification::{CheckpointRow, MacKeys, Mismatch, Stage, Trusted};
 use quittance_evidence::MacKey;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -34,12 +37,14 @@ pub const MAX_VERIFY_LANES: usize = 16;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// How a verification runs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct VerifySettings {
     /// How many lanes read at once: 1 to [`MAX_VERIFY_LANES`].
     pub lanes: usize,
     /// Where an earlier one had got to; the default begins at the beginning.
     pub resume: VerifyProgress,
+    /// What is known of the log outside of its database.
+    pub trusted: Trusted,
 }
 
 /// How far a verification is. One that is begun again from here reports nothing twice, but what lay in the batches that
@@ -77,7 +82,7 @@ pub enum VerifyEvent {
 }
 
 /// What a complete verification found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifySummary {
     /// Entries that were checked.
     pub entries: u64,
@@ -85,6 +90,8 @@ pub struct VerifySummary {
     pub payments: u64,
     /// What was wrong; 0 says that the log is intact.
     pub mismatches: u64,
+    /// The largest checkpoint that is of the tree over the entries.
+    pub checkpoint: Option<CheckpointRow>,
 }
 
 /// Why a verification did not come to its end.
@@ -183,11 +190,12 @@ impl PgStore {
             .await;
         // Whoever asks next finds it free, not busy until the database has seen that this connection is closed.
         connection.release().await;
-        verified?;
+        let checkpoint = verified?;
         Ok(VerifySummary {
             entries: counts.entries.load(Ordering::Relaxed),
             payments: counts.payments.load(Ordering::Relaxed),
             mismatches: counts.mismatches.load(Ordering::Relaxed),
+            checkpoint,
         })
     }
 
@@ -196,13 +204,14 @@ impl PgStore {
         connection: &mut Verifying,
         settings: &VerifySettings,
         events: &Events,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<CheckpointRow>, StoreError> {
         let total = connection.entries().await?;
         let segments = connection.segments(settings.resume, total).await?;
         let segments = Arc::new(segments);
         self.verify_streams(settings, &segments, total, events)
             .await?;
-        verify_positions(connection, &segments, events).await
+        let trusted = settings.trusted.clone();
+        positions::verify(connection, &segments, trusted, events).await
     }
 
     /// Leaves, chains and payments, in one reading.
@@ -251,39 +260,5 @@ impl PgStore {
             events.progress(stage, (done, done), segments).await?;
         }
         Ok(())
-    }
-}
-
-/// The positions from end to end: gapless, each of an entry that is there.
-async fn verify_positions(
-    connection: &mut Verifying,
-    segments: &Segments,
-    events: &Events,
-) -> Result<(), StoreError> {
-    let mut walk = PositionWalk::default();
-    let mut next = i64::MIN;
-    let mut told = tokio::time::Instant::now();
-    loop {
-        let page = connection.positions(next).await?;
-        let mut found = Vec::new();
-        for row in &page.rows {
-            let _hash = walk.push(row, &mut found);
-            next = row.position.saturating_add(1);
-        }
-        if page.last {
-            walk.finish(page.head, &mut found);
-        }
-        events.found(found).await?;
-        if page.last {
-            return Ok(());
-        }
-        if told.elapsed() >= PROGRESS_EVERY {
-            told = tokio::time::Instant::now();
-            let checked = u64::try_from(next).unwrap_or_default();
-            let total = u64::try_from(page.head).unwrap_or_default();
-            events
-                .progress(Stage::Chains, (checked, total), segments)
-                .await?;
-        }
     }
 }

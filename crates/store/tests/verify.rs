@@ -5,6 +5,7 @@
     reason = "a test reads like its story, and one that cannot go on panics"
 )]
 
+mod signing;
 mod tampering;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use quittance_domain::change::Change;
 use quittance_domain::ports::Commit;
-use quittance_domain::verification::{Fault, Mismatch};
+use quittance_domain::verification::{Fault, Mismatch, TreeFault, Trusted};
 use quittance_simulation::world::World;
 use quittance_store::{
     PgStore, VerifyError, VerifyEvent, VerifyProgress, VerifySettings, VerifySummary,
@@ -23,7 +24,7 @@ use quittance_test_support::{TestDb, eventually};
 use tokio::sync::mpsc;
 use tokio_postgres::Client;
 
-use tampering::{KINDS, Kind};
+use tampering::{KINDS, Kind, TREE_KINDS};
 
 /// Worlds whose changes are committed beside each other.
 const WORLDS_AT_ONCE: u64 = 32;
@@ -54,9 +55,13 @@ async fn commit_world(store: &PgStore, seed: u64) -> usize {
     count
 }
 
-/// A log of at least so many entries, each with its position.
+/// A log of at least so many entries, each with its position and in the tree.
 async fn grow(store: &PgStore, client: &Client, entries: usize) {
-    let (mut count, mut seed) = (0, 0);
+    grow_from(store, client, 0, entries).await;
+}
+
+async fn grow_from(store: &PgStore, client: &Client, mut seed: u64, entries: usize) {
+    let mut count = 0;
     while count < entries {
         let worlds = (seed..seed + WORLDS_AT_ONCE).map(|seed| commit_world(store, seed));
         count += join_all(worlds).await.into_iter().sum::<usize>();
@@ -77,15 +82,31 @@ async fn sequenced(client: &Client) {
             == 0
     })
     .await;
+    let outside = "select (select count(*) from journal_positions) - \
+                   coalesce((select max(tree_size) from tree_heads), 0)";
+    eventually("every entry is in the tree", || async {
+        client
+            .query_one(outside, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            == 0
+    })
+    .await;
 }
 
 async fn run(
     store: &PgStore,
     lanes: usize,
     resume: VerifyProgress,
+    trusted: &Trusted,
 ) -> (Result<VerifySummary, VerifyError>, Vec<VerifyEvent>) {
     let (sender, mut events) = mpsc::channel(16);
-    let settings = VerifySettings { lanes, resume };
+    let settings = VerifySettings {
+        lanes,
+        resume,
+        trusted: trusted.clone(),
+    };
     let running = store.verify_log(settings, sender);
     let listening = async {
         let mut heard = Vec::new();
@@ -99,7 +120,11 @@ async fn run(
 
 /// What is found, and the summary; the numbers agree.
 async fn verify(store: &PgStore) -> (Vec<Mismatch>, VerifySummary) {
-    let (summary, events) = run(store, 2, VerifyProgress::default()).await;
+    verify_against(store, &Trusted::default()).await
+}
+
+async fn verify_against(store: &PgStore, trusted: &Trusted) -> (Vec<Mismatch>, VerifySummary) {
+    let (summary, events) = run(store, 2, VerifyProgress::default(), trusted).await;
     let summary = summary.unwrap();
     let found: Vec<Mismatch> = events
         .into_iter()
@@ -161,11 +186,20 @@ async fn what_is_committed_meanwhile_is_never_reported() {
         })
         .collect();
     let before = number(&client, "select count(*) from journal").await;
-    for _ in 0..setting("QUITTANCE_VERIFY_ROUNDS", 12) {
-        let (found, _) = verify(&store).await;
-        assert_eq!(found, []);
-    }
-    stop.store(true, Ordering::Relaxed);
+    let sign = async || {
+        while !stop.load(Ordering::Relaxed) {
+            signing::sign(&store, &[1]).await;
+        }
+    };
+    let check = async || {
+        for _ in 0..setting("QUITTANCE_VERIFY_ROUNDS", 12) {
+            let trusted = signing::newest(&store).await;
+            let (found, _) = verify_against(&store, &trusted).await;
+            assert_eq!(found, []);
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(sign(), check());
     for writer in writers {
         writer.await.unwrap();
     }
@@ -180,6 +214,7 @@ async fn one_verification_runs_at_a_time_and_an_interrupted_one_goes_on() {
     let settings = VerifySettings {
         lanes: 1,
         resume: VerifyProgress::default(),
+        trusted: Trusted::default(),
     };
     let running = tokio::spawn({
         let store = store.clone();
@@ -187,14 +222,14 @@ async fn one_verification_runs_at_a_time_and_an_interrupted_one_goes_on() {
     });
     assert!(events.recv().await.is_some());
     let other = db.store().await;
-    let (busy, _) = run(&other, 1, VerifyProgress::default()).await;
+    let (busy, _) = run(&other, 1, VerifyProgress::default(), &Trusted::default()).await;
     assert_eq!(busy, Err(VerifyError::Busy));
     // Nobody listens any more: it ends.
     drop(events);
     assert!(running.await.unwrap().is_err());
 
     // From wherever it was told to go on, nothing is left out.
-    let (summary, events) = run(&store, 1, VerifyProgress::default()).await;
+    let (summary, events) = run(&store, 1, VerifyProgress::default(), &Trusted::default()).await;
     let whole = summary.unwrap();
     let points = events.iter().filter_map(|event| match event {
         VerifyEvent::Progress { at, .. } => Some(*at),
@@ -213,8 +248,8 @@ async fn one_verification_runs_at_a_time_and_an_interrupted_one_goes_on() {
         begun: true,
     };
     for point in points.chain([half]) {
-        let (summary, _) = run(&store, 3, point).await;
-        assert_eq!(summary, Ok(whole), "from {point:?}");
+        let (summary, _) = run(&store, 3, point, &Trusted::default()).await;
+        assert_eq!(summary, Ok(whole.clone()), "from {point:?}");
     }
 }
 
@@ -226,17 +261,21 @@ async fn s75_whatever_is_tampered_with_is_detected_and_named() {
     println!("QUITTANCE_TAMPER_SEED={seed}");
     let (_db, store, client) = grown(setting("QUITTANCE_TAMPER_ENTRIES", 600)).await;
     let each = setting("QUITTANCE_TAMPER_EACH", 3);
+    let trusted = signing::sign_all(&store, &client).await;
     client.batch_execute(&tampering::setup(seed)).await.unwrap();
     // Nothing is sequenced that was tampered with while it lies there: the attacker stops the service first.
     store.shutdown(Duration::from_secs(10)).await;
-    assert_eq!(verify(&store).await.0, []);
-    for kind in KINDS {
+    assert_eq!(verify_against(&store, &trusted).await.0, []);
+    for kind in KINDS.iter().chain(TREE_KINDS) {
         let targets = tampering::pick(&client, kind, each).await;
+        if targets.is_empty() && kind.large {
+            continue;
+        }
         assert!(!targets.is_empty(), "nothing to tamper with: {}", kind.name);
         for target in &targets {
             tampering::tamper(&client, kind, target).await;
         }
-        let (found, _) = verify(&store).await;
+        let (found, _) = verify_against(&store, &trusted).await;
         for target in &targets {
             assert_detected(kind, target, &found);
         }
@@ -248,7 +287,62 @@ async fn s75_whatever_is_tampered_with_is_detected_and_named() {
             targets.len()
         );
     }
+    assert_eq!(verify_against(&store, &trusted).await.0, []);
+}
+
+/// Whoever restores an older backup has a log that is right in itself; only what lies outside knows more.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_database_restored_from_an_older_backup_is_reported() {
+    let (_db, store, client) = grown(300).await;
+    signing::sign_all(&store, &client).await;
+    client.batch_execute(&tampering::setup(1)).await.unwrap();
+    grow_from(&store, &client, 1_000, 200).await;
+    let trusted = signing::sign_all(&store, &client).await;
+    store.shutdown(Duration::from_secs(10)).await;
+    assert_eq!(verify_against(&store, &trusted).await.0, []);
+    client.batch_execute(tampering::PUT_BACK).await.unwrap();
+    let (found, _) = verify_against(&store, &trusted).await;
+    assert_eq!(codes(&found), ["LOG_SET_BACK"]);
     assert_eq!(verify(&store).await.0, []);
+}
+
+/// Whoever has every key writes a log that is right in itself; only what was signed before knows another.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_log_written_anew_with_every_key_is_not_the_one_that_was_signed() {
+    let (_db, store, client) = grown(200).await;
+    let trusted = signing::sign_all(&store, &client).await;
+    let db = TestDb::new().await;
+    let forged = db.store().await;
+    forged.start_workers();
+    let client = db.client().await;
+    grow_from(&forged, &client, 5_000, 400).await;
+    signing::sign_all(&forged, &client).await;
+    let (found, _) = verify_against(&forged, &trusted).await;
+    assert_eq!(codes(&found), ["SIGNED_TREE_DIFFERS"]);
+}
+
+/// A replaced key is not at hand any more: what it signed before is held to the tree, and nothing after.
+#[tokio::test(flavor = "multi_thread")]
+async fn s79_checkpoints_of_a_replaced_key_are_held_to_the_tree() {
+    let (_db, store, client) = grown(100).await;
+    signing::sign(&store, &[1]).await;
+    grow_from(&store, &client, 1_000, 50).await;
+    signing::sign(&store, &[1, 2]).await;
+    grow_from(&store, &client, 2_000, 50).await;
+    let trusted = signing::sign(&store, &[2]).await;
+    let new = Trusted {
+        keys: trusted.keys[1..].to_vec(),
+        ..trusted
+    };
+    assert_eq!(verify_against(&store, &new).await.0, []);
+    grow_from(&store, &client, 3_000, 50).await;
+    signing::sign(&store, &[3]).await;
+    let (found, _) = verify_against(&store, &new).await;
+    assert_eq!(codes(&found), ["CHECKPOINT_NOT_SIGNED"]);
+}
+
+fn codes(found: &[Mismatch]) -> Vec<&'static str> {
+    found.iter().map(|mismatch| mismatch.fault.code()).collect()
 }
 
 fn assert_detected(kind: &Kind, target: &tampering::Target, found: &[Mismatch]) {
@@ -261,6 +355,11 @@ fn assert_detected(kind: &Kind, target: &tampering::Target, found: &[Mismatch]) 
         let place = match &mismatch.fault {
             Fault::EntryMissing { stream, .. } => *stream == target.stream,
             Fault::PositionGap { expected, found } => (*expected..*found).contains(&at),
+            Fault::Tree(TreeFault::TileDiffers { tile, .. }) => {
+                let below = at >> (8 * (u32::from(tile.level) + 1));
+                u64::try_from(below) == Ok(tile.index)
+            }
+            Fault::Tree(_) if kind.whole => true,
             // What was cut off at the very end has no place that could be named.
             Fault::HeadDiffers { found, .. } => kind.whole || at >= *found,
             _ => mismatch

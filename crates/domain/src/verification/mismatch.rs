@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use quittance_evidence::{Hash, LeafError, StreamId, clean_text};
 use thiserror::Error;
 
+use super::tree_fault::TreeFault;
 use crate::ids::{EntryId, PaymentId, TransactionId};
 use crate::payment::named_enum;
 
@@ -229,6 +230,9 @@ pub enum Fault {
         /// As stored.
         found: Shown,
     },
+    /// The tree, or what is signed about it, is not that of the entries.
+    #[error(transparent)]
+    Tree(#[from] TreeFault),
     /// The bytes belong to another stream than the row.
     #[error("the bytes are an entry of the stream {0}")]
     OtherStream(StreamId),
@@ -244,6 +248,7 @@ impl Fault {
             Self::MacWrong => "MAC_WRONG",
             Self::ColumnDiffers { .. } => "COLUMN_DIFFERS",
             Self::OtherStream(_) => "OTHER_STREAM",
+            Self::Tree(fault) => fault.code(),
             Self::SequenceGap { .. } => "SEQUENCE_GAP",
             Self::ChainBroken { .. } => "CHAIN_BROKEN",
             Self::OtherTenant => "OTHER_TENANT",
@@ -275,6 +280,7 @@ impl Fault {
             | Self::MacWrong
             | Self::OtherStream(_)
             | Self::ColumnDiffers { .. } => Stage::Leaves,
+            Self::Tree(_) => Stage::Tree,
             Self::SequenceGap { .. }
             | Self::ChainBroken { .. }
             | Self::OtherTenant

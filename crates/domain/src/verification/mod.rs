@@ -4,6 +4,8 @@
 //! - [`StreamWalk`] follows the entries of each stream: numbers, chain, order of positions.
 //! - [`compare_payment`] holds a payment's row and its transactions to what its entries say.
 //! - [`PositionWalk`] follows the positions: gapless, each of an entry that exists.
+//! - [`TreeWalk`] rebuilds the tree from the entries at their positions, and compares heads, tiles, checkpoints, and what
+//!   was signed last.
 //!
 //! Whoever reads the rows hands them over in order, and in batches that are each of one moment: a payment and its
 //! entries commit together, so that an untampered log is never reported, whatever commits meanwhile.
@@ -13,9 +15,13 @@ mod mismatch;
 mod payment;
 mod positions;
 mod stream;
+mod tree;
+mod tree_fault;
 
 pub use entry::{CheckedEntry, LeafFacts, LoggedRow, MacKeys, Placed, check_entry};
 pub use mismatch::{Fault, Mismatch, Stage};
 pub use payment::{StoredPayment, StoredTransaction, compare_payment};
 pub use positions::{PositionRow, PositionWalk};
 pub use stream::{StreamEnd, StreamWalk, TransactionFacts};
+pub use tree::{CheckpointRow, SignedLast, TreeEnd, TreePage, TreeWalk, Trusted};
+pub use tree_fault::TreeFault;

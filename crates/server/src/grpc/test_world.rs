@@ -234,6 +234,7 @@ impl LogVerifier for Log {
             entries,
             payments: 0,
             mismatches: resume.mismatches,
+            checkpoint: None,
         })
     }
 }

@@ -4,7 +4,9 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt as _, stream};
-use quittance_domain::verification::{Mismatch, Stage};
+use quittance_domain::verification::{CheckpointRow, Mismatch, Stage};
+use quittance_evidence::Checkpoint;
+use quittance_evidence::note::Note;
 use quittance_proto::v1;
 use quittance_proto::v1::ErrorReason;
 use quittance_store::{VerifyError, VerifyEvent, VerifyProgress, VerifySummary};
@@ -17,6 +19,7 @@ use uuid::Uuid;
 use super::feed::Guard;
 use super::status::{Failure, shutting_down};
 use super::{TokenKind, Tokens};
+use crate::convert::payment::timestamp;
 
 /// Events that wait for a caller who is slower than the check.
 const EVENTS: usize = 64;
@@ -145,9 +148,22 @@ impl Running {
             entries_checked: summary.entries,
             payments_checked: summary.payments,
             mismatches: summary.mismatches,
-            checkpoint: None,
+            checkpoint: summary.checkpoint.and_then(checkpoint),
         })
     }
+}
+
+/// The checkpoint that the log was verified against. It was compared with the tree a moment ago.
+fn checkpoint(row: CheckpointRow) -> Option<v1::Checkpoint> {
+    let note = Note::parse(row.note.as_bytes()).ok()?;
+    let stated = Checkpoint::parse_text(note.text()).ok()?;
+    Some(v1::Checkpoint {
+        origin: stated.origin.to_string(),
+        tree_size: stated.size,
+        root_hash: stated.root.as_bytes().to_vec(),
+        signed_note: row.note,
+        sign_time: Some(timestamp(row.signed_at)),
+    })
 }
 
 fn stage_of(stage: Stage) -> v1::VerificationStage {

@@ -6,6 +6,7 @@
 mod bundles;
 mod files;
 mod keys;
+mod outside;
 mod receipts;
 mod signer;
 mod state;
@@ -24,6 +25,7 @@ use thiserror::Error;
 pub use self::bundles::{BundleError, Exported, finish as finish_bundle};
 pub use self::files::{KeyFileError, LOG_KEY_FILE, RECEIPT_KEY_FILE};
 pub use self::keys::{LogKeys, generate, new_log_key, receipts_name};
+pub use self::outside::SignedOutside;
 pub use self::receipts::{Command, Receipts};
 pub use self::signer::{SIGNER_CHECK, Signer};
 pub use self::state::{SignerState, StateDirectory, StateError};
@@ -128,6 +130,14 @@ impl Evidence {
             keys,
             metrics: metrics.clone(),
         })
+    }
+
+    /// What verification compares the database with.
+    pub fn signed(&self, config: &SigningConfig) -> SignedOutside {
+        SignedOutside {
+            keys: Arc::clone(&self.keys),
+            state: StateDirectory::new(&config.state_directory),
+        }
     }
 
     /// The signer of this process. Its state must be there.

@@ -165,6 +165,14 @@ impl StateDirectory {
         read(&self.0, keys).map(|_| ())
     }
 
+    /// The tree that was signed last, as it is at this moment, whoever signs.
+    ///
+    /// # Errors
+    /// `Missing`, or what is wrong with it.
+    pub fn last(&self, keys: &[VerifierKey]) -> Result<TreeHead, StateError> {
+        read(&self.0, keys).map(|state| state.checkpoint.head)
+    }
+
     /// Makes the first state: of a new log, or from a checkpoint of this log that was signed before.
     ///
     /// # Errors

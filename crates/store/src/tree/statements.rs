@@ -34,13 +34,13 @@ statement!(
 );
 
 /// Reads tiles by their places.
-pub(super) struct ReadTiles {
+pub(crate) struct ReadTiles {
     levels: Vec<i16>,
     indexes: Vec<i64>,
 }
 
 impl ReadTiles {
-    pub(super) fn new(ids: impl IntoIterator<Item = TileId>) -> Self {
+    pub(crate) fn new(ids: impl IntoIterator<Item = TileId>) -> Self {
         let place = |id: TileId| {
             // No tile has an index beyond the column's range.
             let index = i64::try_from(id.index).unwrap_or(-1);

@@ -13,12 +13,13 @@ use quittance_domain::ids::{PaymentId, TransactionId};
 use quittance_domain::ports::StoreError;
 use quittance_domain::transaction::TransactionKind;
 use quittance_domain::verification::{
-    LoggedRow, Placed, PositionRow, StoredPayment, StoredTransaction,
+    LoggedRow, Placed, PositionRow, StoredPayment, StoredTransaction, TreeEnd, TreePage,
 };
 use uuid::Uuid;
 
 use super::VerifyProgress;
 use super::segments::{SEGMENTS, Segment, Segments};
+use super::tree::TreePart;
 use crate::connection::Use;
 use crate::failure;
 use crate::keys::KeyRing;
@@ -31,7 +32,7 @@ use crate::store::PgStore;
 /// Entries of one batch. An entry has at most 64 KiB, and commonly 1 KiB.
 const BATCH: i64 = 1_024;
 /// Positions of one page.
-const POSITIONS: i64 = 4_096;
+pub(super) const POSITIONS: i64 = 4_096;
 /// Most payments that are compared with one batch: a batch ends at most as many streams as it has entries, so more than
 /// that are payments without entries, of which this many are named.
 const MAX_PAYMENTS: i64 = 4 * BATCH;
@@ -250,12 +251,13 @@ struct TransactionColumns {
     decline_code: Option<String>,
 }
 
-/// Positions, and the head of the same moment.
+/// Positions, and the sequencer's head and the tree of the same moment.
 pub(super) struct PositionPage {
     pub(super) rows: Vec<PositionRow>,
     pub(super) head: i64,
-    /// Whether nothing comes behind it.
-    pub(super) last: bool,
+    pub(super) tree: TreePage,
+    /// Where nothing comes behind it: what is stored beyond the log.
+    pub(super) end: Option<TreeEnd>,
 }
 
 /// A connection of a verification's own: it is busy for as long as that runs, and takes none from callers.
@@ -396,8 +398,13 @@ impl Verifying {
         Ok(batch)
     }
 
-    /// The positions from one on.
-    pub(super) async fn positions(&mut self, from: i64) -> Result<PositionPage, StoreError> {
+    /// The positions from one on, and what is stored about the part of the tree that they are; `tree` is how large the
+    /// tree is that was rebuilt so far.
+    pub(super) async fn positions(
+        &mut self,
+        from: i64,
+        tree: u64,
+    ) -> Result<PositionPage, StoreError> {
         self.read(|connection| {
             async move {
                 let mut transaction = connection.build_transaction().repeatable_read().read_only();
@@ -407,8 +414,21 @@ impl Verifying {
                             ReadPositions { from }.load(connection).await?;
                         let (head, _) = head(connection).await?;
                         let last = i64::try_from(rows.len()).is_ok_and(|rows| rows < POSITIONS);
-                        let rows = rows.into_iter().map(position_row).collect();
-                        Ok(PositionPage { rows, head, last })
+                        let rows: Vec<PositionRow> = rows.into_iter().map(position_row).collect();
+                        let to = rows.last().map(|row| row.position.saturating_add(1));
+                        let part = TreePart::new(tree, to.and_then(|to| u64::try_from(to).ok()));
+                        let end = if last {
+                            Some(part.end(connection).await?)
+                        } else {
+                            None
+                        };
+                        let tree = part.page(connection).await?;
+                        Ok(PositionPage {
+                            rows,
+                            head,
+                            tree,
+                            end,
+                        })
                     })
                     .await
             }

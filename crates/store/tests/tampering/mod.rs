@@ -15,6 +15,8 @@ pub struct Kind {
     pub codes: &'static [&'static str],
     /// Whether it can only be said of the log as a whole.
     pub whole: bool,
+    /// Whether a small log has nothing that it could be done to.
+    pub large: bool,
 }
 
 /// Where it is done.
@@ -52,6 +54,7 @@ const fn kind(
         sql,
         codes,
         whole: false,
+        large: false,
     }
 }
 
@@ -63,7 +66,153 @@ const fn payment(name: &'static str, sql: &'static str) -> Kind {
     kind(name, FIRST, sql, &["PAYMENT_ROW_DIFFERS"])
 }
 
-/// Every kind.
+const fn whole(
+    name: &'static str,
+    which: &'static str,
+    sql: &'static str,
+    codes: &'static [&'static str],
+) -> Kind {
+    Kind {
+        whole: true,
+        ..kind(name, which, sql, codes)
+    }
+}
+
+/// The last entry that a head or a checkpoint covers; the first below a hash of the second level of tiles.
+const HEAD: &str = "exists (select 1 from tree_heads h where h.tree_size = p.position + 1)";
+const CHECKPOINT: &str = "exists (select 1 from checkpoints c where c.tree_size = p.position + 1)";
+const LEVEL_1: &str =
+    "p.position % 256 = 0 and p.position + 256 <= (select max(tree_size) from tree_heads)";
+const LEVEL_2: &str =
+    "p.position % 65536 = 0 and p.position + 65536 <= (select max(tree_size) from tree_heads)";
+const ONCE: &str = "p.position = 3";
+
+/// Every kind of tampering with the tree, and with what is signed about it.
+pub const TREE_KINDS: &[Kind] = &[
+    kind(
+        "a head's root",
+        HEAD,
+        "update tree_heads set root_hash = sha256(root_hash) where tree_size = $position + 1",
+        &["TREE_HEAD_DIFFERS"],
+    ),
+    whole(
+        "the newest heads deleted",
+        ONCE,
+        "delete from tree_heads where tree_size > (select max(tree_size) from tree_heads) / 2",
+        &["LOG_SET_BACK"],
+    ),
+    whole(
+        "all heads deleted",
+        ONCE,
+        "delete from tree_heads",
+        &["TILE_BEYOND_TREE"],
+    ),
+    whole(
+        "a head of more entries than there are",
+        ONCE,
+        "insert into tree_heads select next_position + 1, sha256('x'), 1 from sequencer_head",
+        &["TREE_HEAD_BEYOND_LOG"],
+    ),
+    kind(
+        "a hash of a tile of level 0",
+        ANY,
+        "update tree_tiles set hashes = overlay(hashes placing sha256(hashes) from ($position % 256 * 32 + 1)::int) \
+         where level = 0 and tile_index = $position / 256",
+        &["TILE_DIFFERS"],
+    ),
+    kind(
+        "a hash of a tile of level 1",
+        LEVEL_1,
+        "update tree_tiles set hashes = overlay(hashes placing sha256(hashes) from ($position / 256 % 256 * 32 + 1)::int) \
+         where level = 1 and tile_index = $position / 65536",
+        &["TILE_DIFFERS"],
+    ),
+    Kind {
+        large: true,
+        ..kind(
+            "a hash of a tile of level 2",
+            LEVEL_2,
+            "update tree_tiles set hashes = overlay(hashes placing sha256(hashes) from ($position / 65536 * 32 + 1)::int) \
+             where level = 2 and tile_index = 0",
+            &["TILE_DIFFERS"],
+        )
+    },
+    kind(
+        "a tile of level 0 deleted",
+        "p.position % 256 = 0",
+        "delete from tree_tiles where level = 0 and tile_index = $position / 256",
+        &["TILE_MISSING"],
+    ),
+    whole(
+        "the tiles of level 1 deleted",
+        ONCE,
+        "delete from tree_tiles where level = 1",
+        &["TILE_MISSING"],
+    ),
+    kind(
+        "a tile cut off",
+        "p.position % 256 = 0",
+        "update tree_tiles set hashes = substr(hashes, 1, octet_length(hashes) - 32) \
+         where level = 0 and tile_index = $position / 256",
+        &["TILE_WIDTH_DIFFERS"],
+    ),
+    whole(
+        "a tile beyond the tree",
+        ONCE,
+        "insert into tree_tiles values (0, 70000, sha256('x'))",
+        &["TILE_BEYOND_TREE"],
+    ),
+    kind(
+        "a checkpoint's root_hash",
+        CHECKPOINT,
+        "update checkpoints set root_hash = sha256(root_hash) where tree_size = $position + 1",
+        &["CHECKPOINT_COLUMN_DIFFERS"],
+    ),
+    whole(
+        "a checkpoint's tree_size",
+        CHECKPOINT,
+        "update checkpoints set tree_size = tree_size - 1 where tree_size = $position + 1",
+        &["CHECKPOINT_COLUMN_DIFFERS"],
+    ),
+    kind(
+        "a checkpoint's signature",
+        CHECKPOINT,
+        "update checkpoints set note = overlay(note placing \
+         (case substr(note, length(note) - 20, 1) when 'A' then 'B' else 'A' end) from length(note) - 20) \
+         where tree_size = $position + 1",
+        &["CHECKPOINT_NOT_SIGNED"],
+    ),
+    kind(
+        "what a checkpoint states",
+        CHECKPOINT,
+        "update checkpoints set note = replace(note, E'\\n' || tree_size || E'\\n', E'\\n' || tree_size + 1 || E'\\n') \
+         where tree_size = $position + 1",
+        &["CHECKPOINT_NOT_SIGNED"],
+    ),
+    kind(
+        "a checkpoint that is none",
+        CHECKPOINT,
+        "update checkpoints set note = 'nothing' where tree_size = $position + 1",
+        &["CHECKPOINT_NOT_SIGNED"],
+    ),
+    kind(
+        "a checkpoint of other keys",
+        CHECKPOINT,
+        "update checkpoints set note = replace(note, '\u{2014} log.test/quittance ', '\u{2014} log.test/quittance AAAA') \
+         where tree_size = $position + 1",
+        &["CHECKPOINT_NOT_SIGNED"],
+    ),
+    kind(
+        "the head and the tile made to fit a changed entry",
+        ANY,
+        "update journal set leaf = forged(leaf), leaf_hash = sha256('\\x00'::bytea || forged(leaf)) where entry_id = $entry; \
+         update tree_tiles set hashes = overlay(hashes placing (select leaf_hash from journal where entry_id = $entry) \
+         from ($position % 256 * 32 + 1)::int) where level = 0 and tile_index = $position / 256",
+        &["MAC_WRONG"],
+    ),
+];
+
+/// Every kind of tampering with entries, positions and payments.
 pub const KINDS: &[Kind] = &[
     // A leaf's bytes, its hash and its MAC.
     kind(
@@ -205,7 +354,8 @@ pub const KINDS: &[Kind] = &[
         "the newest entry of a payment deleted",
         LAST,
         "delete from journal where entry_id = $entry",
-        &["PAYMENT_VERSION_DIFFERS"],
+        // Of a payment with one entry, all are gone.
+        &["PAYMENT_VERSION_DIFFERS", "PAYMENT_WITHOUT_ENTRIES"],
     ),
     kind(
         "an entry deleted with its position",
@@ -524,13 +674,17 @@ pub const KINDS: &[Kind] = &[
 
 /// Puts everything back.
 pub const PUT_BACK: &str = "\
-    truncate journal, journal_positions, payments, transactions, attempts, sequencer_head; \
+    truncate journal, journal_positions, payments, transactions, attempts, sequencer_head, tree_heads, tree_tiles, \
+    checkpoints; \
     insert into journal select * from saved_journal; \
     insert into journal_positions select * from saved_journal_positions; \
     insert into payments select * from saved_payments; \
     insert into transactions select * from saved_transactions; \
     insert into attempts select * from saved_attempts; \
-    insert into sequencer_head select * from saved_sequencer_head;";
+    insert into sequencer_head select * from saved_sequencer_head; \
+    insert into tree_heads select * from saved_tree_heads; \
+    insert into tree_tiles select * from saved_tree_tiles; \
+    insert into checkpoints select * from saved_checkpoints;";
 
 /// Functions of the attacker, and copies by which everything is put back.
 pub fn setup(seed: u64) -> String {
@@ -541,9 +695,13 @@ pub fn setup(seed: u64) -> String {
         "transactions",
         "attempts",
         "sequencer_head",
+        "tree_heads",
+        "tree_tiles",
+        "checkpoints",
     ];
     let mut sql = format!(
         "select setseed({});
+         alter table tree_tiles disable trigger all;
          create function forged(leaf bytea) returns bytea language sql as
              $$ select convert_to(regexp_replace(convert_from(leaf, 'UTF8'), '\"event_type\":\"', \
                 '\"event_type\":\"forged.'), 'UTF8') $$;

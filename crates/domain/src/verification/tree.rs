@@ -1,0 +1,369 @@
+//! The tree, rebuilt from the entries in the order of their positions, and compared with all that is stored and signed
+//! about it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use quittance_evidence::note::{KeyName, Note, Signature, VerifierKey};
+use quittance_evidence::tile::{self, TILE_HEIGHT, TILE_WIDTH, TileId};
+use quittance_evidence::tree::CompactRange;
+use quittance_evidence::{Checkpoint, CheckpointError, Hash, SignedCheckpoint};
+
+use super::mismatch::{Fault, Mismatch, Shown};
+use super::tree_fault::TreeFault;
+
+/// Bytes of a hash in a tile.
+const HASH_BYTES: usize = 32;
+/// Where so many heads in a row are not of the tree, those behind are not told one by one: after an entry that was
+/// changed, all are not.
+const MAX_IN_A_ROW: u32 = 16;
+
+/// What is known about the log outside of its database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// The published keys of checkpoints; none where the log is not signed, or they are not at hand.
+    pub keys: Vec<VerifierKey>,
+    /// What was signed last.
+    pub signed: SignedLast,
+}
+
+/// What the signer signed last, as it keeps it outside the database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SignedLast {
+    /// The log is not signed.
+    #[default]
+    Nothing,
+    /// It cannot be read. Says why.
+    Unreadable(String),
+    /// A tree, by its size and its root.
+    Tree {
+        /// How many entries.
+        size: u64,
+        /// The root over them.
+        root: Hash,
+    },
+}
+
+/// A checkpoint as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointRow {
+    /// Column `tree_size`.
+    pub size: i64,
+    /// Column `root_hash`.
+    pub root: Vec<u8>,
+    /// Column `note`.
+    pub note: String,
+    /// Column `signed_at`.
+    pub signed_at: DateTime<Utc>,
+}
+
+/// What is stored about a part of the tree, of one moment: that of the entries that come with it.
+#[derive(Debug, Clone, Default)]
+pub struct TreePage {
+    /// Entries of the newest head; 0 where there is none.
+    pub newest: i64,
+    /// Heads, by size, from behind the page's first entry to behind its last.
+    pub heads: Vec<(i64, Vec<u8>)>,
+    /// Checkpoints, likewise; with the first page also those of no entries.
+    pub checkpoints: Vec<CheckpointRow>,
+    /// The tiles that hold hashes which the page's entries complete.
+    pub tiles: BTreeMap<TileId, Vec<u8>>,
+}
+
+/// What lies beyond the last entry, of the moment of the last page. A few of each will do.
+#[derive(Debug, Clone, Default)]
+pub struct TreeEnd {
+    /// Entries of the newest head; 0 where there is none.
+    pub newest: i64,
+    /// Heads of more entries than there are.
+    pub heads: Vec<i64>,
+    /// Checkpoints of more entries than the newest head has.
+    pub checkpoints: Vec<i64>,
+    /// Tiles of which the newest head has none.
+    pub tiles: Vec<TileId>,
+}
+
+/// A tile of which hashes differ: the first, and how many more.
+struct Differing {
+    place: u16,
+    more: u16,
+}
+
+/// Rebuilds the tree. Holds its right edge, whatever the log holds.
+#[derive(Debug, Default)]
+pub struct TreeWalk {
+    trusted: Trusted,
+    range: CompactRange,
+    /// Whether a page was taken.
+    begun: bool,
+    /// Whether entries and tiles were both missing.
+    lost: bool,
+    heads_in_a_row: u32,
+    checkpoints_in_a_row: u32,
+    /// Whether a checkpoint was seen that nobody but today's keys signed.
+    only_known_keys: bool,
+    /// The tile of each level that was last told to be missing, wider or narrower.
+    told: BTreeMap<u8, u64>,
+    newest_signed: Option<CheckpointRow>,
+}
+
+impl TreeWalk {
+    /// Begins with the empty tree.
+    pub fn new(trusted: Trusted) -> Self {
+        Self {
+            trusted,
+            ..Self::default()
+        }
+    }
+
+    /// How many entries the tree has so far.
+    pub const fn size(&self) -> u64 {
+        self.range.size()
+    }
+
+    /// The largest checkpoint that was compared and is of the tree.
+    pub const fn newest_signed(&self) -> Option<&CheckpointRow> {
+        self.newest_signed.as_ref()
+    }
+
+    /// Takes a page of entries, each with its position, in order; those that are gone have no hash, or are left out.
+    pub fn push(
+        &mut self,
+        leaves: &[(i64, Option<Hash>)],
+        page: &TreePage,
+        out: &mut Vec<Mismatch>,
+    ) {
+        let mut heads = page.heads.iter().peekable();
+        let mut checkpoints = page.checkpoints.iter().peekable();
+        let mut report = Report { out };
+        let mut compare = |walk: &mut Self, report: &mut Report<'_>| {
+            let size = i64::try_from(walk.size()).unwrap_or(i64::MAX);
+            while let Some((_, root)) = heads.next_if(|(head, _)| *head <= size) {
+                walk.head(size, root, report);
+            }
+            while let Some(row) = checkpoints.next_if(|row| row.size <= size) {
+                walk.checkpoint(row, report);
+            }
+            walk.signed(report);
+        };
+        if !self.begun {
+            self.begun = true;
+            compare(self, &mut report);
+        }
+        let mut differing = BTreeMap::new();
+        let from = self.size();
+        for (position, leaf) in leaves {
+            let Ok(position) = u64::try_from(*position) else {
+                continue;
+            };
+            // The chain of positions tells what is missing; here its tile stands for it.
+            while !self.lost && self.size() < position {
+                self.take(None, page, &mut differing, &mut report);
+                compare(self, &mut report);
+            }
+            if !self.lost && self.size() == position {
+                self.take(*leaf, page, &mut differing, &mut report);
+                compare(self, &mut report);
+            }
+        }
+        self.widths(from, page, &mut report);
+        for (tile, Differing { place, more }) in differing {
+            report.add(TreeFault::TileDiffers { tile, place, more });
+        }
+    }
+
+    /// Appends an entry, or what the tile holds in its place, and compares the hashes that this completes.
+    fn take(
+        &mut self,
+        leaf: Option<Hash>,
+        page: &TreePage,
+        differing: &mut BTreeMap<TileId, Differing>,
+        report: &mut Report<'_>,
+    ) {
+        let leaf = leaf.or_else(|| {
+            let (tile, place) = place_of(0, self.size());
+            stored(page, tile, place)
+        });
+        let Some(leaf) = leaf else {
+            self.lost = true;
+            return report.add(TreeFault::Incomplete { size: self.size() });
+        };
+        self.range.push_with(leaf, |node, hash| {
+            if !node.level.is_multiple_of(TILE_HEIGHT) {
+                return;
+            }
+            let (tile, place) = place_of(node.level / TILE_HEIGHT, node.index);
+            if stored(page, tile, place).is_some_and(|stored| stored != *hash) {
+                let known = differing.entry(tile).and_modify(|it| it.more += 1);
+                known.or_insert(Differing { place, more: 0 });
+            }
+        });
+    }
+
+    fn head(&mut self, size: i64, root: &[u8], report: &mut Report<'_>) {
+        let expected = self.range.root();
+        if root == expected.as_bytes() {
+            self.heads_in_a_row = 0;
+            return;
+        }
+        self.heads_in_a_row = self.heads_in_a_row.saturating_add(1);
+        if self.heads_in_a_row <= MAX_IN_A_ROW {
+            let found = Shown::of(&hex::encode(root));
+            report.add(TreeFault::HeadDiffers {
+                size,
+                expected,
+                found,
+            });
+        }
+    }
+
+    fn checkpoint(&mut self, row: &CheckpointRow, report: &mut Report<'_>) {
+        let (size, expected) = (row.size, self.range.root());
+        let stated = match self.open(&row.note) {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => {
+                return report.add(TreeFault::CheckpointNotSigned { size, error });
+            }
+        };
+        let mut column = |column| report.add(TreeFault::CheckpointColumnDiffers { size, column });
+        if i64::try_from(stated.size) != Ok(size) {
+            return column("tree_size");
+        }
+        if stated.root.as_bytes().as_slice() != row.root {
+            column("root_hash");
+        }
+        if stated.root == expected {
+            self.checkpoints_in_a_row = 0;
+            self.newest_signed = Some(row.clone());
+            return;
+        }
+        self.checkpoints_in_a_row = self.checkpoints_in_a_row.saturating_add(1);
+        if self.checkpoints_in_a_row <= MAX_IN_A_ROW {
+            let found = Shown::of(&stated.root);
+            report.add(TreeFault::CheckpointDiffers {
+                size,
+                expected,
+                found,
+            });
+        }
+    }
+
+    /// What a note states. Those before the first that today's keys alone have signed may be of keys that were
+    /// replaced, which are not at hand any more; later ones are not.
+    fn open(&mut self, note: &str) -> Result<Checkpoint, CheckpointError> {
+        let note = Note::parse(note.as_bytes())?;
+        if self.trusted.keys.is_empty() {
+            return Checkpoint::parse_text(note.text());
+        }
+        let keys = &self.trusted.keys;
+        let by_known = |signature: &Signature| keys.iter().any(|key| signature.is_of(key));
+        if !self.only_known_keys && !note.signatures().iter().any(by_known) {
+            return Checkpoint::parse_text(note.text());
+        }
+        let signed = SignedCheckpoint::open(&note, keys)?.checkpoint;
+        let of_log = |name: &KeyName| *name == signed.origin;
+        let mut signatures = note.signatures().iter().filter(|it| of_log(it.name()));
+        self.only_known_keys |= signatures.all(by_known);
+        Ok(signed)
+    }
+
+    /// What was signed last, once the tree has as many entries.
+    fn signed(&self, report: &mut Report<'_>) {
+        let SignedLast::Tree { size, root } = self.trusted.signed else {
+            return;
+        };
+        if size != self.size() {
+            return;
+        }
+        let expected = self.range.root();
+        if root != expected {
+            report.add(TreeFault::SignedDiffers {
+                size,
+                expected,
+                signed: root,
+            });
+        }
+    }
+
+    /// Whether the tiles of a page are there, and as wide as the newest head of its moment says.
+    fn widths(&mut self, from: u64, page: &TreePage, report: &mut Report<'_>) {
+        let newest = u64::try_from(page.newest).unwrap_or(0);
+        for (id, _) in tile::changed(from, self.size()) {
+            let expected = id.width_at(newest);
+            let bytes = page.tiles.get(&id).map(Vec::len);
+            let right = usize::from(expected) * HASH_BYTES;
+            // One beyond the newest head is told at the end.
+            if expected == 0
+                || bytes == Some(right)
+                || self.told.insert(id.level, id.index) == Some(id.index)
+            {
+                continue;
+            }
+            report.add(match bytes {
+                None => TreeFault::TileMissing(id),
+                Some(bytes) => TreeFault::TileWidthDiffers {
+                    tile: id,
+                    expected,
+                    bytes,
+                },
+            });
+        }
+    }
+
+    /// The end of the log.
+    pub fn finish(&self, end: &TreeEnd, out: &mut Vec<Mismatch>) {
+        let mut report = Report { out };
+        let (entries, tree) = (self.size(), end.newest);
+        for size in end.heads.iter().copied() {
+            report.add(TreeFault::HeadBeyondLog { size, entries });
+        }
+        for size in end.checkpoints.iter().copied() {
+            report.add(TreeFault::CheckpointBeyondTree { size, tree });
+        }
+        for tile in end.tiles.iter().copied() {
+            report.add(TreeFault::TileBeyondTree(tile));
+        }
+        match &self.trusted.signed {
+            SignedLast::Nothing => {}
+            SignedLast::Unreadable(why) => report.add(TreeFault::SignedUnreadable(why.clone())),
+            SignedLast::Tree { size: signed, .. } => {
+                if i64::try_from(*signed).unwrap_or(i64::MAX) > tree {
+                    let signed = *signed;
+                    report.add(TreeFault::SetBack { signed, tree });
+                }
+            }
+        }
+    }
+}
+
+/// The tile that holds a hash of a level of tiles, and its place there.
+fn place_of(level: u8, index: u64) -> (TileId, u16) {
+    let width = u64::from(TILE_WIDTH);
+    let place = u16::try_from(index % width).unwrap_or_default();
+    let index = index / width;
+    (TileId { level, index }, place)
+}
+
+/// A hash as its tile has it.
+fn stored(page: &TreePage, tile: TileId, place: u16) -> Option<Hash> {
+    let (hashes, _) = page.tiles.get(&tile)?.as_chunks::<HASH_BYTES>();
+    hashes
+        .get(usize::from(place))
+        .copied()
+        .map(Hash::from_bytes)
+}
+
+struct Report<'a> {
+    out: &'a mut Vec<Mismatch>,
+}
+
+impl Report<'_> {
+    fn add(&mut self, fault: TreeFault) {
+        self.out.push(Mismatch {
+            position: fault.position(),
+            fault: Fault::Tree(fault),
+            entry: None,
+            payment: None,
+        });
+    }
+}

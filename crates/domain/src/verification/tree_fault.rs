@@ -1,0 +1,180 @@
+//! What can be wrong with the tree, and with what is signed about it.
+
+use quittance_evidence::tile::TileId;
+use quittance_evidence::{CheckpointError, Hash};
+use thiserror::Error;
+
+use super::mismatch::Shown;
+
+/// What is wrong. Its text says what was expected and what was found.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TreeFault {
+    /// A stored head is not of the tree over the entries.
+    #[error("the head of {size} entries should have the root {expected}, and has {found}")]
+    HeadDiffers {
+        /// Entries of the head.
+        size: i64,
+        /// The root over the entries.
+        expected: Hash,
+        /// As stored, in hexadecimal.
+        found: Shown,
+    },
+    /// A head counts more entries than have a position.
+    #[error("there is a head of {size} entries, and only {entries} have a position")]
+    HeadBeyondLog {
+        /// Entries of the head.
+        size: i64,
+        /// Entries of the log.
+        entries: u64,
+    },
+    /// A tile that the newest head wants is not there.
+    #[error("tile {} of level {} is missing", .0.index, .0.level)]
+    TileMissing(TileId),
+    /// A tile has another number of hashes than the newest head says.
+    #[error(
+        "tile {} of level {} should have {expected} hashes of 32 bytes, and has {bytes} bytes",
+        .tile.index, .tile.level
+    )]
+    TileWidthDiffers {
+        /// Which.
+        tile: TileId,
+        /// Hashes that it should have.
+        expected: u16,
+        /// Bytes that it has.
+        bytes: usize,
+    },
+    /// A hash of a tile is not that of the entries below.
+    #[error(
+        "hash {place} of tile {} of level {} is not that of its entries, nor are {more} hashes behind it",
+        .tile.index, .tile.level
+    )]
+    TileDiffers {
+        /// Which tile.
+        tile: TileId,
+        /// The first of its hashes that differs, from 0.
+        place: u16,
+        /// How many behind it differ as well.
+        more: u16,
+    },
+    /// There is a tile where the tree has none.
+    #[error("tile {} of level {} lies beyond the tree", .0.index, .0.level)]
+    TileBeyondTree(TileId),
+    /// Entries and their tiles are both gone, so nothing behind can be compared.
+    #[error("the tree cannot be rebuilt beyond {size} entries: the next one is gone, and its tile")]
+    Incomplete {
+        /// How many could be compared.
+        size: u64,
+    },
+    /// A checkpoint is not of the tree over the entries.
+    #[error(
+        "the checkpoint of {size} entries should state the root {expected}, and states {found}"
+    )]
+    CheckpointDiffers {
+        /// Entries that it covers.
+        size: i64,
+        /// The root over the entries.
+        expected: Hash,
+        /// What it states.
+        found: Shown,
+    },
+    /// A column beside a checkpoint is not what its note says.
+    #[error("{column} of the checkpoint of {size} entries is not what its note says")]
+    CheckpointColumnDiffers {
+        /// As the column says.
+        size: i64,
+        /// Which column.
+        column: &'static str,
+    },
+    /// A checkpoint's note is none, or its signatures are wrong.
+    #[error("the note of the checkpoint of {size} entries: {error}")]
+    CheckpointNotSigned {
+        /// As the column says.
+        size: i64,
+        /// What is wrong with it.
+        error: CheckpointError,
+    },
+    /// A checkpoint covers more than the tree has.
+    #[error("there is a checkpoint of {size} entries, and the tree has {tree}")]
+    CheckpointBeyondTree {
+        /// Entries that it covers.
+        size: i64,
+        /// Entries of the newest head.
+        tree: i64,
+    },
+    /// What the signer signed last, kept outside the database, is of another tree.
+    #[error(
+        "the signer's last checkpoint, of {size} entries, states the root {signed}, and the entries have {expected}: the \
+         log was written anew"
+    )]
+    SignedDiffers {
+        /// Entries that it covers.
+        size: u64,
+        /// The root over the entries.
+        expected: Hash,
+        /// What was signed.
+        signed: Hash,
+    },
+    /// The signer signed more than the database holds: it was restored from an older backup, or cut off.
+    #[error(
+        "the signer's last checkpoint has {signed} entries, and the tree has {tree}: the database was set back"
+    )]
+    SetBack {
+        /// Entries that were signed.
+        signed: u64,
+        /// Entries of the newest head.
+        tree: i64,
+    },
+    /// What the signer signed last cannot be read, so a database that was set back would not be noticed.
+    #[error("what was signed last cannot be read: {0}")]
+    SignedUnreadable(String),
+}
+
+impl TreeFault {
+    /// A stable name.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::HeadDiffers { .. } => "TREE_HEAD_DIFFERS",
+            Self::HeadBeyondLog { .. } => "TREE_HEAD_BEYOND_LOG",
+            Self::TileMissing(_) => "TILE_MISSING",
+            Self::TileWidthDiffers { .. } => "TILE_WIDTH_DIFFERS",
+            Self::TileDiffers { .. } => "TILE_DIFFERS",
+            Self::TileBeyondTree(_) => "TILE_BEYOND_TREE",
+            Self::Incomplete { .. } => "TREE_INCOMPLETE",
+            Self::CheckpointDiffers { .. } => "CHECKPOINT_DIFFERS",
+            Self::CheckpointColumnDiffers { .. } => "CHECKPOINT_COLUMN_DIFFERS",
+            Self::CheckpointNotSigned { .. } => "CHECKPOINT_NOT_SIGNED",
+            Self::CheckpointBeyondTree { .. } => "CHECKPOINT_BEYOND_TREE",
+            Self::SignedDiffers { .. } => "SIGNED_TREE_DIFFERS",
+            Self::SetBack { .. } => "LOG_SET_BACK",
+            Self::SignedUnreadable(_) => "SIGNED_STATE_UNREADABLE",
+        }
+    }
+
+    /// The position that names it: of the first entry below a tile's hash, of the last entry that a head covers.
+    pub(super) fn position(&self) -> Option<u64> {
+        match self {
+            Self::HeadDiffers { size, .. }
+            | Self::HeadBeyondLog { size, .. }
+            | Self::CheckpointDiffers { size, .. }
+            | Self::CheckpointColumnDiffers { size, .. }
+            | Self::CheckpointNotSigned { size, .. }
+            | Self::CheckpointBeyondTree { size, .. } => u64::try_from(*size).ok()?.checked_sub(1),
+            Self::TileMissing(tile)
+            | Self::TileBeyondTree(tile)
+            | Self::TileWidthDiffers { tile, .. } => first_below(*tile, 0),
+            Self::TileDiffers { tile, place, .. } => first_below(*tile, *place),
+            Self::Incomplete { size } => Some(*size),
+            Self::SignedDiffers { size, .. } => size.checked_sub(1),
+            Self::SetBack { signed, .. } => signed.checked_sub(1),
+            Self::SignedUnreadable(_) => None,
+        }
+    }
+}
+
+/// The first leaf below a hash of a tile.
+fn first_below(tile: TileId, place: u16) -> Option<u64> {
+    let node = tile.index.checked_mul(256)?.checked_add(place.into())?;
+    let shift = u32::from(tile.level).checked_mul(8)?;
+    let leaf = node.checked_shl(shift)?;
+    (leaf.checked_shr(shift) == Some(node)).then_some(leaf)
+}

@@ -1,0 +1,71 @@
+//! The positions from end to end: gapless, each of an entry that is there; and the tree that they make.
+
+use quittance_domain::ports::StoreError;
+use quittance_domain::verification::{
+    CheckpointRow, Mismatch, PositionWalk, Stage, TreeWalk, Trusted,
+};
+
+use super::read::{PositionPage, Verifying};
+use super::segments::Segments;
+use super::{Events, PROGRESS_EVERY};
+
+/// Both walks; they go from page to page, and each page is checked where it holds nobody up.
+#[derive(Default)]
+struct Walks {
+    positions: PositionWalk,
+    tree: TreeWalk,
+    found: Vec<Mismatch>,
+}
+
+/// Walks all positions. Gives the largest checkpoint that is of their tree.
+pub(super) async fn verify(
+    connection: &mut Verifying,
+    segments: &Segments,
+    trusted: Trusted,
+    events: &Events,
+) -> Result<Option<CheckpointRow>, StoreError> {
+    let mut walks = Walks {
+        tree: TreeWalk::new(trusted),
+        ..Walks::default()
+    };
+    let mut next = i64::MIN;
+    let mut told: Option<tokio::time::Instant> = None;
+    loop {
+        let page = connection.positions(next, walks.tree.size()).await?;
+        let (head, last) = (page.head, page.end.is_some());
+        if let Some(row) = page.rows.last() {
+            next = row.position.saturating_add(1);
+        }
+        let checking = tokio::task::spawn_blocking(move || walks.check(&page));
+        walks = checking.await.map_err(|_| StoreError::Unavailable)?;
+        events.found(std::mem::take(&mut walks.found)).await?;
+        if last || told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
+            told = Some(tokio::time::Instant::now());
+            let checked = u64::try_from(next).unwrap_or_default();
+            let total = u64::try_from(head).unwrap_or_default();
+            events
+                .progress(Stage::Tree, (checked, total), segments)
+                .await?;
+        }
+        if last {
+            return Ok(walks.tree.newest_signed().cloned());
+        }
+    }
+}
+
+impl Walks {
+    fn check(mut self, page: &PositionPage) -> Self {
+        let found = &mut self.found;
+        let leaves: Vec<_> = page
+            .rows
+            .iter()
+            .map(|row| (row.position, self.positions.push(row, found)))
+            .collect();
+        self.tree.push(&leaves, &page.tree, found);
+        if let Some(end) = &page.end {
+            self.positions.finish(page.head, found);
+            self.tree.finish(end, found);
+        }
+        self
+    }
+}

@@ -1,0 +1,149 @@
+//! What is stored about a part of the tree, read with the entries that it is made of.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use quittance_domain::verification::{CheckpointRow, TreeEnd, TreePage};
+use quittance_evidence::tile::{self, TileId};
+
+use super::read::POSITIONS;
+use crate::schema::{checkpoints, tree_heads, tree_tiles};
+use crate::tree::ReadTiles;
+
+/// Most entries of a part: a page, and as many that are missing before it.
+const MAX_PART: u64 = 2 * POSITIONS.unsigned_abs();
+/// Most checkpoints that are compared with one page; there is about one a second, and none without a new entry.
+const MAX_CHECKPOINTS: i64 = 8_192;
+/// Most heads, checkpoints and tiles each that are named where they lie beyond the log.
+const MAX_BEYOND: i64 = 16;
+/// Levels of tiles.
+const TILE_LEVELS: u8 = 8;
+
+/// A part of the tree: its entries from one on, and below another.
+pub(super) struct TreePart {
+    from: u64,
+    to: u64,
+}
+
+impl TreePart {
+    /// What comes behind the tree of `from` entries, up to `to`; nothing where no entry does.
+    pub(super) fn new(from: u64, to: Option<u64>) -> Self {
+        let most = from.saturating_add(MAX_PART);
+        Self {
+            from,
+            to: to.unwrap_or(from).clamp(from, most),
+        }
+    }
+
+    /// The sizes of trees that end in it, as their column has them; with the first part also that of no entries.
+    fn sizes(&self) -> (i64, i64) {
+        let after = i64::try_from(self.from).unwrap_or(i64::MAX);
+        let after = if after == 0 { i64::MIN } else { after };
+        (after, i64::try_from(self.to).unwrap_or(i64::MAX))
+    }
+
+    /// What is stored about it.
+    pub(super) async fn page(&self, connection: &mut AsyncPgConnection) -> QueryResult<TreePage> {
+        let (after, to) = self.sizes();
+        let heads = tree_heads::table
+            .select((tree_heads::tree_size, tree_heads::root_hash))
+            .filter(tree_heads::tree_size.gt(after))
+            .filter(tree_heads::tree_size.le(to))
+            .order(tree_heads::tree_size)
+            .load(connection)
+            .await?;
+        let rows: Vec<(i64, Vec<u8>, String, DateTime<Utc>)> = checkpoints::table
+            .select((
+                checkpoints::tree_size,
+                checkpoints::root_hash,
+                checkpoints::note,
+                checkpoints::signed_at,
+            ))
+            .filter(checkpoints::tree_size.gt(after))
+            .filter(checkpoints::tree_size.le(to))
+            .order((checkpoints::tree_size, checkpoints::signed_at))
+            .limit(MAX_CHECKPOINTS)
+            .load(connection)
+            .await?;
+        let checkpoints = rows
+            .into_iter()
+            .map(|(size, root, note, signed_at)| CheckpointRow {
+                size,
+                root,
+                note,
+                signed_at,
+            });
+        let ids = tile::changed(self.from, self.to).map(|(id, _)| id);
+        let rows: Vec<(i16, i64, Vec<u8>)> = ReadTiles::new(ids).load(connection).await?;
+        Ok(TreePage {
+            newest: newest(connection).await?,
+            heads,
+            checkpoints: checkpoints.collect(),
+            tiles: rows
+                .into_iter()
+                .filter_map(|(level, index, hashes)| Some((tile_id(level, index)?, hashes)))
+                .collect(),
+        })
+    }
+
+    /// What is stored beyond it, where it is the last.
+    pub(super) async fn end(&self, connection: &mut AsyncPgConnection) -> QueryResult<TreeEnd> {
+        let (_, to) = self.sizes();
+        let newest = newest(connection).await?;
+        let heads = tree_heads::table
+            .select(tree_heads::tree_size)
+            .filter(tree_heads::tree_size.gt(to))
+            .order(tree_heads::tree_size)
+            .limit(MAX_BEYOND)
+            .load(connection)
+            .await?;
+        let checkpoints = checkpoints::table
+            .select(checkpoints::tree_size)
+            .filter(checkpoints::tree_size.gt(newest))
+            .order(checkpoints::tree_size)
+            .limit(MAX_BEYOND)
+            .load(connection)
+            .await?;
+        let mut tiles = Vec::new();
+        for level in 0..TILE_LEVELS {
+            let hashes = newest >> (u32::from(level) * u32::from(tile::TILE_HEIGHT));
+            let first = hashes.unsigned_abs().div_ceil(tile::TILE_WIDTH.into());
+            let beyond: Vec<(i16, i64)> = tree_tiles::table
+                .select((tree_tiles::level, tree_tiles::tile_index))
+                .filter(tree_tiles::level.eq(i16::from(level)))
+                .filter(tree_tiles::tile_index.ge(i64::try_from(first).unwrap_or(i64::MAX)))
+                .order(tree_tiles::tile_index)
+                .limit(MAX_BEYOND)
+                .load(connection)
+                .await?;
+            tiles.extend(
+                beyond
+                    .into_iter()
+                    .filter_map(|(level, index)| tile_id(level, index)),
+            );
+        }
+        Ok(TreeEnd {
+            newest,
+            heads,
+            checkpoints,
+            tiles,
+        })
+    }
+}
+
+/// Entries of the newest head.
+async fn newest(connection: &mut AsyncPgConnection) -> QueryResult<i64> {
+    let newest = tree_heads::table
+        .select(tree_heads::tree_size)
+        .order(tree_heads::tree_size.desc())
+        .first(connection)
+        .await;
+    Ok(newest.optional()?.unwrap_or(0))
+}
+
+fn tile_id(level: i16, index: i64) -> Option<TileId> {
+    Some(TileId {
+        level: level.try_into().ok()?,
+        index: index.try_into().ok()?,
+    })
+}

@@ -1,0 +1,71 @@
+//! Checkpoints over the heads of a tree, as the signer makes them.
+
+use chrono::Utc;
+use quittance_domain::verification::{SignedLast, Trusted};
+use quittance_evidence::note::{KeyName, SigningKey, VerifierKey};
+use quittance_evidence::{Checkpoint, Hash};
+use quittance_store::{PgStore, StoredCheckpoint, TreeHead};
+use tokio_postgres::Client;
+
+const ORIGIN: &str = "log.test/quittance";
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(KeyName::new(ORIGIN).unwrap(), &[seed; 32])
+}
+
+/// The published keys that tests sign with but for the last one, which is a stranger's.
+fn published() -> Vec<VerifierKey> {
+    [1, 2].map(|seed| key(seed).verifier().clone()).to_vec()
+}
+
+async fn keep(store: &PgStore, head: TreeHead, keys: &[u8]) -> Trusted {
+    let checkpoint = Checkpoint {
+        origin: KeyName::new(ORIGIN).unwrap(),
+        size: head.size,
+        root: head.root,
+    };
+    let keys: Vec<SigningKey> = keys.iter().map(|seed| key(*seed)).collect();
+    let keys: Vec<&SigningKey> = keys.iter().collect();
+    let checkpoint = StoredCheckpoint {
+        head,
+        note: checkpoint.sign(&keys).unwrap().to_string(),
+        signed_at: Utc::now(),
+    };
+    store.keep_checkpoint(&checkpoint).await.unwrap();
+    trusted(head)
+}
+
+fn trusted(head: TreeHead) -> Trusted {
+    Trusted {
+        keys: published(),
+        signed: SignedLast::Tree {
+            size: head.size,
+            root: head.root,
+        },
+    }
+}
+
+/// Signs the newest head with these keys. Gives what is kept outside the database then.
+pub async fn sign(store: &PgStore, keys: &[u8]) -> Trusted {
+    let head = store.tree_head().await.unwrap().unwrap();
+    keep(store, head, keys).await
+}
+
+/// What is kept outside the database, where the newest head was signed.
+pub async fn newest(store: &PgStore) -> Trusted {
+    trusted(store.tree_head().await.unwrap().unwrap())
+}
+
+/// Signs every head that there is.
+pub async fn sign_all(store: &PgStore, client: &Client) -> Trusted {
+    let sql = "select tree_size, root_hash from tree_heads order by tree_size";
+    for row in client.query(sql, &[]).await.unwrap() {
+        let root: [u8; 32] = row.get::<_, &[u8]>(1).try_into().unwrap();
+        let head = TreeHead {
+            size: u64::try_from(row.get::<_, i64>(0)).unwrap(),
+            root: Hash::from_bytes(root),
+        };
+        keep(store, head, &[1]).await;
+    }
+    newest(store).await
+}
