@@ -80,7 +80,8 @@ async fn a_webhook_is_claimed_by_one_at_a_time_and_closed_by_whoever_claimed_it_
     let db = TestDb::new().await;
     let (one, other) = (db.store().await, db.store().await);
     one.receive(webhook("sandbox", "evt_1")).await.unwrap();
-    let both = futures::join!(one.claim_webhooks(&all(9)), other.claim_webhooks(&all(9)));
+    let claim = all(9);
+    let both = futures::join!(one.claim_webhooks(&claim), other.claim_webhooks(&claim));
     let (mut first, second) = (both.0.unwrap(), both.1.unwrap());
     assert_eq!(first.len() + second.len(), 1);
     first.extend(second);

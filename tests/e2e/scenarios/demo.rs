@@ -21,5 +21,9 @@ async fn the_demo_plays_every_scene_and_leaves_nothing_behind() {
         .filter_map(|line| line.split_once(". ").map(|(number, _)| number))
         .filter(|number| number.parse::<u8>().is_ok())
         .collect();
-    assert_eq!(scenes, ["1", "2", "3", "4", "5", "6", "7", "8", "9"], "{told}");
+    assert_eq!(
+        scenes,
+        ["1", "2", "3", "4", "5", "6", "7", "8", "9"],
+        "{told}"
+    );
 }

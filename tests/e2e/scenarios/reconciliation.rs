@@ -14,7 +14,7 @@ use crate::harness::adyen::{
 use crate::harness::command_line::CommandLine;
 use crate::harness::site::ACCOUNT;
 use crate::harness::stripe::{STRIPE, StripeWorld};
-use crate::harness::webhooks::WebhookWorld;
+use crate::harness::webhooks::Hooks;
 use crate::harness::{World, authorization, capture, purchase, refund, void};
 
 /// Everything that a run prints, with `--json`.
@@ -162,7 +162,7 @@ async fn s78_the_sandbox_s_books_agree_with_ours() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s78_the_sandbox_s_books_show_what_is_missing_extra_or_differs_and_once() {
-    let world = WebhookWorld::start().await;
+    let world = Hooks::start().await;
     let create = async |token, amount| world.client.create(purchase(token, amount)).await;
     let (lost, amount) = (
         create("tok_approve", 1_000).await,
@@ -184,14 +184,13 @@ async fn s78_the_sandbox_s_books_show_what_is_missing_extra_or_differs_and_once(
     let wrong = create("tok_wrong_amount", 6_000).await;
 
     // Somebody changed our tables: one is another transaction now, one has another amount, one another currency.
-    let id = |payment: &Payment| uuid::Uuid::parse_str(&payment.payment_id).unwrap();
-    let other = uuid::Uuid::now_v7();
-    let sql = "update transactions set transaction_id = $2, provider_reference = 'sop_other' where payment_id = $1";
-    world.db.execute(sql, &[&id(&lost), &other]).await;
-    let sql = "update transactions set amount = 1999 where payment_id = $1";
-    world.db.execute(sql, &[&id(&amount)]).await;
-    let sql = "update payments set currency = 'USD' where payment_id = $1";
-    world.db.execute(sql, &[&id(&currency)]).await;
+    let other = uuid::Uuid::now_v7().to_string();
+    let sql = "update transactions set transaction_id = $2::text::uuid, provider_reference = 'sop_other' where payment_id = $1::text::uuid";
+    world.db.execute(sql, &[&lost.payment_id, &other]).await;
+    let sql = "update transactions set amount = 1999 where payment_id = $1::text::uuid";
+    world.db.execute(sql, &[&amount.payment_id]).await;
+    let sql = "update payments set currency = 'USD' where payment_id = $1::text::uuid";
+    world.db.execute(sql, &[&currency.payment_id]).await;
     // And the bank sent a refund back, of which nobody told us.
     world
         .control(&state, "fail_refund", serde_json::json!({}))
@@ -245,8 +244,8 @@ async fn s78_the_sandbox_s_books_show_what_is_missing_extra_or_differs_and_once(
     assert_eq!(world.db.number(finished).await, 2);
 
     // What is found anew is added.
-    let sql = "update transactions set amount = 4999 where payment_id = $1";
-    world.db.execute(sql, &[&id(&agreed)]).await;
+    let sql = "update transactions set amount = 4999 where payment_id = $1::text::uuid";
+    world.db.execute(sql, &[&agreed.payment_id]).await;
     let more = auditor.run(&[]).await;
     assert_eq!(more.summary["repeated"], false);
     assert_eq!(entries(&world, &agreed).await, ["reconciliation.differing"]);

@@ -19,7 +19,7 @@ use quittance_proto::v1::audit_service_server::AuditService;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::call::Call;
+use super::call::{Call, streamed};
 use super::feed::{Feed, FeedSettings, Guard, StreamLimit, Until, listens};
 use super::payments::{page_start, stream_start};
 use super::reconcile::{self, ReconcileStream, Turns};
