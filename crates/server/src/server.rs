@@ -34,7 +34,7 @@ use crate::http::{self, HttpState, Readiness};
 use crate::layers::{Edge, EdgeSettings, Methods, Refusals, TenantRates};
 use crate::net::{self, Alpn, Http2Settings, Listener, ListenerSettings, TlsError};
 use crate::notifications::{Sender, Trials};
-use crate::signing::{Evidence, SIGNER_CHECK, Signer, SigningError};
+use crate::signing::{Cosigning, Evidence, SIGNER_CHECK, Signer, SigningError, WITNESS_CHECK};
 use crate::trail::{REFUSALS_EVERY, Trail};
 use crate::workers::{
     self, ErasureWorker, Gauges, NotificationParts, NotificationRetention, Notifier, Recovery,
@@ -121,7 +121,7 @@ impl Server {
         let listeners = bind(&config.server).await?;
         let observer = Arc::new(StoreMetrics(metrics.clone()));
         let store = database::connect(&config.database, keys.clone(), observer).await?;
-        let (evidence, signer) = evidence(&config, &keys, &store, &metrics)?;
+        let (evidence, signing) = evidence(&config, &keys, &store, &metrics)?;
         store.start_workers_with(WorkerSettings {
             clock_sample: config.database.clock_sample,
             integrate: config.signing.is_some(),
@@ -155,7 +155,7 @@ impl Server {
         // Before the first call: what cannot be recorded is not done.
         trail.service_started().await?;
         let webhooks = start_workers(&config, &wired, &store, &tasks);
-        start_keepers(&config, &wired, signer, &trail, &tasks);
+        start_keepers(&config, &wired, signing, &trail, &tasks);
         start_verification(&config.audit, &wired, &store, &trail, &tasks);
         let http = HttpState {
             readiness: Arc::new(DatabaseReadiness(Arc::clone(&store))),
@@ -326,7 +326,7 @@ fn evidence(
     keys: &KeyRing,
     store: &Arc<PgStore>,
     metrics: &Metrics,
-) -> Result<(Option<Evidence>, Option<Signer>), SigningError> {
+) -> Result<(Option<Evidence>, Option<Signing>), SigningError> {
     let Some(signing) = &config.signing else {
         tracing::warn!("the audit log is not signed: the setting audit.enabled is off");
         return Ok((None, None));
@@ -334,7 +334,14 @@ fn evidence(
     let fingerprints = FingerprintKey::new(keys.fingerprint_key());
     let evidence = Evidence::load(signing, store, fingerprints, metrics)?;
     let signer = evidence.signer(signing)?;
-    Ok((Some(evidence), Some(signer)))
+    let cosigning = evidence.cosigning(&signing.witnesses, &signer)?;
+    Ok((Some(evidence), Some(Signing { signer, cosigning })))
+}
+
+/// Who signs the log, and who has it cosigned.
+struct Signing {
+    signer: Signer,
+    cosigning: Vec<Cosigning>,
 }
 
 fn edge(config: &ServerConfig, wired: &Wired) -> EdgeSettings {
@@ -358,12 +365,15 @@ fn edge(config: &ServerConfig, wired: &Wired) -> EdgeSettings {
 fn start_keepers(
     config: &Config,
     wired: &Wired,
-    signer: Option<Signer>,
+    signing: Option<Signing>,
     trail: &Trail,
     tasks: &TaskTracker,
 ) {
     let accepting = &wired.stop.accepting;
-    if let Some(signer) = signer {
+    if let Some(Signing { signer, cosigning }) = signing {
+        for witness in cosigning {
+            drop(tasks.spawn(witness.run(accepting.clone())));
+        }
         drop(tasks.spawn(signer.run(accepting.clone())));
     }
     start_erasing(config, wired, trail, tasks);
@@ -592,7 +602,12 @@ fn audit_checks() -> Vec<&'static str> {
     let store = quittance_store::VERIFICATION_CHECKS;
     store
         .into_iter()
-        .chain([SIGNER_CHECK, grpc::PROOF_CHECK, workers::SCHEDULED_CHECK])
+        .chain([
+            SIGNER_CHECK,
+            WITNESS_CHECK,
+            grpc::PROOF_CHECK,
+            workers::SCHEDULED_CHECK,
+        ])
         .collect()
 }
 

@@ -87,7 +87,8 @@ pub use sequencer::{
 };
 pub use store::PgStore;
 pub use tree::{
-    INTEGRATE_EVERY, MAX_INTEGRATED, StoredCheckpoint, TreeDamage, TreeHead, TreeReadError,
+    INTEGRATE_EVERY, MAX_INTEGRATED, StoredCheckpoint, StoredCosignature, TreeDamage, TreeHead,
+    TreeReadError,
 };
 pub use verify::{
     MAX_VERIFY_LANES, VerifyError, VerifyEvent, VerifyProgress, VerifySettings, VerifySummary,

@@ -45,6 +45,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    cosignatures (tree_size, witness) {
+        tree_size -> BigInt,
+        witness -> Text,
+        root_hash -> Binary,
+        cosigned_at -> Timestamptz,
+        line -> Text,
+    }
+}
+
+diesel::table! {
     tree_heads (tree_size) {
         tree_size -> BigInt,
         root_hash -> Binary,

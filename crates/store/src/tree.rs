@@ -9,6 +9,7 @@
 //! before ([`Fresh`]). What another process has sequenced is read from the journal, and verified again: a row that
 //! was changed after it got its position never enters the tree.
 
+mod cosignatures;
 mod fresh;
 mod integrator;
 mod reads;
@@ -21,6 +22,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use cosignatures::StoredCosignature;
 pub(crate) use fresh::Fresh;
 pub(crate) use integrator::Integrator;
 pub use reads::{StoredCheckpoint, TreeReadError};

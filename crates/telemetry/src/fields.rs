@@ -35,6 +35,8 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("audit.position", Text),
     ("audit.sequence", Text),
     ("audit.stream", Text),
+    // The name of a witness's key, which is published.
+    ("audit.witness", Text),
     // The name of what a case for a person is about.
     ("case.kind", Text),
     ("cause", Text),

@@ -12,7 +12,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
 use table::{
-    ATTEMPTS, AUDIT_PENDING_AGE, BACKLOG, BATCH_SIZE, CASES, CHECKPOINT_AGE, CIRCUIT,
+    ATTEMPTS, AUDIT_PENDING_AGE, BACKLOG, BATCH_SIZE, CASES, CHECKPOINT_AGE, CIRCUIT, COSIGNATURES,
     DATABASE_DURATION, EXHAUSTED, NOTIFICATION_BACKLOG, NOTIFICATION_DEAD, NOTIFICATION_DURATION,
     NOTIFICATION_LAG, NOTIFICATION_UNPLANNED, OPEN_CASES, PENDING, PENDING_AGE, PROVIDER_DURATION,
     RECOVERIES, REPLAYS, RETRIES, RPC_DURATION, TREE_SIZE, UNVERIFIED, VERIFICATIONS,
@@ -72,6 +72,9 @@ pub struct Pending {
     pub open_cases: u64,
 }
 
+/// How asking a witness ends.
+const WITNESS_RESULTS: [&str; 3] = ["cosigned", "failed", "refused"];
+
 /// Records what happens. Cheap to clone; never blocks and never fails.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -98,6 +101,7 @@ struct Instruments {
     notification_lag: Histogram<f64>,
     notification_backlog: Gauge<u64>,
     verifications: Counter<u64>,
+    cosignatures: Counter<u64>,
     notification_dead: Gauge<u64>,
     notification_unplanned: Gauge<u64>,
     webhook_backlog: Gauge<u64>,
@@ -127,6 +131,7 @@ impl Metrics {
             recoveries: counter(meter, &RECOVERIES),
             exhausted: counter(meter, &EXHAUSTED),
             verifications: counter(meter, &VERIFICATIONS),
+            cosignatures: counter(meter, &COSIGNATURES),
             notification_duration: seconds(meter, &NOTIFICATION_DURATION),
             notification_lag: seconds(meter, &NOTIFICATION_LAG),
             notification_backlog: whole(meter, &NOTIFICATION_BACKLOG),
@@ -323,6 +328,22 @@ impl Metrics {
         self.instruments
             .verifications
             .add(1, &[KeyValue::new("result", result)]);
+    }
+
+    /// A witness was asked to cosign a checkpoint: `cosigned`, `failed` or `refused`.
+    pub fn witness_asked(&self, witness: &str, result: &'static str) {
+        let witness = KeyValue::new("witness", witness.to_owned());
+        let labels = [witness, KeyValue::new("result", result)];
+        self.instruments.cosignatures.add(1, &labels);
+    }
+
+    /// So that the first cosignature, and the first failure, is seen.
+    pub fn known_witness(&self, witness: &str) {
+        for result in WITNESS_RESULTS {
+            let witness = KeyValue::new("witness", witness.to_owned());
+            let labels = [witness, KeyValue::new("result", result)];
+            self.instruments.cosignatures.add(0, &labels);
+        }
     }
 
     /// So many webhooks wait to be applied, and so many are dead letters.

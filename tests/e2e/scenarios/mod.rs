@@ -50,4 +50,5 @@ mod verification;
 mod watch;
 mod webhook_storm;
 mod webhooks;
+mod witness;
 mod workspace;

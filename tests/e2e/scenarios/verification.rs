@@ -2,6 +2,7 @@
 
 use std::process::Output;
 
+use quittance_proto::v1::VerificationStage;
 use quittance_proto::v1::verify_log_response::Event;
 use quittance_server::auth::Role;
 use tempfile::TempDir;
@@ -144,4 +145,50 @@ async fn the_log_is_verified_from_time_to_time_by_one_server_and_an_alert_is_rai
     })
     .await;
     assert!(world.metric("audit_verify_failures_total{check=\"log\"") >= Some(2.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_verification_finds_a_changed_tree_and_a_database_that_was_set_back() {
+    let world = World::start().await;
+    payments(&world).await;
+    world.has_one_tree().await;
+    let auditor = world.as_role(TENANT, &[Role::PlatformAudit]).await;
+    let verify = async || {
+        let mut told = auditor.verify_log().await.unwrap();
+        let (mut found, mut summary) = (Vec::new(), None);
+        while let Some(message) = told.message().await.unwrap() {
+            match message.event {
+                Some(Event::Mismatch(mismatch)) => found.push(mismatch),
+                Some(Event::Summary(end)) => summary = Some(end),
+                Some(Event::Progress(_)) | None => {}
+            }
+        }
+        (found, summary.unwrap())
+    };
+    let (found, summary) = verify().await;
+    assert_eq!(found, []);
+    let checkpoint = summary.checkpoint.unwrap();
+    assert!(super::tree::verified(&world, &checkpoint).0 > 0);
+
+    let smallest = "(select min(tree_size) from tree_heads)";
+    let change =
+        format!("update tree_heads set root_hash = sha256(root_hash) where tree_size = {smallest}");
+    world.db.execute(&change, &[]).await;
+    let (found, _) = verify().await;
+    let codes: Vec<_> = found.iter().map(|it| it.code.as_str()).collect();
+    assert_eq!(codes, ["TREE_HEAD_DIFFERS"]);
+    assert_eq!(found[0].stage(), VerificationStage::Tree);
+    let size = world
+        .db
+        .number("select min(tree_size) from tree_heads")
+        .await;
+    assert_eq!(found[0].leaf_index, u64::try_from(size - 1).ok());
+
+    // As an older backup has it: the entries are there, and the tree is not what was signed.
+    let change = format!("delete from tree_heads where tree_size > {smallest}");
+    world.db.execute(&change, &[]).await;
+    let differs = audit(&world, Role::PlatformAudit, &["verify"]).await;
+    let said = text(differs.stdout);
+    assert_eq!(differs.status.code(), Some(5), "{said}");
+    assert!(said.contains("LOG_SET_BACK"), "{said}");
 }

@@ -16,7 +16,7 @@ use super::tree_fault::TreeFault;
 const HASH_BYTES: usize = 32;
 /// Where so many heads in a row are not of the tree, those behind are not told one by one: after an entry that was
 /// changed, all are not.
-const MAX_IN_A_ROW: u32 = 16;
+const MAX_IN_A_ROW: u32 = 64;
 
 /// What is known about the log outside of its database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

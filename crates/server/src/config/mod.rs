@@ -15,6 +15,7 @@ mod signing;
 #[cfg(test)]
 mod tests;
 mod webhooks;
+mod witnesses;
 
 pub use audit::AuditConfig;
 pub use error::{ConfigError, Origin};
@@ -29,3 +30,4 @@ pub use sections::{
 pub use settings::{COMMAND_VARIABLES, DEFAULTS, Settings, Sources, variable_name};
 pub use signing::SigningConfig;
 pub use webhooks::{WebhookRetention, WebhookRetries, WebhooksConfig};
+pub use witnesses::{WitnessConfig, WitnessesConfig};

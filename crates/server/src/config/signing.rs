@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::settings::Settings;
+use super::witnesses::WitnessesConfig;
 
 /// Most keys that sign at once: the one that stays, and the one that it replaces.
 const MAX_LOG_KEYS: usize = 2;
@@ -20,6 +21,8 @@ pub struct SigningConfig {
     pub state_directory: PathBuf,
     /// How often a checkpoint is signed, while entries arrive.
     pub interval: Duration,
+    /// Who cosigns what was signed.
+    pub witnesses: WitnessesConfig,
 }
 
 impl SigningConfig {
@@ -30,6 +33,7 @@ impl SigningConfig {
     pub fn parse(settings: &Settings) -> Result<Option<Self>, ConfigError> {
         const KEYS: &str = "audit.log_key_files";
         let interval = settings.millis("audit.checkpoint_interval_ms", 100..=60_000)?;
+        let witnesses = WitnessesConfig::parse(settings)?;
         let needed = |key: &str| -> Result<PathBuf, ConfigError> {
             let given = settings.text(key)?;
             given.map(PathBuf::from).ok_or_else(|| {
@@ -56,6 +60,7 @@ impl SigningConfig {
             receipt_key_file: needed("audit.receipt_key_file")?,
             state_directory: needed("audit.state_directory")?,
             interval,
+            witnesses,
         }))
     }
 }

@@ -4,12 +4,14 @@
 //! make the signer forget what it signed.
 
 mod bundles;
+mod cosigning;
 mod files;
 mod keys;
 mod outside;
 mod receipts;
 mod signer;
 mod state;
+mod witness_client;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,15 +23,17 @@ use quittance_evidence::note::{KeyName, VerifierKey};
 use quittance_store::PgStore;
 use quittance_telemetry::Metrics;
 use thiserror::Error;
+use tokio::sync::watch;
 
 pub use self::bundles::{BundleError, Exported, finish as finish_bundle};
+pub use self::cosigning::{Cosigning, CosigningParts, WITNESS_CHECK};
 pub use self::files::{KeyFileError, LOG_KEY_FILE, RECEIPT_KEY_FILE};
 pub use self::keys::{LogKeys, generate, new_log_key, receipts_name};
 pub use self::outside::SignedOutside;
 pub use self::receipts::{Command, Receipts};
 pub use self::signer::{SIGNER_CHECK, Signer};
 pub use self::state::{SignerState, StateDirectory, StateError};
-use crate::config::SigningConfig;
+use crate::config::{SigningConfig, WitnessesConfig};
 
 /// Why the signer cannot be set up. Names files, never what is in them.
 #[derive(Debug, Error)]
@@ -40,6 +44,9 @@ pub enum SigningError {
     /// The signer's state cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// TLS cannot be set up.
+    #[error("audit.witnesses: no client to call them with: {0}")]
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Where the signer of [`set_up`] keeps what it signed last.
@@ -83,6 +90,7 @@ fn in_directory(directory: &Path) -> SigningConfig {
         receipt_key_file: directory.join(RECEIPT_KEY_FILE),
         state_directory: directory.join(STATE_DIRECTORY),
         interval: Duration::ZERO,
+        witnesses: WitnessesConfig::default(),
     }
 }
 
@@ -140,6 +148,32 @@ impl Evidence {
         }
     }
 
+    /// Those who ask the witnesses to cosign what this signer signs.
+    ///
+    /// # Errors
+    /// [`SigningError::Client`]: no witness can be called.
+    pub fn cosigning(
+        &self,
+        config: &WitnessesConfig,
+        signer: &Signer,
+    ) -> Result<Vec<Cosigning>, SigningError> {
+        if config.witnesses.is_empty() {
+            return Ok(Vec::new());
+        }
+        let client = witness_client::client(config.timeout).map_err(SigningError::Client)?;
+        let parts = CosigningParts {
+            store: Arc::clone(&self.store),
+            keys: Arc::clone(&self.keys),
+            metrics: self.metrics.clone(),
+            client,
+            interval: config.interval,
+            signed: signer.signed.subscribe(),
+        };
+        let witnesses = config.witnesses.iter().cloned();
+        let each = witnesses.map(|witness| Cosigning::new(parts.clone(), witness));
+        Ok(each.collect())
+    }
+
     /// The signer of this process. Its state must be there.
     ///
     /// # Errors
@@ -153,6 +187,7 @@ impl Evidence {
             state,
             metrics: self.metrics.clone(),
             every: config.interval,
+            signed: watch::Sender::new(None),
         })
     }
 }

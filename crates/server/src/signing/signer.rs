@@ -13,6 +13,7 @@ use quittance_evidence::tree::verify_growth;
 use quittance_store::{PgStore, StoredCheckpoint, TreeHead, TreeReadError};
 use quittance_telemetry::Metrics;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +97,8 @@ pub struct Signer {
     pub metrics: Metrics,
     /// How often.
     pub every: Duration,
+    /// The newest checkpoint, for those who have it cosigned.
+    pub signed: watch::Sender<Option<StoredCheckpoint>>,
 }
 
 impl Signer {
@@ -111,7 +114,10 @@ impl Signer {
             }
             // Not cut off between writing the state and showing the checkpoint; the next start would mend that.
             match self.sign_once().await {
-                Ok(_) => told = None,
+                Ok(newest) => {
+                    told = None;
+                    self.show(newest);
+                }
                 // Another process signs.
                 Err(SignerError::State(StateError::Locked)) => {}
                 Err(error) => {
@@ -127,6 +133,17 @@ impl Signer {
                 }
             }
         }
+    }
+
+    /// Nobody waits for those who look at it.
+    fn show(&self, newest: StoredCheckpoint) {
+        self.signed.send_if_modified(|shown| {
+            let is_new = shown.as_ref().is_none_or(|shown| shown.note != newest.note);
+            if is_new {
+                *shown = Some(newest);
+            }
+            is_new
+        });
     }
 
     /// Signs what was added since the last time; answers the newest checkpoint.

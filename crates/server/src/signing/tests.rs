@@ -13,6 +13,7 @@ use quittance_store::{StoredCheckpoint, TreeHead};
 use quittance_telemetry::{Telemetry, TelemetryConfig};
 use quittance_test_support::{JournalRow, TestDb, entry_of_stream, eventually};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::signer::SignerError;
@@ -45,6 +46,7 @@ fn config(directory: &Path) -> SigningConfig {
         receipt_key_file: directory.join(RECEIPT_KEY_FILE),
         state_directory: directory.join(STATE_DIRECTORY),
         interval: Duration::from_millis(100),
+        witnesses: WitnessesConfig::default(),
     }
 }
 
@@ -241,6 +243,50 @@ async fn two_signers_whose_states_differ_sign_one_tree() {
         let (_, roots) = proof.await.unwrap();
         assert_eq!(roots, [old.head.root, new.head.root]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s76_two_signers_that_are_active_at_once_never_sign_two_trees() {
+    let log = Log::new().await;
+    let first = log.signer();
+    // Its directory is not the shared one, so no lock keeps it from signing at the same time.
+    let state = log.directory.path().join("other");
+    let keys = log.evidence().keys;
+    StateDirectory::new(&state)
+        .init(&keys, None, Utc::now())
+        .unwrap();
+    let config = SigningConfig {
+        state_directory: state,
+        ..log.config.clone()
+    };
+    let second = log.evidence().signer(&config).unwrap();
+    let stop = CancellationToken::new();
+    let growing = async {
+        for _ in 0..12 {
+            log.grow(1).await;
+        }
+        stop.cancel();
+    };
+    let signing = async |signer: &Signer| {
+        let mut signed = Vec::new();
+        while !stop.is_cancelled() {
+            // The other may have shown a larger one in between: then nothing is signed this time.
+            signed.extend(signer.sign_once().await.ok());
+        }
+        signed
+    };
+    let ((), one, other) = tokio::join!(growing, signing(&first), signing(&second));
+    for checkpoint in one.into_iter().chain(other) {
+        let head = checkpoint.head;
+        if head.size > 0 {
+            assert_eq!(log.store.tree_root(head.size).await.unwrap(), head.root);
+        }
+        assert_eq!(
+            open_checkpoint(&checkpoint.note, &keys.verifiers()).unwrap(),
+            head
+        );
+    }
+    assert_eq!(first.sign_once().await.unwrap().head.size, 12);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,7 +68,7 @@ pub(super) fn into_tiles(rows: Vec<(i16, i64, Vec<u8>)>) -> Result<TileSet, Tree
     Ok(tiles)
 }
 
-fn head_of(size: i64, root: &[u8]) -> Result<TreeHead, TreeDamage> {
+pub(super) fn head_of(size: i64, root: &[u8]) -> Result<TreeHead, TreeDamage> {
     let root: [u8; 32] = root.try_into().map_err(|_| TreeDamage::Root)?;
     Ok(TreeHead {
         size: u64::try_from(size).map_err(|_| TreeDamage::Number)?,
@@ -160,6 +160,14 @@ impl PgStore {
 
     /// The newest checkpoint: of the largest tree, and among those the one signed last.
     pub async fn newest_checkpoint(&self) -> Result<Option<StoredCheckpoint>, TreeReadError> {
+        self.newest_checkpoint_of(None).await
+    }
+
+    /// The newest checkpoint of trees of this size, or of any.
+    pub(super) async fn newest_checkpoint_of(
+        &self,
+        size: Option<i64>,
+    ) -> Result<Option<StoredCheckpoint>, TreeReadError> {
         type Row = (i64, Vec<u8>, String, DateTime<Utc>);
         let read = self.inner.reader.read("read checkpoint", |connection| {
             let newest = checkpoints::table
@@ -169,6 +177,8 @@ impl PgStore {
                     checkpoints::note,
                     checkpoints::signed_at,
                 ))
+                .filter(checkpoints::tree_size.le(size.unwrap_or(i64::MAX)))
+                .filter(checkpoints::tree_size.ge(size.unwrap_or(i64::MIN)))
                 .order((checkpoints::tree_size.desc(), checkpoints::signed_at.desc()));
             async move { newest.first::<Row>(connection).await.optional() }.boxed()
         });

@@ -81,6 +81,9 @@ const fn whole(
 /// The last entry that a head or a checkpoint covers; the first below a hash of the second level of tiles.
 const HEAD: &str = "exists (select 1 from tree_heads h where h.tree_size = p.position + 1)";
 const CHECKPOINT: &str = "exists (select 1 from checkpoints c where c.tree_size = p.position + 1)";
+/// Those before the first that today's keys have signed may be of keys that were replaced.
+const LATER_CHECKPOINT: &str = "p.position >= (select min(tree_size) from checkpoints) and \
+                                exists (select 1 from checkpoints c where c.tree_size = p.position + 1)";
 const LEVEL_1: &str =
     "p.position % 256 = 0 and p.position + 256 <= (select max(tree_size) from tree_heads)";
 const LEVEL_2: &str =
@@ -197,7 +200,7 @@ pub const TREE_KINDS: &[Kind] = &[
     ),
     kind(
         "a checkpoint of other keys",
-        CHECKPOINT,
+        LATER_CHECKPOINT,
         "update checkpoints set note = replace(note, '\u{2014} log.test/quittance ', '\u{2014} log.test/quittance AAAA') \
          where tree_size = $position + 1",
         &["CHECKPOINT_NOT_SIGNED"],

@@ -288,6 +288,14 @@ pub(super) const VERIFY_FAILURES: MetricSpec = MetricSpec {
     labels: &["check"],
     prometheus: "audit_verify_failures_total",
 };
+pub(super) const COSIGNATURES: MetricSpec = MetricSpec {
+    name: "audit.witness.cosignatures",
+    unit: "{cosignature}",
+    kind: Kind::Counter,
+    description: "Checkpoints that were sent to a witness: `cosigned`, `failed` where it is away or answers nothing of use, or `refused` where it says that the log did not grow from what it cosigned. The last is reason for a page.",
+    labels: &["witness", "result"],
+    prometheus: "audit_witness_cosignatures_total",
+};
 pub(super) const VERIFICATIONS: MetricSpec = MetricSpec {
     name: "audit.verify.runs",
     unit: "{verification}",
@@ -329,6 +337,7 @@ pub const METRICS: &[MetricSpec] = &[
     TREE_SIZE,
     UNVERIFIED,
     VERIFY_FAILURES,
+    COSIGNATURES,
     VERIFICATIONS,
 ];
 

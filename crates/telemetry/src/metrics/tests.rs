@@ -35,6 +35,7 @@ fn record_everything(telemetry: &Telemetry) {
     metrics.tree_size(9);
     metrics.verification_failed("entry", 1);
     metrics.log_verified("intact");
+    metrics.witness_asked("witness.example/w1", "cosigned");
 }
 
 #[test]

@@ -82,7 +82,9 @@ impl AuditRpcs {
     async fn newest_checkpoint(evidence: &Evidence) -> Result<StoredCheckpoint, Failure> {
         let newest = evidence.store.newest_checkpoint().await;
         let newest = newest.map_err(|error| read_error(evidence, error))?;
-        newest.ok_or_else(|| not_merged("no checkpoint is signed yet"))
+        let newest = newest.ok_or_else(|| not_merged("no checkpoint is signed yet"))?;
+        let cosigned = evidence.store.with_cosignatures(newest).await;
+        cosigned.map_err(|error| read_error(evidence, error))
     }
 
     pub(super) async fn checkpoint(

@@ -1,0 +1,230 @@
+//! A witness beside the server, as a process of its own with a state of its own.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+
+use quittance_evidence::SignedCheckpoint;
+use quittance_evidence::note::{Note, VerifierKey};
+use quittance_proto::v1::GetCheckpointRequest;
+use quittance_server::signing;
+use tempfile::TempDir;
+use toml::Value;
+
+use crate::harness::process::command;
+use crate::harness::site::{LOG_NAME, Setting};
+use crate::harness::{Site, SiteOptions, World, eventually, purchase};
+
+const NAME: &str = "witness.test/w1";
+
+/// `quittance witness serve`. Killed when dropped.
+struct WitnessProcess {
+    running: Child,
+    address: SocketAddr,
+    key: VerifierKey,
+    log_key: String,
+    directory: TempDir,
+}
+
+impl Drop for WitnessProcess {
+    fn drop(&mut self) {
+        let _ = self.running.kill();
+        let _ = self.running.wait();
+    }
+}
+
+impl WitnessProcess {
+    /// A witness that follows the log of a site from its first entry.
+    fn start(site: &Site) -> Self {
+        let [log, _] = signing::published(site.audit.path()).unwrap();
+        let (directory, log_key) = (TempDir::new().unwrap(), log.to_string());
+        let made = arguments("init", &directory, &log_key);
+        let made = command(&made.iter().map(String::as_str).collect::<Vec<_>>())
+            .args(["--name", NAME])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let printed = String::from_utf8(made.stdout).unwrap();
+        let key = printed.lines().last().unwrap().parse().unwrap();
+        let (running, address) = serve(&directory, &log_key, "127.0.0.1:0");
+        Self {
+            running,
+            address,
+            key,
+            log_key,
+            directory,
+        }
+    }
+
+    fn kill(&mut self) {
+        self.running.kill().unwrap();
+        self.running.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        let (running, address) = serve(&self.directory, &self.log_key, &self.address.to_string());
+        assert_eq!(address, self.address);
+        self.running = running;
+    }
+
+    /// What a server is told of it.
+    fn settings(&self) -> Vec<Setting> {
+        let witness = format!("http://{} {}", self.address, self.key);
+        vec![
+            ("audit.witnesses", Value::from(vec![witness])),
+            ("audit.allow_plaintext_witnesses", Value::from(true)),
+            ("audit.witness_interval_ms", Value::from(100)),
+            ("audit.checkpoint_interval_ms", Value::from(100)),
+        ]
+    }
+}
+
+fn arguments(what: &str, directory: &TempDir, log_key: &str) -> Vec<String> {
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (key, state) = (path("witness.key"), path("state"));
+    let arguments = [
+        "witness",
+        what,
+        "--key-file",
+        &key,
+        "--state",
+        &state,
+        "--log-key",
+        log_key,
+    ];
+    arguments.map(ToOwned::to_owned).to_vec()
+}
+
+fn serve(directory: &TempDir, log_key: &str, listen: &str) -> (Child, SocketAddr) {
+    let arguments = arguments("serve", directory, log_key);
+    let mut running = command(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        .args(["--listen", listen])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+    let address = lines.find_map(|line| {
+        let line = line.unwrap();
+        line.strip_prefix("Listening on http://")
+            .map(|address| address.parse().unwrap())
+    });
+    (running, address.expect("it says where it listens"))
+}
+
+/// The size of the newest checkpoint, and whether the witness cosigned it; both signatures are checked.
+async fn newest(world: &World, witness: &WitnessProcess) -> Option<(u64, bool)> {
+    let read = world.client.call(GetCheckpointRequest {}).await.ok()?;
+    let checkpoint = read.message.checkpoint.unwrap();
+    let note = Note::parse(checkpoint.signed_note.as_bytes()).unwrap();
+    let [log, _] = signing::published(world.audit.path()).unwrap();
+    let keys = [log, witness.key.clone()];
+    let signed = SignedCheckpoint::open(&note, &keys).unwrap();
+    let cosigned = signed.cosigned().any(|(name, _)| name.as_str() == NAME);
+    Some((signed.checkpoint.size, cosigned))
+}
+
+/// Waits until a checkpoint of at least so many entries is cosigned; answers its size.
+async fn cosigned(world: &World, witness: &WitnessProcess, at_least: u64) -> u64 {
+    eventually("a checkpoint is cosigned", async || {
+        let (size, cosigned) = newest(world, witness).await?;
+        (cosigned && size >= at_least).then_some(size)
+    })
+    .await
+}
+
+fn asked(world: &World, result: &str) -> f64 {
+    let series =
+        format!("audit_witness_cosignatures_total{{result=\"{result}\",witness=\"{NAME}\"}}");
+    world.metric(&series).unwrap_or_default()
+}
+
+fn alarms(world: &World) -> f64 {
+    let series = "audit_verify_failures_total{check=\"witness\"";
+    world.metric(series).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_cosigns_every_checkpoint_and_one_that_is_away_holds_nothing_up() {
+    let site = Site::new(SiteOptions::default()).await;
+    let mut witness = WitnessProcess::start(&site);
+    let world = World::on(site, witness.settings()).await;
+    world.client.create(purchase("tok_approve", 100)).await;
+    let first = cosigned(&world, &witness, 1).await;
+
+    witness.kill();
+    for amount in 1..6 {
+        world.client.create(purchase("tok_approve", amount)).await;
+    }
+    // Everything is signed, and not cosigned.
+    world.has_one_tree().await;
+    let (size, is_cosigned) = newest(&world, &witness).await.unwrap();
+    assert!(size > first && !is_cosigned);
+    eventually("the failure is counted", async || {
+        (asked(&world, "failed") > 0.0).then_some(())
+    })
+    .await;
+
+    witness.start_again();
+    cosigned(&world, &witness, size).await;
+    assert!(asked(&world, "cosigned") >= 2.0);
+    assert_eq!((asked(&world, "refused"), alarms(&world)), (0.0, 0.0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_ask_one_witness_and_a_lost_table_is_caught_up_with() {
+    let site = Site::new(SiteOptions::default()).await;
+    let witness = WitnessProcess::start(&site);
+    let world = World::on(site, witness.settings()).await;
+    let replica = world.replica().await;
+    for amount in 1..4 {
+        for client in [&world.client, &replica.client] {
+            client.create(purchase("tok_approve", amount)).await;
+        }
+    }
+    let size = cosigned(&world, &witness, 6).await;
+    // What was kept of it is gone: the witness says itself where it is.
+    world.db.execute("delete from cosignatures", &[]).await;
+    world.client.create(purchase("tok_approve", 7)).await;
+    cosigned(&world, &witness, size + 1).await;
+    assert_eq!((asked(&world, "refused"), alarms(&world)), (0.0, 0.0));
+}
+
+/// Whoever has the database, the signing keys and the signer's state writes another history, and signs it. Only the
+/// witness knows better.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_a_log_rewritten_with_the_signing_key_is_refused_by_the_witness_and_an_alert_is_raised()
+{
+    let site = Site::new(SiteOptions::default()).await;
+    let witness = WitnessProcess::start(&site);
+    let world = World::on(site, witness.settings()).await;
+    world.client.create(purchase("tok_approve", 100)).await;
+    let known = cosigned(&world, &witness, 1).await;
+
+    let forger = Site::new(SiteOptions::default()).await;
+    let state = forger.audit.path().join("state");
+    std::fs::remove_dir_all(&state).unwrap();
+    for file in ["log.key", "receipt.key"] {
+        let [from, to] = [&world, &forger].map(|site| site.audit.path().join(file));
+        std::fs::copy(from, to).unwrap();
+    }
+    drop(world);
+    signing::set_up(forger.audit.path(), LOG_NAME).unwrap();
+    let forged = World::on(forger, witness.settings()).await;
+    // At first it is shorter than what the witness knows, then longer, and never its continuation.
+    for amount in 0..known {
+        let amount = i64::try_from(amount).unwrap() + 1;
+        forged.client.create(purchase("tok_approve", amount)).await;
+    }
+    forged.has_one_tree().await;
+    let (size, _) = newest(&forged, &witness).await.unwrap();
+    assert!(size > known);
+    eventually("the witness refuses, and an alert is raised", async || {
+        (asked(&forged, "refused") > 0.0 && alarms(&forged) > 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(asked(&forged, "cosigned"), 0.0);
+    let kept = forged.db.number("select count(*) from cosignatures").await;
+    assert_eq!(kept, 0);
+}
