@@ -11,6 +11,7 @@ use quittance_server::signing;
 use tempfile::TempDir;
 use toml::Value;
 
+use super::evidence::{evidence_of, exported, published};
 use crate::harness::process::command;
 use crate::harness::site::{LOG_NAME, Setting};
 use crate::harness::{Site, SiteOptions, World, eventually, purchase};
@@ -150,8 +151,17 @@ async fn a_witness_cosigns_every_checkpoint_and_one_that_is_away_holds_nothing_u
     let site = Site::new(SiteOptions::default()).await;
     let mut witness = WitnessProcess::start(&site);
     let world = World::on(site, witness.settings()).await;
-    world.client.create(purchase("tok_approve", 100)).await;
+    let payment = world.client.create(purchase("tok_approve", 100)).await;
     let first = cosigned(&world, &witness, 1).await;
+    let id = payment.payment_id.as_str();
+    eventually("the payment's bundle is dated by the witness", async || {
+        let (_, bundle, _) = exported(&world, &world.client, evidence_of(id)).await;
+        let mut keys = published(&world);
+        keys.push(witness.key.clone());
+        let signed = SignedCheckpoint::open(&bundle.checkpoint, &keys).unwrap();
+        signed.cosigned().next()
+    })
+    .await;
 
     witness.kill();
     for amount in 1..6 {

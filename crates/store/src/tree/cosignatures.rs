@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
+use quittance_evidence::note::Signature;
 
 use super::reads::head_of;
 use super::{StoredCheckpoint, TreeHead, TreeReadError};
@@ -84,11 +85,14 @@ impl PgStore {
                 .select(cosignatures::line);
             async move { lines.load::<String>(connection).await }.boxed()
         });
-        checkpoint.note.extend(read.await?);
+        // One that was changed into no line would make the whole note unreadable.
+        let lines = read.await?.into_iter();
+        let whole = |line: &String| Signature::parse_lines(line).is_ok();
+        checkpoint.note.extend(lines.filter(whole));
         Ok(checkpoint)
     }
 
-    /// The newest checkpoint that a witness cosigned, with its cosignatures; where none was, the newest as it is.
+    /// The largest checkpoint that a witness cosigned, with its cosignatures.
     pub async fn newest_cosigned_checkpoint(
         &self,
     ) -> Result<Option<StoredCheckpoint>, TreeReadError> {
@@ -98,15 +102,10 @@ impl PgStore {
                 .order(cosignatures::tree_size.desc());
             async move { newest.first::<i64>(connection).await.optional() }.boxed()
         });
-        let cosigned = match read.await? {
-            Some(size) => self.newest_checkpoint_of(Some(size)).await?,
-            None => None,
+        let Some(size) = read.await? else {
+            return Ok(None);
         };
-        let found = match cosigned {
-            Some(checkpoint) => Some(checkpoint),
-            None => self.newest_checkpoint().await?,
-        };
-        match found {
+        match self.newest_checkpoint_of(Some(size)).await? {
             Some(checkpoint) => Ok(Some(self.with_cosignatures(checkpoint).await?)),
             None => Ok(None),
         }

@@ -9,7 +9,7 @@ use quittance_domain::ids::PaymentId;
 use quittance_evidence::Disclosure;
 use quittance_proto::v1;
 use quittance_proto::v1::ErrorReason;
-use quittance_store::StoredCheckpoint;
+use quittance_store::{PgStore, StoredCheckpoint, TreeReadError};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tonic::Request;
@@ -101,10 +101,9 @@ impl AuditRpcs {
         loop {
             // The position first: a checkpoint that is read afterwards is at least as new.
             if let Some(position) = store.position_of(payment, last).await? {
-                let newest = store.newest_checkpoint().await;
-                let newest = newest.map_err(|error| read_error(evidence, error))?;
-                if let Some(newest) = newest.filter(|newest| position < newest.head.size) {
-                    return Ok(newest);
+                let covering = newest_covering(store, position).await;
+                if let Some(covering) = covering.map_err(|error| read_error(evidence, error))? {
+                    return Ok(covering);
                 }
             }
             let next = Instant::now() + LOOK_EVERY;
@@ -129,6 +128,19 @@ impl AuditRpcs {
             Ok(Err(_)) | Err(_) => Err(overloaded()),
         }
     }
+}
+
+/// The newest checkpoint over a position: one that a witness dated rather than a newer one that none has yet.
+async fn newest_covering(
+    store: &PgStore,
+    position: u64,
+) -> Result<Option<StoredCheckpoint>, TreeReadError> {
+    let covers = |checkpoint: &StoredCheckpoint| position < checkpoint.head.size;
+    let cosigned = store.newest_cosigned_checkpoint().await?.filter(covers);
+    if cosigned.is_some() {
+        return Ok(cosigned);
+    }
+    Ok(store.newest_checkpoint().await?.filter(covers))
 }
 
 /// What the caller may see of the customer: of its own tenant only, whatever else it may read.
