@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::too_many_lines,
     reason = "a test that cannot go on panics"
 )]
 
@@ -147,10 +148,7 @@ fn verify(log: &Log) -> Vec<Mismatch> {
 }
 
 /// Does something to the log. Gives what was done, what must be reported, and at which position where it has one.
-fn tamper(
-    log: &mut Log,
-    random: &mut StdRng,
-) -> Option<(&'static str, &'static [&'static str], Option<i64>)> {
+fn tamper(log: &mut Log, random: &mut StdRng) -> Option<(&'static str, &'static str, Option<i64>)> {
     let at = random.random_range(0..log.leaves.len());
     let position = i64::try_from(at).unwrap();
     let head = random.random_range(0..log.heads.len());
@@ -166,11 +164,11 @@ fn tamper(
     Some(match random.random_range(0..13) {
         0 => {
             log.leaves[at] = Some(any_hash(random));
-            ("an entry changed", &["TILE_DIFFERS"], None)
+            ("an entry changed", "TILE_DIFFERS", None)
         }
         1 if at > 0 => {
             log.leaves.swap(at - 1, at);
-            ("two entries swapped", &["TILE_DIFFERS"], None)
+            ("two entries swapped", "TILE_DIFFERS", None)
         }
         2 => {
             log.leaves.truncate(at.max(1));
@@ -179,50 +177,46 @@ fn tamper(
             }
             (
                 "the tail of the entries cut off",
-                &["TREE_HEAD_BEYOND_LOG"],
+                "TREE_HEAD_BEYOND_LOG",
                 None,
             )
         }
         3 => {
             log.heads[head].1 = other;
-            (
-                "a head",
-                &["TREE_HEAD_DIFFERS"],
-                Some(log.heads[head].0 - 1),
-            )
+            ("a head", "TREE_HEAD_DIFFERS", Some(log.heads[head].0 - 1))
         }
         4 => {
             log.heads.pop();
-            ("the newest head deleted", &["LOG_SET_BACK"], None)
+            ("the newest head deleted", "LOG_SET_BACK", None)
         }
         5 => {
             let tile = log.tiles.get_mut(&id).unwrap();
             let place = random.random_range(0..tile.len() / 32);
             tile[place * 32..place * 32 + 32].copy_from_slice(&other);
             let position = below + i64::try_from(place << (8 * u32::from(id.level))).unwrap();
-            ("a hash of a tile", &["TILE_DIFFERS"], Some(position))
+            ("a hash of a tile", "TILE_DIFFERS", Some(position))
         }
         6 => {
             log.tiles.remove(&id);
-            ("a tile deleted", &["TILE_MISSING"], Some(below))
+            ("a tile deleted", "TILE_MISSING", Some(below))
         }
         7 => {
             let tile = log.tiles.get_mut(&id).unwrap();
             let left = random.random_range(0..tile.len());
             tile.truncate(left);
-            ("a tile cut off", &["TILE_WIDTH_DIFFERS"], Some(below))
+            ("a tile cut off", "TILE_WIDTH_DIFFERS", Some(below))
         }
         8 => {
             let index = id.index + 1_000;
             log.tiles.insert(TileId { index, ..id }, other);
-            ("a tile beyond the tree", &["TILE_BEYOND_TREE"], None)
+            ("a tile beyond the tree", "TILE_BEYOND_TREE", None)
         }
         9 => {
             let row = &mut log.checkpoints[of_checkpoint];
             row.root = other;
             (
                 "a checkpoint's column",
-                &["CHECKPOINT_COLUMN_DIFFERS"],
+                "CHECKPOINT_COLUMN_DIFFERS",
                 Some(row.size - 1),
             )
         }
@@ -231,7 +225,7 @@ fn tamper(
             log.checkpoints[of_checkpoint] = checkpoint(size.unsigned_abs(), any_hash(random));
             (
                 "a checkpoint of another tree, signed",
-                &["CHECKPOINT_DIFFERS"],
+                "CHECKPOINT_DIFFERS",
                 Some(size - 1),
             )
         }
@@ -244,7 +238,7 @@ fn tamper(
             }
             (
                 "what a checkpoint states",
-                &["CHECKPOINT_NOT_SIGNED"],
+                "CHECKPOINT_NOT_SIGNED",
                 Some(row.size - 1),
             )
         }
@@ -253,7 +247,7 @@ fn tamper(
             log.tiles.retain(|id, _| id.level > 0);
             (
                 "an entry gone, and the tiles",
-                &["TREE_INCOMPLETE"],
+                "TREE_INCOMPLETE",
                 Some(position),
             )
         }
@@ -270,11 +264,11 @@ fn seeded() -> StdRng {
 
 fn assert_detected(log: &Log, random: &mut StdRng) -> Option<&'static str> {
     let mut changed = log.clone();
-    let (kind, codes, position) = tamper(&mut changed, random)?;
+    let (kind, code, position) = tamper(&mut changed, random)?;
     let found = verify(&changed);
     let named = found.iter().any(|mismatch| {
         let place = mismatch.position.and_then(|it| i64::try_from(it).ok());
-        codes.contains(&mismatch.fault.code()) && (position.is_none() || place == position)
+        mismatch.fault.code() == code && (position.is_none() || place == position)
     });
     assert!(
         named,
