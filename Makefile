@@ -8,13 +8,15 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 ARGS ?=
 # Schedules that `make simulate` runs: make simulate SEEDS=0..1000000, or one seed to replay it.
 SEEDS ?= 0..100000
+# How long `make fuzz` fuzzes each target.
+FUZZ_SECONDS ?= 60
 # Arguments for the test binaries of `make test`: make test TEST_ARGS="--test-threads=1"
 TEST_ARGS ?=
 
 # One recipe after another even with -j: cargo uses all processors itself, and the tests' summary
 # comes last.
 .NOTPARALLEL:
-.PHONY: help setup build run demo test verify fmt lint proto policy docs bench simulate mutate clean
+.PHONY: help setup build run demo test verify fmt lint proto policy docs bench simulate mutate fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +47,9 @@ mutate: setup ## Break each invariant on purpose, on a scratch copy, and demand 
 	$(CARGO) build --package quittance-embedded-postgres --bin embedded-postgres
 	$(CARGO) build --package quittance-simulation --example mutate
 	$(TARGET)/debug/embedded-postgres run -- $(TARGET)/debug/examples/mutate $(ARGS)
+
+fuzz: ## Fuzz every parser of the evidence for FUZZ_SECONDS each
+	./scripts/fuzz.sh $(FUZZ_SECONDS)
 
 verify: fmt lint proto policy docs test ## Everything that CI checks; needs Node.js (for buf)
 

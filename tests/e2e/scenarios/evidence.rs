@@ -187,7 +187,8 @@ async fn the_page_shows_the_bundle_that_comes_with_it() {
     };
     let answer = world.client.ok(request).await.message;
     assert_eq!(answer.media_type, "text/html; charset=utf-8");
-    assert!(answer.file_name.ends_with(".html"));
+    let name = format!("evidence-{}.html", payment.payment_id);
+    assert_eq!(answer.file_name, name);
     let (bundle, _) = checked(&world, &answer.source_bundle);
     assert_eq!(bundle.payment_id.to_string(), payment.payment_id);
     let shown = String::from_utf8(answer.bundle).unwrap();
