@@ -129,6 +129,8 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("transactions_request_wiped", NotAllowed),
     ("transactions_retries_not_negative", NotAllowed),
     ("transactions_state_known", NotAllowed),
+    ("tree_heads_mac_key_id_length", NotAllowed),
+    ("tree_heads_mac_length", NotAllowed),
     ("tree_heads_pkey", Exists),
     ("tree_heads_root_length", NotAllowed),
     ("tree_heads_size_positive", NotAllowed),

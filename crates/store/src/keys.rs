@@ -30,6 +30,8 @@ enum Purpose {
     PageToken,
     /// MAC of customer references.
     CustomerReference,
+    /// MAC of the Merkle tree's heads.
+    TreeHead,
 }
 
 impl Purpose {
@@ -42,6 +44,7 @@ impl Purpose {
             Self::ApiKey => b"quittance api-key v1",
             Self::PageToken => b"quittance page-token v1",
             Self::CustomerReference => b"quittance customer-reference v1",
+            Self::TreeHead => b"quittance tree-head-mac v1",
         }
     }
 }
@@ -73,6 +76,7 @@ struct RingKey {
     api_key: Zeroizing<[u8; KEY_BYTES]>,
     page_token: Zeroizing<[u8; KEY_BYTES]>,
     customer_reference: Zeroizing<[u8; KEY_BYTES]>,
+    tree_head: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl RingKey {
@@ -86,6 +90,7 @@ impl RingKey {
             api_key: subkey(Purpose::ApiKey),
             page_token: subkey(Purpose::PageToken),
             customer_reference: subkey(Purpose::CustomerReference),
+            tree_head: subkey(Purpose::TreeHead),
             id,
         })
     }
@@ -194,6 +199,26 @@ impl KeyRing {
         self.find(id).map(|key| &key.journal)
     }
 
+    /// The MAC of a tree by its size and root, to be stored with the id of the key that made it.
+    pub fn tree_head_mac(&self, size: u64, root: &[u8; 32]) -> ([u8; 32], String) {
+        let parts: [&[u8]; 2] = [&size.to_be_bytes(), root];
+        (hmac(&self.active.tree_head, &parts), self.active.id.clone())
+    }
+
+    /// Whether `mac`, made under the ring's key `key_id`, is of this tree; in constant time. `None` where the ring
+    /// lacks the key.
+    pub fn verify_tree_head(
+        &self,
+        size: u64,
+        root: &[u8; 32],
+        key_id: &str,
+        mac: &[u8],
+    ) -> Option<bool> {
+        let key = self.find(key_id)?;
+        let parts: [&[u8]; 2] = [&size.to_be_bytes(), root];
+        Some(hmac(&key.tree_head, &parts).as_slice().ct_eq(mac).into())
+    }
+
     /// The column key in use.
     pub(crate) fn column_key(&self) -> (&str, &[u8; KEY_BYTES]) {
         (&self.active.id, &self.active.columns)
@@ -254,11 +279,30 @@ mod tests {
             *key.api_key,
             *key.page_token,
             *key.customer_reference,
+            *key.tree_head,
             [7; KEY_BYTES],
         ];
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 6);
+        assert_eq!(all.len(), 7);
+    }
+
+    #[test]
+    fn the_mac_of_a_tree_is_of_its_size_and_root_and_survives_a_new_active_key() {
+        let (old, new) = (
+            ring(&[("a", 1)]).unwrap(),
+            ring(&[("b", 2), ("a", 1)]).unwrap(),
+        );
+        let (mac, id) = old.tree_head_mac(3, &[7; 32]);
+        assert_eq!(new.verify_tree_head(3, &[7; 32], &id, &mac), Some(true));
+        assert_eq!(new.verify_tree_head(4, &[7; 32], &id, &mac), Some(false));
+        assert_eq!(new.verify_tree_head(3, &[8; 32], &id, &mac), Some(false));
+        assert_eq!(
+            new.verify_tree_head(3, &[7; 32], &id, &mac[..31]),
+            Some(false)
+        );
+        assert_eq!(new.verify_tree_head(3, &[7; 32], "b", &mac), Some(false));
+        assert_eq!(new.verify_tree_head(3, &[7; 32], "c", &mac), None);
     }
 
     #[test]

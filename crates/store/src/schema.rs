@@ -58,6 +58,8 @@ diesel::table! {
     tree_heads (tree_size) {
         tree_size -> BigInt,
         root_hash -> Binary,
+        mac -> Binary,
+        mac_key_id -> Text,
     }
 }
 

@@ -8,9 +8,14 @@
 //! Leaf hashes come straight from the sequencer of the same process, which has verified the entries' MACs a moment
 //! before ([`Fresh`]). What another process has sequenced is read from the journal, and verified again: a row that
 //! was changed after it got its position never enters the tree.
+//!
+//! A head has a MAC under a key that the database never sees. One without is not taken for the tree, by the
+//! integrator or by whoever signs: so a row that somebody inserted is never signed, and once it is deleted the tree
+//! goes on.
 
 mod cosignatures;
 mod fresh;
+mod heads;
 mod integrator;
 mod reads;
 mod statements;
@@ -47,6 +52,14 @@ pub struct TreeHead {
 /// as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TreeDamage {
+    /// This service did not make the newest head.
+    #[error("the tree's head was not made by this service: its MAC is wrong")]
+    HeadMac,
+    /// The newest head is under a key that this process does not have.
+    #[error(
+        "the tree's head is under a key that this process does not have (secrets.keys), or was made up"
+    )]
+    HeadKey,
     /// The tiles do not lead to the root of the newest head.
     #[error("the tiles do not lead to the root of the tree's head")]
     Root,

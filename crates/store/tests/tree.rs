@@ -14,8 +14,10 @@ use std::time::Duration;
 use quittance_domain::ports::{Commit, Store};
 use quittance_evidence::tree::{CompactRange, verify_consistency, verify_inclusion};
 use quittance_evidence::{Hash, leaf_hash};
-use quittance_store::{MAX_INTEGRATED, PgStore, StoreObserver, TreeReadError, WorkerSettings};
-use quittance_test_support::{JournalRow, Story, TestDb, entry_of_stream, eventually};
+use quittance_store::{
+    MAX_INTEGRATED, PgStore, StoreObserver, TreeDamage, TreeReadError, WorkerSettings,
+};
+use quittance_test_support::{HeadRow, JournalRow, Story, TestDb, entry_of_stream, eventually};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -282,8 +284,76 @@ async fn s75_a_lost_tile_stops_the_tree() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_a_head_beyond_the_log_stops_the_tree() {
-    refuses_after(&["insert into tree_heads values (4711, decode(repeat('ab', 32), 'hex'), 1)"])
-        .await;
+    let beyond = HeadRow::authentic(4_711, Hash::from_bytes([0xab; 32]));
+    refuses_after(&[&beyond.insert()]).await;
+}
+
+/// What the application's own role can do: one more leaf in the last tile, a head that fits it, and a position.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_head_that_somebody_inserted_with_a_tile_that_fits_it_stops_the_tree_until_it_is_gone()
+ {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    let (store, watcher) = watched(&db).await;
+    store.start_workers();
+    write(&client, 10).await;
+    wait_for_size(&client, 10).await;
+    shut_down(store).await;
+    let grown = "set role quittance_app; \
+                 update tree_tiles set hashes = hashes || decode(repeat('cd', 32), 'hex') where level = 0; \
+                 insert into journal_positions select 10, nextval('journal_arrival'), stream_id, stream_id, 9, tenant_id \
+                 from journal where arrival = 1; \
+                 update sequencer_head set next_position = 11";
+    client.batch_execute(grown).await.unwrap();
+    let (store, _) = watched(&db).await;
+    let root = store.tree_root(11).await.unwrap();
+    let of_another_key = HeadRow {
+        mac_key_id: "key-3".to_owned(),
+        ..HeadRow::made_up(11, root)
+    };
+    client
+        .batch_execute(&of_another_key.insert())
+        .await
+        .unwrap();
+    let read = store.tree_head().await;
+    assert!(matches!(
+        read,
+        Err(TreeReadError::Damaged(TreeDamage::HeadKey))
+    ));
+    client.batch_execute("reset role").await.unwrap();
+    client
+        .batch_execute("delete from tree_heads where tree_size = 11")
+        .await
+        .unwrap();
+    client
+        .batch_execute(&HeadRow::made_up(11, root).insert())
+        .await
+        .unwrap();
+    let read = store.tree_head().await;
+    assert!(matches!(
+        read,
+        Err(TreeReadError::Damaged(TreeDamage::HeadMac))
+    ));
+    assert_eq!(watcher.damage.load(Ordering::Relaxed), 0);
+    shut_down(store).await;
+    let (store, watcher) = watched(&db).await;
+    store.start_workers();
+    eventually("it is reported more than once", || async {
+        watcher.damage.load(Ordering::Relaxed) > 1
+    })
+    .await;
+    // What was inserted goes; the log goes on.
+    let mended = "delete from tree_heads where tree_size = 11; \
+                  delete from journal_positions where position = 10; \
+                  update sequencer_head set next_position = 10, fence = fence + 1; \
+                  alter table tree_tiles disable trigger all; \
+                  update tree_tiles set hashes = substr(hashes, 1, 320) where level = 0; \
+                  alter table tree_tiles enable trigger all";
+    client.batch_execute(mended).await.unwrap();
+    write(&client, 5).await;
+    wait_for_size(&client, 15).await;
+    assert_one_tree(&client).await;
+    shut_down(store).await;
 }
 
 /// Entries have their positions, and somebody changes one before the tree has it.
@@ -329,7 +399,8 @@ async fn i8_the_application_can_only_add_heads_and_checkpoints_and_let_tiles_gro
     client
         .batch_execute(
             "insert into tree_tiles values (0, 0, decode(repeat('ab', 32), 'hex')); \
-             insert into tree_heads values (1, decode(repeat('ab', 32), 'hex'), 1); \
+             insert into tree_heads (tree_size, root_hash, fence, mac, mac_key_id) \
+             values (1, decode(repeat('ab', 32), 'hex'), 1, decode(repeat('ab', 32), 'hex'), 'key'); \
              set role quittance_app",
         )
         .await

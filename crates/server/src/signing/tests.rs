@@ -1,6 +1,5 @@
 //! The signer against a real tree: it signs what grew, and nothing else.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -11,7 +10,7 @@ use quittance_evidence::note::Note;
 use quittance_evidence::{Checkpoint, Hash, SignedCheckpoint};
 use quittance_store::{StoredCheckpoint, TreeHead};
 use quittance_telemetry::{Telemetry, TelemetryConfig};
-use quittance_test_support::{JournalRow, TestDb, entry_of_stream, eventually};
+use quittance_test_support::{HeadRow, JournalRow, TestDb, entry_of_stream, eventually};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,17 +19,9 @@ use super::signer::SignerError;
 use super::state::{open_checkpoint, sign};
 use super::*;
 
-const ORIGIN: &str = "quittance.test/log";
+mod tampered;
 
-/// A hash as PostgreSQL's `decode` reads it.
-fn hex(hash: &Hash) -> String {
-    hash.as_bytes()
-        .iter()
-        .fold(String::new(), |mut digits, byte| {
-            let _ = write!(digits, "{byte:02x}");
-            digits
-        })
-}
+const ORIGIN: &str = "quittance.test/log";
 
 /// A log with its keys and its signer's state.
 struct Log {
@@ -167,11 +158,8 @@ async fn s75_a_database_that_was_set_back_is_never_signed_again() {
         "{refused}"
     );
     // The log has gone on from there, and is longer than what was signed.
-    let other = [0xab; 32].map(|byte: u8| format!("{byte:02x}")).concat();
-    log.execute(&format!(
-        "insert into tree_heads values (9, decode('{other}', 'hex'), 1)"
-    ))
-    .await;
+    let other = HeadRow::authentic(9, Hash::from_bytes([0xab; 32]));
+    log.execute(&other.insert()).await;
     assert!(contender.sign_once().await.is_err());
     let newest = log.store.newest_checkpoint().await.unwrap().unwrap();
     assert_eq!(newest.head.size, 2, "nothing was signed");
@@ -192,11 +180,7 @@ async fn s75_another_tree_of_any_size_is_refused() {
     .await;
     let forged = log.store.tree_root(4).await.unwrap();
     assert_ne!(forged, signed.head.root);
-    let root = hex(&forged);
-    log.execute(&format!(
-        "update tree_heads set root_hash = decode('{root}', 'hex') where tree_size = 4"
-    ))
-    .await;
+    log.execute(&HeadRow::authentic(4, forged).replace()).await;
     let refused = contender.sign_once().await.unwrap_err();
     assert!(
         matches!(refused, SignerError::Forked { size: 4 }),
@@ -205,11 +189,8 @@ async fn s75_another_tree_of_any_size_is_refused() {
     // And with more entries.
     log.execute("update tree_tiles set hashes = decode(repeat('cd', 160), 'hex') where level = 0")
         .await;
-    let root = hex(&log.store.tree_root(5).await.unwrap());
-    log.execute(&format!(
-        "insert into tree_heads values (5, decode('{root}', 'hex'), 1)"
-    ))
-    .await;
+    let root = log.store.tree_root(5).await.unwrap();
+    log.execute(&HeadRow::authentic(5, root).insert()).await;
     let refused = contender.sign_once().await.unwrap_err();
     assert!(
         matches!(refused, SignerError::Forked { size: 4 }),

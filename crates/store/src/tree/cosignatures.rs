@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
 use quittance_evidence::note::Signature;
 
-use super::reads::head_of;
+use super::heads::head_of;
 use super::{StoredCheckpoint, TreeHead, TreeReadError};
 use crate::schema::cosignatures;
 use crate::store::PgStore;

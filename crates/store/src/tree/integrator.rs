@@ -11,9 +11,10 @@ use tokio::sync::watch;
 
 use super::reads::{edge_tiles, into_tiles};
 use super::statements::{Grow, NewestHead, Placed, ReadNewestHead, ReadPlaced, ReadTiles};
-use super::{INTEGRATE_EVERY, Lease, MAX_INTEGRATED, TreeDamage};
+use super::{INTEGRATE_EVERY, Lease, MAX_INTEGRATED, TreeDamage, TreeHead};
 use crate::connection::Use;
 use crate::failure;
+use crate::keys::KeyRing;
 use crate::sequencer::{UnknownKey, judge};
 use crate::store::PgStore;
 use crate::warning::Thinned;
@@ -125,7 +126,7 @@ impl Integrator {
         connection: &mut AsyncPgConnection,
     ) -> Result<u64, Trouble> {
         if self.grown.as_ref().is_none_or(|grown| grown.lease != lease) {
-            let grown = load(lease, connection).await?;
+            let grown = load(lease, self.store.keys(), connection).await?;
             self.store.inner.observer.tree_size(grown.range.size());
             self.grown = Some(grown);
         }
@@ -144,7 +145,8 @@ impl Integrator {
             if leaves.is_empty() {
                 return Err(TreeDamage::EntryMissing.into());
             }
-            grown.append(&leaves, connection).await?;
+            let ring = self.store.keys();
+            grown.append(&leaves, ring, connection).await?;
             self.store.inner.observer.tree_size(grown.range.size());
         }
         Ok(grown.range.size())
@@ -210,6 +212,7 @@ impl Grown {
     async fn append(
         &mut self,
         leaves: &[Hash],
+        ring: &KeyRing,
         connection: &mut AsyncPgConnection,
     ) -> Result<(), Trouble> {
         let old = self.range.size();
@@ -218,9 +221,12 @@ impl Grown {
             appended.map_err(|_| TreeDamage::Tiles)?;
         }
         let new = self.range.size();
-        let sizes = i64::try_from(old).ok().zip(i64::try_from(new).ok());
-        let sizes = sizes.ok_or(TreeDamage::Number)?;
-        let mut grow = Grow::new(self.lease, sizes, self.range.root());
+        let head = TreeHead {
+            size: new,
+            root: self.range.root(),
+        };
+        let grow = Grow::new(self.lease, old, head, ring);
+        let mut grow = grow.ok_or(TreeDamage::Number)?;
         for (id, _) in tile::changed(old, new) {
             let tile = self.edge.get(id).ok_or(TreeDamage::Tiles)?;
             grow.push(id, tile).ok_or(TreeDamage::Number)?;
@@ -245,12 +251,19 @@ fn unfinished(tiles: &TileSet, size: u64) -> TileSet {
     edge
 }
 
-/// Takes the tree up where it was left: rebuilds its root from the tiles, and refuses one that is not the head's.
-async fn load(lease: Lease, connection: &mut AsyncPgConnection) -> Result<Grown, Trouble> {
+/// Takes the tree up where it was left: rebuilds its root from the tiles, and refuses one that is not the head's, and
+/// a head that this service did not make.
+async fn load(
+    lease: Lease,
+    ring: &KeyRing,
+    connection: &mut AsyncPgConnection,
+) -> Result<Grown, Trouble> {
     let heads: Vec<NewestHead> = timed(ReadNewestHead.load(connection)).await?;
-    let head = heads.into_iter().next().ok_or(TreeDamage::Number)?;
-    let size = u64::try_from(head.tree_size.unwrap_or(0)).map_err(|_| TreeDamage::Number)?;
-    if u64::try_from(head.next_position).unwrap_or(0) < size {
+    let newest = heads.into_iter().next().ok_or(TreeDamage::Number)?;
+    let (next_position, head) = newest.into_parts();
+    let head = head.map(|head| head.authentic(ring)).transpose()?;
+    let size = head.map_or(0, |head| head.size);
+    if u64::try_from(next_position).unwrap_or(0) < size {
         return Err(TreeDamage::BeyondLog.into());
     }
     let edge: Vec<TileId> = edge_tiles(size).collect();
@@ -267,8 +280,7 @@ async fn load(lease: Lease, connection: &mut AsyncPgConnection) -> Result<Grown,
             .node(node)
             .map_err(|_| Trouble::from(TreeDamage::Tiles))
     })?;
-    let root = head.root_hash.unwrap_or_default();
-    if size > 0 && range.root().as_bytes().as_slice() != root {
+    if head.is_some_and(|head| head.root != range.root()) {
         return Err(TreeDamage::Root.into());
     }
     tracing::info!(position = size, "this integrator is active");

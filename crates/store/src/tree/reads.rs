@@ -12,6 +12,7 @@ use quittance_evidence::tree::{
 };
 use thiserror::Error;
 
+use super::heads::{StoredHead, head_of};
 use super::statements::{ReadLag, ReadTiles};
 use super::{TreeDamage, TreeHead};
 use crate::schema::{checkpoints, tree_heads};
@@ -68,14 +69,6 @@ pub(super) fn into_tiles(rows: Vec<(i16, i64, Vec<u8>)>) -> Result<TileSet, Tree
     Ok(tiles)
 }
 
-pub(super) fn head_of(size: i64, root: &[u8]) -> Result<TreeHead, TreeDamage> {
-    let root: [u8; 32] = root.try_into().map_err(|_| TreeDamage::Root)?;
-    Ok(TreeHead {
-        size: u64::try_from(size).map_err(|_| TreeDamage::Number)?,
-        root: Hash::from_bytes(root),
-    })
-}
-
 /// The root of a tree, from tiles that hold its frontier.
 pub(crate) fn root_of(tiles: &TileSet, size: u64) -> Result<Hash, TreeReadError> {
     let range = CompactRange::load(size, |node| {
@@ -90,19 +83,25 @@ pub(crate) fn prove(tiles: &TileSet, path: &Path) -> Result<Vec<Hash>, TreeDamag
 }
 
 impl PgStore {
-    /// The newest committed head; `None` while there is none.
+    /// The newest committed head; `None` while there is none. One that this service did not make is `Damaged`: it is
+    /// neither taken for the tree nor passed over.
     pub async fn tree_head(&self) -> Result<Option<TreeHead>, TreeReadError> {
         let read = self.inner.reader.read("read tree head", |connection| {
             let newest = tree_heads::table
-                .select((tree_heads::tree_size, tree_heads::root_hash))
+                .select((
+                    tree_heads::tree_size,
+                    tree_heads::root_hash,
+                    tree_heads::mac,
+                    tree_heads::mac_key_id,
+                ))
                 .order(tree_heads::tree_size.desc());
             async move {
-                let first = newest.first::<(i64, Vec<u8>)>(connection).await;
+                let first = newest.first::<StoredHead>(connection).await;
                 first.optional()
             }
             .boxed()
         });
-        let head = read.await?.map(|(size, root)| head_of(size, &root));
+        let head = read.await?.map(|head| head.authentic(&self.inner.keys));
         Ok(head.transpose()?)
     }
 

@@ -2,20 +2,38 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Double, Nullable, SmallInt, Text, Uuid as SqlUuid};
-use quittance_evidence::Hash;
 use quittance_evidence::tile::{Tile, TileId};
 use uuid::Uuid;
 
-use super::Lease;
+use super::heads::StoredHead;
+use super::{Lease, TreeHead};
+use crate::keys::KeyRing;
 use crate::sequencer::Arrived;
 use crate::statement::statement;
 
 /// The newest head, and how many entries have a position.
 #[derive(Queryable)]
 pub(super) struct NewestHead {
-    pub(super) tree_size: Option<i64>,
-    pub(super) root_hash: Option<Vec<u8>>,
-    pub(super) next_position: i64,
+    next_position: i64,
+    tree_size: Option<i64>,
+    root_hash: Option<Vec<u8>>,
+    mac: Option<Vec<u8>>,
+    mac_key_id: Option<String>,
+}
+
+impl NewestHead {
+    /// How many entries have a position, and the head, where there is one.
+    pub(super) fn into_parts(self) -> (i64, Option<StoredHead>) {
+        let head = || {
+            Some(StoredHead {
+                tree_size: self.tree_size?,
+                root_hash: self.root_hash?,
+                mac: self.mac?,
+                mac_key_id: self.mac_key_id?,
+            })
+        };
+        (self.next_position, head())
+    }
 }
 
 /// Reads them.
@@ -24,11 +42,17 @@ pub(super) struct ReadNewestHead;
 statement!(
     ReadNewestHead,
     ReadNewestHead,
-    (Nullable<BigInt>, Nullable<Binary>, BigInt),
+    (
+        BigInt,
+        Nullable<BigInt>,
+        Nullable<Binary>,
+        Nullable<Binary>,
+        Nullable<Text>
+    ),
     |self, out| {
         out.push_sql(
-            "select h.tree_size, h.root_hash, s.next_position from sequencer_head s left join \
-             (select tree_size, root_hash from tree_heads order by tree_size desc limit 1) h on true",
+            "select s.next_position, h.tree_size, h.root_hash, h.mac, h.mac_key_id from sequencer_head s left join \
+             (select * from tree_heads order by tree_size desc limit 1) h on true",
         );
     }
 );
@@ -129,22 +153,28 @@ pub(super) struct Grow {
     pub(super) old_size: i64,
     pub(super) new_size: i64,
     pub(super) root: Vec<u8>,
+    pub(super) mac: Vec<u8>,
+    pub(super) mac_key_id: String,
     pub(super) levels: Vec<i16>,
     pub(super) indexes: Vec<i64>,
     pub(super) hashes: Vec<Vec<u8>>,
 }
 
 impl Grow {
-    pub(super) fn new(lease: Lease, sizes: (i64, i64), root: Hash) -> Self {
-        Self {
+    /// `None` where a size is beyond the column's range.
+    pub(super) fn new(lease: Lease, old_size: u64, new: TreeHead, ring: &KeyRing) -> Option<Self> {
+        let (mac, mac_key_id) = ring.tree_head_mac(new.size, new.root.as_bytes());
+        Some(Self {
             lease,
-            old_size: sizes.0,
-            new_size: sizes.1,
-            root: root.as_bytes().to_vec(),
+            old_size: i64::try_from(old_size).ok()?,
+            new_size: i64::try_from(new.size).ok()?,
+            root: new.root.as_bytes().to_vec(),
+            mac: mac.to_vec(),
+            mac_key_id,
             levels: Vec::new(),
             indexes: Vec::new(),
             hashes: Vec::new(),
-        }
+        })
     }
 
     /// Adds a tile. `None` where its index is beyond the column's range.
@@ -163,11 +193,15 @@ statement!(Grow, Grow, BigInt, |self, out| {
     out.push_sql(" and fence = ");
     out.push_bind_param::<BigInt, _>(&self.lease.fence)?;
     out.push_sql(
-        " for share), grown as (insert into tree_heads (tree_size, root_hash, fence) select ",
+        " for share), grown as (insert into tree_heads (tree_size, root_hash, mac, mac_key_id, fence) select ",
     );
     out.push_bind_param::<BigInt, _>(&self.new_size)?;
     out.push_sql(", ");
     out.push_bind_param::<Binary, _>(&self.root)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Binary, _>(&self.mac)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Text, _>(&self.mac_key_id)?;
     out.push_sql(
         ", fence from fence where coalesce((select max(tree_size) from tree_heads), 0) = ",
     );

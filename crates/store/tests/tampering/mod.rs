@@ -113,7 +113,8 @@ pub const TREE_KINDS: &[Kind] = &[
     whole(
         "a head of more entries than there are",
         ONCE,
-        "insert into tree_heads select next_position + 1, sha256('x'), 1 from sequencer_head",
+        "insert into tree_heads (tree_size, root_hash, fence, mac, mac_key_id) select next_position + 1, \
+         sha256('x'), 1, sha256('x'), 'x' from sequencer_head",
         &["TREE_HEAD_BEYOND_LOG"],
     ),
     kind(

@@ -1,0 +1,38 @@
+//! Heads as they are stored, and whether this service made them.
+
+use diesel::prelude::*;
+use quittance_evidence::Hash;
+
+use super::{TreeDamage, TreeHead};
+use crate::keys::KeyRing;
+
+/// A head as read: anybody may have written it.
+#[derive(Queryable)]
+pub(super) struct StoredHead {
+    pub(super) tree_size: i64,
+    pub(super) root_hash: Vec<u8>,
+    pub(super) mac: Vec<u8>,
+    pub(super) mac_key_id: String,
+}
+
+impl StoredHead {
+    /// The head, where its MAC is ours.
+    pub(super) fn authentic(&self, ring: &KeyRing) -> Result<TreeHead, TreeDamage> {
+        let head = head_of(self.tree_size, &self.root_hash)?;
+        let (root, key) = (head.root.as_bytes(), self.mac_key_id.as_str());
+        match ring.verify_tree_head(head.size, root, key, &self.mac) {
+            Some(true) => Ok(head),
+            Some(false) => Err(TreeDamage::HeadMac),
+            None => Err(TreeDamage::HeadKey),
+        }
+    }
+}
+
+/// A size and a root as stored.
+pub(super) fn head_of(size: i64, root: &[u8]) -> Result<TreeHead, TreeDamage> {
+    let root: [u8; 32] = root.try_into().map_err(|_| TreeDamage::Root)?;
+    Ok(TreeHead {
+        size: u64::try_from(size).map_err(|_| TreeDamage::Number)?,
+        root: Hash::from_bytes(root),
+    })
+}
