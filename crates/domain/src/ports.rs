@@ -132,6 +132,16 @@ pub struct StoredEntry {
     pub leaf: Vec<u8>,
     /// Its gapless position, once sequenced: 0, 1, 2 …
     pub position: Option<u64>,
+    /// Whether this service wrote the bytes, and as this entry: their MAC verifies, and id, stream and number are
+    /// theirs. What is not may be shown, and nothing is ever signed about it.
+    pub authentic: bool,
+}
+
+impl StoredEntry {
+    /// The bytes, for whoever signs something about them; `None` where this service did not write them.
+    pub fn authentic_leaf(&self) -> Option<&[u8]> {
+        self.authentic.then_some(self.leaf.as_slice())
+    }
 }
 
 /// How one operation failed, for `SummarizeFailures`.

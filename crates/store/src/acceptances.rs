@@ -19,6 +19,7 @@ use quittance_evidence::{Hash, Leaf, leaf_hash};
 use uuid::Uuid;
 
 use crate::schema::journal;
+use crate::sequencer::Claimed;
 use crate::store::PgStore;
 
 /// Most entries that are remembered: of commands under way.
@@ -96,6 +97,30 @@ fn key_digest(leaf: &[u8]) -> Option<Hash> {
     digest.parse().ok()
 }
 
+/// An entry as read: anybody may have written it.
+#[derive(Queryable)]
+struct Row {
+    stream_id: Uuid,
+    entity_seq: i64,
+    entry_id: Uuid,
+    leaf: Vec<u8>,
+    mac: Vec<u8>,
+    mac_key_id: String,
+}
+
+/// What is read of an entry.
+#[diesel::dsl::auto_type]
+fn entries() -> _ {
+    journal::table.select((
+        journal::stream_id,
+        journal::entity_seq,
+        journal::entry_id,
+        journal::leaf,
+        journal::mac,
+        journal::mac_key_id,
+    ))
+}
+
 fn accepted(bytes: &[u8]) -> Result<Accepted, StoreError> {
     let corrupt = || StoreError::Corrupt("journal.leaf".to_owned());
     let leaf = Leaf::decode(bytes).map_err(|_| corrupt())?;
@@ -109,7 +134,8 @@ fn accepted(bytes: &[u8]) -> Result<Accepted, StoreError> {
 }
 
 impl PgStore {
-    /// The entry in which a payment's command was accepted, by the digest of its idempotency key.
+    /// The entry in which a payment's command was accepted, by the digest of its idempotency key. Where what is stored
+    /// is not what this service wrote, there is none, and that is reported: its receipt would be a lie.
     pub async fn acceptance(
         &self,
         payment: PaymentId,
@@ -125,19 +151,39 @@ impl PgStore {
             let holds = sql::<Bool>("position(")
                 .bind::<Binary, _>(field.clone().into_bytes())
                 .sql(" in leaf) > 0");
-            let first = journal::table
-                .select(journal::leaf)
+            let first = entries()
                 .filter(journal::stream_id.eq(payment.0))
                 .filter(journal::transaction_id.eq(transaction.0))
                 .filter(holds)
                 .order(journal::entity_seq)
                 .limit(1);
-            async move { first.first::<Vec<u8>>(connection).await.optional() }.boxed()
+            async move { first.first::<Row>(connection).await.optional() }.boxed()
         });
-        read.await?.map(|bytes| accepted(&bytes)).transpose()
+        self.accepted(read.await?)
     }
 
-    /// An entry of a payment's stream by its number.
+    /// What a row states, where this service wrote it.
+    fn accepted(&self, row: Option<Row>) -> Result<Option<Accepted>, StoreError> {
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let claimed = Claimed {
+            stream_id: row.stream_id,
+            entity_seq: row.entity_seq,
+            entry_id: row.entry_id,
+            leaf: &row.leaf,
+            mac: &row.mac,
+            mac_key_id: &row.mac_key_id,
+        };
+        if !claimed.is_authentic(&self.inner.keys) {
+            self.report_forged(std::iter::once(row.entry_id));
+            return Ok(None);
+        }
+        accepted(&row.leaf).map(Some)
+    }
+
+    /// An entry of a payment's stream by its number; none where what is stored is not what this service wrote, which is
+    /// reported.
     pub async fn entry_of_payment(
         &self,
         payment: PaymentId,
@@ -150,13 +196,12 @@ impl PgStore {
             .inner
             .reader
             .read("read entry of payment", |connection| {
-                let entry = journal::table
-                    .select(journal::leaf)
+                let entry = entries()
                     .filter(journal::stream_id.eq(payment.0))
                     .filter(journal::entity_seq.eq(number));
-                async move { entry.first::<Vec<u8>>(connection).await.optional() }.boxed()
+                async move { entry.first::<Row>(connection).await.optional() }.boxed()
             });
-        read.await?.map(|bytes| accepted(&bytes)).transpose()
+        self.accepted(read.await?)
     }
 }
 

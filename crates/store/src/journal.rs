@@ -7,11 +7,11 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::ids::{EntryId, TenantId};
 use quittance_domain::ports::{EntryFilter, StoreError, StoredEntry};
-use quittance_evidence::{LeafMac, MacKeyId};
 use uuid::Uuid;
 
 use crate::keys::KeyRing;
 use crate::schema::{journal, journal_positions};
+use crate::sequencer::Claimed;
 use crate::store::PgStore;
 
 /// An entry as read.
@@ -27,17 +27,16 @@ struct Row {
 }
 
 impl Row {
-    /// Whether the entry was written by a holder of one of our keys.
-    fn is_verified(&self, ring: &KeyRing) -> bool {
-        let (Ok(id), Ok(tag)) = (
-            MacKeyId::new(self.mac_key_id.as_str()),
-            self.mac.as_slice().try_into(),
-        ) else {
-            return false;
+    fn is_authentic(&self, ring: &KeyRing) -> bool {
+        let claimed = Claimed {
+            stream_id: self.stream_id,
+            entity_seq: self.entity_seq,
+            entry_id: self.entry_id,
+            leaf: &self.leaf,
+            mac: &self.mac,
+            mac_key_id: &self.mac_key_id,
         };
-        let key = ring.journal_key_by_id(&self.mac_key_id);
-        let mac = LeafMac::from_parts(id, tag);
-        key.is_some_and(|key| mac.verify(key, &self.leaf).is_ok())
+        claimed.is_authentic(ring)
     }
 }
 
@@ -150,24 +149,30 @@ impl PgStore {
         self.stored(read.await?)
     }
 
-    /// The entries; those that we did not write are served, too, and reported.
+    /// The entries; those that we did not write are served, too, marked and reported.
     fn stored(&self, rows: Vec<Row>) -> Result<Vec<StoredEntry>, StoreError> {
-        let unverified: Vec<_> = rows
-            .iter()
-            .filter(|row| !row.is_verified(&self.inner.keys))
-            .map(|row| row.entry_id)
-            .collect();
-        // One line for all of them, so that forgeries cannot flood the log.
-        if let [first, ..] = unverified.as_slice() {
-            let count = unverified.len();
-            tracing::error!(audit.entry_id = %first, count, "journal entries have a wrong MAC");
-            self.inner.observer.unverified_entries(count);
-        }
-        rows.into_iter().map(stored).collect()
+        let judged = rows.into_iter().map(|row| {
+            let authentic = row.is_authentic(&self.inner.keys);
+            stored(row, authentic)
+        });
+        let entries = judged.collect::<Result<Vec<_>, _>>()?;
+        let forged = entries.iter().filter(|entry| !entry.authentic);
+        self.report_forged(forged.map(|entry| entry.id.0));
+        Ok(entries)
+    }
+
+    /// Tells of entries that this service did not write: one line for all of them, so that they cannot flood the log.
+    pub(crate) fn report_forged(&self, mut entries: impl Iterator<Item = Uuid>) {
+        let Some(first) = entries.next() else {
+            return;
+        };
+        let count = entries.count() + 1;
+        tracing::error!(audit.entry_id = %first, count, "journal entries have a wrong MAC, or are another entry's");
+        self.inner.observer.unverified_entries(count);
     }
 }
 
-fn stored(row: Row) -> Result<StoredEntry, StoreError> {
+fn stored(row: Row, authentic: bool) -> Result<StoredEntry, StoreError> {
     let unsigned = |value: i64, column: &str| {
         u64::try_from(value).map_err(|_| StoreError::Corrupt(column.to_owned()))
     };
@@ -180,6 +185,7 @@ fn stored(row: Row) -> Result<StoredEntry, StoreError> {
             .position
             .map(|position| unsigned(position, "journal_positions.position"))
             .transpose()?,
+        authentic,
     })
 }
 

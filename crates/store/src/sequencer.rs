@@ -45,7 +45,7 @@ use statements::{
 };
 
 pub use authentic::Refusal;
-pub(crate) use authentic::{UnknownKey, judge};
+pub(crate) use authentic::{Claimed, UnknownKey, judge};
 pub(crate) use statements::Arrived;
 
 /// Most new entries that one pass gives positions; and most that it finds in holes.

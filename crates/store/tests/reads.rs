@@ -648,6 +648,36 @@ async fn entries_that_somebody_wrote_past_us_are_reported() {
         client.batch_execute(&forge(leaf, key)).await.unwrap();
     }
     assert_eq!(list().await, (3, 2));
+    // A genuine leaf in a row that is another entry's.
+    client
+        .batch_execute(&forge("leaf", "mac_key_id"))
+        .await
+        .unwrap();
+    let listed = store.list_entries(Some(&acme), &filter, None, 10).await;
+    let listed = listed.unwrap();
+    let authentic = listed
+        .iter()
+        .filter(|entry| entry.authentic_leaf().is_some());
+    assert_eq!((authentic.count(), listed.len()), (1, 4));
+}
+
+#[tokio::test]
+async fn s75_nothing_is_stated_about_an_entry_that_this_service_did_not_write() {
+    let db = TestDb::new().await;
+    let forgeries = Arc::new(Forgeries::default());
+    let observer: Arc<dyn StoreObserver> = forgeries.clone();
+    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    let (story, accepted) = Story::accept("acme", "key-1", 1_000);
+    let payment = story.payment.id;
+    store.commit(accepted).await.unwrap();
+    let read = async || store.entry_of_payment(payment, 1).await.unwrap();
+    assert!(read().await.is_some());
+    assert_eq!(forgeries.0.load(Ordering::Relaxed), 0);
+    let rewritten = "update journal set leaf = convert_to(replace(convert_from(leaf, 'utf8'), '1000', '9000'), 'utf8')";
+    let client = db.client().await;
+    assert_eq!(client.execute(rewritten, &[]).await.unwrap(), 1);
+    assert_eq!(read().await, None);
+    assert_eq!(forgeries.0.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

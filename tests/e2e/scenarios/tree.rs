@@ -245,6 +245,37 @@ async fn every_command_gets_a_receipt_of_its_acceptance_and_its_repetition_the_s
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_an_entry_that_was_rewritten_in_the_database_gets_no_receipt() {
+    let world = World::start().await;
+    let create = authorization("tok_approve", 1000);
+    let created = world.client.ok(create.clone()).await.message;
+    let payment = created.payment.unwrap();
+    let receipt = created.receipt.unwrap();
+    let get = GetEntryRequest {
+        entry_id: receipt.entry_id.clone(),
+    };
+    let read = world.client.ok(get.clone()).await.message.entry.unwrap();
+    assert_eq!(read.receipt, Some(receipt));
+    // A field of no consequence, in every entry of the payment, by somebody who owns the database.
+    let rewritten = "update journal set leaf = convert_to(replace(convert_from(leaf, 'utf8'), \
+                     '\"instance\":\"', '\"instance\":\"x'), 'utf8') where stream_id = $1";
+    let id: uuid::Uuid = payment.payment_id.parse().unwrap();
+    world.db.execute(rewritten, &[&id]).await;
+    let read = world.client.ok(get).await.message.entry.unwrap();
+    assert!(
+        read.source.unwrap().instance.starts_with('x'),
+        "it is shown"
+    );
+    assert_eq!(read.receipt, None);
+    assert_eq!(world.client.ok(sync(&payment)).await.message.receipt, None);
+    // A server that did not write the entry itself.
+    let replica = world.replica().await;
+    let again = replica.client.ok(create).await.message;
+    assert_eq!(again.payment.unwrap().payment_id, payment.payment_id);
+    assert_eq!(again.receipt, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repetition_while_a_payment_is_under_way_gets_the_same_receipt() {
     let world = World::start().await;
     let request = purchase("tok_requires_action", 700).key("once");

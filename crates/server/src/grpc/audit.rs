@@ -204,7 +204,7 @@ impl AuditRpcs {
         let mut entry = entry::entry(&stored, scope.tenant.as_ref(), scope.view(true))?;
         if let Some(evidence) = &self.services.evidence {
             let leaf = entry::decode(&stored, scope.tenant.as_ref())?;
-            entry.receipt = evidence.receipts.of_leaf(&leaf, &stored.leaf);
+            entry.receipt = evidence.receipts.of_entry(&leaf, &stored);
         }
         Ok(v1::GetEntryResponse { entry: Some(entry) })
     }

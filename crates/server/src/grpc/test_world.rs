@@ -76,6 +76,7 @@ impl Log {
             entity_seq: 1,
             leaf,
             position: Some(position),
+            authentic: true,
         };
         entries.push((TenantId::parse(tenant).unwrap(), stored));
         self.grown.notify_waiters();

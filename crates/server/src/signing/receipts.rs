@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use quittance_domain::fingerprint::{FingerprintKey, idempotency_key_digest};
 use quittance_domain::flows::Answer;
 use quittance_domain::ids::TenantId;
+use quittance_domain::ports::StoredEntry;
 use quittance_evidence::{Leaf, Receipt, StreamId, leaf_hash};
 use quittance_proto::v1;
 use quittance_store::{Accepted, PgStore};
@@ -48,8 +49,8 @@ impl Receipts {
         }
     }
 
-    /// The receipt of an answer; `None` where the entry could not be read just now. The answer is good without: its
-    /// repetition, and `GetEntry`, give the receipt.
+    /// The receipt of an answer; `None` where the entry could not be read just now, or is not as this service wrote it.
+    /// The answer is good without: its repetition, and `GetEntry`, give the receipt.
     pub async fn of_answer(&self, answer: &Answer, command: &Command) -> Option<v1::Receipt> {
         let payment = &answer.record.payment;
         let found = match command {
@@ -76,8 +77,10 @@ impl Receipts {
         }
     }
 
-    /// The receipt of an entry of a payment's own stream, from its bytes; others have none.
-    pub fn of_leaf(&self, leaf: &Leaf, bytes: &[u8]) -> Option<v1::Receipt> {
+    /// The receipt of an entry of a payment's own stream, whose bytes `leaf` was read from; others have none. Nor has one
+    /// that this service did not write: whoever can write to the database gets no signature for it.
+    pub fn of_entry(&self, leaf: &Leaf, stored: &StoredEntry) -> Option<v1::Receipt> {
+        let bytes = stored.authentic_leaf()?;
         let StreamId::Payment(payment) = leaf.stream_id else {
             return None;
         };

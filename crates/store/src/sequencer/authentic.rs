@@ -72,6 +72,33 @@ impl<'a> Judged<'a> {
     }
 }
 
+/// A journal row as far as its authenticity goes, whoever reads it.
+pub(crate) struct Claimed<'a> {
+    pub(crate) stream_id: Uuid,
+    pub(crate) entity_seq: i64,
+    pub(crate) entry_id: Uuid,
+    pub(crate) leaf: &'a [u8],
+    pub(crate) mac: &'a [u8],
+    pub(crate) mac_key_id: &'a str,
+}
+
+impl Claimed<'_> {
+    /// Whether a holder of one of our keys wrote these bytes, and as this row.
+    pub(crate) fn is_authentic(&self, ring: &KeyRing) -> bool {
+        let (Ok(id), Ok(tag)) = (MacKeyId::new(self.mac_key_id), self.mac.try_into()) else {
+            return false;
+        };
+        let mac = LeafMac::from_parts(id, tag);
+        let key = ring.journal_key_by_id(self.mac_key_id);
+        key.is_some_and(|key| mac.verify(key, self.leaf).is_ok())
+            && LeafIdentity::read(self.leaf).is_ok_and(|leaf| {
+                stream_of(&leaf) == self.stream_id
+                    && leaf.entry_id == self.entry_id
+                    && i64::try_from(leaf.entity_seq) == Ok(self.entity_seq)
+            })
+    }
+}
+
 /// Judges one row: the MAC over its bytes, and whether the bytes are this row's.
 pub(crate) fn judge(ring: &KeyRing, row: &Arrived) -> Result<Result<Hash, Refusal>, UnknownKey> {
     let Ok(key_id) = MacKeyId::new(row.mac_key_id.as_str()) else {
@@ -102,12 +129,15 @@ pub(crate) fn judge(ring: &KeyRing, row: &Arrived) -> Result<Result<Hash, Refusa
 
 /// Whether an authentic leaf is this row's own. A row without a tenant is nobody's to read.
 fn is_of(leaf: &LeafIdentity, row: &Arrived) -> bool {
-    let stream = match &leaf.stream_id {
-        StreamId::Payment(id) | StreamId::Named { id, .. } => *id,
-    };
     let tenant = row.tenant_id.as_deref();
-    stream == row.stream_id
+    stream_of(leaf) == row.stream_id
         && leaf.entry_id == row.entry_id
         && i64::try_from(leaf.entity_seq) == Ok(row.entity_seq)
         && tenant.is_none_or(|tenant| tenant == leaf.tenant_id)
+}
+
+fn stream_of(leaf: &LeafIdentity) -> Uuid {
+    match &leaf.stream_id {
+        StreamId::Payment(id) | StreamId::Named { id, .. } => *id,
+    }
 }
