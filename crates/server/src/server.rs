@@ -398,6 +398,10 @@ fn start_workers(
         inbox: Arc::clone(&inbox),
         outbox: Arc::clone(&wired.outbox),
         log: Arc::clone(log),
+        keys: wired
+            .evidence
+            .as_ref()
+            .map(|evidence| Arc::clone(&evidence.keys)),
         providers: Arc::clone(providers),
         metrics: wired.metrics.clone(),
         every: config.gauges_every,

@@ -29,6 +29,7 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("checkpoints_note_length", NotAllowed),
     ("checkpoints_pkey", Exists),
     ("checkpoints_root_length", NotAllowed),
+    ("checkpoints_signed_at_range", NotAllowed),
     ("checkpoints_size_not_negative", NotAllowed),
     ("cosignatures_line_length", NotAllowed),
     ("cosignatures_pkey", Exists),

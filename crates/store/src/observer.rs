@@ -1,8 +1,8 @@
 //! What the store tells about itself.
 
-/// What is checked while the log is written: that an arriving entry is ours (`entry`), and that the tree is as
-/// it was left (`tree`).
-pub const VERIFICATION_CHECKS: [&str; 2] = ["entry", "tree"];
+/// What is checked while the log is written and served: that an arriving entry is ours (`entry`), that the tree is as
+/// it was left (`tree`), and that a stored checkpoint is one that the log signed (`checkpoint`).
+pub const VERIFICATION_CHECKS: [&str; 3] = ["entry", "tree", "checkpoint"];
 
 /// Takes the store's measurements. Methods are called on hot paths: they return at once.
 pub trait StoreObserver: Send + Sync + 'static {

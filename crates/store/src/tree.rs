@@ -75,6 +75,9 @@ pub enum TreeDamage {
     /// An entry that has a position was changed, or exchanged for another.
     #[error("an entry that has its position is not as it was written")]
     EntryChanged,
+    /// None of the newest checkpoints is one that this log signed.
+    #[error("none of the newest checkpoints was signed by this log")]
+    Checkpoints,
     /// A number is not one that we write.
     #[error("a number of the stored tree is out of its range")]
     Number,

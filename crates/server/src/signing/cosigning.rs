@@ -253,7 +253,8 @@ impl Cosigning {
 
     /// A checkpoint of at least so many entries, which another server must have signed.
     async fn newer(&self, witness: u64, signed: u64) -> Result<StoredCheckpoint, CosigningError> {
-        let newest = self.parts.store.newest_checkpoint().await?;
+        let keys = self.parts.keys.verifiers();
+        let newest = self.parts.store.newest_checkpoint(&keys).await?;
         let size = newest.as_ref().map_or(signed, |newest| newest.head.size);
         newest
             .filter(|newest| newest.head.size >= witness)

@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::keys::LogKeys;
-use super::state::{Locked, SignerState, StateDirectory, StateError, open_checkpoint, sign};
+use super::state::{Locked, SignerState, StateDirectory, StateError, sign};
 
 /// How metrics name what the signer refuses.
 pub const SIGNER_CHECK: &str = "signer";
@@ -159,13 +159,12 @@ impl Signer {
             Ok((locked, state))
         })
         .await?;
-        let shown = self.store.newest_checkpoint().await?;
+        let shown = self.store.newest_checkpoint(&verifiers).await?;
         let (mut last, mut behind) = (state.checkpoint, false);
         if let Some(shown) = &shown {
-            let head = open_checkpoint(&shown.note, &verifiers)?;
             // Signed with these keys by somebody whose state is not ours.
-            if head.size > last.head.size {
-                self.check_growth(last.head, head).await?;
+            if shown.head.size > last.head.size {
+                self.check_growth(last.head, shown.head).await?;
                 (last, behind) = (shown.clone(), true);
             }
         }

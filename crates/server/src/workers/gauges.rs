@@ -12,6 +12,8 @@ use quittance_telemetry::{Metrics, Pending};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::signing::LogKeys;
+
 /// How metrics name the states of a circuit.
 const CIRCUIT_STATES: [&str; 3] = ["closed", "half_open", "open"];
 
@@ -25,6 +27,8 @@ pub struct Gauges {
     pub outbox: Arc<dyn Outbox>,
     /// The tree over the log.
     pub log: Arc<PgStore>,
+    /// Under which keys its checkpoints are signed; `None` where they are not.
+    pub keys: Option<Arc<LogKeys>>,
     /// The provider accounts.
     pub providers: Arc<dyn Providers>,
     /// Where it is shown.
@@ -95,8 +99,11 @@ impl Gauges {
         if let Ok(seconds) = self.log.oldest_pending_entry_age().await {
             self.metrics.audit_pending_age(seconds);
         }
+        let Some(keys) = &self.keys else {
+            return;
+        };
         let (Ok(Some(checkpoint)), Ok(head)) = (
-            self.log.newest_checkpoint().await,
+            self.log.newest_checkpoint(&keys.verifiers()).await,
             self.log.tree_head().await,
         ) else {
             return;

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
-use quittance_evidence::note::Signature;
+use quittance_evidence::note::{Signature, VerifierKey};
 
 use super::heads::head_of;
 use super::{StoredCheckpoint, TreeHead, TreeReadError};
@@ -92,9 +92,10 @@ impl PgStore {
         Ok(checkpoint)
     }
 
-    /// The largest checkpoint that a witness cosigned, with its cosignatures.
+    /// The largest checkpoint, signed by one of `keys`, that a witness cosigned, with its cosignatures.
     pub async fn newest_cosigned_checkpoint(
         &self,
+        keys: &[VerifierKey],
     ) -> Result<Option<StoredCheckpoint>, TreeReadError> {
         let read = self.inner.reader.read("read cosigned", |connection| {
             let newest = cosignatures::table
@@ -105,7 +106,7 @@ impl PgStore {
         let Some(size) = read.await? else {
             return Ok(None);
         };
-        match self.newest_checkpoint_of(Some(size)).await? {
+        match self.newest_checkpoint_of(Some(size), keys).await? {
             Some(checkpoint) => Ok(Some(self.with_cosignatures(checkpoint).await?)),
             None => Ok(None),
         }

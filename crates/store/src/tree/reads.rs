@@ -1,15 +1,18 @@
 //! Reading the tree: heads, tiles, proofs and checkpoints.
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::max;
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
-use quittance_evidence::Hash;
+use quittance_evidence::note::{Note, VerifierKey};
 use quittance_evidence::tile::{self, Tile, TileId, TileSet};
 use quittance_evidence::tree::{
     CompactRange, NodeId, Path, TreeError, frontier, verify_consistency, verify_inclusion,
 };
+use quittance_evidence::{Hash, SignedCheckpoint};
 use thiserror::Error;
 
 use super::heads::{StoredHead, head_of};
@@ -17,9 +20,17 @@ use super::statements::{ReadLag, ReadTiles};
 use super::{TreeDamage, TreeHead};
 use crate::schema::{checkpoints, tree_heads};
 use crate::store::PgStore;
+use crate::warning::Thinned;
 
 /// Levels of tiles that there can be: eight of eight tree levels each.
 const TILE_LEVELS: u8 = 8;
+
+/// Checkpoints that are read at once: 2 MiB of them at most.
+const CHECKPOINTS_READ: usize = 32;
+/// How often more of them are read, where all were forged.
+const MAX_CHECKPOINT_READS: usize = 8;
+
+static FORGED: Thinned = Thinned::new();
 
 /// Why the tree could not be read.
 #[derive(Debug, Error)]
@@ -44,6 +55,30 @@ pub struct StoredCheckpoint {
     pub note: String,
     /// When it was signed, by the signer's clock.
     pub signed_at: DateTime<Utc>,
+}
+
+/// A checkpoint as read: anybody may have written it.
+#[derive(Queryable)]
+struct CheckpointRow {
+    tree_size: i64,
+    root_hash: Vec<u8>,
+    note: String,
+    signed_at: DateTime<Utc>,
+}
+
+impl CheckpointRow {
+    /// What its note states, where one of `keys` signed it, and the columns state the same.
+    fn open(&self, keys: &[VerifierKey]) -> Option<StoredCheckpoint> {
+        let note = Note::parse(self.note.as_bytes()).ok()?;
+        let stated = SignedCheckpoint::open(&note, keys).ok()?.checkpoint;
+        let head = head_of(self.tree_size, &self.root_hash).ok()?;
+        let same = (head.size, head.root) == (stated.size, stated.root);
+        same.then(|| StoredCheckpoint {
+            head,
+            note: self.note.clone(),
+            signed_at: self.signed_at,
+        })
+    }
 }
 
 /// The last tile of each level of a tree, where it is not full; also those that are still empty.
@@ -157,38 +192,99 @@ impl PgStore {
         Ok((proof, roots))
     }
 
-    /// The newest checkpoint: of the largest tree, and among those the one signed last.
-    pub async fn newest_checkpoint(&self) -> Result<Option<StoredCheckpoint>, TreeReadError> {
-        self.newest_checkpoint_of(None).await
+    /// The newest checkpoint that is signed by one of `keys`: of the largest tree, and where that was signed several
+    /// times, the first. What it states is what its note states. Rows that state something else, or whose note these
+    /// keys do not verify, are passed over and reported: somebody added them.
+    pub async fn newest_checkpoint(
+        &self,
+        keys: &[VerifierKey],
+    ) -> Result<Option<StoredCheckpoint>, TreeReadError> {
+        self.newest_checkpoint_of(None, keys).await
     }
 
     /// The newest checkpoint of trees of this size, or of any.
     pub(super) async fn newest_checkpoint_of(
         &self,
         size: Option<i64>,
+        keys: &[VerifierKey],
     ) -> Result<Option<StoredCheckpoint>, TreeReadError> {
-        type Row = (i64, Vec<u8>, String, DateTime<Utc>);
-        let read = self.inner.reader.read("read checkpoint", |connection| {
-            let newest = checkpoints::table
+        let mut after: Option<CheckpointRow> = None;
+        for _ in 0..MAX_CHECKPOINT_READS {
+            let rows = self.checkpoint_rows(size, after.as_ref()).await?;
+            let whole = rows.len() < CHECKPOINTS_READ;
+            let (mut forged, mut newest) = (0, None);
+            for row in &rows {
+                newest = row.open(keys);
+                if newest.is_some() {
+                    break;
+                }
+                forged += 1;
+            }
+            self.report_forged_checkpoints(forged);
+            if newest.is_some() {
+                return Ok(newest);
+            }
+            if whole {
+                return Ok(None);
+            }
+            after = rows.into_iter().next_back();
+        }
+        Err(TreeDamage::Checkpoints.into())
+    }
+
+    async fn checkpoint_rows(
+        &self,
+        size: Option<i64>,
+        after: Option<&CheckpointRow>,
+    ) -> Result<Vec<CheckpointRow>, StoreError> {
+        let limit = i64::try_from(CHECKPOINTS_READ).unwrap_or(i64::MAX);
+        let read = self.inner.reader.read("read checkpoints", |connection| {
+            let mut newest = checkpoints::table
                 .select((
                     checkpoints::tree_size,
                     checkpoints::root_hash,
                     checkpoints::note,
                     checkpoints::signed_at,
                 ))
+                .into_boxed::<Pg>()
                 .filter(checkpoints::tree_size.le(size.unwrap_or(i64::MAX)))
                 .filter(checkpoints::tree_size.ge(size.unwrap_or(i64::MIN)))
-                .order((checkpoints::tree_size.desc(), checkpoints::signed_at.desc()));
-            async move { newest.first::<Row>(connection).await.optional() }.boxed()
+                .order((checkpoints::tree_size.desc(), checkpoints::signed_at))
+                .limit(limit);
+            if let Some(after) = after {
+                let same = checkpoints::tree_size
+                    .eq(after.tree_size)
+                    .and(checkpoints::signed_at.gt(after.signed_at));
+                newest = newest.filter(checkpoints::tree_size.lt(after.tree_size).or(same));
+            }
+            async move { newest.load(connection).await }.boxed()
         });
-        let Some((size, root, note, signed_at)) = read.await? else {
-            return Ok(None);
-        };
-        Ok(Some(StoredCheckpoint {
-            head: head_of(size, &root)?,
-            note,
-            signed_at,
-        }))
+        read.await
+    }
+
+    fn report_forged_checkpoints(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        self.inner.observer.verification_failed("checkpoint", count);
+        if FORGED.due().is_some() {
+            tracing::error!(
+                count,
+                "checkpoints are stored that this log did not sign: they are passed over"
+            );
+        }
+    }
+
+    /// The size of the largest tree of which a checkpoint is stored, whoever signed it.
+    pub async fn largest_checkpoint(&self) -> Result<Option<i64>, StoreError> {
+        let read = self
+            .inner
+            .reader
+            .read("read largest checkpoint", |connection| {
+                let largest = checkpoints::table.select(max(checkpoints::tree_size));
+                async move { largest.first::<Option<i64>>(connection).await }.boxed()
+            });
+        read.await
     }
 
     /// Age in seconds of the oldest entry that the tree does not hold, sequenced or not; 0 where it holds all.

@@ -175,13 +175,13 @@ async fn init(settings: &Settings, from: Option<PathBuf>) -> anyhow::Result<()> 
     let given = given.context("--from-checkpoint")?;
     if given.is_none() {
         let store = open(settings).await?;
-        let newest = store.newest_checkpoint().await;
+        // Under whatever keys: those that are configured may be new.
+        let largest = store.largest_checkpoint().await;
         store.shutdown(CLOSE_LIMIT).await;
-        if let Some(newest) = newest? {
+        if let Some(largest) = largest? {
             bail!(
-                "this log was signed before, {} entries of it: give the newest checkpoint that anybody has with \
-                 --from-checkpoint",
-                newest.head.size
+                "this log was signed before, {largest} entries of it: give the newest checkpoint that anybody has with \
+                 --from-checkpoint"
             );
         }
     }

@@ -101,7 +101,7 @@ impl AuditRpcs {
         loop {
             // The position first: a checkpoint that is read afterwards is at least as new.
             if let Some(position) = store.position_of(payment, last).await? {
-                let covering = newest_covering(store, position).await;
+                let covering = newest_covering(evidence, position).await;
                 if let Some(covering) = covering.map_err(|error| read_error(evidence, error))? {
                     return Ok(covering);
                 }
@@ -132,15 +132,17 @@ impl AuditRpcs {
 
 /// The newest checkpoint over a position: one that a witness dated rather than a newer one that none has yet.
 async fn newest_covering(
-    store: &PgStore,
+    evidence: &Evidence,
     position: u64,
 ) -> Result<Option<StoredCheckpoint>, TreeReadError> {
     let covers = |checkpoint: &StoredCheckpoint| position < checkpoint.head.size;
-    let cosigned = store.newest_cosigned_checkpoint().await?.filter(covers);
+    let (store, keys) = (&evidence.store, evidence.keys.verifiers());
+    let cosigned = store.newest_cosigned_checkpoint(&keys).await?;
+    let cosigned = cosigned.filter(covers);
     if cosigned.is_some() {
         return Ok(cosigned);
     }
-    Ok(store.newest_checkpoint().await?.filter(covers))
+    Ok(store.newest_checkpoint(&keys).await?.filter(covers))
 }
 
 /// What the caller may see of the customer: of its own tenant only, whatever else it may read.

@@ -80,7 +80,8 @@ impl AuditRpcs {
     }
 
     async fn newest_checkpoint(evidence: &Evidence) -> Result<StoredCheckpoint, Failure> {
-        let newest = evidence.store.newest_checkpoint().await;
+        let keys = evidence.keys.verifiers();
+        let newest = evidence.store.newest_checkpoint(&keys).await;
         let newest = newest.map_err(|error| read_error(evidence, error))?;
         let newest = newest.ok_or_else(|| not_merged("no checkpoint is signed yet"))?;
         let cosigned = evidence.store.with_cosignatures(newest).await;

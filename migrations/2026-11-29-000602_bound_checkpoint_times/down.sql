@@ -1,0 +1,1 @@
+alter table checkpoints drop constraint checkpoints_signed_at_range;
