@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
+use crate::change::JournalEntry;
 use crate::ids::{EndpointId, EntryId, NotificationId, PaymentId, TenantId};
 use crate::payment::named_enum;
 use crate::ports::StoreError;
@@ -151,6 +152,40 @@ pub struct EndpointUpdate {
     pub events: Option<Vec<EventPattern>>,
     /// Whether it is told of any.
     pub enabled: Option<bool>,
+}
+
+/// A change of a tenant's endpoints.
+#[derive(Clone)]
+pub enum EndpointChange {
+    /// A new one; nothing is changed where the tenant has `limit` of them already, however many are made at once.
+    Create {
+        /// The endpoint.
+        endpoint: NewEndpoint,
+        /// Most that the tenant may have.
+        limit: usize,
+    },
+    /// Another URL, description, or state; nothing is changed where the tenant has none with this id.
+    Update {
+        /// Which.
+        id: EndpointId,
+        /// What of it.
+        update: EndpointUpdate,
+    },
+    /// It is deleted, with its URL and its secrets; nothing is changed where the tenant has none with this id.
+    Delete {
+        /// Which.
+        id: EndpointId,
+    },
+    /// Puts a secret in the place of the newest one, which is live for as long as `keep`; any other is dropped. Nothing
+    /// is changed where the tenant has no endpoint with this id.
+    Rotate {
+        /// Of which.
+        id: EndpointId,
+        /// The secret, `whsec_…`; stored encrypted.
+        secret: Sensitive<String>,
+        /// How long the one before stays live.
+        keep: Duration,
+    },
 }
 
 /// What a notification is sent with.
@@ -375,11 +410,13 @@ pub enum Pruned {
 /// Where notifications are kept until they are delivered, and the endpoints that they go to.
 #[async_trait]
 pub trait Outbox: Send + Sync + 'static {
-    /// Stores an endpoint; false where the tenant has `limit` of them already.
-    async fn create_endpoint(
+    /// Changes an endpoint of a tenant, and puts it on record: both, in one commit, or neither. False, and no entry,
+    /// where there is nothing to change: see [`EndpointChange`].
+    async fn change_endpoint(
         &self,
-        endpoint: NewEndpoint,
-        limit: usize,
+        tenant: &TenantId,
+        change: EndpointChange,
+        entry: JournalEntry,
     ) -> Result<bool, StoreError>;
 
     /// The endpoints of a tenant that were not deleted, or of all, by id; those after `after` (exclusive).
@@ -396,27 +433,6 @@ pub trait Outbox: Send + Sync + 'static {
         tenant: &TenantId,
         id: EndpointId,
     ) -> Result<Option<Endpoint>, StoreError>;
-
-    /// Changes an endpoint; false where the tenant has none with this id.
-    async fn update_endpoint(
-        &self,
-        tenant: &TenantId,
-        id: EndpointId,
-        update: EndpointUpdate,
-    ) -> Result<bool, StoreError>;
-
-    /// Deletes an endpoint, its URL and its secrets; false where the tenant has none with this id.
-    async fn delete_endpoint(&self, tenant: &TenantId, id: EndpointId) -> Result<bool, StoreError>;
-
-    /// Puts a secret in the place of the newest one, which is live for as long as `keep`; any other is dropped.
-    /// False where the tenant has no endpoint with this id.
-    async fn rotate_secret(
-        &self,
-        tenant: &TenantId,
-        id: EndpointId,
-        secret: Sensitive<String>,
-        keep: Duration,
-    ) -> Result<bool, StoreError>;
 
     /// Where an endpoint is, and what is signed under.
     async fn destination(

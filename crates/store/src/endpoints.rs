@@ -1,35 +1,41 @@
 //! The endpoints of notifications: URL and secrets are encrypted, and wiped when one is deleted.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{
     Array, BigInt, Binary, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
+use quittance_domain::change::JournalEntry;
 use quittance_domain::ids::{EndpointId, TenantId};
 use quittance_domain::notification::{
-    Destination, Endpoint, EndpointState, EndpointUpdate, EventPattern, NewEndpoint,
+    Destination, Endpoint, EndpointChange, EndpointState, EventPattern,
 };
 use quittance_domain::ports::StoreError;
 use quittance_domain::text::Sensitive;
 use uuid::Uuid;
 
+use crate::batch::{BatchStatement, EntriesAt};
 use crate::keys::KeyRing;
 use crate::payment_row::ReadAs as _;
+use crate::prepare::entry_rows;
+use crate::rows::ChangeRows;
 use crate::sealing::{self, Place};
 use crate::store::PgStore;
 
-/// Made again after a lost connection it finds its own row, which is the same. Two that are made at once can both be
-/// the last that is allowed.
+/// Whoever makes an endpoint of the tenant at the same moment waits, so that both count the other's. Until the end of the
+/// transaction.
+const LOCK: &str =
+    "select pg_advisory_xact_lock(hashtextextended('notification_endpoints/' || $1, 0))";
+
 const CREATE: &str = "\
     insert into notification_endpoints (endpoint_id, tenant_id, url, description, event_types, secret) \
     select $1, $2, $3, $4, $5, $6 \
     where (select count(*) from notification_endpoints \
-           where tenant_id = $2 and state <> 'DELETED' and endpoint_id <> $1) < $7 \
-    on conflict on constraint notification_endpoints_pkey do update set updated_at = excluded.updated_at";
+           where tenant_id = $2 and state <> 'DELETED') < $7";
 
 const COLUMNS: &str = "\
     select endpoint_id, tenant_id, url, description, event_types, state, created_at, updated_at, \
@@ -49,11 +55,10 @@ const DELETE: &str = "\
         updated_at = now() \
     where endpoint_id = $1 and tenant_id = $2 and state <> 'DELETED'";
 
-/// Both secrets are bound to the same place, so that one can take the other's. Made again after a lost connection, the
-/// secret before stays the one before.
+/// Both secrets are bound to the same place, so that one can take the other's.
 const ROTATE: &str = "\
     update notification_endpoints \
-    set previous_secret = case when $4 > 0 then case when secret = $3 then previous_secret else secret end end, \
+    set previous_secret = case when $4 > 0 then secret end, \
         previous_secret_until = case when $4 > 0 then now() + make_interval(secs => $4) end, \
         secret = $3, updated_at = now() \
     where endpoint_id = $1 and tenant_id = $2 and state <> 'DELETED'";
@@ -161,6 +166,124 @@ fn open_text(ring: &KeyRing, place: Place, sealed: &[u8]) -> Result<Sensitive<St
         .map_err(|_| StoreError::Corrupt(format!("{}.{}", place.table, place.column)))
 }
 
+/// A change, its texts encrypted.
+#[derive(Clone)]
+enum Sealed {
+    Create {
+        id: Uuid,
+        tenant: String,
+        url: Vec<u8>,
+        description: String,
+        events: Vec<String>,
+        secret: Vec<u8>,
+        limit: i64,
+    },
+    Update {
+        id: Uuid,
+        tenant: String,
+        url: Option<Vec<u8>>,
+        description: Option<String>,
+        events: Option<Vec<String>>,
+        enabled: Option<bool>,
+    },
+    Delete {
+        id: Uuid,
+        tenant: String,
+    },
+    Rotate {
+        id: Uuid,
+        tenant: String,
+        secret: Vec<u8>,
+        keep: f64,
+    },
+}
+
+impl Sealed {
+    /// How many rows it changed.
+    async fn execute(self, connection: &mut AsyncPgConnection) -> QueryResult<usize> {
+        match self {
+            Self::Create {
+                id,
+                tenant,
+                url,
+                description,
+                events,
+                secret,
+                limit,
+            } => {
+                let lock = diesel::sql_query(LOCK).bind::<Text, _>(tenant.clone());
+                lock.execute(connection).await?;
+                // A statement of its own: it sees what was committed while the lock was waited for.
+                let create = diesel::sql_query(CREATE)
+                    .bind::<SqlUuid, _>(id)
+                    .bind::<Text, _>(tenant)
+                    .bind::<Binary, _>(url)
+                    .bind::<Text, _>(description)
+                    .bind::<Array<Text>, _>(events)
+                    .bind::<Binary, _>(secret)
+                    .bind::<BigInt, _>(limit);
+                create.execute(connection).await
+            }
+            Self::Update {
+                id,
+                tenant,
+                url,
+                description,
+                events,
+                enabled,
+            } => {
+                let update = diesel::sql_query(UPDATE)
+                    .bind::<SqlUuid, _>(id)
+                    .bind::<Text, _>(tenant)
+                    .bind::<Nullable<Binary>, _>(url)
+                    .bind::<Nullable<Text>, _>(description)
+                    .bind::<Nullable<Array<Text>>, _>(events)
+                    .bind::<Nullable<Bool>, _>(enabled);
+                update.execute(connection).await
+            }
+            Self::Delete { id, tenant } => {
+                let delete = diesel::sql_query(DELETE)
+                    .bind::<SqlUuid, _>(id)
+                    .bind::<Text, _>(tenant);
+                delete.execute(connection).await
+            }
+            Self::Rotate {
+                id,
+                tenant,
+                secret,
+                keep,
+            } => {
+                let rotate = diesel::sql_query(ROTATE)
+                    .bind::<SqlUuid, _>(id)
+                    .bind::<Text, _>(tenant)
+                    .bind::<Binary, _>(secret)
+                    .bind::<Double, _>(keep);
+                rotate.execute(connection).await
+            }
+        }
+    }
+}
+
+/// Whether the journal holds this very entry.
+async fn is_recorded(connection: &mut AsyncPgConnection, rows: &ChangeRows) -> QueryResult<bool> {
+    let place = EntriesAt {
+        streams: vec![rows.entry.stream_id],
+        numbers: vec![rows.entry.entity_seq],
+    };
+    let found: Vec<Uuid> = place.load(connection).await?;
+    Ok(found.contains(&rows.entry.entry_id))
+}
+
+/// Writes the entry. Where its place in the stream is taken, what was done is undone.
+async fn record(connection: &mut AsyncPgConnection, rows: &ChangeRows) -> QueryResult<()> {
+    let written: Vec<Uuid> = BatchStatement::new(&[rows]).load(connection).await?;
+    if written.contains(&rows.entry.stream_id) {
+        Ok(())
+    } else {
+        Err(diesel::result::Error::RollbackTransaction)
+    }
+}
+
 fn names(events: &[EventPattern]) -> Vec<String> {
     let names = events.iter().map(|event| event.as_str().to_owned());
     names.collect()
@@ -171,27 +294,76 @@ impl PgStore {
         sealing::seal(&self.inner.keys, None, place, text.expose().as_bytes())
     }
 
-    pub(crate) async fn store_endpoint(
+    /// Seals what a change writes.
+    fn sealed(&self, tenant: &TenantId, change: EndpointChange) -> Result<Sealed, StoreError> {
+        let tenant = tenant.as_str().to_owned();
+        Ok(match change {
+            EndpointChange::Create { endpoint, limit } => Sealed::Create {
+                url: self.seal_text(url_place(endpoint.id.0), &endpoint.url)?,
+                secret: self.seal_text(secret_place(endpoint.id.0), &endpoint.secret)?,
+                id: endpoint.id.0,
+                tenant,
+                description: endpoint.description.as_str().to_owned(),
+                events: names(&endpoint.events),
+                limit: i64::try_from(limit).unwrap_or(i64::MAX),
+            },
+            EndpointChange::Update { id, update } => {
+                let url = update.url.as_ref();
+                let url = url.map(|url| self.seal_text(url_place(id.0), url));
+                Sealed::Update {
+                    id: id.0,
+                    tenant,
+                    url: url.transpose()?,
+                    description: update.description.map(|text| text.as_str().to_owned()),
+                    events: update.events.as_deref().map(names),
+                    enabled: update.enabled,
+                }
+            }
+            EndpointChange::Delete { id } => Sealed::Delete { id: id.0, tenant },
+            EndpointChange::Rotate { id, secret, keep } => Sealed::Rotate {
+                id: id.0,
+                tenant,
+                secret: self.seal_text(secret_place(id.0), &secret)?,
+                keep: keep.as_secs_f64(),
+            },
+        })
+    }
+
+    /// Changes an endpoint and puts it on record, in one transaction.
+    pub(crate) async fn change_on_record(
         &self,
-        new: NewEndpoint,
-        limit: usize,
+        tenant: &TenantId,
+        change: EndpointChange,
+        entry: JournalEntry,
     ) -> Result<bool, StoreError> {
-        let id = new.id.0;
-        let url = self.seal_text(url_place(id), &new.url)?;
-        let secret = self.seal_text(secret_place(id), &new.secret)?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let written = self.inner.reader.write("create endpoint", |connection, _| {
-            let query = diesel::sql_query(CREATE)
-                .bind::<SqlUuid, _>(id)
-                .bind::<Text, _>(new.tenant.as_str().to_owned())
-                .bind::<Binary, _>(url.clone())
-                .bind::<Text, _>(new.description.as_str().to_owned())
-                .bind::<Array<Text>, _>(names(&new.events))
-                .bind::<Binary, _>(secret.clone())
-                .bind::<BigInt, _>(limit);
-            async move { query.execute(connection).await }.boxed()
-        });
-        Ok(written.await? == 1)
+        let sealed = self.sealed(tenant, change)?;
+        let rows = Arc::new(entry_rows(entry, &self.inner.keys)?);
+        let changed = self
+            .inner
+            .reader
+            .write("change endpoint", |connection, again| {
+                let (sealed, rows) = (sealed.clone(), Arc::clone(&rows));
+                async move {
+                    connection
+                        .transaction(async |connection| {
+                            // After a lost connection it may have been this very call that did it.
+                            if again.is_some() && is_recorded(connection, &rows).await? {
+                                return Ok(true);
+                            }
+                            if sealed.execute(connection).await? != 1 {
+                                return Ok(false);
+                            }
+                            record(connection, &rows).await.map(|()| true)
+                        })
+                        .await
+                }
+                .boxed()
+            });
+        let changed = changed.await?;
+        if changed {
+            self.inner.committed.notify_one();
+        }
+        Ok(changed)
     }
 
     pub(crate) async fn read_endpoints(
@@ -217,73 +389,6 @@ impl PgStore {
         });
         let rows = read.await?.into_iter();
         rows.map(|row| row.open(&self.inner.keys)).collect()
-    }
-
-    pub(crate) async fn change_endpoint(
-        &self,
-        tenant: &TenantId,
-        id: EndpointId,
-        update: EndpointUpdate,
-    ) -> Result<bool, StoreError> {
-        let url = update.url.as_ref();
-        let url = url.map(|url| self.seal_text(url_place(id.0), url));
-        let url = url.transpose()?;
-        let changed = self.inner.reader.write("update endpoint", |connection, _| {
-            let description = update.description.as_ref();
-            let query = diesel::sql_query(UPDATE)
-                .bind::<SqlUuid, _>(id.0)
-                .bind::<Text, _>(tenant.as_str().to_owned())
-                .bind::<Nullable<Binary>, _>(url.clone())
-                .bind::<Nullable<Text>, _>(description.map(|text| text.as_str().to_owned()))
-                .bind::<Nullable<Array<Text>>, _>(update.events.as_deref().map(names))
-                .bind::<Nullable<Bool>, _>(update.enabled);
-            async move { query.execute(connection).await }.boxed()
-        });
-        Ok(changed.await? == 1)
-    }
-
-    pub(crate) async fn wipe_endpoint(
-        &self,
-        tenant: &TenantId,
-        id: EndpointId,
-    ) -> Result<bool, StoreError> {
-        let wiped = self
-            .inner
-            .reader
-            .write("delete endpoint", |connection, again| {
-                let query = diesel::sql_query(DELETE)
-                    .bind::<SqlUuid, _>(id.0)
-                    .bind::<Text, _>(tenant.as_str().to_owned());
-                async move {
-                    let changed = query.execute(connection).await?;
-                    // After a lost connection it may have been this very call that deleted it.
-                    Ok(changed == 1 || again.is_some())
-                }
-                .boxed()
-            });
-        wiped.await
-    }
-
-    pub(crate) async fn replace_secret(
-        &self,
-        tenant: &TenantId,
-        id: EndpointId,
-        secret: &Sensitive<String>,
-        keep: Duration,
-    ) -> Result<bool, StoreError> {
-        let sealed = self.seal_text(secret_place(id.0), secret)?;
-        let rotated = self
-            .inner
-            .reader
-            .write("rotate endpoint secret", |connection, _| {
-                let query = diesel::sql_query(ROTATE)
-                    .bind::<SqlUuid, _>(id.0)
-                    .bind::<Text, _>(tenant.as_str().to_owned())
-                    .bind::<Binary, _>(sealed.clone())
-                    .bind::<Double, _>(keep.as_secs_f64());
-                async move { query.execute(connection).await }.boxed()
-            });
-        Ok(rotated.await? == 1)
     }
 
     pub(crate) async fn switch_off_gone(

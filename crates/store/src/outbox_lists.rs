@@ -8,10 +8,11 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
+use quittance_domain::change::JournalEntry;
 use quittance_domain::ids::{EndpointId, EntryId, NotificationId, PaymentId, TenantId};
 use quittance_domain::notification::{
-    AttemptLog, ClaimedNotification, Destination, Endpoint, EndpointUpdate, NewEndpoint,
-    NotificationCause, NotificationClaim, NotificationCount, NotificationFilter, NotificationState,
+    AttemptLog, ClaimedNotification, Destination, Endpoint, EndpointChange, NotificationCause,
+    NotificationClaim, NotificationCount, NotificationFilter, NotificationState,
     NotificationVerdict, Outbox, Planned, Pruned, Replay, Replayed, StoredAttempt,
     StoredNotification,
 };
@@ -183,12 +184,13 @@ impl PgStore {
 
 #[async_trait]
 impl Outbox for PgStore {
-    async fn create_endpoint(
+    async fn change_endpoint(
         &self,
-        endpoint: NewEndpoint,
-        limit: usize,
+        tenant: &TenantId,
+        change: EndpointChange,
+        entry: JournalEntry,
     ) -> Result<bool, StoreError> {
-        self.store_endpoint(endpoint, limit).await
+        self.change_on_record(tenant, change, entry).await
     }
 
     async fn list_endpoints(
@@ -207,29 +209,6 @@ impl Outbox for PgStore {
     ) -> Result<Option<Endpoint>, StoreError> {
         let found = self.read_endpoints(Some(tenant), Some(id), None, 1).await?;
         Ok(found.into_iter().next())
-    }
-
-    async fn update_endpoint(
-        &self,
-        tenant: &TenantId,
-        id: EndpointId,
-        update: EndpointUpdate,
-    ) -> Result<bool, StoreError> {
-        self.change_endpoint(tenant, id, update).await
-    }
-
-    async fn delete_endpoint(&self, tenant: &TenantId, id: EndpointId) -> Result<bool, StoreError> {
-        self.wipe_endpoint(tenant, id).await
-    }
-
-    async fn rotate_secret(
-        &self,
-        tenant: &TenantId,
-        id: EndpointId,
-        secret: Sensitive<String>,
-        keep: Duration,
-    ) -> Result<bool, StoreError> {
-        self.replace_secret(tenant, id, &secret, keep).await
     }
 
     async fn destination(

@@ -12,14 +12,14 @@ use std::time::Duration;
 use chrono::DateTime;
 use quittance_domain::ids::EndpointId;
 use quittance_domain::notification::{
-    AttemptLog, ClaimedNotification, EndpointState, EndpointUpdate, EventPattern, NewEndpoint,
-    NotificationCause, NotificationClaim, NotificationCount, NotificationFilter, NotificationState,
-    NotificationVerdict, Outbox, Pruned, Replay, Replayed, StoredNotification,
+    AttemptLog, ClaimedNotification, EndpointChange, EndpointState, EndpointUpdate, EventPattern,
+    NewEndpoint, NotificationCause, NotificationClaim, NotificationCount, NotificationFilter,
+    NotificationState, NotificationVerdict, Outbox, Pruned, Replay, Replayed, StoredNotification,
 };
 use quittance_domain::ports::{Commit, Store};
 use quittance_domain::text::{Sensitive, Text};
 use quittance_store::PgStore;
-use quittance_test_support::{Story, TestDb, eventually, tenant};
+use quittance_test_support::{Story, TestDb, entry_of_stream, eventually, tenant};
 use uuid::Uuid;
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -52,10 +52,26 @@ async fn started() -> (TestDb, PgStore) {
     (db, store)
 }
 
+/// A change of an endpoint, on record in a stream of its own.
+async fn changed(store: &PgStore, of: &str, change: EndpointChange) -> bool {
+    let entry = entry_of_stream(of, Uuid::now_v7(), 1);
+    let changed = store.change_endpoint(&tenant(of), change, entry);
+    changed.await.unwrap()
+}
+
+fn create(endpoint: NewEndpoint, limit: usize) -> EndpointChange {
+    EndpointChange::Create { endpoint, limit }
+}
+
+fn rotate(id: EndpointId, secret: &str, keep: Duration) -> EndpointChange {
+    let secret = Sensitive::new(secret.to_owned());
+    EndpointChange::Rotate { id, secret, keep }
+}
+
 async fn made(store: &PgStore, events: &[&str]) -> EndpointId {
     let new = endpoint("acme", events);
     let id = new.id;
-    assert!(store.create_endpoint(new, 10).await.unwrap());
+    assert!(changed(store, "acme", create(new, 10)).await);
     id
 }
 
@@ -70,8 +86,10 @@ async fn payment(store: &PgStore, of: &str, key: &str) {
     }
 }
 
-/// Looks at everything that has been committed.
+/// Looks at everything that has been committed: this many entries, and one for each endpoint that was made.
 async fn plan(store: &PgStore, entries: u64) -> u64 {
+    let endpoints = store.list_endpoints(None, None, 100).await.unwrap();
+    let entries = entries + u64::try_from(endpoints.len()).unwrap();
     eventually("every entry has a position", || async {
         store.next_position().await.unwrap() >= entries
     })
@@ -442,10 +460,10 @@ async fn what_waits_for_an_endpoint_that_is_off_becomes_a_dead_letter() {
         enabled: Some(false),
         ..EndpointUpdate::default()
     };
-    assert!(store.update_endpoint(&acme, id, off).await.unwrap());
+    assert!(changed(&store, "acme", EndpointChange::Update { id, update: off }).await);
     // Also what happens meanwhile.
     payment(&store, "acme", "two").await;
-    assert_eq!(plan(&store, 8).await, 1);
+    assert_eq!(plan(&store, 8 + 1).await, 1);
     assert!(claim(&store).await.is_empty());
     assert_eq!(store.close_notifications(10).await.unwrap(), 2);
     let found = listed(&store, "acme").await;
@@ -458,7 +476,7 @@ async fn what_waits_for_an_endpoint_that_is_off_becomes_a_dead_letter() {
         enabled: Some(true),
         ..EndpointUpdate::default()
     };
-    assert!(store.update_endpoint(&acme, id, on).await.unwrap());
+    assert!(changed(&store, "acme", EndpointChange::Update { id, update: on }).await);
     let replayed = store.replay_notifications(&acme, all, 10).await.unwrap();
     assert_eq!(replayed, Replayed::Again(2));
     assert_eq!(claim(&store).await.len(), 2);
@@ -506,14 +524,11 @@ async fn i11_an_endpoint_is_its_tenants_and_its_secrets_are_encrypted() {
         secrets.collect::<Vec<_>>()
     };
     assert_eq!(secrets().await, [SECRET]);
-    let next = || Sensitive::new(NEXT.to_owned());
-    assert!(store.rotate_secret(&acme, id, next(), LEASE).await.unwrap());
+    assert!(changed(&store, "acme", rotate(id, NEXT, LEASE)).await);
     assert_eq!(secrets().await, [NEXT, SECRET]);
     let found = store.endpoint(&acme, id).await.unwrap().unwrap();
     assert!(found.previous_secret_until.is_some());
-    let first = || Sensitive::new(SECRET.to_owned());
-    let dropped = store.rotate_secret(&acme, id, first(), Duration::ZERO);
-    assert!(dropped.await.unwrap());
+    assert!(changed(&store, "acme", rotate(id, SECRET, Duration::ZERO)).await);
     assert_eq!(secrets().await, [SECRET]);
 
     assert_eq!(store.endpoint(&globex, id).await.unwrap(), None);
@@ -522,15 +537,16 @@ async fn i11_an_endpoint_is_its_tenants_and_its_secrets_are_encrypted() {
         []
     );
     assert!(store.destination(&globex, id).await.unwrap().is_none());
+    let before = entries(&db).await;
     let update = EndpointUpdate::default();
-    assert!(!store.update_endpoint(&globex, id, update).await.unwrap());
-    assert!(
-        !store
-            .rotate_secret(&globex, id, next(), LEASE)
-            .await
-            .unwrap()
+    assert!(!changed(&store, "globex", EndpointChange::Update { id, update }).await);
+    assert!(!changed(&store, "globex", rotate(id, NEXT, LEASE)).await);
+    assert!(!changed(&store, "globex", EndpointChange::Delete { id }).await);
+    assert_eq!(
+        entries(&db).await,
+        before,
+        "nothing was done, and nothing is on record"
     );
-    assert!(!store.delete_endpoint(&globex, id).await.unwrap());
     let readable = "select count(*) from notification_endpoints \
                     where position('whsec' in encode(secret, 'escape')) > 0 \
                        or position('receiver' in encode(url, 'escape')) > 0";
@@ -538,20 +554,49 @@ async fn i11_an_endpoint_is_its_tenants_and_its_secrets_are_encrypted() {
     let readable: i64 = client.query_one(readable, &[]).await.unwrap().get(0);
     assert_eq!(readable, 0);
 
-    assert!(
-        !store
-            .create_endpoint(endpoint("acme", &[]), 1)
-            .await
-            .unwrap()
-    );
-    assert!(store.delete_endpoint(&acme, id).await.unwrap());
-    assert!(!store.delete_endpoint(&acme, id).await.unwrap());
+    assert!(!changed(&store, "acme", create(endpoint("acme", &[]), 1)).await);
+    assert!(changed(&store, "acme", EndpointChange::Delete { id }).await);
+    assert!(!changed(&store, "acme", EndpointChange::Delete { id }).await);
     assert!(store.destination(&acme, id).await.unwrap().is_none());
     assert_eq!(store.list_endpoints(None, None, 9).await.unwrap(), []);
-    assert!(
-        store
-            .create_endpoint(endpoint("acme", &[]), 1)
-            .await
-            .unwrap()
+    assert!(changed(&store, "acme", create(endpoint("acme", &[]), 1)).await);
+}
+
+async fn entries(db: &TestDb) -> i64 {
+    let client = db.client().await;
+    let count = client.query_one("select count(*) from journal", &[]).await;
+    count.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_change_of_an_endpoint_and_its_entry_are_durable_together_or_not_at_all() {
+    let (db, store) = started().await;
+    let acme = tenant("acme");
+    let stream = Uuid::now_v7();
+    let entry = || entry_of_stream("acme", stream, 1);
+    let first = store.change_endpoint(&acme, create(endpoint("acme", &[]), 9), entry());
+    assert!(first.await.unwrap());
+    // The place of the entry is taken: the second endpoint is not made either.
+    let second = store.change_endpoint(&acme, create(endpoint("acme", &[]), 9), entry());
+    assert!(second.await.is_err());
+    let there = store.list_endpoints(Some(&acme), None, 9).await.unwrap();
+    assert_eq!((there.len(), entries(&db).await), (1, 1));
+    // No tenant, no endpoint, no entry.
+    let nobody = store.change_endpoint(
+        &tenant("nobody"),
+        create(endpoint("nobody", &[]), 9),
+        entry_of_stream("nobody", Uuid::now_v7(), 1),
     );
+    assert!(nobody.await.is_err());
+    assert_eq!(entries(&db).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i12_the_limit_of_endpoints_holds_however_many_are_made_at_once() {
+    let (db, store) = started().await;
+    let made = (0..12).map(|_| changed(&store, "acme", create(endpoint("acme", &[]), 3)));
+    let made = futures::future::join_all(made).await;
+    assert_eq!(made.iter().filter(|made| **made).count(), 3);
+    let there = store.list_endpoints(Some(&tenant("acme")), None, 20).await;
+    assert_eq!((there.unwrap().len(), entries(&db).await), (3, 3));
 }

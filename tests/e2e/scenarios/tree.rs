@@ -258,9 +258,8 @@ async fn s75_an_entry_that_was_rewritten_in_the_database_gets_no_receipt() {
     assert_eq!(read.receipt, Some(receipt));
     // A field of no consequence, in every entry of the payment, by somebody who owns the database.
     let rewritten = "update journal set leaf = convert_to(replace(convert_from(leaf, 'utf8'), \
-                     '\"instance\":\"', '\"instance\":\"x'), 'utf8') where stream_id = $1";
-    let id: uuid::Uuid = payment.payment_id.parse().unwrap();
-    world.db.execute(rewritten, &[&id]).await;
+                     '\"instance\":\"', '\"instance\":\"x'), 'utf8') where stream_id = $1::text::uuid";
+    world.db.execute(rewritten, &[&payment.payment_id]).await;
     let read = world.client.ok(get).await.message.entry.unwrap();
     assert!(
         read.source.unwrap().instance.starts_with('x'),

@@ -1,11 +1,13 @@
 //! The audit log as callers read it; reading it is itself logged (R18).
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::lock::Mutex;
 use quittance_evidence::{Cause, EntryResult, Hash, StreamId};
+use thiserror::Error;
 use uuid::Uuid;
 
 use crate::change::JournalEntry;
@@ -13,7 +15,7 @@ use crate::context::{Caller, Instance};
 use crate::error::FlowError;
 use crate::ids::{AttemptId, EntryId, PaymentId, TenantId, TransactionId};
 use crate::journal::{Stamp, blank};
-use crate::ports::{Commit, EntryFilter, Ports, StoredEntry};
+use crate::ports::{Commit, EntryFilter, Ports, StoreError, StoredEntry};
 use crate::reconciliation::StreamHead;
 use crate::retry::RetryPolicy;
 
@@ -35,6 +37,17 @@ pub struct AuditEvent {
     pub refused: Option<&'static str>,
     /// The filters and other facts, by name; names are 1 to 64 of `a-z 0-9 _ . -`.
     pub details: BTreeMap<String, String>,
+}
+
+/// Why something was neither done nor recorded.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// No entry could be made of it.
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    /// The store refused, or could not be reached.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The next entry of an open stream.
@@ -108,6 +121,42 @@ impl AuditLog {
             }
             Err(error) => Err(accept_error(error)),
         }
+    }
+
+    /// Records an access together with what it does: `write` makes both durable in one commit, or neither, and says
+    /// whether there was anything to do.
+    pub async fn record_with<W, F>(
+        &self,
+        caller: &Caller,
+        event: AuditEvent,
+        write: W,
+    ) -> Result<bool, RecordError>
+    where
+        W: FnOnce(JournalEntry) -> F,
+        F: Future<Output = Result<bool, StoreError>>,
+    {
+        let stream = self.stream(&caller.tenant).await;
+        let mut head = stream.lock().await;
+        let now = self.inner.ports.clock.now();
+        let at = head.unwrap_or_else(|| Head {
+            stream: self.inner.ports.random.uuid_v7(now),
+            entity_seq: 1,
+            leaf_hash: None,
+        });
+        let entry = self.entry_at(caller, event, ACCESS_STREAM, at)?;
+        let leaf_hash = entry.leaf_hash;
+        let before = head.take();
+        let done = write(entry).await?;
+        *head = if done {
+            Some(Head {
+                entity_seq: at.entity_seq + 1,
+                leaf_hash: Some(leaf_hash),
+                ..at
+            })
+        } else {
+            before
+        };
+        Ok(done)
     }
 
     /// Appends an entry to a stream that is named from without, behind `head`: `None` where the stream has that entry

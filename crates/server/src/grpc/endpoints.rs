@@ -1,15 +1,16 @@
-//! The part of `AdminService` that manages notifications. Every change is put on record before it is made: what cannot
-//! be recorded is not done.
+//! The part of `AdminService` that manages notifications. Every change of an endpoint is put on record in the commit that
+//! makes it, and everything else before it is done: what cannot be recorded is not done.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prost::Message as _;
 use quittance_domain::context::Caller;
-use quittance_domain::flows::audit::AuditEvent;
+use quittance_domain::flows::audit::{AuditEvent, RecordError};
 use quittance_domain::ids::{EndpointId, NotificationId, TenantId};
 use quittance_domain::notification::{
-    AttemptLog, Destination, Endpoint, EventPattern, NewEndpoint, Replay, Replayed, StoredAttempt,
+    AttemptLog, Destination, Endpoint, EndpointChange, EventPattern, NewEndpoint, Replay, Replayed,
+    StoredAttempt,
 };
 use quittance_domain::ports::StoreError;
 use quittance_domain::text::Sensitive;
@@ -94,6 +95,32 @@ impl AdminRpcs {
         Ok(self.services.audit.record(caller, event).await?)
     }
 
+    /// Changes an endpoint, and puts it on record: both or neither. False where there was nothing to change.
+    async fn change(
+        &self,
+        caller: &Caller,
+        event_type: &'static str,
+        facts: Facts,
+        change: EndpointChange,
+    ) -> Result<bool, Failure> {
+        let event = AuditEvent {
+            event_type,
+            payment: None,
+            refused: None,
+            details: facts.0,
+        };
+        let outbox = &self.services.notifications.outbox;
+        let write = |entry| outbox.change_endpoint(&caller.tenant, change, entry);
+        match self.services.audit.record_with(caller, event, write).await {
+            Ok(done) => Ok(done),
+            Err(RecordError::Store(StoreError::Refused(constraint))) if constraint == NO_TENANT => {
+                Err(Failure::new(ErrorReason::TenantNotFound, "no such tenant"))
+            }
+            Err(RecordError::Store(error)) => Err(error.into()),
+            Err(RecordError::Flow(error)) => Err(error.into()),
+        }
+    }
+
     async fn endpoint(&self, tenant: &TenantId, id: EndpointId) -> Result<Endpoint, Failure> {
         let outbox = &self.services.notifications.outbox;
         let found = outbox.endpoint(tenant, id).await?;
@@ -118,24 +145,11 @@ impl AdminRpcs {
         let ForTenant { command, tenant } =
             parse::create_endpoint(call.message, &notifications.sender)?;
         let caller = acting_for(call.caller, &call.who, tenant)?;
-        let (outbox, limit) = (&notifications.outbox, notifications.max_endpoints);
-        let too_many = || {
-            let message =
-                format!("the tenant has {limit} notification endpoints, as many as it may");
-            Failure::new(ErrorReason::TooManyEndpoints, message)
-        };
-        let there = outbox
-            .list_endpoints(Some(&caller.tenant), None, limit)
-            .await?;
-        if there.len() >= limit {
-            return Err(too_many());
-        }
         let id = EndpointId(self.services.random.uuid_v7(self.services.clock.now()));
         let secret = new_secret()?;
         let facts = Facts::of(id).with("host", &self.host(&command.url));
         let facts = facts.with_events(&command.events);
-        self.on_record(&caller, "endpoint.created", facts).await?;
-        let new = NewEndpoint {
+        let endpoint = NewEndpoint {
             id,
             tenant: caller.tenant.clone(),
             url: command.url,
@@ -143,14 +157,15 @@ impl AdminRpcs {
             events: command.events,
             secret: secret.clone(),
         };
-        match outbox.create_endpoint(new, limit).await {
-            Ok(true) => {}
-            Ok(false) => return Err(too_many()),
-            Err(StoreError::Refused(constraint)) if constraint == NO_TENANT => {
-                let message = "no such tenant";
-                return Err(Failure::new(ErrorReason::TenantNotFound, message));
-            }
-            Err(error) => return Err(error.into()),
+        let limit = notifications.max_endpoints;
+        let change = EndpointChange::Create { endpoint, limit };
+        if !self
+            .change(&caller, "endpoint.created", facts, change)
+            .await?
+        {
+            let message =
+                format!("the tenant has {limit} notification endpoints, as many as it may");
+            return Err(Failure::new(ErrorReason::TooManyEndpoints, message));
         }
         Ok(v1::CreateNotificationEndpointResponse {
             endpoint: Some(parse::endpoint(&self.endpoint(&caller.tenant, id).await?)),
@@ -194,7 +209,6 @@ impl AdminRpcs {
             parse::update_endpoint(call.message, &notifications.sender)?;
         let (id, update) = command;
         let caller = acting_for(call.caller, &call.who, tenant)?;
-        self.endpoint(&caller.tenant, id).await?;
         let mut facts = Facts::of(id);
         if let Some(url) = &update.url {
             facts = facts.with("host", &self.host(url));
@@ -205,9 +219,11 @@ impl AdminRpcs {
         if let Some(enabled) = update.enabled {
             facts = facts.with("enabled", &enabled);
         }
-        self.on_record(&caller, "endpoint.updated", facts).await?;
-        let outbox = &notifications.outbox;
-        if !outbox.update_endpoint(&caller.tenant, id, update).await? {
+        let change = EndpointChange::Update { id, update };
+        if !self
+            .change(&caller, "endpoint.updated", facts, change)
+            .await?
+        {
             return Err(no_endpoint());
         }
         Ok(v1::UpdateNotificationEndpointResponse {
@@ -224,11 +240,12 @@ impl AdminRpcs {
         let ForTenant { command, tenant } =
             parse::one_endpoint(&message.endpoint_id, message.tenant_id)?;
         let caller = acting_for(call.caller, &call.who, tenant)?;
-        self.endpoint(&caller.tenant, command).await?;
         let facts = Facts::of(command);
-        self.on_record(&caller, "endpoint.deleted", facts).await?;
-        let outbox = &self.services.notifications.outbox;
-        if !outbox.delete_endpoint(&caller.tenant, command).await? {
+        let change = EndpointChange::Delete { id: command };
+        if !self
+            .change(&caller, "endpoint.deleted", facts, change)
+            .await?
+        {
             return Err(no_endpoint());
         }
         Ok(v1::DeleteNotificationEndpointResponse {})
@@ -303,14 +320,18 @@ impl AdminRpcs {
         let ForTenant { command, tenant } = parse::rotate_secret(call.message)?;
         let (id, keep) = command;
         let caller = acting_for(call.caller, &call.who, tenant)?;
-        self.endpoint(&caller.tenant, id).await?;
-        let secret = new_secret()?;
+        let new = new_secret()?;
         let facts = Facts::of(id).with("keep_previous_seconds", &keep.as_secs());
-        self.on_record(&caller, "endpoint.secret_rotated", facts)
-            .await?;
-        let outbox = &self.services.notifications.outbox;
-        let rotated = outbox.rotate_secret(&caller.tenant, id, secret.clone(), keep);
-        if !rotated.await? {
+        let secret = new.clone();
+        let change = EndpointChange::Rotate {
+            id,
+            secret: new,
+            keep,
+        };
+        if !self
+            .change(&caller, "endpoint.secret_rotated", facts, change)
+            .await?
+        {
             return Err(no_endpoint());
         }
         Ok(v1::RotateNotificationEndpointSecretResponse {

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use quittance_domain::change::JournalEntry;
 use quittance_domain::ids::{EndpointId, NotificationId, TenantId};
 use quittance_domain::notification::{
-    AttemptLog, ClaimedNotification, Destination, Endpoint, EndpointUpdate, NewEndpoint,
-    NotificationClaim, NotificationCount, NotificationFilter, NotificationVerdict, Outbox, Planned,
-    Pruned, Replay, Replayed, StoredAttempt, StoredNotification,
+    AttemptLog, ClaimedNotification, Destination, Endpoint, EndpointChange, NotificationClaim,
+    NotificationCount, NotificationFilter, NotificationVerdict, Outbox, Planned, Pruned, Replay,
+    Replayed, StoredAttempt, StoredNotification,
 };
 use quittance_domain::ports::StoreError;
-use quittance_domain::text::Sensitive;
 
 use crate::notifications::{AllowedNetworks, Sender, SenderSettings};
 
@@ -32,7 +32,12 @@ pub(super) fn sender() -> Sender {
 
 #[async_trait]
 impl Outbox for NoOutbox {
-    async fn create_endpoint(&self, _: NewEndpoint, _: usize) -> Result<bool, StoreError> {
+    async fn change_endpoint(
+        &self,
+        _: &TenantId,
+        _: EndpointChange,
+        _: JournalEntry,
+    ) -> Result<bool, StoreError> {
         Err(StoreError::Unavailable)
     }
 
@@ -47,29 +52,6 @@ impl Outbox for NoOutbox {
 
     async fn endpoint(&self, _: &TenantId, _: EndpointId) -> Result<Option<Endpoint>, StoreError> {
         Ok(None)
-    }
-
-    async fn update_endpoint(
-        &self,
-        _: &TenantId,
-        _: EndpointId,
-        _: EndpointUpdate,
-    ) -> Result<bool, StoreError> {
-        Err(StoreError::Unavailable)
-    }
-
-    async fn delete_endpoint(&self, _: &TenantId, _: EndpointId) -> Result<bool, StoreError> {
-        Err(StoreError::Unavailable)
-    }
-
-    async fn rotate_secret(
-        &self,
-        _: &TenantId,
-        _: EndpointId,
-        _: Sensitive<String>,
-        _: Duration,
-    ) -> Result<bool, StoreError> {
-        Err(StoreError::Unavailable)
     }
 
     async fn destination(

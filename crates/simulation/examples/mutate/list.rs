@@ -20,6 +20,7 @@ const FLOWS: &[&str] = &["-p", "quittance-domain", "-p", "quittance-simulation"]
 const STORE: &[&str] = &["-p", "quittance-store", "--tests"];
 const ADAPTERS: &[&str] = &["-p", "quittance-providers", "--lib"];
 
+const OUTBOX: &str = "crates/store/src/outbox.rs";
 const COMMAND: &str = "crates/domain/src/flows/command.rs";
 const SEND: &str = "crates/domain/src/flows/send.rs";
 const RECOVER: &str = "crates/domain/src/flows/recover.rs";
@@ -272,5 +273,37 @@ pub const MUTATIONS: &[Mutation] = &[
         text: "            self.commit(&change).await.map_err(accept_error)?;",
         becomes: "            let _ = &change;",
         tests: FLOWS,
+    },
+    Mutation {
+        breaks: "notified",
+        defect: "a notification is signed without its time",
+        file: "crates/providers/src/webhook/standard.rs",
+        text: "            mac.update(format!(\"{id}.{timestamp}.\").as_bytes());",
+        becomes: "            let _ = timestamp;\n            mac.update(format!(\"{id}.\").as_bytes());",
+        tests: ADAPTERS,
+    },
+    Mutation {
+        breaks: "notified",
+        defect: "an event overtakes an earlier one of its payment",
+        file: OUTBOX,
+        text: "and e.entity_seq < d.entity_seq and e.state = 'PENDING') \\",
+        becomes: "and e.entity_seq < d.entity_seq and e.state = 'DEAD') \\",
+        tests: &["-p", "quittance-store", "--test", "outbox"],
+    },
+    Mutation {
+        breaks: "notified",
+        defect: "an event is passed over where notifications are made in parts",
+        file: OUTBOX,
+        text: "        join journal_positions p on p.position >= r.low and p.position < r.high \\",
+        becomes: "        join journal_positions p on p.position > r.low and p.position < r.high \\",
+        tests: &["-p", "quittance-store", "--test", "outbox"],
+    },
+    Mutation {
+        breaks: "I12",
+        defect: "endpoints that are made at once exceed their limit",
+        file: "crates/store/src/endpoints.rs",
+        text: "                lock.execute(connection).await?;",
+        becomes: "                drop(lock);",
+        tests: &["-p", "quittance-store", "--test", "outbox"],
     },
 ];

@@ -9,7 +9,7 @@ use quittance_domain::ids::PaymentId;
 use quittance_evidence::Disclosure;
 use quittance_proto::v1;
 use quittance_proto::v1::ErrorReason;
-use quittance_store::{PgStore, StoredCheckpoint, TreeReadError};
+use quittance_store::{StoredCheckpoint, TreeReadError};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tonic::Request;
