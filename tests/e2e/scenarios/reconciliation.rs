@@ -184,13 +184,14 @@ async fn s78_the_sandbox_s_books_show_what_is_missing_extra_or_differs_and_once(
     let wrong = create("tok_wrong_amount", 6_000).await;
 
     // Somebody changed our tables: one is another transaction now, one has another amount, one another currency.
+    let id = |payment: &Payment| payment.payment_id.clone();
     let other = uuid::Uuid::now_v7().to_string();
     let sql = "update transactions set transaction_id = $2::text::uuid, provider_reference = 'sop_other' where payment_id = $1::text::uuid";
-    world.db.execute(sql, &[&lost.payment_id, &other]).await;
+    world.db.execute(sql, &[&id(&lost), &other]).await;
     let sql = "update transactions set amount = 1999 where payment_id = $1::text::uuid";
-    world.db.execute(sql, &[&amount.payment_id]).await;
+    world.db.execute(sql, &[&id(&amount)]).await;
     let sql = "update payments set currency = 'USD' where payment_id = $1::text::uuid";
-    world.db.execute(sql, &[&currency.payment_id]).await;
+    world.db.execute(sql, &[&id(&currency)]).await;
     // And the bank sent a refund back, of which nobody told us.
     world
         .control(&state, "fail_refund", serde_json::json!({}))
@@ -218,7 +219,7 @@ async fn s78_the_sandbox_s_books_show_what_is_missing_extra_or_differs_and_once(
             .find(|it| it["payment_id"] == payment.payment_id.as_str())
             .unwrap()
     };
-    assert_eq!(of(&lost)["transaction_id"], other.to_string());
+    assert_eq!(of(&lost)["transaction_id"], other.as_str());
     assert_eq!(of(&amount)["our_amount"]["minor_units"], 1_999);
     assert_eq!(of(&amount)["their_amount"]["minor_units"], 2_000);
     assert_eq!(
@@ -245,7 +246,7 @@ async fn s78_the_sandbox_s_books_show_what_is_missing_extra_or_differs_and_once(
 
     // What is found anew is added.
     let sql = "update transactions set amount = 4999 where payment_id = $1::text::uuid";
-    world.db.execute(sql, &[&agreed.payment_id]).await;
+    world.db.execute(sql, &[&id(&agreed)]).await;
     let more = auditor.run(&[]).await;
     assert_eq!(more.summary["repeated"], false);
     assert_eq!(entries(&world, &agreed).await, ["reconciliation.differing"]);
@@ -271,6 +272,12 @@ async fn s78_who_may_reconcile_what_is_told_and_on_record() {
     assert_eq!(world.db.number(started).await, 1);
 }
 
+/// A time before anything that these tests do, but within reach of it, as providers write it.
+fn days_ago() -> String {
+    let at = chrono::Utc::now() - chrono::TimeDelta::days(10);
+    at.format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
 /// An itemized report of Stripe's balance transactions.
 struct StripeExport(String);
 
@@ -293,8 +300,9 @@ impl StripeExport {
         names: &str,
     ) -> Self {
         let sign = if category == "refund" { "-" } else { "" };
+        let booked = days_ago();
         let record = format!(
-            "txn_1,2026-11-05 10:22:31,2026-11-07 00:00:00,gbp,{sign}1.23,0.10,0.00,{category},{source},\"Order, 7\",\
+            "txn_1,{booked},{booked},gbp,{sign}1.23,0.10,0.00,{category},{source},\"Order, 7\",\
              {amount},{currency},{names}\n"
         );
         self.0.push_str(&record);
@@ -450,8 +458,9 @@ impl AdyenExport {
         currency: &str,
         (debit, credit): (&str, &str),
     ) -> Self {
+        let booked = days_ago();
         let record = format!(
-            "Company,{MERCHANT_ACCOUNT},{psp},{reference},visa,2026-11-05 10:22:31,CET,{type},{psp},{currency},{debit},\
+            "Company,{MERCHANT_ACCOUNT},{psp},{reference},visa,{booked},UTC,{type},{psp},{currency},{debit},\
              {credit},1,EUR,,0.90,0.10,7\n"
         );
         self.0.push_str(&record);
