@@ -234,7 +234,7 @@ async fn s52_events_of_a_dispute_at_stripe_in_any_order_and_repeated_end_the_sam
         let after = now(&world, &payment).await;
         assert_eq!((after.disputed, charged_back(&after)), (false, 0), "{id}");
         let mut rows = unasked(&after);
-        rows.sort_unstable_by_key(|(kind, _)| *kind as i32);
+        rows.sort_unstable_by_key(|(kind, _)| i32::from(*kind));
         assert_eq!(rows, [TAKEN, RETURNED], "{id}");
     }
     let cases = "select count(*) from operator_actions";

@@ -72,31 +72,39 @@ pub(super) fn finding(found: &v1::ReconciliationFinding, json: bool) -> String {
 pub(super) fn summary(summary: &v1::ReconciliationSummary, json: bool) -> String {
     let time =
         |time: Option<&prost_types::Timestamp>| time.map(ToString::to_string).unwrap_or_default();
-    let (from, to) = (
+    let range = [
         time(summary.from_time.as_ref()),
         time(summary.to_time.as_ref()),
-    );
+    ];
     if json {
-        let summary = json!({
-            "export_sha256": summary.export_sha256,
-            "from": from,
-            "to": to,
-            "margin_seconds": summary.margin_seconds,
-            "complete": summary.complete,
-            "lines": summary.lines,
-            "passed_lines": summary.passed_lines,
-            "agreed": summary.agreed,
-            "not_judged": summary.not_judged,
-            "missing": summary.missing,
-            "extra": summary.extra,
-            "differing": summary.differing,
-            "unknown_lines": summary.unknown_lines,
-            "ignored_columns": summary.ignored_columns,
-            "findings_recorded": summary.findings_recorded,
-            "repeated": summary.repeated,
-        });
-        return json!({"summary": summary}).to_string();
+        summary_object(summary, &range).to_string()
+    } else {
+        summary_text(summary, &range)
     }
+}
+
+fn summary_object(summary: &v1::ReconciliationSummary, [from, to]: &[String; 2]) -> Value {
+    json!({"summary": {
+        "export_sha256": summary.export_sha256,
+        "from": from,
+        "to": to,
+        "margin_seconds": summary.margin_seconds,
+        "complete": summary.complete,
+        "lines": summary.lines,
+        "passed_lines": summary.passed_lines,
+        "agreed": summary.agreed,
+        "not_judged": summary.not_judged,
+        "missing": summary.missing,
+        "extra": summary.extra,
+        "differing": summary.differing,
+        "unknown_lines": summary.unknown_lines,
+        "ignored_columns": summary.ignored_columns,
+        "findings_recorded": summary.findings_recorded,
+        "repeated": summary.repeated,
+    }})
+}
+
+fn summary_text(summary: &v1::ReconciliationSummary, [from, to]: &[String; 2]) -> String {
     let mut lines = vec![
         format!(
             "Compared {from} to {to}: {} lines, {} passed over.",
@@ -113,28 +121,22 @@ pub(super) fn summary(summary: &v1::ReconciliationSummary, json: bool) -> String
         ),
     ];
     if !summary.complete {
-        lines.push("The export need not have everything of that time, so nothing is called missing: say --from and --to.".to_owned());
+        let why = "The export need not have everything of that time, so nothing is called missing: say --from and --to.";
+        lines.push(why.to_owned());
     }
     if summary.repeated {
-        lines.push(
-            "The same was found about this export before; nothing was added to the log.".to_owned(),
-        );
+        let before = "The same was found about this export before; nothing was added to the log.";
+        lines.push(before.to_owned());
     } else if summary.findings_recorded > 0 {
-        lines.push(format!(
-            "{} findings were put into the log.",
-            summary.findings_recorded
-        ));
+        let recorded = summary.findings_recorded;
+        lines.push(format!("{recorded} findings were put into the log."));
     }
     if !summary.ignored_columns.is_empty() {
-        lines.push(format!(
-            "Columns not looked at: {}.",
-            plain(&summary.ignored_columns.join(", "))
-        ));
+        let ignored = plain(&summary.ignored_columns.join(", "));
+        lines.push(format!("Columns not looked at: {ignored}."));
     }
-    lines.push(format!(
-        "SHA-256 of the export: {}",
-        plain(&summary.export_sha256)
-    ));
+    let digest = plain(&summary.export_sha256);
+    lines.push(format!("SHA-256 of the export: {digest}"));
     lines.join("\n")
 }
 
