@@ -12,6 +12,7 @@ use quittance_domain::notification::{
     Replayed, StoredAttempt, StoredNotification,
 };
 use quittance_domain::ports::StoreError;
+use quittance_domain::text::Sensitive;
 
 use crate::notifications::{AllowedNetworks, Sender, SenderSettings};
 

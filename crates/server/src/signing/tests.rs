@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::signer::SignerError;
-use super::state::{open_checkpoint, sign};
+use super::state::open_checkpoint;
 use super::*;
 
 mod tampered;
