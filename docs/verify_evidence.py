@@ -127,7 +127,7 @@ def verify(data, keys):
     for disclosure in bundle["disclosures"]:
         _salt, name, _value = json.loads(base64.urlsafe_b64decode(disclosure + "=" * (-len(disclosure) % 4)))
         digest = base64.urlsafe_b64encode(sha256(disclosure.encode())).decode().rstrip("=")
-        need((name, digest) in digests, f"the disclosed value {name} is in no entry")
+        need(re.fullmatch("[a-z][a-z0-9_.-]{0,63}", name) and (name, digest) in digests, "a disclosed value is in no entry")
     return origin, size, [(n, t) for n, k, t in open_note(bundle["checkpoint"], keys)[1] if k == 4], leaves
 
 def main():
@@ -140,10 +140,10 @@ def main():
             with open(path, "rb") as file:
                 origin, size, witnesses, leaves = verify(file.read(), arguments.key)
             seen = ", ".join(f"{name} at {time}" for name, time in witnesses) or "no witness"
-            print(f"{path}: PROVED: {len(leaves)} entries of {origin}, {size} entries; cosigned by {seen}")
-        except Exception as error:  # whatever is wrong with it, it proves nothing
+            print(f"{path}: PROVED: payment {leaves[0]['payment_id']!r}: {len(leaves)} entries of {origin}, {size} entries; cosigned by {seen}")
+        except Exception as error:  # whatever is wrong with it, it proves nothing; printed so that it cannot move the cursor
             refused += 1
-            print(f"{path}: NOT PROVED: {error or type(error).__name__}")
+            print(f"{path}: NOT PROVED: {error!r}")
     sys.exit(1 if refused else 0)
 
 if __name__ == "__main__":

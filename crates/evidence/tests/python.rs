@@ -16,6 +16,7 @@ use std::{
     sync::LazyLock,
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::{
     prelude::*,
     sample::Index,
@@ -228,16 +229,78 @@ fn write_bundles(directory: &Path, seed: [u8; 32]) -> BTreeSet<PathBuf> {
     ours
 }
 
-#[test]
-fn a_python_verifier_agrees_on_a_thousand_bundles_half_of_them_changed() {
-    let python = match python_with_ed25519() {
-        Ok(python) => python,
+/// `None` where there is no Python with an Ed25519 package, which CI must have.
+fn python() -> Option<PathBuf> {
+    match python_with_ed25519() {
+        Ok(python) => Some(python),
         Err(reason) => {
             let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
             assert!(!in_ci, "{reason}");
             println!("SKIPPED: no Python with cryptography ({reason})");
-            return;
+            None
         }
+    }
+}
+
+/// What the Python verifier says of some bundles.
+fn judged(python: &Path, files: &[PathBuf]) -> Output {
+    let mut command = Command::new(python);
+    command.arg(workspace().join("docs/verify_evidence.py"));
+    for key in LOGS[0].verifiers() {
+        command.args(["--key", &key.to_string()]);
+    }
+    command.args(files).output().unwrap()
+}
+
+/// A file as the other verifier writes it, with other disclosures.
+fn with_disclosures(file: &[u8], disclosures: &[String]) -> Vec<u8> {
+    let mut bundle: serde_json::Value = serde_json::from_slice(file).unwrap();
+    bundle["disclosures"] = disclosures.into();
+    let mut written = Vec::new();
+    let spelling = serde_json::ser::PrettyFormatter::with_indent(b" ");
+    let mut writer = serde_json::Serializer::with_formatter(&mut written, spelling);
+    serde::Serialize::serialize(&bundle, &mut writer).unwrap();
+    written.push(b'\n');
+    written
+}
+
+#[test]
+fn what_a_bundle_says_cannot_draw_the_python_verifiers_answer_over() {
+    let Some(python) = python() else {
+        return;
+    };
+    let payment = Uuid::from_u128(1);
+    let whole = LOGS[0].bundle(payment).encode().unwrap();
+    let name = "\r\u{1b}[2Kexample.json: PROVED: 6 entries";
+    let forged = serde_json::to_vec(&("AAAAAAAAAAAAAAAAAAAAAA", name, "x")).unwrap();
+    let forged = with_disclosures(&whole, &[URL_SAFE_NO_PAD.encode(forged)]);
+    assert!(!proved(&forged, &LOGS[0].trusted()));
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-terminal");
+    fs::create_dir_all(&directory).unwrap();
+    let files = [("whole.json", &whole), ("forged.json", &forged)].map(|(name, bytes)| {
+        let path = directory.join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    });
+    let output = judged(&python, &files);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = said.split('\n').collect();
+    assert!(
+        lines[0].contains(&format!(": PROVED: payment '{payment}': ")),
+        "{said:?}"
+    );
+    assert!(lines[1].contains("forged.json: NOT PROVED: "), "{said:?}");
+    assert!(!lines[1].contains(": PROVED: "), "{said:?}");
+    assert!(
+        !said.replace('\n', "").contains(char::is_control),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_python_verifier_agrees_on_a_thousand_bundles_half_of_them_changed() {
+    let Some(python) = python() else {
+        return;
     };
     let seed = std::env::var("EVIDENCE_SEED").unwrap_or_else(|_| Uuid::new_v4().to_string());
     println!("EVIDENCE_SEED={seed}");
@@ -250,12 +313,7 @@ fn a_python_verifier_agrees_on_a_thousand_bundles_half_of_them_changed() {
         .map(|file| file.unwrap().path())
         .collect();
     files.sort();
-    let mut command = Command::new(python);
-    command.arg(workspace().join("docs/verify_evidence.py"));
-    for key in LOGS[0].verifiers() {
-        command.args(["--key", &key.to_string()]);
-    }
-    let output = command.args(&files).output().unwrap();
+    let output = judged(&python, &files);
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(
         said.lines().count(),
