@@ -100,8 +100,9 @@ pub enum Refusal {
     /// The same size with another root was cosigned before: the log has two histories.
     #[error("another tree of {0} entries was cosigned before")]
     Fork(u64),
-    /// It did not grow from the last one.
-    #[error("the checkpoint is not proved to have grown from the last one")]
+    /// No valid proof was given that it grew from the last one. That says nothing about the log: whoever sent it may have
+    /// made the proof up.
+    #[error("no valid proof was given that the checkpoint grew from the last one")]
     NotGrown(#[from] ProofError),
 }
 
@@ -145,11 +146,13 @@ impl WitnessedLog {
             return Err(Refusal::Malformed);
         }
         let last = &self.last;
-        if request.old_size != last.size {
-            return Err(Refusal::OtherOldSize(last.size));
-        }
+        // Whatever old size the sender states: this is signed by the log, and proves by itself that it has two
+        // histories.
         if next.size == last.size && next.root != last.root {
             return Err(Refusal::Fork(last.size));
+        }
+        if request.old_size != last.size {
+            return Err(Refusal::OtherOldSize(last.size));
         }
         verify_growth(last.size, &last.root, next.size, &next.root, &request.proof)?;
         Ok(next)

@@ -91,6 +91,21 @@ fn a_smaller_tree_after_a_larger_one_is_refused() {
 }
 
 #[test]
+fn a_signed_fork_is_known_for_one_whatever_old_size_comes_with_it() {
+    let (honest, forked) = (Log::forked(0, 0), Log::forked(1, 20));
+    let witness = follow(honest.head(50));
+    for old in [0, 7, 50] {
+        let judged = witness.judge(&forked.request(old, 50));
+        assert_eq!(judged, Err(Refusal::Fork(50)), "old {old}");
+    }
+    // A public checkpoint with a proof that somebody made up says nothing about the log.
+    let mut made_up = honest.request(50, 60);
+    made_up.proof.reverse();
+    let judged = witness.judge(&made_up);
+    assert!(matches!(judged, Err(Refusal::NotGrown(_))), "{judged:?}");
+}
+
+#[test]
 fn who_does_not_sign_for_the_log_is_refused() {
     let log = Log::forked(0, 0);
     let witness = follow(log.head(0));

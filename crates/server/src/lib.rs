@@ -23,6 +23,7 @@ pub mod server;
 mod signals;
 pub mod signing;
 pub mod trail;
+mod warnings;
 mod witness;
 mod workers;
 

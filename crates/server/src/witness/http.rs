@@ -17,9 +17,11 @@ use quittance_domain::ports::Clock as _;
 use quittance_evidence::note::Signature;
 use quittance_evidence::witness::{MAX_ADD_CHECKPOINT_BYTES, Refusal};
 use tower::limit::GlobalConcurrencyLimitLayer;
+use tracing::Level;
 
 use super::{Witness, WitnessError};
 use crate::adapters::SystemClock;
+use crate::warnings::Warnings;
 
 /// Longest that a request's body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,6 +30,9 @@ pub const MAX_REQUESTS: usize = 64;
 
 /// Type of the answer that states the size last cosigned.
 const SIZE: HeaderValue = HeaderValue::from_static("text/x.tlog.size");
+
+/// Checkpoints without a valid proof, which anybody can send.
+static UNPROVED: Mutex<Warnings> = Mutex::new(Warnings::new());
 
 type Shared = Arc<Mutex<Witness>>;
 
@@ -93,21 +98,45 @@ fn refusal(error: &WitnessError) -> Response {
     }
 }
 
-/// A log that signed two histories is what witnesses are for: whoever runs one must hear of it. Anybody
-/// may send nonsense, and nobody needs to.
-fn tell(error: &WitnessError) {
+/// A log that signed two histories is what witnesses are for: whoever runs one must hear of it. Anybody may send
+/// nonsense, and nobody needs to. A public checkpoint without a valid proof is nonsense, too, for all that is known:
+/// a stranger must not be able to accuse the log.
+const fn level(error: &WitnessError) -> Level {
     match error {
-        WitnessError::Refused(Refusal::Fork(_) | Refusal::NotGrown(_)) => {
-            tracing::error!(
-                error.message = %error,
-                "a log signed a checkpoint that did not grow from its last one",
-            );
+        WitnessError::Refused(Refusal::Fork(_)) | WitnessError::State(_) => Level::ERROR,
+        WitnessError::Refused(Refusal::NotGrown(_)) => Level::WARN,
+        WitnessError::Malformed(_)
+        | WitnessError::UnknownLog
+        | WitnessError::Refused(
+            Refusal::Malformed | Refusal::NotByTheLog(_) | Refusal::OtherOldSize(_),
+        ) => Level::DEBUG,
+    }
+}
+
+fn tell(error: &WitnessError) {
+    match level(error) {
+        Level::ERROR => tracing::error!(error.message = %error, "a checkpoint is not cosigned"),
+        Level::WARN => {
+            let mut warnings = UNPROVED.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = warnings.due() {
+                tracing::warn!(error.message = %error, count, "refused a checkpoint");
+            }
         }
-        WitnessError::State(_) => {
-            tracing::error!(error.message = %error, "a checkpoint could not be kept");
-        }
-        WitnessError::Malformed(_) | WitnessError::UnknownLog | WitnessError::Refused(_) => {
-            tracing::debug!(error.message = %error, "refused a checkpoint");
-        }
+        _ => tracing::debug!(error.message = %error, "refused a checkpoint"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quittance_evidence::tree::ProofError;
+
+    use super::*;
+
+    #[test]
+    fn a_fork_is_an_error_and_a_proof_that_somebody_made_up_a_warning() {
+        let level = |refusal| level(&WitnessError::Refused(refusal));
+        assert_eq!(level(Refusal::Fork(5)), Level::ERROR);
+        assert_eq!(level(Refusal::NotGrown(ProofError::WrongRoot)), Level::WARN);
+        assert_eq!(level(Refusal::OtherOldSize(5)), Level::DEBUG);
     }
 }

@@ -24,6 +24,7 @@ use tracing::{Instrument as _, Span};
 
 use super::places::{Places, Room};
 use crate::config::RecoveryConfig;
+use crate::warnings::Warnings;
 
 /// Claims in a row, before what has ended is looked at: a claim is a query each.
 const CLAIMS_IN_A_ROW: usize = 16;
@@ -31,8 +32,6 @@ const CLAIMS_IN_A_ROW: usize = 16;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause after the database could not be asked.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Least time between two warnings of the same kind, so that the log of an outage can be read.
-const WARN_EVERY: Duration = Duration::from_secs(10);
 /// The outcome of a run that could not do its work.
 const FAILED: &str = "failed";
 
@@ -305,22 +304,4 @@ const fn outcome_name(recovered: Recovered) -> &'static str {
 /// Anything from none to `limit`.
 fn at_random(limit: Duration) -> Duration {
     limit.mul_f64(rand::rng().random())
-}
-
-/// Thins warnings: one in [`WARN_EVERY`] at most, with how many there were.
-#[derive(Debug, Default)]
-struct Warnings {
-    given: Option<Instant>,
-    left_out: u64,
-}
-
-impl Warnings {
-    fn due(&mut self) -> Option<u64> {
-        if self.given.is_some_and(|at| at.elapsed() < WARN_EVERY) {
-            self.left_out += 1;
-            return None;
-        }
-        self.given = Some(Instant::now());
-        Some(1 + std::mem::take(&mut self.left_out))
-    }
 }
