@@ -35,6 +35,11 @@ impl TransactionKind {
         matches!(self, Self::Purchase | Self::Authorization)
     }
 
+    /// Whether the provider can do it and take it back later: what moves money because it was asked to.
+    pub fn can_be_taken_back(self) -> bool {
+        matches!(self, Self::Purchase | Self::Capture | Self::Refund)
+    }
+
     /// Whether it belongs to a dispute.
     pub fn disputes(self) -> bool {
         matches!(self, Self::Chargeback | Self::ChargebackReversal)
@@ -304,6 +309,9 @@ pub enum FactKind {
     Pending,
     /// The provider reports that it failed, or did not process it.
     Failed(Cause),
+    /// Done, and taken back since: by a provider that tells the two apart, so that an older word that it was done is
+    /// known for one, whichever of them comes first.
+    TakenBack(Cause),
     /// An authorization ran out.
     Expired,
 }

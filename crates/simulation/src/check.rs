@@ -59,7 +59,11 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     // What the provider does by itself may be more than we had left.
     let unasked = world.provider.unasked();
     let by_itself = unasked.iter().any(|unasked| unasked.payment == id);
-    if contradicted && !by_person && !by_itself {
+    let booked = world.provider.operations();
+    let takes_back = booked
+        .values()
+        .any(|booked| booked.payment == id && booked.status == Status::TakenBack);
+    if contradicted && !by_person && !by_itself && !takes_back {
         violations.push(format!("{id}: the provider contradicts what it had proved"));
     }
     let trusted = world.provider.nature().authoritative;
@@ -81,7 +85,6 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         violations.push(format!("{id}: we say {ours:?}, the provider {theirs:?}"));
     }
     unasked_are_recorded(record, &unasked, violations);
-    let booked = world.provider.operations();
     let with_person = |row: &Transaction| {
         let asked = row.open_case == Some(OperatorActionKind::RecoveryExhausted);
         asked && !trusted && row.state == TransactionState::Pending
@@ -131,7 +134,8 @@ fn transaction(row: &Transaction, booked: Option<&Booked>, violations: &mut Vec<
     let agrees = match (row.state, booked.map(|booked| booked.status)) {
         (TransactionState::Succeeded, Some(Status::Approved))
         | (TransactionState::Declined, Some(Status::Declined))
-        | (TransactionState::Failed, None | Some(Status::Voided)) => true,
+        | (TransactionState::Failed, None | Some(Status::Voided))
+        | (TransactionState::Reversed, Some(Status::TakenBack)) => true,
         // Released by the void that was believed to have kept it from being made.
         (TransactionState::Failed, Some(Status::Approved)) => {
             let cause = row.failure.map(|failure| failure.cause);

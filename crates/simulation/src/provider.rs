@@ -131,6 +131,8 @@ pub enum Status {
     Pending,
     /// Voided before it was authorized.
     Voided,
+    /// Done, and taken back since.
+    TakenBack,
 }
 
 /// The provider's account of one payment.
@@ -258,15 +260,18 @@ impl SimProvider {
 
     /// Tells by webhook how an operation stands: after any time, up to three times, so in any order with others.
     fn tell_later(&self, id: TransactionId) {
+        if self.executor.chance(self.chaos.lock().webhooks) {
+            self.tell_for_sure(id);
+        }
+    }
+
+    fn tell_for_sure(&self, id: TransactionId) {
         let Some(listener) = self.listener.lock().clone() else {
             return;
         };
         let Some(booked) = self.books.lock().operations.get(&id).cloned() else {
             return;
         };
-        if !self.executor.chance(self.chaos.lock().webhooks) {
-            return;
-        }
         let told = WebhookFact {
             payment: PaymentName::Ours(booked.payment),
             subject: Subject::Transaction(id),
@@ -327,6 +332,23 @@ impl SimProvider {
         let acted = self.books.lock().act(&self.executor);
         for unasked in acted {
             self.tell_unasked(&unasked);
+        }
+    }
+
+    /// Takes back a capture or a refund that it has done, and tells it by webhook: perhaps before what it told of its
+    /// success has come.
+    pub fn take_back(&self) {
+        let taken = self.books.lock().take_back(&self.executor);
+        if let Some(id) = taken {
+            self.tell_for_sure(id);
+        }
+    }
+
+    /// Tells again what it took back.
+    pub fn tell_taken_back_again(&self) {
+        let operations = self.operations().into_iter();
+        for (id, _) in operations.filter(|(_, booked)| booked.status == Status::TakenBack) {
+            self.tell_for_sure(id);
         }
     }
 
@@ -494,6 +516,37 @@ impl Books {
         acted
     }
 
+    /// Takes back something that was done for us: a refund, or a capture that nothing was refunded of.
+    fn take_back(&mut self, executor: &Executor) -> Option<TransactionId> {
+        let balances = &self.balances;
+        let can_be = |booked: &Booked| {
+            let balance = balances.get(&booked.payment).copied().unwrap_or_default();
+            let untouched = balance.refunded == 0 && balance.charged_back == 0;
+            match booked.kind {
+                OperationKind::Refund => true,
+                OperationKind::Capture => untouched,
+                OperationKind::Purchase
+                | OperationKind::Authorize
+                | OperationKind::Confirm
+                | OperationKind::Void => false,
+            }
+        };
+        let done = self.operations.iter();
+        let done = done.filter(|(_, booked)| booked.status == Status::Approved && can_be(booked));
+        let done: Vec<_> = done.map(|(id, _)| *id).collect();
+        let count = u32::try_from(done.len()).ok().filter(|count| *count > 0)?;
+        let id = *done.get(usize::try_from(executor.pick(0..count)).unwrap_or(0))?;
+        let booked = self.operations.get_mut(&id)?;
+        booked.status = Status::TakenBack;
+        let balance = self.balances.entry(booked.payment).or_default();
+        if booked.kind == OperationKind::Refund {
+            balance.refunded -= booked.amount;
+        } else {
+            balance.captured -= booked.amount;
+        }
+        Some(id)
+    }
+
     fn carry_out(
         &mut self,
         wire: &Wire,
@@ -640,6 +693,7 @@ fn fact(id: TransactionId, booked: &Booked, nature: Nature) -> Fact {
         }),
         Status::Pending => FactKind::Pending,
         Status::Voided => FactKind::Failed(Cause::Voided),
+        Status::TakenBack => FactKind::TakenBack(Cause::ProviderReportedFailure),
     };
     Fact {
         kind,

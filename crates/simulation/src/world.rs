@@ -131,6 +131,7 @@ impl World {
         (0..3).all(|_| {
             self.provider.decide_pending();
             self.provider.tell_again();
+            self.provider.tell_taken_back_again();
             self.ask_about_the_rest();
             self.recover_in_peace();
             self.executor.run()
@@ -209,6 +210,9 @@ impl World {
         if self.executor.chance(300) {
             self.start_stops();
         }
+        if self.executor.chance(300) {
+            self.start_taking_back();
+        }
     }
 
     /// Somebody works in the provider's dashboard, and banks charge back.
@@ -218,6 +222,17 @@ impl World {
             for _ in 0..executor.pick(1..4) {
                 executor.wait_up_to(TROUBLE / 2).await;
                 provider.act_by_itself();
+            }
+        });
+    }
+
+    /// Card schemes reject what the provider had called done.
+    fn start_taking_back(&self) {
+        let (executor, provider) = (self.executor.clone(), self.provider.clone());
+        self.executor.spawn(WORLD, async move {
+            for _ in 0..executor.pick(1..4) {
+                executor.wait_up_to(TROUBLE / 2).await;
+                provider.take_back();
             }
         });
     }

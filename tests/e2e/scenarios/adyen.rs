@@ -13,12 +13,12 @@ use crate::harness::adyen::{
 };
 use crate::harness::{Amounts as _, capture, eventually, refund, sync, void};
 
-fn last(payment: &Payment) -> &Transaction {
+pub(super) fn last(payment: &Payment) -> &Transaction {
     payment.transactions.last().unwrap()
 }
 
 /// The payment, once it is so.
-async fn until(world: &AdyenWorld, payment: &Payment, state: PaymentState) -> Payment {
+pub(super) async fn until(world: &AdyenWorld, payment: &Payment, state: PaymentState) -> Payment {
     eventually(&format!("the payment is {state:?}"), async || {
         let payment = world.client.payment(&payment.payment_id).await;
         (payment.state() == state).then_some(payment)
@@ -32,7 +32,7 @@ fn failed(mut item: Value) -> Value {
 }
 
 /// An authorization of this amount, and what Adyen holds of it.
-async fn authorized(world: &AdyenWorld, minor_units: i64) -> (Payment, Processed) {
+pub(super) async fn authorized(world: &AdyenWorld, minor_units: i64) -> (Payment, Processed) {
     let request = adyen_authorization(APPROVED, minor_units);
     let payment = world.client.create(request).await;
     assert_eq!(payment.state(), PaymentState::Authorized);
@@ -40,7 +40,7 @@ async fn authorized(world: &AdyenWorld, minor_units: i64) -> (Payment, Processed
 }
 
 /// A purchase of this amount, and what Adyen holds of it.
-async fn paid(world: &AdyenWorld, minor_units: i64) -> (Payment, Processed) {
+pub(super) async fn paid(world: &AdyenWorld, minor_units: i64) -> (Payment, Processed) {
     let request = adyen_purchase(APPROVED, minor_units);
     let payment = world.client.create(request).await;
     assert_eq!(payment.state(), PaymentState::Captured);

@@ -2,6 +2,7 @@
 
 mod absent_customer;
 mod adyen;
+mod adyen_reversals;
 mod audit;
 mod books;
 mod card_numbers;

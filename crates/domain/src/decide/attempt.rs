@@ -293,6 +293,7 @@ fn undecided(kind: &FactKind) -> bool {
         FactKind::Approved { .. }
         | FactKind::Declined(_)
         | FactKind::Failed(_)
+        | FactKind::TakenBack(_)
         | FactKind::Expired => false,
     }
 }
@@ -391,7 +392,9 @@ fn ended(
             (FactKind::Declined(_), _) => AttemptOutcome::Declined,
             (FactKind::RequiresAction(_), _) => AttemptOutcome::RequiresAction,
             (FactKind::Pending, _) => AttemptOutcome::Pending,
-            (FactKind::Failed(_) | FactKind::Expired, _) => AttemptOutcome::Failed,
+            (FactKind::Failed(_) | FactKind::TakenBack(_) | FactKind::Expired, _) => {
+                AttemptOutcome::Failed
+            }
         },
         SendOutcome::NotSent(_) => AttemptOutcome::NotSent,
         SendOutcome::Unknown(_) => AttemptOutcome::Unknown,

@@ -4,7 +4,7 @@ use quittance_evidence::EntryResult;
 
 use crate::change::{Change, OperatorActionKind, Write};
 use crate::decline::Cause;
-use crate::ids::{ProviderAccount, TransactionId};
+use crate::ids::TransactionId;
 use crate::journal::Stamp;
 use crate::money::Money;
 use crate::payment::{NextAction, PaymentRecord, PaymentState};
@@ -20,7 +20,7 @@ use super::recover::defer;
 use super::resend::ProvedUnsent;
 use super::step::Step;
 use super::unasked::{dispute_closed, take_amount, tell_dispute};
-use super::undone::{not_done, taken_back};
+use super::undone::{done_again, not_done, reversed, taken_back, undone_before_told};
 use super::{DecideError, WAITING_VOID_SENT_WITHIN};
 
 /// Applies a fact that the provider told outside a send (a lookup, a webhook). `None` where it tells nothing
@@ -111,39 +111,10 @@ fn applied(
     step.close(None, stamp).map(Some)
 }
 
-/// Records what an account says about a transaction that was proved not sent through it, and went to another: a
-/// case for a person, since it may have been carried out twice. `None` where it says that nothing was done, or
-/// where that case is open already.
-pub fn told_by_former_account(
-    record: &PaymentRecord,
-    id: TransactionId,
-    account: &ProviderAccount,
-    fact: &Fact,
-    stamp: &Stamp<'_>,
-) -> Result<Option<Change>, DecideError> {
-    let held = record
-        .transaction(id)
-        .ok_or(DecideError::NoTransaction(id))?;
-    let harmless = match &fact.kind {
-        FactKind::Declined(_) | FactKind::Failed(_) | FactKind::Expired => true,
-        FactKind::Approved { .. } | FactKind::RequiresAction(_) | FactKind::Pending => false,
-    };
-    if harmless || held.open_case == Some(OperatorActionKind::ContradictingFact) {
-        return Ok(None);
-    }
-    let event = format!("{}.contradicted", prefix(held.kind));
-    let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
-    step.by_provider();
-    if let Some(actor) = &mut step.actor {
-        account.as_str().clone_into(&mut actor.id);
-    }
-    step.result = EntryResult::Unknown;
-    step.tell("told_by_account", account.as_str());
-    if let Some(reference) = &fact.provider_reference {
-        step.tell("told_reference", reference.as_str());
-    }
-    step.open_case(OperatorActionKind::ContradictingFact);
-    step.close(None, stamp).map(Some)
+/// Whether a fact takes back what the opening of a payment is not known to have done: that has to be told first.
+pub(crate) fn taken_back_early(held: &Transaction, fact: &Fact) -> bool {
+    let done = matches!(held.state, Succeeded | Reversed);
+    matches!(fact.kind, FactKind::TakenBack(_)) && held.kind.opens() && !done
 }
 
 /// Whether what became of a confirmation is not known: it is under way, or was never answered.
@@ -188,6 +159,16 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             let decline = None;
             taken_back(step, record, *cause, decline);
         }
+        (FactKind::TakenBack(cause), Pending | RequiresAction | Declined | Failed)
+            if kind.can_be_taken_back() && !kind.opens() =>
+        {
+            take_references(step, fact);
+            undone_before_told(step, record, *cause);
+        }
+        (FactKind::TakenBack(cause), Succeeded) if kind.can_be_taken_back() => {
+            reversed(step, record, *cause);
+        }
+        (FactKind::Approved { amount, .. }, Reversed) => done_again(step, *amount),
         (FactKind::Declined(decline), Succeeded) if step.subject.row().resolved_by_operator => {
             let decline = Some(decline.clone());
             taken_back(step, record, Cause::ProviderReportedFailure, decline);
@@ -207,7 +188,8 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             expired(step, record);
         }
         // Equal or older than what is known, or impossible for this kind: nothing new.
-        (FactKind::Approved { .. }, Succeeded | Reversed)
+        (FactKind::Approved { .. }, Succeeded)
+        | (FactKind::TakenBack(_), _)
         | (FactKind::Declined(_), Succeeded | Declined | Reversed)
         | (FactKind::Failed(_), Declined | Failed | Reversed)
         | (FactKind::Pending, Succeeded | Declined | Failed | Reversed)

@@ -4,6 +4,7 @@
 //! is decided here, and decide again where the payment has moved meanwhile.
 
 mod abandon;
+mod another;
 mod attempt;
 mod command;
 mod create;
@@ -31,12 +32,14 @@ use crate::ports::Unpreparable;
 use crate::transaction::Transaction;
 
 pub use abandon::abandon;
+pub use another::told_by_former_account;
+pub(crate) use another::{names_another, told_of_another};
 pub(crate) use attempt::{can_be_sent, may_fail_over, next_operation};
 pub use attempt::{fail_over, outcome, start_attempt};
 pub use command::{capture, confirm, refund, void};
 pub use create::{NewPayment, create};
-pub use fact::{confirmation_lost, fact, told_by_former_account};
-pub(crate) use fact::{confirmation_open, fact_about};
+pub use fact::{confirmation_lost, fact};
+pub(crate) use fact::{confirmation_open, fact_about, taken_back_early};
 pub use operator::{resolve, retry};
 pub(crate) use recover::still_wanted;
 pub use recover::{give_up_unsent, key_expired, refuted_by_lookup, sender_lost, unresolved};

@@ -3,6 +3,7 @@
 mod commands;
 mod facts;
 mod recovery;
+mod reversals;
 mod unasked;
 mod walk;
 

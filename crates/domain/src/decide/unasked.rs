@@ -66,6 +66,7 @@ pub fn reported(record: &PaymentRecord, kind: TransactionKind, fact: &Fact) -> R
         | FactKind::RequiresAction(_)
         | FactKind::Pending
         | FactKind::Failed(_)
+        | FactKind::TakenBack(_)
         | FactKind::Expired => None,
     };
     let mut open = alike().filter(|held| !held.state.ended());
@@ -112,6 +113,10 @@ pub fn unasked(
         }
         FactKind::Approved { amount, .. } => mismatch(&mut step, record, *amount),
         FactKind::Failed(cause) => never_done(&mut step, Ok(*cause)),
+        FactKind::TakenBack(cause) => {
+            never_done(&mut step, Ok(*cause));
+            step.edit(|transaction| transaction.state = TransactionState::Reversed);
+        }
         FactKind::Declined(decline) => never_done(&mut step, Err(decline.clone())),
         FactKind::Pending if told.kind == TransactionKind::Chargeback => {
             inquiry_opened(&mut step, record);
@@ -216,7 +221,7 @@ fn inquiry_opened(step: &mut Step, record: &PaymentRecord) {
 /// An inquiry, or a dispute that waited for a person, is closed, and nothing was moved.
 pub(super) fn dispute_closed(step: &mut Step, record: &PaymentRecord, told: &FactKind) {
     let cause = match told {
-        FactKind::Failed(cause) => *cause,
+        FactKind::Failed(cause) | FactKind::TakenBack(cause) => *cause,
         FactKind::Approved { .. }
         | FactKind::Declined(_)
         | FactKind::RequiresAction(_)

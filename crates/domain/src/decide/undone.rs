@@ -4,6 +4,7 @@ use quittance_evidence::EntryResult;
 
 use crate::change::OperatorActionKind;
 use crate::decline::{Cause, Decline};
+use crate::money::Money;
 use crate::payment::PaymentRecord;
 use crate::transaction::{TransactionKind, TransactionOrigin, TransactionState};
 use crate::transition::PaymentEvent;
@@ -11,6 +12,7 @@ use crate::transition::PaymentEvent;
 use super::attempt::{end, pending_void, prefix};
 use super::done::was_sent;
 use super::step::Step;
+use super::unasked::take_amount;
 
 use TransactionState::{Declined, Failed, Reversed, Succeeded};
 
@@ -77,6 +79,11 @@ pub(super) fn not_done(step: &mut Step, record: &PaymentRecord, why: Result<Caus
     step.advance(event);
 }
 
+/// Whether what is left of the authorization cannot be captured any more.
+fn gone(step: &Step, record: &PaymentRecord) -> bool {
+    step.payment.expired || was_voided_by_provider(record)
+}
+
 /// Whether the provider itself released what was left of the authorization.
 fn was_voided_by_provider(record: &PaymentRecord) -> bool {
     record.transactions.iter().any(|held| {
@@ -118,6 +125,9 @@ pub(super) fn taken_back(
     if refuted && rests_on_opening_alone(record) {
         return refute(step, cause, decline);
     }
+    if step.subject.row().kind.opens() {
+        return contradicted(step, Some(cause));
+    }
     reversed(step, record, cause);
 }
 
@@ -148,8 +158,41 @@ fn refute(step: &mut Step, cause: Cause, decline: Option<Decline>) {
     step.open_case(OperatorActionKind::ContradictingFact);
 }
 
+/// Contradicts what is known without saying where the money is: recorded for a person.
+fn contradicted(step: &mut Step, cause: Option<Cause>) {
+    step.cause = cause;
+    step.result = EntryResult::Unknown;
+    step.event_type = format!("{}.contradicted", prefix(step.subject.row().kind));
+    step.open_case(OperatorActionKind::ContradictingFact);
+}
+
+/// The provider took it back, and says so before its older word that it was done.
+pub(super) fn undone_before_told(step: &mut Step, record: &PaymentRecord, cause: Cause) {
+    let transaction = step.subject.row().clone();
+    let held_back = transaction.reserved() > 0;
+    not_done(step, record, Ok(cause));
+    step.edit(|transaction| transaction.state = Reversed);
+    if held_back && transaction.final_capture {
+        // While it was done, it released the rest.
+        let amounts = &mut step.payment.amounts;
+        let kept = amounts.captured + amounts.capture_pending + transaction.amount;
+        amounts.voided = amounts.voided.max(amounts.authorized - kept);
+    }
+}
+
+/// The provider says that what it took back is done. That may be its older word, or it did it again: a person finds out
+/// which, and the amounts stay.
+pub(super) fn done_again(step: &mut Step, amount: Option<Money>) {
+    if step.subject.row().origin == TransactionOrigin::Provider && step.subject.row().amount == 0 {
+        take_amount(step, amount);
+    }
+    // So that it is put on record once also while a case about it is open.
+    step.edit(|transaction| transaction.ever_unknown = true);
+    contradicted(step, None);
+}
+
 /// A success that the provider took back later.
-fn reversed(step: &mut Step, record: &PaymentRecord, cause: Cause) {
+pub(super) fn reversed(step: &mut Step, record: &PaymentRecord, cause: Cause) {
     let transaction = step.subject.row().clone();
     let beyond_before = step.payment.amounts.beyond();
     let event = match transaction.kind {
@@ -157,22 +200,18 @@ fn reversed(step: &mut Step, record: &PaymentRecord, cause: Cause) {
             step.payment.amounts.take_back_refund(transaction.amount);
             PaymentEvent::RefundReversed
         }
-        TransactionKind::Capture => {
+        // The capture of a purchase is part of it: what was authorized stays so.
+        TransactionKind::Capture | TransactionKind::Purchase => {
             step.payment.amounts.take_back_capture(transaction.amount);
+            if gone(step, record) {
+                step.payment.amounts.add_voided_rest();
+            }
             PaymentEvent::CaptureFailed
         }
-        TransactionKind::Purchase
-        | TransactionKind::Authorization
+        TransactionKind::Authorization
         | TransactionKind::Void
         | TransactionKind::Chargeback
-        | TransactionKind::ChargebackReversal => {
-            // Contradicts a success without saying where the money is: recorded for a person.
-            step.cause = Some(cause);
-            step.result = EntryResult::Unknown;
-            step.event_type = format!("{}.contradicted", prefix(transaction.kind));
-            step.open_case(OperatorActionKind::ContradictingFact);
-            return;
-        }
+        | TransactionKind::ChargebackReversal => return contradicted(step, Some(cause)),
     };
     step.cause = Some(cause);
     step.result = EntryResult::Failure;

@@ -87,7 +87,10 @@ fn payment(body: &[u8], asked: &Prepared) -> Result<Fact, Unreadable> {
         // but a confirmation whose answer was lost has to be.
         FactKind::RequiresAction(_) => None,
         FactKind::Approved { .. } | FactKind::Pending => Some(reference.ok_or(Unreadable)?),
-        FactKind::Declined(_) | FactKind::Failed(_) | FactKind::Expired => reference,
+        FactKind::Declined(_)
+        | FactKind::Failed(_)
+        | FactKind::TakenBack(_)
+        | FactKind::Expired => reference,
     };
     Ok(Fact {
         kind,
@@ -179,6 +182,9 @@ fn action(wanted: &Map<String, Value>) -> Result<NextAction, Unreadable> {
 
 /// Why an operation failed that Adyen reports as failed.
 pub(super) const FAILED: FactKind = FactKind::Failed(Cause::ProviderReportedFailure);
+
+/// What Adyen had done, and reports as failed after all.
+pub(super) const TAKEN_BACK: FactKind = FactKind::TakenBack(Cause::ProviderReportedFailure);
 
 #[cfg(test)]
 #[path = "map_tests.rs"]

@@ -10,6 +10,7 @@ use quittance_domain::webhook::{
     WebhookFact,
 };
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::reference::Reference;
 use super::signature::SignedFields;
@@ -91,9 +92,21 @@ fn event_id(item: &wire::Item) -> Option<EventId> {
     let (code, success) = (item.event_code.as_deref()?, item.success.as_ref()?.text());
     let reference = item.psp_reference.as_deref()?;
     let named = !code.is_empty() && !reference.is_empty();
-    EventId::parse(format!("{code}:{success}:{reference}"))
+    let again = told_again(item, code, success).unwrap_or_default();
+    EventId::parse(format!("{code}:{success}:{reference}{again}"))
         .ok()
         .filter(|_| named)
+}
+
+/// What tells the success of a capture or refund that Adyen did again after it had failed from its first: the same
+/// event, success and reference, and a reason, such as "Transaction Recaptured". The first has none. The reason is not
+/// signed, so this decides whether a person hears of it, and nothing else.
+fn told_again(item: &wire::Item, code: &str, success: &str) -> Option<String> {
+    let moves = matches!(code, "CAPTURE" | "REFUND") && success == "true";
+    let reason = item.reason.as_deref().unwrap_or_default().trim();
+    let digest = hex::encode(Sha256::digest(reason));
+    let short = digest.get(..DIGITS_OF_REASON)?;
+    (moves && !reason.is_empty()).then(|| format!(":{short}"))
 }
 
 /// One item of several, as a batch of its own.
@@ -136,21 +149,13 @@ fn read(item: &wire::Item) -> Result<WebhookFact, Unreadable> {
             opening(item, ours, FactKind::Declined(refusals::by_reason(reason)))
         }
         "CAPTURE" => operation(item, ours, T::Capture, told(done)),
-        "CAPTURE_FAILED" => happened.and_then(|()| operation(item, ours, T::Capture, map::FAILED)),
+        "CAPTURE_FAILED" => {
+            happened.and_then(|()| operation(item, ours, T::Capture, map::TAKEN_BACK))
+        }
         "CANCELLATION" | "TECHNICAL_CANCEL" => operation(item, ours, T::Void, told(done)),
         "REFUND" => operation(item, ours, T::Refund, told(done)),
         "REFUND_FAILED" | "REFUNDED_REVERSED" => {
-            happened.and_then(|()| operation(item, ours, T::Refund, map::FAILED))
-        }
-        "CHARGEBACK" | "SECOND_CHARGEBACK" => {
-            happened.and_then(|()| dispute(item, ours, T::Chargeback, moved()))
-        }
-        // The issuer asks, or announces; nothing is taken yet.
-        "NOTIFICATION_OF_CHARGEBACK" | "REQUEST_FOR_INFORMATION" => {
-            happened.and_then(|()| dispute(item, ours, T::Chargeback, FactKind::Pending))
-        }
-        "CHARGEBACK_REVERSED" => {
-            happened.and_then(|()| dispute(item, ours, T::ChargebackReversal, moved()))
+            happened.and_then(|()| operation(item, ours, T::Refund, map::TAKEN_BACK))
         }
         "EXPIRE" => happened.and_then(|()| ended(ours, FactKind::Expired)),
         // The customer never completed it; what was authorized all the same stays so.

@@ -59,14 +59,14 @@ fn an_operation_is_told_by_our_reference_or_by_the_provider_s() {
     for (code, success, kind, expected) in [
         ("CAPTURE", true, T::Capture, approved()),
         ("CAPTURE", false, T::Capture, map::FAILED),
-        ("CAPTURE_FAILED", true, T::Capture, map::FAILED),
+        ("CAPTURE_FAILED", true, T::Capture, map::TAKEN_BACK),
         ("CANCELLATION", true, T::Void, approved()),
         ("CANCELLATION", false, T::Void, map::FAILED),
         ("TECHNICAL_CANCEL", true, T::Void, approved()),
         ("REFUND", true, T::Refund, approved()),
         ("REFUND", false, T::Refund, map::FAILED),
-        ("REFUND_FAILED", true, T::Refund, map::FAILED),
-        ("REFUNDED_REVERSED", true, T::Refund, map::FAILED),
+        ("REFUND_FAILED", true, T::Refund, map::TAKEN_BACK),
+        ("REFUNDED_REVERSED", true, T::Refund, map::TAKEN_BACK),
     ] {
         let told = event(code, success, kind).unwrap();
         assert_eq!(told.subject, ours(), "{code}");
@@ -96,7 +96,7 @@ fn an_operation_is_told_by_our_reference_or_by_the_provider_s() {
 
 #[test]
 fn the_capture_of_a_purchase_is_part_of_it() {
-    for (code, expected) in [("CAPTURE", approved()), ("CAPTURE_FAILED", map::FAILED)] {
+    for (code, expected) in [("CAPTURE", approved()), ("CAPTURE_FAILED", map::TAKEN_BACK)] {
         let told = event(code, true, TransactionKind::Purchase).unwrap();
         assert_eq!(told.subject, ours());
         assert_eq!(told.fact.kind, expected);

@@ -113,6 +113,26 @@ fn an_item_is_known_by_its_event_its_reference_and_its_success() {
 }
 
 #[test]
+fn a_capture_that_is_done_again_is_no_repetition() {
+    let named = |fixture: &str, event: &str, reason: &str| {
+        let mut item = item_of(fixture);
+        item["eventCode"] = json!(event);
+        item["reason"] = json!(reason);
+        let events = verify(&account(), &batch(&[signed(item)])).unwrap();
+        events[0].id.as_ref().unwrap().as_str().to_owned()
+    };
+    for event in ["CAPTURE", "REFUND"] {
+        let first = named(CAPTURE, event, "");
+        let again = named(CAPTURE, event, "Transaction Recaptured");
+        assert_ne!(first, again);
+        assert!(again.starts_with(&first), "{again}");
+        assert_eq!(again, named(CAPTURE, event, "Transaction Recaptured"));
+    }
+    let refused = named(CAPTURE, "AUTHORISATION", "Refused");
+    assert_eq!(refused, named(CAPTURE, "AUTHORISATION", ""));
+}
+
+#[test]
 fn each_item_of_a_batch_is_an_event_of_its_own() {
     let (first, second) = (signed(item_of(CAPTURE)), signed(item_of(CHARGEBACK)));
     let events = verify(&account(), &batch(&[first.clone(), second])).unwrap();

@@ -162,7 +162,7 @@ fn outcome(kind: &FactKind) -> (v1::WebhookOutcome, Option<v1::Money>) {
         FactKind::Declined(_) => (Said::Declined, None),
         FactKind::RequiresAction(_) => (Said::RequiresAction, None),
         FactKind::Pending => (Said::Pending, None),
-        FactKind::Failed(_) => (Said::Failed, None),
+        FactKind::Failed(_) | FactKind::TakenBack(_) => (Said::Failed, None),
         FactKind::Expired => (Said::Expired, None),
     }
 }

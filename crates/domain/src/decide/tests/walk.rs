@@ -41,10 +41,10 @@ fn act() -> impl Strategy<Value = Act> {
         Just(Act::Void),
         Just(Act::Confirm),
         (0..8_u8, 0..3_i64).prop_map(|(kind, off)| Act::Answer(kind, off)),
-        (0..6_usize, 0..8_u8, 0..3_i64).prop_map(|(at, kind, off)| Act::Learn(at, kind, off)),
+        (0..6_usize, 0..9_u8, 0..3_i64).prop_map(|(at, kind, off)| Act::Learn(at, kind, off)),
         (0..6_usize).prop_map(Act::Resend),
         (0..6_usize).prop_map(Act::GiveUp),
-        (0..5_usize, 0..3_u8, 0..8_u8, 1..130_i64)
+        (0..5_usize, 0..3_u8, 0..9_u8, 1..130_i64)
             .prop_map(|(kind, name, fact, amount)| Act::Hear(kind, name, fact, amount)),
     ]
 }
@@ -62,6 +62,7 @@ fn fact_of(kind: u8, amount: i64) -> FactKind {
         }),
         4 => FactKind::Pending,
         5 => FactKind::Failed(Cause::ProviderReportedFailure),
+        8 => FactKind::TakenBack(Cause::ProviderReportedFailure),
         _ => FactKind::Expired,
     }
 }

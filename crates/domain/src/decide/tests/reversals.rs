@@ -1,0 +1,203 @@
+//! What was done and is taken back: told after its success, or before it.
+
+use super::unasked::named;
+use super::*;
+use crate::change::OperatorActionKind;
+use crate::decide::{names_another, taken_back_early, told_of_another};
+use crate::decline::Cause;
+use crate::payment::PaymentState;
+use crate::transaction::{TransactionKind as Kind, TransactionOrigin};
+
+fn taken_back() -> FactKind {
+    FactKind::TakenBack(Cause::ProviderReportedFailure)
+}
+
+impl World {
+    fn events(&self) -> Vec<&str> {
+        let entries = self.changes.iter();
+        entries
+            .map(|change| change.entry.event_type.as_str())
+            .collect()
+    }
+
+    /// How the newest transaction and the payment stand, and which case is open.
+    fn standing(&self) -> (TransactionState, PaymentState, Option<OperatorActionKind>) {
+        let row = self.record.transactions.last().unwrap();
+        (row.state, self.record.payment.state, row.open_case)
+    }
+}
+
+/// A refund or a capture that the provider has received, under way.
+fn under_way(kind: Kind) -> World {
+    let mut world = if kind == Kind::Refund {
+        World::captured(100)
+    } else {
+        World::authorized(100)
+    };
+    if kind == Kind::Refund {
+        world.refund(Some(40)).unwrap();
+    } else {
+        world.capture(Some(40), false).unwrap();
+    }
+    world.answer(FactKind::Pending);
+    world
+}
+
+#[test]
+fn s52_what_is_taken_back_before_its_success_is_told_ends_as_in_order() {
+    for kind in [Kind::Refund, Kind::Capture] {
+        let done = told(approved(40));
+        let undone = told(taken_back());
+        let mut in_order = under_way(kind);
+        let id = in_order.newest();
+        assert!(in_order.learn(id, &done));
+        assert!(in_order.learn(id, &undone));
+
+        let mut world = under_way(kind);
+        assert!(world.learn(id, &undone));
+        let amounts = world.record.payment.amounts;
+        assert_eq!((amounts.capture_pending, amounts.refund_pending), (0, 0));
+        assert!(world.events().last().unwrap().ends_with(".failed"));
+        assert_eq!(world.standing().2, None, "nothing was called done");
+        assert!(!world.learn(id, &undone), "told twice");
+        // The older word that it was done does not bring it back.
+        assert!(world.learn(id, &done));
+        assert!(!world.learn(id, &done));
+        assert_eq!(world.standing(), in_order.standing(), "{kind}");
+        assert_eq!(
+            world.record.payment.amounts,
+            in_order.record.payment.amounts
+        );
+        assert_eq!(world.state_of(id), TransactionState::Reversed);
+    }
+}
+
+#[test]
+fn s52_a_final_capture_that_is_taken_back_early_released_the_rest_all_the_same() {
+    let (done, undone) = (told(approved(60)), told(taken_back()));
+    let amounts = [vec![&done, &undone], vec![&undone, &done]].map(|facts| {
+        let mut world = World::authorized(100);
+        world.capture(Some(60), true).unwrap();
+        world.answer(FactKind::Pending);
+        let id = world.newest();
+        for fact in facts {
+            assert!(world.learn(id, fact));
+        }
+        world.record.payment.amounts
+    });
+    assert_eq!(amounts[0], amounts[1]);
+    assert_eq!((amounts[0].voided, amounts[0].capturable()), (40, 60));
+}
+
+#[test]
+fn s52_a_refund_in_the_dashboard_that_is_taken_back_before_it_is_told_moves_nothing() {
+    let mut world = World::captured(100);
+    let hear = |world: &mut World, kind| {
+        let fact = named("re_1", kind);
+        world.try_hear(Kind::Refund, None, &fact).unwrap().is_some()
+    };
+    assert!(hear(&mut world, taken_back()));
+    assert!(hear(&mut world, approved(30)));
+    let row = world.record.transactions.last().unwrap();
+    assert_eq!(
+        (row.origin, row.state, row.amount),
+        (TransactionOrigin::Provider, TransactionState::Reversed, 30)
+    );
+    assert_eq!(world.record.payment.amounts.refunded, 0);
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+    assert!(!hear(&mut world, approved(30)));
+}
+
+#[test]
+fn a_failure_that_turns_out_to_be_one_after_all_keeps_an_older_success_from_being_believed() {
+    let mut world = under_way(Kind::Refund);
+    let id = world.newest();
+    let failed = FactKind::Failed(Cause::ProviderReportedFailure);
+    assert!(world.learn(id, &told(failed)));
+    assert!(world.learn(id, &told(taken_back())));
+    assert!(world.learn(id, &told(approved(40))));
+    assert_eq!(world.state_of(id), TransactionState::Reversed);
+    assert_eq!(world.record.payment.amounts.refunded, 0);
+}
+
+#[test]
+fn the_capture_of_a_purchase_that_is_taken_back_is_no_longer_booked() {
+    let mut world = World::captured(100);
+    let purchase = world.newest();
+    assert!(world.learn(purchase, &told(taken_back())));
+    let amounts = world.record.payment.amounts;
+    assert_eq!((amounts.authorized, amounts.captured), (100, 0));
+    let case = Some(OperatorActionKind::ContradictingFact);
+    let reversed = (TransactionState::Reversed, PaymentState::Authorized, case);
+    assert_eq!(world.standing(), reversed);
+    assert_eq!(world.events().last(), Some(&"payment.reversed"));
+    assert!(!world.learn(purchase, &told(taken_back())));
+    // What was refunded of it has left beyond what came in.
+    let mut world = World::captured(100);
+    world.refund(Some(30)).unwrap();
+    world.answer(approved(30));
+    assert!(world.learn(purchase, &told(taken_back())));
+    let amounts = world.record.payment.amounts;
+    assert_eq!((amounts.captured, amounts.excess), (30, 30));
+}
+
+#[test]
+fn what_takes_back_a_purchase_waits_for_what_it_takes_back() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let purchase = world.newest();
+    assert!(taken_back_early(
+        &world.record.transactions[0],
+        &told(taken_back())
+    ));
+    assert!(!world.learn(purchase, &told(taken_back())));
+    world.answer(approved(100));
+    assert!(!taken_back_early(
+        &world.record.transactions[0],
+        &told(taken_back())
+    ));
+}
+
+#[test]
+fn what_is_done_again_after_it_was_taken_back_is_shown_to_a_person() {
+    let mut world = under_way(Kind::Capture);
+    let id = world.newest();
+    assert!(world.learn(id, &told(approved(40))));
+    assert!(world.learn(id, &told(taken_back())));
+    let before = world.record.payment.amounts;
+    // On record also while the case about it is open, and once.
+    assert!(world.learn(id, &told(approved(40))));
+    assert_eq!(world.events().last(), Some(&"capture.contradicted"));
+    assert!(!world.learn(id, &told(approved(40))));
+    assert_eq!(world.record.payment.amounts, before);
+    // Where the case was closed, it is opened again.
+    let at = world.record.transactions.len() - 1;
+    world.record.transactions[at].open_case = None;
+    assert!(world.learn(id, &told(approved(40))));
+    let case = world.changes.last().unwrap().operator_action.unwrap().kind;
+    assert_eq!(case, OperatorActionKind::ContradictingFact);
+}
+
+#[test]
+fn another_payment_at_the_provider_with_our_names_is_a_case_and_not_ours() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(FactKind::Pending);
+    let id = world.newest();
+    let other = named("prov-2", approved(100));
+    assert!(names_another(&world.record.transactions[0], &other));
+    let known = named("prov-1", approved(100));
+    assert!(!names_another(&world.record.transactions[0], &known));
+    let tell = |record: &PaymentRecord, stamp: &Stamp<'_>| {
+        told_of_another(record, id, &other, stamp)
+            .unwrap()
+            .ok_or(())
+    };
+    world
+        .decide(|record, _, stamp| tell(record, stamp))
+        .unwrap();
+    let row = &world.record.transactions[0];
+    assert_eq!(row.open_case, Some(OperatorActionKind::ContradictingFact));
+    assert_eq!(row.provider_reference, known.provider_reference);
+    assert_eq!(world.record.payment.amounts.captured, 0);
+    let again = world.decide(|record, _, stamp| tell(record, stamp));
+    assert_eq!(again, Err(()), "once");
+}

@@ -1,0 +1,92 @@
+//! What Adyen had done and takes back: told in order, before its success, and done again.
+
+use quittance_proto::v1::{OperatorActionKind, Payment, PaymentState, TransactionState};
+use serde_json::json;
+
+use super::adyen::{authorized, last, paid, until};
+use crate::harness::adyen::{AdyenWorld, item};
+use crate::harness::{Amounts as _, capture, eventually, refund};
+
+/// The payment, once its last transaction is so.
+async fn until_last(world: &AdyenWorld, payment: &Payment, state: TransactionState) -> Payment {
+    eventually(&format!("the transaction is {state:?}"), async || {
+        let payment = world.client.payment(&payment.payment_id).await;
+        (last(&payment).state() == state).then_some(payment)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s52_a_refund_that_adyen_takes_back_before_it_tells_of_it_ends_as_in_order() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 1_000).await;
+    world.client.ok(refund(&payment, None)).await;
+    let refunded = world.adyen.only("/refunds");
+    let reference = refunded.psp_reference();
+    world
+        .tell(item("REFUND_FAILED", &refunded, Some(&opening)))
+        .await;
+    let payment = until_last(&world, &payment, TransactionState::Reversed).await;
+    assert_eq!(payment.refunded(), 0);
+    world.tell(item("REFUND", &refunded, Some(&opening))).await;
+    world
+        .kept(&format!("REFUND:true:{reference}"), "APPLIED")
+        .await;
+    let payment = world.client.payment(&payment.payment_id).await;
+    assert_eq!(
+        (payment.state(), payment.refunded(), last(&payment).state()),
+        (PaymentState::Captured, 0, TransactionState::Reversed)
+    );
+    // As after the same in order.
+    let case = last(&payment).open_operator_action();
+    assert_eq!(case, OperatorActionKind::ContradictingFact);
+}
+
+/// Adyen does again by itself what a card scheme rejected, and tells it by the same event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s51_a_capture_that_adyen_does_again_is_shown_to_a_person() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = authorized(&world, 1_000).await;
+    world.client.ok(capture(&payment, None)).await;
+    let captured = world.adyen.only("/captures");
+    world.tell(item("CAPTURE", &captured, Some(&opening))).await;
+    until(&world, &payment, PaymentState::Captured).await;
+    world
+        .tell(item("CAPTURE_FAILED", &captured, Some(&opening)))
+        .await;
+    until(&world, &payment, PaymentState::Authorized).await;
+    let again = || {
+        let mut again = item("CAPTURE", &captured, Some(&opening));
+        again["reason"] = json!("Transaction Recaptured");
+        again
+    };
+    for _ in 0..2 {
+        world.tell(again()).await;
+    }
+    let entries = "select count(*) from journal where event_type = 'capture.contradicted'";
+    eventually("the capture is told again", async || {
+        (world.db.number(entries).await == 1).then_some(())
+    })
+    .await;
+    let payment = world.client.payment(&payment.payment_id).await;
+    assert_eq!(
+        (payment.state(), payment.captured()),
+        (PaymentState::Authorized, 0)
+    );
+    let case = last(&payment).open_operator_action();
+    assert_eq!(case, OperatorActionKind::ContradictingFact);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s43_a_purchase_whose_capture_adyen_takes_back_is_no_longer_captured() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 1_000).await;
+    world
+        .tell(item("CAPTURE_FAILED", &opening, Some(&opening)))
+        .await;
+    let payment = until(&world, &payment, PaymentState::Authorized).await;
+    assert_eq!(payment.captured(), 0);
+    assert_eq!(last(&payment).state(), TransactionState::Reversed);
+    let case = last(&payment).open_operator_action();
+    assert_eq!(case, OperatorActionKind::ContradictingFact);
+}
