@@ -310,12 +310,12 @@ fn still_pending(step: &mut Step, known: bool, stamp: &Stamp<'_>) {
     }
 }
 
-/// The provider says that the authorization ran out; what is captured stays captured.
+/// The provider says that the authorization ran out; what is captured stays captured, and what is under way ends as the
+/// provider says: what it held back is gone with it where it fails.
 fn expired(step: &mut Step, record: &PaymentRecord) {
-    let before = (step.payment.state, step.payment.amounts);
-    if before.0 == PaymentState::Expired
-        || step.payment.amounts.capturable() == 0 && step.payment.amounts.authorized > 0
-    {
+    let amounts = &step.payment.amounts;
+    let left = amounts.authorized - amounts.captured - amounts.voided;
+    if step.payment.state == PaymentState::Expired || left <= 0 && amounts.authorized > 0 {
         return;
     }
     step.settle_case();

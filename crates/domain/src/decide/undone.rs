@@ -67,8 +67,7 @@ pub(super) fn not_done(step: &mut Step, record: &PaymentRecord, why: Result<Caus
             step.edit(|transaction| transaction.decline = Some(decline));
         }
     }
-    let gone = step.payment.expired || was_voided_by_provider(record);
-    if kind == TransactionKind::Capture && gone {
+    if matches!(kind, TransactionKind::Capture | TransactionKind::Void) && gone(step, record) {
         // The authorization had run out, or was released, under it: what it had reserved is gone as well.
         step.payment.amounts.add_voided_rest();
     }

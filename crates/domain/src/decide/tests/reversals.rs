@@ -177,6 +177,72 @@ fn what_is_done_again_after_it_was_taken_back_is_shown_to_a_person() {
     assert_eq!(case, OperatorActionKind::ContradictingFact);
 }
 
+/// An authorization of 100 under which this is under way, when it runs out.
+fn ran_out(start: impl FnOnce(&mut World)) -> World {
+    let mut world = World::authorized(100);
+    start(&mut world);
+    let opening = world.record.transactions[0].id;
+    assert!(world.learn(opening, &told(FactKind::Expired)));
+    assert!(
+        !world.learn(opening, &told(FactKind::Expired)),
+        "told twice"
+    );
+    world
+}
+
+#[test]
+fn s40_an_authorization_that_runs_out_under_a_capture_of_all_of_it_is_gone_once_that_fails() {
+    let failed = || told(FactKind::Failed(Cause::ProviderReportedFailure));
+    for last in [false, true] {
+        let mut world = ran_out(|world| world.capture(Some(100), last).unwrap());
+        assert!(world.record.payment.expired);
+        let id = world.newest();
+        assert!(world.learn(id, &failed()));
+        assert_eq!(world.record.payment.state, PaymentState::Expired);
+        assert_eq!(world.record.payment.amounts.capturable(), 0);
+        // Where it had been done before, it stays done.
+        let mut world = ran_out(|world| world.capture(Some(100), last).unwrap());
+        assert!(world.learn(id, &told(approved(100))));
+        assert_eq!(world.record.payment.state, PaymentState::Captured);
+        assert_eq!(world.record.payment.amounts.captured, 100);
+    }
+    // A final capture of a part holds the rest back too.
+    let mut world = ran_out(|world| world.capture(Some(60), true).unwrap());
+    let id = world.newest();
+    assert!(world.learn(id, &failed()));
+    assert_eq!(world.record.payment.state, PaymentState::Expired);
+}
+
+#[test]
+fn s40_an_authorization_that_runs_out_under_a_void_is_gone_whatever_becomes_of_it() {
+    for kind in [
+        FactKind::Failed(Cause::ProviderReportedFailure),
+        approved(100),
+    ] {
+        let mut world = ran_out(|world| world.void().unwrap());
+        assert_eq!(world.record.payment.state, PaymentState::Expired);
+        let id = world.newest();
+        assert!(world.learn(id, &told(kind)));
+        assert_eq!(world.record.payment.state, PaymentState::Expired);
+        let amounts = world.record.payment.amounts;
+        assert_eq!((amounts.voided, amounts.void_pending), (100, 0));
+    }
+}
+
+#[test]
+fn what_is_captured_or_released_whole_does_not_run_out() {
+    let mut world = World::authorized(100);
+    world.capture(None, false).unwrap();
+    world.answer(approved(100));
+    let opening = world.record.transactions[0].id;
+    assert!(!world.learn(opening, &told(FactKind::Expired)));
+    let mut world = World::authorized(100);
+    world.void().unwrap();
+    world.answer(approved(100));
+    assert!(!world.learn(opening, &told(FactKind::Expired)));
+    assert_eq!(world.record.payment.state, PaymentState::Voided);
+}
+
 #[test]
 fn another_payment_at_the_provider_with_our_names_is_a_case_and_not_ours() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
