@@ -29,6 +29,8 @@ pub const HMAC_KEY: &str = "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48
 pub const APPROVED: &str = "stored-approved";
 pub const REFUSED: &str = "stored-refused";
 pub const REDIRECTED: &str = "stored-redirected";
+/// What a redirect returned too long ago: the confirmation is refused.
+pub const STALE: &str = "stale";
 /// Authorised for half of what was asked.
 pub const PARTLY: &str = "stored-partly";
 /// Authorised, and the first answer never arrives.
@@ -168,6 +170,10 @@ impl Ledger {
             assert_eq!(processed.body, *body, "I2: other bytes under the same key");
             processed.sends += 1;
             return Some((status, processed.answer.clone()));
+        }
+        if body["details"]["redirectResult"] == STALE {
+            let refused = json!({"status": 422, "errorCode": "14_006", "errorType": "validation"});
+            return Some((422, refused));
         }
         let answer = self.make(&path, body);
         let processed = Processed {

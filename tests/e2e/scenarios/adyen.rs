@@ -8,8 +8,8 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::harness::adyen::{
-    APPROVED, AdyenWorld, PARTLY, Processed, REDIRECTED, REFUSED, UNHEARD, adyen_authorization,
-    adyen_purchase, item, signed,
+    APPROVED, AdyenWorld, PARTLY, Processed, REDIRECTED, REFUSED, STALE, UNHEARD,
+    adyen_authorization, adyen_purchase, item, signed,
 };
 use crate::harness::{Amounts as _, capture, eventually, refund, sync, void};
 
@@ -368,4 +368,42 @@ async fn s43_a_refund_that_was_made_at_adyen_is_recorded_and_so_is_its_failure()
     world.tell(told("REFUND_FAILED")).await;
     let failed = until(&world, &payment, PaymentState::Captured).await;
     assert_eq!((failed.refunded(), failed.transactions.len()), (0, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s06_a_confirmation_that_adyen_refuses_can_be_repeated() {
+    let world = AdyenWorld::start().await;
+    let waiting = world
+        .client
+        .create(adyen_authorization(REDIRECTED, 900))
+        .await;
+    for (result, state) in [
+        (STALE, PaymentState::RequiresAction),
+        ("X6XtfGC3", PaymentState::Authorized),
+    ] {
+        let mut returned = crate::harness::confirm(&waiting, "");
+        returned.parameters = [("redirectResult".to_owned(), result.to_owned())].into();
+        let answer = world.client.ok(returned).await;
+        assert_eq!(answer.message.payment.unwrap().state(), state, "{result}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s44_an_inquiry_at_adyen_is_closed_when_the_issuer_gives_it_up() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 1_000).await;
+    for (event, disputed) in [
+        ("REQUEST_FOR_INFORMATION", true),
+        ("ISSUER_RESPONSE_TIMEFRAME_EXPIRED", false),
+    ] {
+        world.tell(dispute(event, &opening)).await;
+        eventually(&format!("{event} is applied"), async || {
+            let payment = world.client.payment(&payment.payment_id).await;
+            (payment.transactions.len() == 2 && payment.disputed == disputed).then_some(())
+        })
+        .await;
+    }
+    let payment = world.client.payment(&payment.payment_id).await;
+    assert_eq!(last(&payment).state(), TransactionState::Failed);
+    assert_eq!(payment.captured(), 1_000);
 }

@@ -333,20 +333,13 @@ fn not_sent(
     step.event_type = format!("{}.not_sent", prefix(transaction.kind));
     let voiding = transaction.kind.opens() && pending_void(record).is_some();
     let known_there = transaction.provider_reference.is_some();
-    if attempt.operation == OperationKind::Confirm && (voiding || !cause.retryable()) {
-        // What was handed over did not arrive, or was refused; the payment itself is still open at the
-        // provider, and may be decided there: nothing is proved about it.
-        step.edit(|transaction| {
-            transaction.state = TransactionState::RequiresAction;
-            transaction.request = None;
-            transaction.retries = 0;
-        });
-        defer(step, WaitFor::Customer, None, stamp);
-        return step.advance(PaymentEvent::ActionRequired);
-    }
     // A void releases what may be held: it is never too late for it.
     let too_late =
         transaction.kind != TransactionKind::Void && stamp.now >= transaction.execute_before;
+    let confirms = attempt.operation == OperationKind::Confirm;
+    if confirms && (voiding || too_late || !cause.retryable()) {
+        return awaits_customer_again(step, stamp);
+    }
     let sent_again = cause.retryable() && !voiding && !too_late;
     // Once the provider has named it, no refusal of a send proves that it was not processed.
     if known_there || sent_again {
@@ -363,6 +356,20 @@ fn not_sent(
         payment_reference: None,
     };
     apply(step, record, &fact, stamp);
+}
+
+/// What the customer's authentication returned did not arrive, or was refused; the payment itself is still open at the
+/// provider, and may be decided there: nothing is proved about it.
+pub(super) fn awaits_customer_again(step: &mut Step, stamp: &Stamp<'_>) {
+    step.edit(|transaction| {
+        transaction.state = TransactionState::RequiresAction;
+        transaction.request = None;
+        transaction.retries = 0;
+        // What a provider holds without a name of its own is not unsent.
+        transaction.ever_unknown |= transaction.provider_reference.is_none();
+    });
+    defer(step, WaitFor::Customer, None, stamp);
+    step.advance(PaymentEvent::ActionRequired);
 }
 
 /// The void that waits for this payment's authorization, if one does.

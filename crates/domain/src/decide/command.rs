@@ -243,6 +243,9 @@ pub fn confirm(
     let mut row = opening.clone();
     row.state = TransactionState::Pending;
     row.retries = 0;
+    // The confirmation is a request of its own: what is not known of earlier ones says nothing about it, and the payment
+    // is open at the provider whatever becomes of it.
+    row.ever_unknown = false;
     let parameters = command.parameters.expose();
     let attempt = first_attempt(
         &record.payment,

@@ -13,12 +13,12 @@ use crate::payment::{PaymentRecord, PaymentState};
 use crate::retry::{NextStep, WaitFor};
 use crate::text::Sensitive;
 use crate::transaction::{
-    Attempt, AttemptEnd, AttemptOutcome, Fact, FactKind, Transaction, TransactionKind,
-    TransactionOrigin, TransactionState,
+    Attempt, AttemptEnd, AttemptOutcome, Fact, FactKind, OperationKind, Transaction,
+    TransactionKind, TransactionOrigin, TransactionState,
 };
 
 use super::DecideError;
-use super::attempt::{next_operation, pending_void, prefix};
+use super::attempt::{awaits_customer_again, next_operation, pending_void, prefix};
 use super::resend::ProvedUnsent;
 use super::step::Step;
 
@@ -153,7 +153,8 @@ fn is_due(held: &Transaction, stamp: &Stamp<'_>) -> bool {
     !held.state.ended() && due && !held.is_being_sent(stamp.now)
 }
 
-/// Ends a transaction that is proved not processed, where it is too late to send it, or no longer wanted.
+/// Ends a transaction that is proved not processed, where it is too late to send it, or no longer wanted. Of a
+/// confirmation that proves only that it did not arrive.
 pub fn give_up_unsent(
     record: &PaymentRecord,
     id: TransactionId,
@@ -164,9 +165,19 @@ pub fn give_up_unsent(
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
     let leased = held.lease_until.is_some_and(|until| until > stamp.now);
+    let pending = held.state == TransactionState::Pending;
+    let confirms = next_operation(record, held) == Some(OperationKind::Confirm);
+    if confirms && pending && held.certainly_unprocessed() && proof.holds(held) {
+        let event = format!("{}.confirmation_not_sent", prefix(held.kind));
+        let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
+        step.cause = Some(Cause::NotSentInTime);
+        step.result = EntryResult::Failure;
+        awaits_customer_again(&mut step, stamp);
+        return step.close(None, stamp).map(Some);
+    }
     // A provider that has named a transaction holds it, whatever a lookup misses.
     let known_there = held.provider_reference.is_some() || record.payment.next_action.is_some();
-    if held.state != TransactionState::Pending || leased || known_there || !proof.holds(held) {
+    if !pending || leased || known_there || !proof.holds(held) {
         return Ok(None);
     }
     let voiding = held.kind.opens() && pending_void(record).is_some();

@@ -409,3 +409,66 @@ fn what_was_never_sent_in_time_fails_as_such() {
         Cause::NotSentInTime
     );
 }
+
+/// As where the provider names a payment only once it is decided.
+fn nameless(kind: FactKind) -> SendOutcome {
+    SendOutcome::Answered(Fact {
+        kind,
+        provider_reference: None,
+        payment_reference: None,
+    })
+}
+
+#[test]
+fn s06_a_refused_confirmation_of_a_payment_without_a_name_can_be_repeated() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(nameless(action()));
+    assert!(world.record.transactions[0].ever_unknown);
+    world.confirm().unwrap();
+    world.report(SendOutcome::NotSent(Cause::RequestRefused));
+    assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
+    assert!(
+        world.record.transactions[0].ever_unknown,
+        "the payment is at the provider"
+    );
+    world.confirm().unwrap();
+    world.report(nameless(approved(100)));
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+}
+
+#[test]
+fn a_confirmation_that_was_never_sent_in_time_leaves_the_payment_to_its_customer() {
+    let opened = || {
+        let mut world = World::accepted(100, CaptureMethod::Automatic);
+        world.report(nameless(action()));
+        world.record.transactions[0].execute_before = start();
+        world.confirm().unwrap();
+        world
+    };
+    let mut world = opened();
+    world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
+    assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
+    // Its time ran out while it waited to be sent again.
+    let mut world = opened();
+    world.record.transactions[0].execute_before = start() + TimeDelta::days(1);
+    world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+    let id = world.newest();
+    world
+        .decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()))
+        .unwrap();
+    assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
+    world.confirm().unwrap();
+}
+
+#[test]
+fn i4_a_confirmation_of_unknown_outcome_is_not_repeated_as_a_new_one() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(nameless(action()));
+    world.confirm().unwrap();
+    let id = world.newest();
+    world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+    world.start_attempt(id);
+    world.report(SendOutcome::NotSent(Cause::RequestRefused));
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+}
