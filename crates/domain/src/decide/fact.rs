@@ -47,10 +47,32 @@ pub(crate) fn fact_about(
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
-    // In itself it is no news: it is kept with what is.
-    let mut held = held.clone();
-    held.dispute = Some(dispute.clone());
-    applied(record, &held, fact, true, stamp)
+    let mut about = held.clone();
+    about.dispute = Some(dispute.clone());
+    if let Some(change) = applied(record, &about, fact, true, stamp)? {
+        return Ok(Some(change));
+    }
+    if !still_so(held, &fact.kind) || held.dispute.as_ref() == Some(dispute) {
+        return Ok(None);
+    }
+    // What the dispute is about has changed, and nothing else.
+    let event = format!("{}.updated", prefix(held.kind));
+    let mut step = Step::on(&record.payment, Write::Update(about), event);
+    step.by_provider();
+    tell_dispute(&mut step);
+    step.edit(|transaction| transaction.updated_at = stamp.now);
+    step.close(None, stamp).map(Some)
+}
+
+/// Whether a fact says of a dispute what is known of it: what is older than that is not taken over.
+fn still_so(held: &Transaction, told: &FactKind) -> bool {
+    held.kind.disputes()
+        && match told {
+            FactKind::Approved { .. } => held.state == Succeeded,
+            FactKind::Pending => held.state == Pending,
+            FactKind::Failed(_) | FactKind::TakenBack(_) => held.state == Failed,
+            FactKind::Declined(_) | FactKind::RequiresAction(_) | FactKind::Expired => false,
+        }
 }
 
 /// Applies a fact learned outside a send; `told` where the provider itself said so, rather than we concluded it.

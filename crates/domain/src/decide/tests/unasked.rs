@@ -633,3 +633,37 @@ fn i12_the_provider_s_facts_are_recorded_beyond_what_commands_may_make_up_to_a_l
         Err(DecideError::Rejected(Rejection::TooManyTransactions))
     );
 }
+
+#[test]
+fn s44_a_dispute_whose_data_changes_is_kept_as_it_is_now() {
+    let mut world = World::captured(100);
+    let fact = named("dp_1", approved(100));
+    let about = dispute(eur(100));
+    assert_eq!(
+        world.hear_of(Kind::Chargeback, Some(&about), &fact),
+        Became::Recorded
+    );
+    let amounts = world.record.payment.amounts;
+    let later = Dispute {
+        due_at: Some(start() + TimeDelta::days(9)),
+        ..about.clone()
+    };
+    assert_eq!(
+        world.hear_of(Kind::Chargeback, Some(&later), &fact),
+        Became::Recorded
+    );
+    assert_eq!(world.row().dispute.as_ref(), Some(&later));
+    assert_eq!(world.last_event(), "chargeback.updated");
+    assert_eq!(world.record.payment.amounts, amounts);
+    assert_eq!(
+        world.hear_of(Kind::Chargeback, Some(&later), &fact),
+        Became::NoNews
+    );
+    // What was said of the inquiry before it became a chargeback is older.
+    let inquiry = named("dp_1", FactKind::Pending);
+    assert_eq!(
+        world.hear_of(Kind::Chargeback, Some(&about), &inquiry),
+        Became::NoNews
+    );
+    assert_eq!(world.row().dispute.as_ref(), Some(&later));
+}
