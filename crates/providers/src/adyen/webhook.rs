@@ -1,7 +1,7 @@
 //! Adyen's standard webhooks: batches of items, each signed over eight of its fields. Only those decide.
 
 use chrono::{DateTime, SubsecRound as _, Utc};
-use quittance_domain::decline::Cause;
+use quittance_domain::decline::{Cause, Decline, DeclineCode};
 use quittance_domain::ids::{EventId, ProviderReference};
 use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::{Dispute, Fact, FactKind, TransactionKind};
@@ -18,6 +18,17 @@ use super::{Adyen, amount, map, refusals, wire};
 
 /// Most items of one webhook. Adyen puts one into a JSON webhook, and a few into others.
 const MAX_ITEMS: usize = 100;
+/// Events about a dispute that decide nothing: it goes on, and what it takes or returns is told by others.
+const INFORMING: [&str; 6] = [
+    "DISPUTE_DEFENSE_PERIOD_ENDED",
+    "INFORMATION_SUPPLIED",
+    "ISSUER_COMMENTS",
+    "PREARBITRATION_DECLINED",
+    "PREARBITRATION_OPEN",
+    "SCHEME_ARBITRATION",
+];
+/// How many hexadecimal digits of its digest tell one reason from another in the name of an event.
+const DIGITS_OF_REASON: usize = 16;
 
 impl ProviderWebhooks for Adyen {
     /// Every item must verify. There is no time in it: a replay is a known event.
@@ -58,6 +69,10 @@ impl ProviderWebhooks for Adyen {
         let ours = item.merchant_account_code.as_deref() == Some(&self.merchant_account);
         if !ours || !self.is_mine(&batch) || !SignedFields::of(&item).unambiguous() {
             return Err(Unreadable::Unexpected);
+        }
+        let code = item.event_code.as_deref().unwrap_or_default();
+        if INFORMING.contains(&code) {
+            return Ok(Vec::new());
         }
         read(&item).map(|fact| vec![fact])
     }
@@ -132,17 +147,18 @@ fn read(item: &wire::Item) -> Result<WebhookFact, Unreadable> {
         Some("false") => false,
         Some(_) | None => return Err(Unreadable::Malformed),
     };
-    let moved = || FactKind::Approved {
-        amount: named_amount(item),
-        expires_at: None,
-    };
+    let moved = || moved(item);
     let told = |done| if done { moved() } else { map::FAILED };
     let happened = if done {
         Ok(())
     } else {
         Err(Unreadable::Unexpected)
     };
-    match item.event_code.as_deref().unwrap_or_default() {
+    let code = item.event_code.as_deref().unwrap_or_default();
+    if let Some((kind, told)) = of_dispute(code, item) {
+        return happened.and_then(|()| dispute(item, ours, kind, told));
+    }
+    match code {
         "AUTHORISATION" if done => opening(item, ours, moved()),
         "AUTHORISATION" => {
             let reason = item.reason.as_deref().unwrap_or_default();
@@ -162,6 +178,37 @@ fn read(item: &wire::Item) -> Result<WebhookFact, Unreadable> {
         "OFFER_CLOSED" => happened.and_then(|()| ended(ours, FactKind::Failed(Cause::Expired))),
         // CANCEL_OR_REFUND among them: which of the two it was, is not signed.
         _ => Err(Unreadable::Unexpected),
+    }
+}
+
+fn moved(item: &wire::Item) -> FactKind {
+    FactKind::Approved {
+        amount: named_amount(item),
+        expires_at: None,
+    }
+}
+
+/// What an event about a dispute tells, and of which side of it; `None` for every other event.
+fn of_dispute(code: &str, item: &wire::Item) -> Option<(TransactionKind, FactKind)> {
+    match code {
+        "CHARGEBACK" | "SECOND_CHARGEBACK" => Some((TransactionKind::Chargeback, moved(item))),
+        // The issuer asks, or announces; nothing is taken yet.
+        "NOTIFICATION_OF_CHARGEBACK" | "REQUEST_FOR_INFORMATION" => {
+            Some((TransactionKind::Chargeback, FactKind::Pending))
+        }
+        // The issuer gave it up, or lost: an inquiry is closed. What a chargeback took is returned by its reversal.
+        "ISSUER_RESPONSE_TIMEFRAME_EXPIRED"
+        | "PREARBITRATION_ISSUER_WITHDRAWN"
+        | "PREARBITRATION_WON"
+        | "SCHEME_ARBITRATION_WON" => {
+            let given_up = FactKind::Declined(Decline {
+                code: DeclineCode::Other,
+                provider_code: Text::parse(code).unwrap_or_default(),
+            });
+            Some((TransactionKind::Chargeback, given_up))
+        }
+        "CHARGEBACK_REVERSED" => Some((TransactionKind::ChargebackReversal, moved(item))),
+        _ => None,
     }
 }
 

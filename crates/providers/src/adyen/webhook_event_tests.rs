@@ -176,6 +176,38 @@ fn s44_a_dispute_is_told_with_its_reason_its_date_and_its_amount() {
     assert_eq!(dispute.unwrap().reason.as_str(), "");
 }
 
+/// The codes of `specs/adyen-webhooks-v1.json`.
+#[test]
+fn s44_how_a_dispute_ends_is_told_where_the_issuer_gives_it_up() {
+    for code in [
+        "ISSUER_RESPONSE_TIMEFRAME_EXPIRED",
+        "PREARBITRATION_ISSUER_WITHDRAWN",
+        "PREARBITRATION_WON",
+        "SCHEME_ARBITRATION_WON",
+    ] {
+        let told = told(CHARGEBACK, &[("eventCode", json!(code))]).unwrap();
+        assert!(matches!(told.fact.kind, FactKind::Declined(_)), "{code}");
+        assert!(
+            matches!(told.subject, Subject::Operation { kind, .. } if kind == TransactionKind::Chargeback)
+        );
+        let reference = told.fact.provider_reference.unwrap();
+        assert_eq!(reference.as_str(), "Q9HKLPSJ8MBWZG65");
+    }
+    for code in INFORMING {
+        let mut item = item_of(CHARGEBACK);
+        item["eventCode"] = json!(code);
+        assert_eq!(account().webhook(&batch(&[item])), Ok(Vec::new()), "{code}");
+    }
+    for code in [
+        "PREARBITRATION_ACCEPTED",
+        "PREARBITRATION_LOST",
+        "SCHEME_ARBITRATION_LOST",
+    ] {
+        let told = told(CHARGEBACK, &[("eventCode", json!(code))]);
+        assert_eq!(told, Err(Unreadable::Unexpected), "{code}");
+    }
+}
+
 #[test]
 fn s55_events_that_are_not_handled_are_told_from_those_that_cannot_be_read() {
     for code in [
