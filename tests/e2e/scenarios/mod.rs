@@ -40,6 +40,7 @@ mod reconciliation;
 mod recovery;
 mod stripe;
 mod stripe_disputes;
+mod stripe_refunds;
 mod success;
 mod telemetry;
 mod tenants;

@@ -34,8 +34,9 @@ use crate::prepared::{Prepared, unsendable};
 
 /// Where Stripe is, unless an account says otherwise.
 pub const BASE_URL: &str = "https://api.stripe.com";
-/// The version of Stripe's API that every request asks for. Webhook endpoints should be created with it too.
-pub const API_VERSION: &str = "2024-06-20";
+/// The version of Stripe's API that every request asks for. Webhook endpoints must be created with it too: it is the
+/// first whose `refund.created` and `refund.updated` tell of refunds of charges.
+pub const API_VERSION: &str = "2024-10-28.acacia";
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static STRIPE_VERSION: HeaderName = HeaderName::from_static("stripe-version");

@@ -14,9 +14,9 @@ use quittance_domain::webhook::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Stripe;
 use super::map::{self, CAPTURE, TRANSACTION};
 use super::wire::{self, CaptureMethod, DisputeStatus, IntentStatus, Metadata, PaymentIntent};
+use super::{API_VERSION, Stripe};
 
 /// Events about payments that tell nothing which another one does not tell better.
 const TOLD_BY_OTHERS: [&str; 8] = [
@@ -29,6 +29,9 @@ const TOLD_BY_OTHERS: [&str; 8] = [
     "payment_intent.created",
     "payment_intent.partially_funded",
 ];
+
+/// How long the date is that a version of the API begins with, in characters.
+const DATE_LENGTH: usize = 10;
 
 impl ProviderWebhooks for Stripe {
     fn verify(&self, delivery: &Delivery<'_>) -> Result<Vec<VerifiedEvent>, Unverified> {
@@ -70,9 +73,21 @@ fn read(body: &[u8], livemode: bool) -> Result<Vec<WebhookFact>, Unreadable> {
         | "charge.dispute.closed"
         | "charge.dispute.funds_withdrawn"
         | "charge.dispute.funds_reinstated" => dispute(&shaped(object)?),
+        // Where no event of a refund tells it, nothing else will.
+        "charge.refunded" if !refunds_are_told(event.api_version.as_deref()) => {
+            Err(Unreadable::Unexpected)
+        }
         told if TOLD_BY_OTHERS.contains(&told) => Ok(Vec::new()),
         _ => Err(Unreadable::Unexpected),
     }
+}
+
+/// Whether an endpoint of this version is told of refunds by events of their own. Versions begin with their date.
+fn refunds_are_told(version: Option<&str>) -> bool {
+    let date = |version: &str| version.get(..DATE_LENGTH).map(str::to_owned);
+    version
+        .and_then(date)
+        .is_none_or(|told| Some(told) >= date(API_VERSION))
 }
 
 fn shaped<T: DeserializeOwned>(object: Value) -> Result<T, Unreadable> {

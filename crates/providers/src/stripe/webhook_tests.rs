@@ -32,7 +32,7 @@ fn object(fixture: &str, changes: &[(&str, Value)]) -> Value {
 
 fn event(kind: &str, object: &Value) -> String {
     json!({
-        "id": "evt_1", "object": "event", "api_version": super::super::API_VERSION, "created": 1_767_225_600,
+        "id": "evt_1", "object": "event", "api_version": API_VERSION, "created": 1_767_225_600,
         "type": kind, "livemode": false, "data": {"object": object, "previous_attributes": {}},
     })
     .to_string()
@@ -184,6 +184,29 @@ fn refunds_are_told_apart_by_their_own_names() {
     let failed = one("refund.failed", REFUND, &[("status", json!("failed"))]);
     let reported = FactKind::Failed(Cause::ProviderReportedFailure);
     assert_eq!(failed.fact.kind, reported);
+}
+
+/// An endpoint of an older version hears of a dashboard's refund by `charge.refunded` alone.
+#[test]
+fn a_refund_that_no_event_of_its_own_tells_is_no_silence() {
+    let told_by = |version: &str| {
+        let body = event("charge.refunded", &object(SUCCEEDED, &[]));
+        read(body.replace(API_VERSION, version).as_bytes(), false)
+    };
+    for version in ["2024-06-20", "2024-09-30.acacia", "2019-05-16"] {
+        assert_eq!(told_by(version), Err(Unreadable::Unexpected), "{version}");
+    }
+    for version in [API_VERSION, "2025-03-31.basil"] {
+        assert_eq!(told_by(version), Ok(Vec::new()), "{version}");
+    }
+}
+
+#[test]
+fn a_refund_without_metadata_or_status_can_be_read() {
+    let dashboard = one("refund.created", REFUND, &[("metadata", Value::Null)]);
+    assert_eq!(dashboard.subject, by_reference(TransactionKind::Refund));
+    let open = one("refund.updated", REFUND, &[("status", Value::Null)]);
+    assert_eq!(open.fact.kind, FactKind::Pending);
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! What is done at Stripe by others than us, told by signed events: refunds in the dashboard, and payments that bear our
+//! names.
+
+use quittance_proto::v1::{OperatorActionKind, Payment, PaymentState, TransactionOrigin};
+use serde_json::{Value, json};
+
+use crate::harness::stripe::StripeWorld;
+use crate::harness::{Amounts as _, purchase};
+
+async fn paid(world: &StripeWorld) -> Payment {
+    let payment = world.client.create(purchase("pm_card_visa", 900)).await;
+    assert_eq!(payment.state(), PaymentState::Captured);
+    payment
+}
+
+/// As the dashboard makes it.
+fn refund(payment: &Payment, id: &str) -> Value {
+    json!({
+        "id": id, "object": "refund", "status": "succeeded", "amount": 200, "currency": "eur",
+        "payment_intent": payment.provider_reference, "charge": "ch_paid", "metadata": null,
+        "balance_transaction": "txn_1",
+    })
+}
+
+fn kept(state: &str) -> (String, Option<String>) {
+    (state.to_owned(), None)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s51_two_alike_refunds_in_stripes_dashboard_are_two_however_often_each_is_told() {
+    let Some(world) = StripeWorld::start().await else {
+        return;
+    };
+    let payment = paid(&world).await;
+    for (id, created, updated) in [("re_a", "evt_a1", "evt_a2"), ("re_b", "evt_b1", "evt_b2")] {
+        let refund = refund(&payment, id);
+        for _ in 0..2 {
+            world.tell(created, "refund.created", false, &refund).await;
+        }
+        assert_eq!(world.kept(created).await, kept("APPLIED"));
+        world.tell(updated, "refund.updated", false, &refund).await;
+        assert_eq!(world.kept(updated).await, kept("IGNORED"));
+    }
+    let payment = world.client.payment(&payment.payment_id).await;
+    assert_eq!(
+        (payment.state(), payment.refunded()),
+        (PaymentState::PartiallyRefunded, 400)
+    );
+    let theirs = payment.transactions.iter();
+    let theirs = theirs.filter(|row| row.origin() == TransactionOrigin::Provider);
+    assert_eq!(theirs.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_payment_at_stripe_with_our_names_is_a_case_and_not_ours() {
+    let Some(world) = StripeWorld::start().await else {
+        return;
+    };
+    let payment = paid(&world).await;
+    let copy = json!({
+        "id": "pi_copied", "status": "succeeded", "amount": 900, "amount_capturable": 0,
+        "amount_received": 900, "currency": "eur", "capture_method": "automatic",
+        "metadata": {
+            "quittance_payment": payment.payment_id,
+            "quittance_transaction": payment.transactions[0].transaction_id,
+        },
+    });
+    for (event, state) in [("evt_c1", "APPLIED"), ("evt_c2", "IGNORED")] {
+        world
+            .tell(event, "payment_intent.succeeded", false, &copy)
+            .await;
+        assert_eq!(world.kept(event).await, kept(state));
+    }
+    let now = world.client.payment(&payment.payment_id).await;
+    assert_eq!(now.provider_reference, payment.provider_reference);
+    assert_eq!(now.captured(), 900);
+    let case = now.transactions[0].open_operator_action();
+    assert_eq!(case, OperatorActionKind::ContradictingFact);
+}
