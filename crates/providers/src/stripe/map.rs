@@ -260,12 +260,12 @@ pub(super) fn void(intent: &PaymentIntent) -> Result<Fact, Unreadable> {
 /// What a refund proves. One that succeeded can fail later.
 pub(super) fn refund(refund: &Refund) -> Result<Fact, Unreadable> {
     let kind = match refund.status {
-        RefundStatus::Succeeded => FactKind::Approved {
+        Some(RefundStatus::Succeeded) => FactKind::Approved {
             amount: Some(amount(refund.amount, &refund.currency)?),
             expires_at: None,
         },
-        RefundStatus::Pending | RefundStatus::RequiresAction => FactKind::Pending,
-        RefundStatus::Failed | RefundStatus::Canceled => {
+        Some(RefundStatus::Pending | RefundStatus::RequiresAction) | None => FactKind::Pending,
+        Some(RefundStatus::Failed | RefundStatus::Canceled) => {
             FactKind::Failed(Cause::ProviderReportedFailure)
         }
     };

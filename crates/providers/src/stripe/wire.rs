@@ -3,10 +3,15 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// Pairs that we gave an object; whoever else uses the account gives others.
 pub(super) type Metadata = HashMap<String, String>;
+
+/// What may also be `null`: then it is empty.
+fn or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metadata, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
 
 /// <https://docs.stripe.com/api/payment_intents/object>
 #[derive(Debug, Clone, Deserialize)]
@@ -100,12 +105,13 @@ pub(super) struct NextAction {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Refund {
     pub id: String,
-    pub status: RefundStatus,
+    /// Absent or `null` for refunds that Stripe does not follow: then nothing is decided as far as it says.
+    pub status: Option<RefundStatus>,
     pub amount: i64,
     pub currency: String,
     pub payment_intent: Option<String>,
     pub charge: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub metadata: Metadata,
     /// Whether it has moved money: what releases the rest of an authorization has none.
     pub balance_transaction: Option<serde_json::Value>,
