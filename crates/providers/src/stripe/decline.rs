@@ -39,11 +39,11 @@ pub(super) const CODES: &[(&str, DeclineCode)] = &[
     ("expired_card", CardExpired),
     ("fraudulent", FraudSuspected),
     ("generic_decline", DoNotHonor),
-    ("incorrect_address", FraudSuspected),
+    ("incorrect_address", Other),
     ("incorrect_cvc", CvcIncorrect),
     ("incorrect_number", CardNumberIncorrect),
     ("incorrect_pin", AuthenticationFailed),
-    ("incorrect_zip", NotPermitted),
+    ("incorrect_zip", Other),
     ("insufficient_funds", InsufficientFunds),
     ("invalid_account", CardNumberIncorrect),
     ("invalid_amount", LimitExceeded),
@@ -69,7 +69,7 @@ pub(super) const CODES: &[(&str, DeclineCode)] = &[
     ("payment_method_provider_decline", ProviderRefused),
     ("payment_method_provider_timeout", IssuerUnavailable),
     ("pickup_card", CardLostOrStolen),
-    ("pin_try_exceeded", LimitExceeded),
+    ("pin_try_exceeded", NotPermitted),
     ("processing_error", IssuerUnavailable),
     ("reenter_transaction", IssuerUnavailable),
     ("restricted_card", CardLostOrStolen),
@@ -166,5 +166,14 @@ mod tests {
         for (code, expected) in CODES {
             assert_eq!(unified(code), *expected);
         }
+    }
+
+    /// As the same refusals of Adyen's.
+    #[test]
+    fn s08_a_refusal_that_several_providers_know_has_one_code() {
+        for code in ["incorrect_address", "incorrect_zip"] {
+            assert_eq!(unified(code), Other, "AVS: {code}");
+        }
+        assert_eq!(unified("pin_try_exceeded"), NotPermitted);
     }
 }
