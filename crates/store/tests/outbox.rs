@@ -55,7 +55,8 @@ async fn started() -> (TestDb, PgStore) {
 /// A change of an endpoint, on record in a stream of its own.
 async fn changed(store: &PgStore, of: &str, change: EndpointChange) -> bool {
     let entry = entry_of_stream(of, Uuid::now_v7(), 1);
-    let changed = store.change_endpoint(&tenant(of), change, entry);
+    let of = tenant(of);
+    let changed = store.change_endpoint(&of, change, entry);
     changed.await.unwrap()
 }
 
@@ -582,8 +583,9 @@ async fn a_change_of_an_endpoint_and_its_entry_are_durable_together_or_not_at_al
     let there = store.list_endpoints(Some(&acme), None, 9).await.unwrap();
     assert_eq!((there.len(), entries(&db).await), (1, 1));
     // No tenant, no endpoint, no entry.
+    let unknown = tenant("nobody");
     let nobody = store.change_endpoint(
-        &tenant("nobody"),
+        &unknown,
         create(endpoint("nobody", &[]), 9),
         entry_of_stream("nobody", Uuid::now_v7(), 1),
     );
