@@ -419,7 +419,8 @@ async fn i12_dead_letters_go_in_time_and_a_deleted_endpoint_with_the_last_of_the
         found.iter().filter(|one| one.endpoint == id).count()
     };
     assert_eq!((left(kept).await, left(deleted).await), (3, 3));
-    assert!(store.delete_endpoint(&acme, deleted).await.unwrap());
+    let delete = EndpointChange::Delete { id: deleted };
+    assert!(changed(&store, "acme", delete).await);
     assert_eq!(pruned(&store, Pruned::Dead, LEASE).await, 0);
     assert_eq!(pruned(&store, Pruned::OfDeletedEndpoints, LEASE).await, 0);
     // Its dead letters hold it.
@@ -503,7 +504,8 @@ async fn a_receiver_that_is_gone_from_an_old_url_does_not_switch_off_the_new_one
         url: Some(Sensitive::new("https://new.example/hooks".to_owned())),
         ..EndpointUpdate::default()
     };
-    assert!(store.update_endpoint(&acme, id, moved).await.unwrap());
+    let update = EndpointChange::Update { id, update: moved };
+    assert!(changed(&store, "acme", update).await);
     let old = claimed.destination.unwrap().url;
     assert!(!store.endpoint_gone(id, &old).await.unwrap());
     let state = async || store.endpoint(&acme, id).await.unwrap().unwrap().state;
