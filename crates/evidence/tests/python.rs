@@ -230,13 +230,14 @@ fn write_bundles(directory: &Path, seed: [u8; 32]) -> BTreeSet<PathBuf> {
 }
 
 /// `None` where there is no Python with an Ed25519 package, which CI must have.
+#[allow(clippy::print_stderr, reason = "a skipped test says so")]
 fn python() -> Option<PathBuf> {
     match python_with_ed25519() {
         Ok(python) => Some(python),
         Err(reason) => {
             let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
             assert!(!in_ci, "{reason}");
-            println!("SKIPPED: no Python with cryptography ({reason})");
+            eprintln!("SKIPPED: no Python with cryptography ({reason})");
             None
         }
     }

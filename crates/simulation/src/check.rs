@@ -46,10 +46,8 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         charged_back: amounts.charged_back,
     };
     let theirs = world.provider.balance(id);
-    let by_person = record
-        .transactions
-        .iter()
-        .any(|row| row.resolved_by_operator);
+    let mut rows = record.transactions.iter();
+    let by_person = rows.any(|row| row.resolved_by_operator);
     let contradicted = record.transactions.iter().any(|row| {
         matches!(
             row.open_case,

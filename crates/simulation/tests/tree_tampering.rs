@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::too_many_lines,
+    clippy::print_stdout,
     reason = "a test that cannot go on panics"
 )]
 

@@ -242,10 +242,8 @@ impl Sealed {
                 update.execute(connection).await
             }
             Self::Delete { id, tenant } => {
-                let delete = diesel::sql_query(DELETE)
-                    .bind::<SqlUuid, _>(id)
-                    .bind::<Text, _>(tenant);
-                delete.execute(connection).await
+                let delete = diesel::sql_query(DELETE).bind::<SqlUuid, _>(id);
+                delete.bind::<Text, _>(tenant).execute(connection).await
             }
             Self::Rotate {
                 id,

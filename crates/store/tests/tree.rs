@@ -320,11 +320,8 @@ async fn s75_a_head_that_somebody_inserted_with_a_tile_that_fits_it_stops_the_tr
         read,
         Err(TreeReadError::Damaged(TreeDamage::HeadKey))
     ));
-    client.batch_execute("reset role").await.unwrap();
-    client
-        .batch_execute("delete from tree_heads where tree_size = 11")
-        .await
-        .unwrap();
+    let remove = "reset role; delete from tree_heads where tree_size = 11";
+    client.batch_execute(remove).await.unwrap();
     client
         .batch_execute(&HeadRow::made_up(11, root).insert())
         .await

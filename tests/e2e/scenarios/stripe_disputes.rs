@@ -59,11 +59,11 @@ async fn now(world: &StripeWorld, payment: &Payment) -> Payment {
 
 /// What the network did: kind and state of each.
 fn unasked(payment: &Payment) -> Vec<(TransactionKind, TransactionState)> {
-    let rows = payment.transactions.iter().filter(by_provider);
+    let rows = payment.transactions.iter().filter(|row| by_provider(row));
     rows.map(|row| (row.kind(), row.state())).collect()
 }
 
-fn by_provider(row: &&Transaction) -> bool {
+fn by_provider(row: &Transaction) -> bool {
     row.origin() == TransactionOrigin::Provider
 }
 
@@ -100,7 +100,11 @@ async fn s44_a_dispute_at_stripe_takes_the_money_back_and_is_won_or_lost() {
             (taken.disputed, charged_back(&taken), unasked(&taken)),
             (true, 900, vec![TAKEN])
         );
-        let about = taken.transactions.iter().find(by_provider).unwrap();
+        let about = taken
+            .transactions
+            .iter()
+            .find(|row| by_provider(row))
+            .unwrap();
         assert_eq!(about.provider_reference, id);
         let about = about.dispute.as_ref().unwrap();
         assert_eq!(about.reason, "fraudulent");
@@ -185,7 +189,11 @@ async fn s45_a_dispute_at_stripe_in_another_currency_waits_for_a_person() {
         .await;
     let after = now(&world, &payment).await;
     assert_eq!((after.disputed, charged_back(&after)), (true, 0));
-    let row = after.transactions.iter().find(by_provider).unwrap();
+    let row = after
+        .transactions
+        .iter()
+        .find(|row| by_provider(row))
+        .unwrap();
     assert_eq!(
         (row.state(), row.open_operator_action()),
         (

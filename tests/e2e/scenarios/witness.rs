@@ -170,15 +170,15 @@ async fn a_witness_cosigns_every_checkpoint_and_one_that_is_away_holds_nothing_u
     }
     // Everything is signed, and not cosigned.
     world.has_one_tree().await;
-    let (size, is_cosigned) = newest(&world, &witness).await.unwrap();
-    assert!(size > first && !is_cosigned);
+    let (entries, is_cosigned) = newest(&world, &witness).await.unwrap();
+    assert!(entries > first && !is_cosigned);
     eventually("the failure is counted", async || {
         asked(&world, "failed").then_some(())
     })
     .await;
 
     witness.start_again();
-    cosigned(&world, &witness, size).await;
+    cosigned(&world, &witness, entries).await;
     assert!(asked(&world, "cosigned"));
     assert!(!asked(&world, "refused") && !alarmed(&world));
 }
@@ -194,11 +194,11 @@ async fn two_servers_ask_one_witness_and_a_lost_table_is_caught_up_with() {
             client.create(purchase("tok_approve", amount)).await;
         }
     }
-    let size = cosigned(&world, &witness, 6).await;
+    let entries = cosigned(&world, &witness, 6).await;
     // What was kept of it is gone: the witness says itself where it is.
     world.db.execute("delete from cosignatures", &[]).await;
     world.client.create(purchase("tok_approve", 7)).await;
-    cosigned(&world, &witness, size + 1).await;
+    cosigned(&world, &witness, entries + 1).await;
     assert!(!asked(&world, "refused") && !alarmed(&world));
 }
 
@@ -222,20 +222,26 @@ async fn s75_a_log_rewritten_with_the_signing_key_is_refused_by_the_witness_and_
     }
     drop(world);
     signing::set_up(forger.audit.path(), LOG_NAME).unwrap();
-    let forged = World::on(forger, witness.settings()).await;
+    let rewritten = World::on(forger, witness.settings()).await;
     // At first it is shorter than what the witness knows, then longer, and never its continuation.
     for amount in 0..known {
         let amount = i64::try_from(amount).unwrap() + 1;
-        forged.client.create(purchase("tok_approve", amount)).await;
+        rewritten
+            .client
+            .create(purchase("tok_approve", amount))
+            .await;
     }
-    forged.has_one_tree().await;
-    let (size, _) = newest(&forged, &witness).await.unwrap();
-    assert!(size > known);
+    rewritten.has_one_tree().await;
+    let (entries, _) = newest(&rewritten, &witness).await.unwrap();
+    assert!(entries > known);
     eventually("the witness refuses, and an alert is raised", async || {
-        (asked(&forged, "refused") && alarmed(&forged)).then_some(())
+        (asked(&rewritten, "refused") && alarmed(&rewritten)).then_some(())
     })
     .await;
-    assert!(!asked(&forged, "cosigned"));
-    let kept = forged.db.number("select count(*) from cosignatures").await;
+    assert!(!asked(&rewritten, "cosigned"));
+    let kept = rewritten
+        .db
+        .number("select count(*) from cosignatures")
+        .await;
     assert_eq!(kept, 0);
 }

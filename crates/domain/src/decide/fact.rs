@@ -200,23 +200,27 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             requires_action(step, record, action, stamp);
         }
         (FactKind::Pending, Pending | RequiresAction) => {
-            let row = step.subject.row();
-            let named = row.provider_reference.is_some() || row.ever_unknown;
-            let known = state == Pending && named && !names_anew(step, fact);
-            take_references(step, fact);
-            still_pending(step, known, stamp);
+            told_pending(step, fact, stamp);
         }
         (FactKind::Expired, Pending | RequiresAction | Succeeded) if kind.opens() => {
             expired(step, record);
         }
         // Equal or older than what is known, or impossible for this kind: nothing new.
         (FactKind::Approved { .. }, Succeeded)
-        | (FactKind::TakenBack(_), _)
         | (FactKind::Declined(_), Succeeded | Declined | Reversed)
         | (FactKind::Failed(_), Declined | Failed | Reversed)
         | (FactKind::Pending, Succeeded | Declined | Failed | Reversed)
-        | (FactKind::RequiresAction(_) | FactKind::Expired, _) => {}
+        | (FactKind::TakenBack(_) | FactKind::RequiresAction(_) | FactKind::Expired, _) => {}
     }
+}
+
+/// The provider has it, and has not carried it out yet.
+fn told_pending(step: &mut Step, fact: &Fact, stamp: &Stamp<'_>) {
+    let row = step.subject.row();
+    let named = row.provider_reference.is_some() || row.ever_unknown;
+    let known = row.state == Pending && named && !names_anew(step, fact);
+    take_references(step, fact);
+    still_pending(step, known, stamp);
 }
 
 use TransactionState::{Declined, Failed, Pending, RequiresAction, Reversed, Succeeded};

@@ -376,7 +376,7 @@ impl Run<'_> {
         match judge(ours, self.settlement.of(ours), window) {
             Verdict::Agrees => self.agreed += 1,
             Verdict::NotJudged => self.not_judged += 1,
-            Verdict::Found(finding) => self.found(finding).await,
+            Verdict::Found(finding) => self.found(*finding).await,
         }
     }
 

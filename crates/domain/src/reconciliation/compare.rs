@@ -54,7 +54,7 @@ pub enum Verdict {
     /// Nothing can be said: too near to an end of the export's range, or in another currency than the payment.
     NotJudged,
     /// They do not.
-    Found(Finding),
+    Found(Box<Finding>),
 }
 
 /// Compares one of ours with what the provider says about it.
@@ -111,13 +111,13 @@ pub fn judge(ours: &Booked, theirs: Option<&Settled>, window: &Window) -> Verdic
 fn absent(ours: &Booked, window: &Window) -> Verdict {
     match ours.state {
         TransactionState::Succeeded if window.holds(ours.created_at, ours.updated_at) => {
-            Verdict::Found(Finding {
+            Verdict::Found(Box::new(Finding {
                 kind: FindingKind::Missing,
                 differs: Vec::new(),
                 ours: Some(ours.clone()),
                 theirs: None,
                 unknown: None,
-            })
+            }))
         }
         TransactionState::Succeeded => Verdict::NotJudged,
         // Done and undone adds up to nothing.
@@ -148,13 +148,13 @@ fn found(ours: &Booked, theirs: &Settled, differs: Vec<Difference>) -> Verdict {
     if differs.is_empty() {
         return Verdict::Agrees;
     }
-    Verdict::Found(Finding {
+    Verdict::Found(Box::new(Finding {
         kind: FindingKind::Differing,
         differs,
         ours: Some(ours.clone()),
         theirs: Some(theirs.clone()),
         unknown: None,
-    })
+    }))
 }
 
 /// What nothing of ours was found for; `None` where nothing moved, or where only the rest of an authorization was returned,

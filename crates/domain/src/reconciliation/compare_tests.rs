@@ -171,7 +171,7 @@ fn s78_another_amount_currency_or_state_differs() {
         ..line(CAPTURED, 1_000)
     };
     assert_eq!(
-        differs(&succeeded, &[dollars.clone()]),
+        differs(&succeeded, std::slice::from_ref(&dollars)),
         [Difference::Currency]
     );
     assert_eq!(

@@ -150,6 +150,10 @@ fn s78_every_type_has_its_direction() {
         let named = line.names.operation.unwrap();
         assert_eq!(named.as_str(), if second { "MOD1/second" } else { "MOD1" });
     }
+}
+
+#[test]
+fn s78_types_that_move_no_money_of_a_customer_are_passed_and_unknown_ones_told() {
     for r#type in OTHERS {
         let passed = read(&[Record {
             r#type,

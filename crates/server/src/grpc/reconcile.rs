@@ -149,13 +149,12 @@ impl Running {
             () = self.stop.cancelled() => return Err(shutting_down()),
             finding = self.findings.recv() => finding,
         };
-        let (event, last) = match finding {
-            Some(finding) => (Event::Finding(convert::finding(&finding)), false),
-            None => {
-                let ended = (&mut self.run).await;
-                let ended = ended.map_err(|_| Failure::defect("a reconciliation panicked"))?;
-                (Event::Summary(convert::summary(&ended?)), true)
-            }
+        let (event, last) = if let Some(finding) = finding {
+            (Event::Finding(convert::finding(&finding)), false)
+        } else {
+            let ended = (&mut self.run).await;
+            let ended = ended.map_err(|_| Failure::defect("a reconciliation panicked"))?;
+            (Event::Summary(convert::summary(&ended?)), true)
         };
         Ok((v1::ReconcileResponse { event: Some(event) }, last))
     }

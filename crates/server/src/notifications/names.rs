@@ -87,7 +87,7 @@ mod tests {
             let names = Arc::clone(&names);
             tokio::spawn(async move { names.addresses("receiver.example").await })
         };
-        let waiting: Vec<_> = (0..MAX_LOOKUPS + 1).map(|_| ask()).collect();
+        let waiting: Vec<_> = (0..=MAX_LOOKUPS).map(|_| ask()).collect();
         for _ in 0..MAX_LOOKUPS {
             starts.recv().await.unwrap();
         }

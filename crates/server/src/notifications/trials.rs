@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn i12_an_endpoint_is_tested_once_at_a_time_and_few_are_at_once() {
-        let endpoint = |number: usize| EndpointId(Uuid::from_u128(number as u128));
+        let endpoint =
+            |number: usize| EndpointId(Uuid::from_u64_pair(0, u64::try_from(number).unwrap()));
         let trials = Trials::default();
         let first = trials.begin(endpoint(0)).unwrap();
         assert!(trials.begin(endpoint(0)).is_none(), "it is tested already");

@@ -269,6 +269,7 @@ async fn s76_two_signers_that_are_active_at_once_never_sign_two_trees() {
     assert_eq!(first.sign_once().await.unwrap().head.size, 12);
 }
 
+#[tokio::test(flavor = "multi_thread")]
 async fn without_its_state_nothing_is_signed_until_somebody_says_from_where() {
     let log = Log::new().await;
     log.grow(2).await;
