@@ -8,7 +8,8 @@
 //! are in order.
 //!
 //! An arrival that is not visible while later ones are is a *hole*: its transaction still runs, or was
-//! rolled back. Holes are looked at in every pass (many of them in turns), until they are proved dead:
+//! rolled back. All holes are looked into in every pass, and before what is new gets positions: so an entry never
+//! gets one before the entry of the same payment that it follows upon. That goes on until they are proved dead:
 //! whoever took the number holds a lock on the journal from before that moment to the end of its
 //! transaction, so once everybody who held that lock after the hole was seen has let go, and a later look
 //! does not find the row, it will never come.
@@ -39,7 +40,7 @@ use crate::store::PgStore;
 use crate::tree::{Integrator, Lease};
 use crate::warning::Thinned;
 use authentic::Judged;
-use holes::Holes;
+use holes::{Chunk, Holes};
 use statements::{
     Acquire, Assign, FirstGaps, Gap, Head, JournalWriters, ReadArrivals, ReadHead, Release,
 };
@@ -48,7 +49,7 @@ pub use authentic::Refusal;
 pub(crate) use authentic::{Claimed, UnknownKey, judge};
 pub(crate) use statements::Arrived;
 
-/// Most new entries that one pass gives positions; and most that it finds in holes.
+/// Most new entries that one pass gives positions; and most that are read from holes at once.
 pub const MAX_PASS: usize = 1_024;
 /// How long a sequencer that says nothing stays the one: another takes over after.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -325,41 +326,80 @@ impl Active {
             self.holes
                 .observe(&timed(JournalWriters.load::<String>(connection)).await?);
         }
-        let (from, to) = self.holes.choose();
+        let chunk = self.holes.after(0);
+        let mut filled = self.read(&chunk, true, connection).await?;
+        let new = filled.split_off(filled.partition_point(|row| row.arrival <= self.seen));
+        // What is new may follow upon what is in any of the holes, which was visible before it: it waits until all
+        // have been looked into.
+        let mut next = self.rest_of_holes(&chunk, &filled);
+        while let Some(after) = next {
+            let judged = judge_all(store.keys(), &filled).await?;
+            self.take(&judged);
+            if !filled.is_empty() || self.is_due() {
+                self.assign(store, holder, judged, connection).await?;
+            }
+            let chunk = self.holes.after(after);
+            filled = self.read(&chunk, false, connection).await?;
+            next = self.rest_of_holes(&chunk, &filled);
+        }
+        let more = new.len() >= MAX_PASS;
+        filled.extend(new);
+        let judged = judge_all(store.keys(), &filled).await?;
+        self.take(&judged);
+        let dead = self.holes.remove_dead();
+        if !filled.is_empty() || dead || self.is_due() {
+            self.assign(store, holder, judged, connection).await?;
+        }
+        Ok(more)
+    }
+
+    /// Reads what is visible in some holes, and after what was seen where `new`; in order of arrival.
+    async fn read(
+        &self,
+        chunk: &Chunk,
+        new: bool,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Vec<Arrived>, Trouble> {
+        // Where there may be no more holes, entries still come out of them, and holes still die.
+        let none = !new || self.holes.is_full();
         let read = ReadArrivals {
             after: self.seen,
-            // Entries still come out of holes, and holes still die.
-            limit: if self.holes.is_full() { 0 } else { limit() },
+            limit: if none { 0 } else { limit() },
             hole_limit: limit(),
-            from,
-            to,
+            from: chunk.from.clone(),
+            to: chunk.to.clone(),
         };
         let mut arrived: Vec<Arrived> = timed(read.load(connection)).await?;
         arrived.sort_unstable_by_key(|row| row.arrival);
-        let judged = judge_all(store.keys(), &arrived).await?;
-        let (mut new, mut filled) = (0, 0);
+        Ok(arrived)
+    }
+
+    /// After which arrival holes are still to be looked into, where there are some.
+    fn rest_of_holes(&self, chunk: &Chunk, filled: &[Arrived]) -> Option<i64> {
+        if let Some(last) = filled.last().filter(|_| filled.len() >= MAX_PASS) {
+            // Cut short, perhaps among rows that somebody gave one number: those that were refused are not read again.
+            return Some(last.arrival - 1);
+        }
+        let last = chunk.to.last().copied()?;
+        self.holes.are_any_after(last).then_some(last)
+    }
+
+    /// Notes what arrived: holes that are filled, and new ones.
+    fn take(&mut self, judged: &Judged<'_>) {
         for (row, verdict) in &judged.rows {
             // A row that is not ours may have taken the number of one that is still to come.
             let ours = verdict.is_ok();
             if row.arrival > self.seen {
                 self.holes.add(self.seen + 1, row.arrival - i64::from(ours));
                 self.seen = row.arrival;
-                new += 1;
-            } else {
-                if ours {
-                    self.holes.fill(row.arrival);
-                }
-                filled += 1;
+            } else if ours {
+                self.holes.fill(row.arrival);
             }
         }
-        // A look that was cut short proves nothing about what it did not reach.
-        let dead = filled < MAX_PASS && self.holes.remove_dead();
-        let due = self.renewed.elapsed() >= RENEW_EVERY;
-        if arrived.is_empty() && !dead && !due {
-            return Ok(false);
-        }
-        self.assign(store, holder, judged, connection).await?;
-        Ok(new >= MAX_PASS || filled >= MAX_PASS)
+    }
+
+    fn is_due(&self) -> bool {
+        self.renewed.elapsed() >= RENEW_EVERY
     }
 
     /// Appends to the positions, in one statement that only the holder of the fence can make.

@@ -328,6 +328,46 @@ async fn more_holes_than_one_pass_looks_into_are_all_filled() {
     store.shutdown(Duration::from_secs(5)).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_never_gets_its_position_before_the_one_that_it_follows_upon() {
+    let db = TestDb::new().await;
+    let first = db.store().await;
+    first.start_workers();
+    let (late, early, client) = (db.client().await, db.client().await, db.client().await);
+    for writer in [&late, &early] {
+        writer.batch_execute("begin").await.unwrap();
+    }
+    let entry = |stream, number| JournalRow::of(&entry_of_stream("acme", stream, number)).insert();
+    // More holes than are looked into at once, each of one entry.
+    let holes = 1_300;
+    let streams: Vec<Uuid> = (0..holes).map(|_| Uuid::new_v4()).collect();
+    for stream in &streams {
+        late.batch_execute(&entry(*stream, 1)).await.unwrap();
+        early.batch_execute(&insert()).await.unwrap();
+    }
+    early.batch_execute("commit").await.unwrap();
+    wait_for_positions(&client, holes).await;
+    first.shutdown(Duration::from_secs(5)).await;
+    // Nobody looks while the holes are filled, and while each stream goes on: those of the last holes first.
+    late.batch_execute("commit").await.unwrap();
+    let next: Vec<_> = streams
+        .iter()
+        .rev()
+        .map(|stream| entry(*stream, 2))
+        .collect();
+    client.batch_execute(&next.join(";")).await.unwrap();
+    let second = db.store().await;
+    second.start_workers();
+    wait_for_positions(&client, 3 * holes).await;
+    assert_gapless_and_complete(&client, 3 * holes).await;
+    let reordered = "select count(*) from journal_positions a join journal_positions b \
+                     on b.stream_id = a.stream_id and b.entity_seq = a.entity_seq + 1 \
+                     where b.position < a.position";
+    let reordered: i64 = client.query_one(reordered, &[]).await.unwrap().get(0);
+    assert_eq!(reordered, 0);
+    second.shutdown(Duration::from_secs(5)).await;
+}
+
 /// Every way in which somebody who owns the database can write an entry that is not ours.
 fn forgeries() -> Vec<(Refusal, JournalRow)> {
     let changed = |change: fn(&mut JournalRow)| {

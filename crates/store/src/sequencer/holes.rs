@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 
 /// Most holes that there may be: with more, no new entries are read until some are filled or dead.
 pub(super) const MAX_HOLES: usize = 65_536;
-/// Most holes that one pass looks into; the next ones are the next pass's.
+/// Most holes that are looked into at once.
 pub(super) const MAX_LOOK: usize = 1_024;
 
 /// One run of missing arrivals, by its first; to its last (inclusive).
@@ -18,8 +18,13 @@ struct Hole {
     to: i64,
     /// Which list of suspects applies; `None` while nobody has looked for them.
     suspects: Option<u64>,
-    /// Whether the look that is being made is into this hole.
-    looked_into: bool,
+}
+
+/// Some holes that are looked into at once: their first and last arrivals, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chunk {
+    pub(super) from: Vec<i64>,
+    pub(super) to: Vec<i64>,
 }
 
 /// All holes, in order, and who could still fill them.
@@ -30,8 +35,6 @@ pub(super) struct Holes {
     /// last looked for. Holes that were first seen together share a list.
     suspects: BTreeMap<u64, HashSet<String>>,
     next_list: u64,
-    /// Where the next look begins.
-    cursor: i64,
 }
 
 impl Holes {
@@ -49,34 +52,31 @@ impl Holes {
         self.runs.keys().next().copied()
     }
 
-    /// First and last arrivals of the holes to look into now: [`MAX_LOOK`] at most, each in its turn.
-    pub(super) fn choose(&mut self) -> (Vec<i64>, Vec<i64>) {
-        let (cursor, count) = (self.cursor, self.runs.len().min(MAX_LOOK));
-        for hole in self.runs.values_mut() {
-            hole.looked_into = false;
-        }
-        let later = self.runs.range(cursor..).map(|(from, _)| *from);
-        let earlier = self.runs.range(..cursor).map(|(from, _)| *from);
-        let chosen: Vec<i64> = later.chain(earlier).take(count).collect();
-        let mut bounds = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for from in chosen {
-            if let Some(hole) = self.runs.get_mut(&from) {
-                hole.looked_into = true;
-                bounds.0.push(from);
-                bounds.1.push(hole.to);
-            }
-        }
-        bounds
+    /// The first holes after an arrival, or what is left of them after it: [`MAX_LOOK`] at most.
+    pub(super) fn after(&self, arrival: i64) -> Chunk {
+        // One that begins before may reach beyond.
+        let begun = self.runs.range(..=arrival).next_back();
+        let begun = begun.filter(|(_, hole)| hole.to > arrival);
+        let later = self.runs.range(arrival.saturating_add(1)..);
+        let (from, to) = begun
+            .into_iter()
+            .chain(later)
+            .take(MAX_LOOK)
+            .map(|(from, hole)| ((*from).max(arrival.saturating_add(1)), hole.to))
+            .unzip();
+        Chunk { from, to }
+    }
+
+    /// Whether there is a hole after an arrival.
+    pub(super) fn are_any_after(&self, arrival: i64) -> bool {
+        let last = self.runs.values().next_back();
+        last.is_some_and(|hole| hole.to > arrival)
     }
 
     /// Adds a hole, where there is one: `from` to `to`, both missing.
     pub(super) fn add(&mut self, from: i64, to: i64) {
         if from <= to {
-            let hole = Hole {
-                to,
-                suspects: None,
-                looked_into: false,
-            };
+            let hole = Hole { to, suspects: None };
             self.runs.insert(from, hole);
         }
     }
@@ -130,19 +130,14 @@ impl Holes {
         }
     }
 
-    /// Removes holes that were looked into and have no suspects. To be called after a look at the
-    /// journal that was made after [`Self::observe`], into the holes chosen by [`Self::choose`], that
-    /// was not cut short, and that filled what it found. True where one was removed.
+    /// Removes holes without suspects. To be called after every hole that [`Self::observe`] knew was looked into since,
+    /// and what was found was filled. True where one was removed.
     pub(super) fn remove_dead(&mut self) -> bool {
         let before = self.runs.len();
         let suspects = &self.suspects;
-        let looked_into = self.runs.iter().filter(|(_, hole)| hole.looked_into);
-        if let Some((from, _)) = looked_into.max_by_key(|(from, _)| self.turn(**from)) {
-            self.cursor = from + 1;
-        }
         self.runs.retain(|_, hole| {
             let list = hole.suspects.and_then(|list| suspects.get(&list));
-            !(hole.looked_into && list.is_some_and(HashSet::is_empty))
+            !list.is_some_and(HashSet::is_empty)
         });
         let used: HashSet<u64> = self
             .runs
@@ -151,11 +146,6 @@ impl Holes {
             .collect();
         self.suspects.retain(|list, _| used.contains(list));
         self.runs.len() < before
-    }
-
-    /// Orders holes by when it is their turn: from the cursor on, then from the start.
-    fn turn(&self, from: i64) -> (bool, i64) {
-        (from < self.cursor, from)
     }
 }
 
@@ -177,7 +167,6 @@ mod tests {
     /// One pass that finds nothing.
     fn look(holes: &mut Holes, names: &[&str]) -> bool {
         holes.observe(&writers(names));
-        holes.choose();
         holes.remove_dead()
     }
 
@@ -207,7 +196,6 @@ mod tests {
     fn a_hole_is_dead_only_after_all_who_could_fill_it_have_ended() {
         let mut holes = Holes::default();
         holes.add(1, 1);
-        holes.choose();
         assert!(!holes.remove_dead(), "nobody has looked");
         assert!(!look(&mut holes, &["1/7", "2/3"]));
         // A later transaction of the same session is another one, and no suspect.
@@ -247,23 +235,24 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_bounded_and_every_hole_has_its_turn() {
+    fn a_look_is_bounded_and_looks_one_after_the_other_reach_every_hole() {
         let mut holes = Holes::default();
         let count = i64::try_from(2 * MAX_LOOK + 10).unwrap();
-        (0..count).for_each(|number| holes.add(2 * number, 2 * number));
-        // A first list of suspects, so that none can die.
-        let mut seen = HashSet::new();
-        for _ in 0..3 {
-            holes.observe(&writers(&["1/1"]));
-            let (from, to) = holes.choose();
-            assert_eq!((from.len(), &from), (MAX_LOOK, &to));
-            seen.extend(from);
-            assert!(!holes.remove_dead());
+        (0..count).for_each(|number| holes.add(3 * number + 1, 3 * number + 2));
+        let (mut seen, mut after) = (Vec::new(), 0);
+        loop {
+            let chunk = holes.after(after);
+            assert!(chunk.from.len() <= MAX_LOOK);
+            let Some(last) = chunk.to.last() else {
+                break;
+            };
+            after = *last;
+            assert_eq!(holes.are_any_after(after), after < 3 * count - 1);
+            seen.extend(chunk.from.into_iter().zip(chunk.to));
         }
-        assert_eq!(i64::try_from(seen.len()).unwrap(), count);
-        // Without suspects, only those die that were looked into.
-        let before = holes.runs.len();
-        assert!(look(&mut holes, &[]));
-        assert_eq!(holes.runs.len(), before - MAX_LOOK);
+        assert_eq!(seen, ranges(&holes));
+        // What is left of a hole.
+        let chunk = holes.after(4);
+        assert_eq!((chunk.from[0], chunk.to[0]), (5, 5));
     }
 }

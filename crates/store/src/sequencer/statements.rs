@@ -118,7 +118,7 @@ pub(crate) struct Arrived {
     pub(crate) mac_key_id: String,
 }
 
-/// Reads what became visible: after what was seen, at most `limit`; and in holes, at most `hole_limit`.
+/// Reads what became visible: after what was seen, at most `limit`; and in holes, the first `hole_limit` at most.
 /// Numbers that were not given out yet are not looked at: one that somebody made up, however large, hides
 /// nothing.
 pub(super) struct ReadArrivals {
@@ -162,10 +162,10 @@ statement!(ReadArrivals, ReadArrivals, ArrivedTypes, |self, out| {
         ") as h (first, last) cross join lateral (\
          select * from journal j where j.arrival between h.first and h.last \
          and not exists (select 1 from refused_entries r where r.arrival = j.arrival \
-         and r.stream_id = j.stream_id and r.entity_seq = j.entity_seq) limit ",
+         and r.stream_id = j.stream_id and r.entity_seq = j.entity_seq) order by j.arrival limit ",
     );
     out.push_bind_param::<BigInt, _>(&self.hole_limit)?;
-    out.push_sql(") j limit ");
+    out.push_sql(") j order by j.arrival limit ");
     out.push_bind_param::<BigInt, _>(&self.hole_limit)?;
     out.push_sql(")");
 });
