@@ -119,6 +119,16 @@ pub enum Fault {
         /// The sequencer's mark.
         low: i64,
     },
+    /// The sequencer never looks at its arrival, which the database has not given out: somebody wrote it in.
+    #[error(
+        "the entry has no position, and its arrival {arrival} is above {given}, the last one given out"
+    )]
+    ArrivalNotGiven {
+        /// Its arrival.
+        arrival: i64,
+        /// The last one given out.
+        given: i64,
+    },
     /// The row of its position is about another entry.
     #[error("the position's {column} should be {expected}, and is {found}")]
     PositionDiffers {
@@ -253,6 +263,7 @@ impl Fault {
             Self::ChainBroken { .. } => "CHAIN_BROKEN",
             Self::OtherTenant => "OTHER_TENANT",
             Self::NotSequenced { .. } => "NOT_SEQUENCED",
+            Self::ArrivalNotGiven { .. } => "ARRIVAL_NOT_GIVEN",
             Self::PositionDiffers { .. } => "POSITION_DIFFERS",
             Self::PositionsReordered { .. } => "POSITIONS_REORDERED",
             Self::PositionGap { .. } => "POSITION_GAP",
@@ -285,6 +296,7 @@ impl Fault {
             | Self::ChainBroken { .. }
             | Self::OtherTenant
             | Self::NotSequenced { .. }
+            | Self::ArrivalNotGiven { .. }
             | Self::PositionDiffers { .. }
             | Self::PositionsReordered { .. }
             | Self::PositionGap { .. }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use quittance_domain::ids::{EntryId, PaymentId};
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{
-    Fault, Mismatch, StreamEnd, StreamWalk, check_entry, compare_payment,
+    Fault, LoggedRow, Mismatch, StreamEnd, StreamWalk, check_entry, compare_payment,
 };
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -88,12 +89,25 @@ impl Lane {
     }
 }
 
+/// An entry whose arrival was written in, so that the sequencer never gives it a position. One that it may still get to
+/// has an arrival that was given out.
+fn not_given(row: &LoggedRow, given: i64) -> Option<Mismatch> {
+    let arrival = row.arrival;
+    (row.placed.is_none() && arrival > given).then(|| Mismatch {
+        fault: Fault::ArrivalNotGiven { arrival, given },
+        entry: Some(EntryId(row.entry_id)),
+        payment: row.payment_id.map(PaymentId),
+        position: None,
+    })
+}
+
 /// Checks a batch: its entries, then the payments of the streams that end in it.
 fn check(batch: Batch, mut walk: StreamWalk, keys: &KeyRing) -> Checked {
     let mut found = Vec::new();
     let mut ended = Vec::new();
     for row in &batch.rows {
         let entry = check_entry(row, batch.low_arrival, keys, &mut found);
+        found.extend(not_given(row, batch.given));
         ended.extend(walk.push(entry, &mut found));
     }
     if batch.complete {

@@ -27,6 +27,7 @@ use crate::payment_row::PaymentRow;
 use crate::pool::Reading;
 use crate::schema::{journal_positions, payments, sequencer_head, transactions};
 use crate::sealing::{Place, open};
+use crate::statement::statement;
 use crate::store::PgStore;
 
 /// Entries of one batch. An entry has at most 64 KiB, and commonly 1 KiB.
@@ -225,10 +226,19 @@ impl Cursor {
     }
 }
 
+/// The last arrival that was given out. Sequences know no snapshots: it is never below that of a row that was read before.
+struct ReadLastArrival;
+
+statement!(ReadLastArrival, ReadLastArrival, BigInt, |self, out| {
+    out.push_sql("select last_value from journal_arrival");
+});
+
 /// Entries, and the payments of the streams that end among them, of one moment.
 pub(super) struct Batch {
     pub(super) rows: Vec<LoggedRow>,
     pub(super) low_arrival: i64,
+    /// The last arrival that was given out, at that moment or after.
+    pub(super) given: i64,
     /// Whether it is the segment's last.
     pub(super) complete: bool,
     /// Streams below end in it, or before.
@@ -456,6 +466,8 @@ async fn read_batch(
     let rows: Vec<EntryTuple> = entries.load(connection).await?;
     let rows: Vec<LoggedRow> = rows.into_iter().map(logged_row).collect();
     let (_, low_arrival) = head(connection).await?;
+    let given = ReadLastArrival.load::<i64>(connection).await?;
+    let given = given.into_iter().max().unwrap_or(0);
     let complete = i64::try_from(rows.len()).is_ok_and(|rows| rows < BATCH);
     // The last stream may go on behind the batch.
     let below = if complete {
@@ -495,6 +507,7 @@ async fn read_batch(
     Ok(Batch {
         rows,
         low_arrival,
+        given,
         complete,
         below,
         payments: read.load(connection).await?,

@@ -388,6 +388,15 @@ pub const KINDS: &[Kind] = &[
         &["NOT_SEQUENCED"],
     ),
     kind(
+        "an entry kept out of the tree, and taken for refused",
+        LAST,
+        "update journal set arrival = 4000000000000000000 + entity_seq where entry_id = $entry; \
+         insert into refused_entries select arrival, entry_id, stream_id, entity_seq, 'MAC_WRONG' from journal \
+         where entry_id = $entry; \
+         delete from journal_positions where position = $position",
+        &["ARRIVAL_NOT_GIVEN"],
+    ),
+    kind(
         "a genuine entry of another payment put in",
         LAST,
         "insert into journal select (j).* from (select moved_row(j, $stream, $seq + 1) as j from journal j \
@@ -679,7 +688,7 @@ pub const KINDS: &[Kind] = &[
 /// Puts everything back.
 pub const PUT_BACK: &str = "\
     truncate journal, journal_positions, payments, transactions, attempts, sequencer_head, tree_heads, tree_tiles, \
-    checkpoints; \
+    checkpoints, refused_entries; \
     insert into journal select * from saved_journal; \
     insert into journal_positions select * from saved_journal_positions; \
     insert into payments select * from saved_payments; \
