@@ -153,7 +153,8 @@ impl Server {
         let routes = grpc::routes(services(&config, &keys, &wired)?)?;
         let edge = Edge::new(routes, edge(&config.server, &wired));
         // Before the first call: what cannot be recorded is not done.
-        trail.service_started().await?;
+        let signing_keys = wired.evidence.as_ref().map(|evidence| &*evidence.keys);
+        trail.service_started(signing_keys).await?;
         let webhooks = start_workers(&config, &wired, &store, &tasks);
         start_keepers(&config, &wired, signing, &trail, &tasks);
         start_verification(&config.audit, &wired, &store, &trail, &tasks);

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyId, Role, Roles, peer_text};
 use crate::layers::{Refusals, RefusedCaller, RefusedCalls};
+use crate::signing::LogKeys;
 
 /// The tenant of what concerns no single tenant. A key of it with `audit.read` reads these entries.
 pub const PLATFORM_TENANT: &str = "platform";
@@ -87,12 +88,18 @@ impl Trail {
         Self { log, instance }
     }
 
-    /// The service has started.
+    /// The service has started, and signs with these keys: so the log says from when on which key was in use.
     ///
     /// # Errors
     /// [`FlowError`] where that could not be recorded.
-    pub async fn service_started(&self) -> Result<(), FlowError> {
-        self.service("service.started", BTreeMap::new()).await
+    pub async fn service_started(&self, keys: Option<&LogKeys>) -> Result<(), FlowError> {
+        let mut facts = BTreeMap::new();
+        if let Some(keys) = keys {
+            let log: Vec<_> = keys.verifiers().iter().map(ToString::to_string).collect();
+            let receipts = keys.receipts().verifier().to_string();
+            facts = details([("signing_keys", log.join(" ")), ("receipt_key", receipts)]);
+        }
+        self.service("service.started", facts).await
     }
 
     /// The service is stopping; `in_time` says whether everything under way was finished.

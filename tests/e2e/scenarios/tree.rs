@@ -411,6 +411,20 @@ async fn s79_a_key_of_the_log_is_replaced_by_commands_and_the_log_says_so() {
     let other = ServerProcess::start(&site, both).await;
     server.client.create(purchase("tok_approve", 200)).await;
     server.stop().await;
+    // Which server signed with which keys, and from when on.
+    let started = "select leaf from journal where event_type = 'service.started' order by entry_id";
+    let started = site.db.rows(started, &[]).await;
+    let named = started.iter().map(|row| {
+        let leaf = quittance_evidence::Leaf::decode(row.get(0)).unwrap();
+        let receipts = verifier(file("receipt.key").as_ref()).to_string();
+        assert_eq!(leaf.details["receipt_key"], receipts);
+        leaf.details["signing_keys"].clone()
+    });
+    let old_key = verifier(old.as_ref());
+    assert_eq!(
+        named.collect::<Vec<_>>(),
+        [old_key.to_string(), format!("{key} {old_key}")]
+    );
     other.client.create(purchase("tok_approve", 300)).await;
     let entries = site.db.number("select count(*) from journal").await;
     let entries = u64::try_from(entries).unwrap();
