@@ -57,6 +57,7 @@ const PERMISSIONS: [(&str, &[&str]); 35] = [
         &["audit.read", "platform.audit"],
     ),
     ("AuditService/VerifyLog", &["platform.audit"]),
+    ("AuditService/Reconcile", &["platform.audit"]),
     (
         "AdminService/ListOperatorActions",
         &["admin", "platform.admin"],
@@ -112,10 +113,11 @@ const PERMISSIONS: [(&str, &[&str]); 35] = [
     ("AdminService/ReplayWebhook", &["platform.admin"]),
 ];
 
-const STREAMS: [&str; 3] = [
+const STREAMS: [&str; 4] = [
     "PaymentService/WatchPayments",
     "AuditService/TailEntries",
     "AuditService/VerifyLog",
+    "AuditService/Reconcile",
 ];
 /// How long an open stream may say nothing before it counts as open.
 const QUIET: Duration = Duration::from_millis(100);
