@@ -516,12 +516,16 @@ impl Books {
         acted
     }
 
-    /// Takes back something that was done for us: a refund, or a capture that nothing was refunded of.
+    /// Takes back something that was done for us: a refund, or a capture that nothing is refunded of.
     fn take_back(&mut self, executor: &Executor) -> Option<TransactionId> {
-        let balances = &self.balances;
+        let (balances, operations) = (&self.balances, &self.operations);
         let can_be = |booked: &Booked| {
             let balance = balances.get(&booked.payment).copied().unwrap_or_default();
-            let untouched = balance.refunded == 0 && balance.charged_back == 0;
+            let refunds = operations.values().any(|other| {
+                let pending = other.status == Status::Pending;
+                other.payment == booked.payment && other.kind == OperationKind::Refund && pending
+            });
+            let untouched = balance.refunded == 0 && balance.charged_back == 0 && !refunds;
             match booked.kind {
                 OperationKind::Refund => true,
                 OperationKind::Capture => untouched,
@@ -538,11 +542,21 @@ impl Books {
         let id = *done.get(usize::try_from(executor.pick(0..count)).unwrap_or(0))?;
         let booked = self.operations.get_mut(&id)?;
         booked.status = Status::TakenBack;
-        let balance = self.balances.entry(booked.payment).or_default();
-        if booked.kind == OperationKind::Refund {
-            balance.refunded -= booked.amount;
-        } else {
-            balance.captured -= booked.amount;
+        let (kind, payment, amount) = (booked.kind, booked.payment, booked.amount);
+        // An authorization that was released is not there again for what was captured of it before.
+        let closed = self.operations.values().any(|other| {
+            let closes = other.kind == OperationKind::Void
+                || other.kind == OperationKind::Capture && other.last;
+            closes && other.payment == payment && other.status == Status::Approved
+        });
+        let balance = self.balances.entry(payment).or_default();
+        if kind == OperationKind::Refund {
+            balance.refunded -= amount;
+            return Some(id);
+        }
+        balance.captured -= amount;
+        if closed {
+            balance.voided = balance.authorized - balance.captured;
         }
         Some(id)
     }

@@ -181,14 +181,8 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             let decline = None;
             taken_back(step, record, *cause, decline);
         }
-        (FactKind::TakenBack(cause), Pending | RequiresAction | Declined | Failed)
-            if kind.can_be_taken_back() && !kind.opens() =>
-        {
-            take_references(step, fact);
-            undone_before_told(step, record, *cause);
-        }
-        (FactKind::TakenBack(cause), Succeeded) if kind.can_be_taken_back() => {
-            reversed(step, record, *cause);
+        (FactKind::TakenBack(cause), _) if kind.can_be_taken_back() => {
+            take_back(step, record, fact, *cause);
         }
         (FactKind::Approved { amount, .. }, Reversed) => done_again(step, *amount),
         (FactKind::Declined(decline), Succeeded) if step.subject.row().resolved_by_operator => {
@@ -211,6 +205,18 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
         | (FactKind::Failed(_), Declined | Failed | Reversed)
         | (FactKind::Pending, Succeeded | Declined | Failed | Reversed)
         | (FactKind::TakenBack(_) | FactKind::RequiresAction(_) | FactKind::Expired, _) => {}
+    }
+}
+
+/// The provider takes back what it did, whether that is known already or not. What opens a payment has to be known.
+fn take_back(step: &mut Step, record: &PaymentRecord, fact: &Fact, cause: Cause) {
+    match step.subject.row().state {
+        Succeeded => reversed(step, record, cause),
+        Pending | RequiresAction | Declined | Failed if !step.subject.row().kind.opens() => {
+            take_references(step, fact);
+            undone_before_told(step, record, cause);
+        }
+        Pending | RequiresAction | Declined | Failed | Reversed => {}
     }
 }
 

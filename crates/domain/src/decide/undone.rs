@@ -6,7 +6,7 @@ use crate::change::OperatorActionKind;
 use crate::decline::{Cause, Decline};
 use crate::money::Money;
 use crate::payment::PaymentRecord;
-use crate::transaction::{TransactionKind, TransactionOrigin, TransactionState};
+use crate::transaction::{Transaction, TransactionKind, TransactionOrigin, TransactionState};
 use crate::transition::PaymentEvent;
 
 use super::attempt::{end, pending_void, prefix};
@@ -80,15 +80,16 @@ pub(super) fn not_done(step: &mut Step, record: &PaymentRecord, why: Result<Caus
 
 /// Whether what is left of the authorization cannot be captured any more.
 fn gone(step: &Step, record: &PaymentRecord) -> bool {
-    step.payment.expired || was_voided_by_provider(record)
+    step.payment.expired || was_closed(record, step.subject.row())
 }
 
-/// Whether the provider itself released what was left of the authorization.
-fn was_voided_by_provider(record: &PaymentRecord) -> bool {
+/// Whether another transaction than this one released what was left of the authorization: nothing can be captured of it
+/// any more, also of what is taken back later.
+fn was_closed(record: &PaymentRecord, but: &Transaction) -> bool {
     record.transactions.iter().any(|held| {
-        held.kind == TransactionKind::Void
-            && held.origin == TransactionOrigin::Provider
-            && held.state == Succeeded
+        let closes = held.kind == TransactionKind::Void
+            || held.kind == TransactionKind::Capture && held.final_capture;
+        closes && held.id != but.id && held.state == Succeeded
     })
 }
 

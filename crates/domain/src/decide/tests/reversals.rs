@@ -90,6 +90,39 @@ fn s52_a_final_capture_that_is_taken_back_early_released_the_rest_all_the_same()
 }
 
 #[test]
+fn s52_what_is_taken_back_of_a_released_authorization_cannot_be_captured_again() {
+    let (done, undone) = (|amount| told(approved(amount)), told(taken_back()));
+    for by_void in [false, true] {
+        let close = |world: &mut World| {
+            if by_void {
+                world.void().unwrap();
+            } else {
+                world.capture(Some(30), true).unwrap();
+            }
+            world.newest()
+        };
+        let amounts = [false, true].map(|early| {
+            let mut world = World::authorized(100);
+            world.capture(Some(60), false).unwrap();
+            let first = world.newest();
+            world.answer(approved(60));
+            let last = close(&mut world);
+            let undo = |world: &mut World| assert!(world.learn(first, &undone));
+            if early {
+                undo(&mut world);
+            }
+            assert!(world.learn(last, &done(30)));
+            if !early {
+                undo(&mut world);
+            }
+            world.record.payment.amounts
+        });
+        assert_eq!(amounts[0], amounts[1]);
+        assert_eq!(amounts[0].capturable(), 0);
+    }
+}
+
+#[test]
 fn s52_a_refund_in_the_dashboard_that_is_taken_back_before_it_is_told_moves_nothing() {
     let mut world = World::captured(100);
     let hear = |world: &mut World, kind| {
