@@ -17,7 +17,7 @@ use crate::harness::{
 };
 
 /// Role × RPC as the contract has it, written down here a second time on purpose.
-const PERMISSIONS: [(&str, &[&str]); 35] = [
+const PERMISSIONS: [(&str, &[&str]); 36] = [
     ("PaymentService/CreatePayment", &["payments.write"]),
     ("PaymentService/ConfirmPayment", &["payments.write"]),
     ("PaymentService/CapturePayment", &["payments.write"]),
