@@ -1,7 +1,7 @@
 //! Adyen's settlement details report, in CSV: what one batch paid out.
 //!
-//! Columns and types as Adyen documents them (<https://docs.adyen.com/reporting/settlement-reconciliation/
-//! transaction-level/settlement-details-report>). Gross amounts are in the payment's currency (`GC`), in major units.
+//! Columns and types as Adyen documents them
+//! (<https://docs.adyen.com/reporting/settlement-reconciliation/transaction-level/settlement-details-report>). Gross amounts are in the payment's currency (`GC`), in major units.
 
 use chrono::{DateTime, FixedOffset, NaiveDateTime, TimeDelta, TimeZone as _, Utc};
 use quittance_domain::ids::ProviderReference;
