@@ -673,7 +673,8 @@ async fn s75_nothing_is_stated_about_an_entry_that_this_service_did_not_write() 
     let read = async || store.entry_of_payment(payment, 1).await.unwrap();
     assert!(read().await.is_some());
     assert_eq!(forgeries.0.load(Ordering::Relaxed), 0);
-    let rewritten = "update journal set leaf = convert_to(replace(convert_from(leaf, 'utf8'), '1000', '9000'), 'utf8')";
+    let rewritten = "update journal set leaf = convert_to(replace(convert_from(leaf, 'utf8'), \
+                     'payment.accepted', 'payment.captured'), 'utf8')";
     let client = db.client().await;
     assert_eq!(client.execute(rewritten, &[]).await.unwrap(), 1);
     assert_eq!(read().await, None);
