@@ -86,7 +86,10 @@ impl Owner {
         let (base, postmaster) = (self.base(), self.postmaster());
         assert!(test_kill_process(postmaster).is_ok());
         end(&mut self);
+        // Waiting closes the input, at whose end the command exits by itself: it stays open until the signal is heard.
+        let input = self.process.stdin.take();
         let status = self.process.wait().unwrap();
+        drop(input);
         wait_until("the server is gone", || !is_alive(postmaster));
         wait_until("the directory is gone", || !base.exists());
         status
