@@ -50,6 +50,9 @@ fn workspace() -> PathBuf {
 }
 
 /// A virtual environment that is kept below `target` between runs.
+/// Made once, though several tests want it at the same time.
+static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(python_with_ed25519);
+
 fn python_with_ed25519() -> Result<PathBuf, String> {
     let pins = PACKAGE.replace("==", "-").replace('.', "_");
     let directory = workspace().join("target/python-verifier").join(pins);
@@ -232,7 +235,7 @@ fn write_bundles(directory: &Path, seed: [u8; 32]) -> BTreeSet<PathBuf> {
 /// `None` where there is no Python with an Ed25519 package, which CI must have.
 #[allow(clippy::print_stderr, reason = "a skipped test says so")]
 fn python() -> Option<PathBuf> {
-    match python_with_ed25519() {
+    match PYTHON.clone() {
         Ok(python) => Some(python),
         Err(reason) => {
             let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
