@@ -1,4 +1,4 @@
-//! What PostgreSQL itself says no to: a row that has moved, locks in another order, a standby that takes no writes.
+//! What PostgreSQL itself says no to: a row that has moved, a standby that takes no writes.
 
 use std::time::Duration;
 
@@ -62,48 +62,6 @@ async fn s72_a_serialization_failure_costs_a_try_and_no_second_charge() {
     let captured = call.await.unwrap().message.payment.unwrap();
     assert_eq!((captured.captured(), captured.capturable()), (400, 500));
     assert_eq!(world.books().counts.captures, 1);
-    world.everything_agrees().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s72_locks_that_are_taken_in_the_other_order_cost_no_second_write() {
-    // So that it is the commit which finds a deadlock.
-    let world = world_on(&["deadlock_timeout = '20ms'"]).await;
-    let other = Database::connect(world.database_url()).await;
-    other.execute("set deadlock_timeout = '1min'", &[]).await;
-    let client = world.client.clone();
-    let request = purchase("tok_approve?latency_ms=4000", 700).key("victim");
-    let call = tokio::spawn(async move { client.create(request).await });
-    eventually("the provider has charged", async || {
-        (world.books().counts.purchases == 1).then_some(())
-    })
-    .await;
-    // The outcome changes the payment, its transaction, and the attempt: here the payment comes after the attempt.
-    let third = Database::connect(world.database_url()).await;
-    for (session, locks) in [
-        (&third, "update transactions set reason = reason"),
-        (&other, "update attempts set cause = cause"),
-    ] {
-        session.execute("begin", &[]).await;
-        session.execute(locks, &[]).await;
-    }
-    until_a_commit_waits(&world).await;
-    let payment = other.execute("update payments set description = description", &[]);
-    let two_wait = async {
-        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
-                       and datname = current_database()";
-        eventually(
-            "whoever has the attempt waits for the payment",
-            async || (world.db.number(waiting).await == 2).then_some(()),
-        )
-        .await;
-        // The commit goes on to the attempt: each may wait for the other now, and it is the commit that gives way.
-        third.execute("commit", &[]).await;
-    };
-    tokio::join!(payment, two_wait);
-    other.execute("commit", &[]).await;
-    let paid = call.await.unwrap();
-    assert_eq!((paid.state(), paid.version), (PaymentState::Captured, 2));
     world.everything_agrees().await;
 }
 

@@ -258,7 +258,9 @@ fn the_fuzzed_requests_are_all_of_the_contract() {
         .filter(|s| s.full_name().starts_with("quittance.v1."));
     let mut declared: Vec<_> = services
         .flat_map(|s| {
+            // What a caller streams is not one message: reconciliation has tests of its own.
             s.methods()
+                .filter(|m| !m.is_client_streaming())
                 .map(|m| m.full_name().to_owned())
                 .collect::<Vec<_>>()
         })
