@@ -210,7 +210,13 @@ async fn a_frozen_database_keeps_nobody_waiting_and_what_was_called_lost_is_neve
     }
     assert!(unavailable >= 600 && refused > 0, "{unavailable} {refused}");
     assert_eq!(in_flight.await.unwrap(), Err(StoreError::CommitUnknown));
-    // While it is sought what became of that one, everybody else is still answered.
+    // While it is sought what became of that one, everybody else is still answered. (What was given up
+    // leaves the queue a moment after its caller was answered.)
+    eventually("there is room in the queue again", || async {
+        let change = Story::accept("acme", "lost-room", 1).1;
+        timed_commit(&store, change).await == Err(StoreError::Unavailable)
+    })
+    .await;
     for task in lost(2, 50) {
         assert_eq!(task.await.unwrap(), Err(StoreError::Unavailable));
     }

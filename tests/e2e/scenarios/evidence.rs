@@ -246,8 +246,9 @@ async fn a_bundle_holds_nothing_of_another_tenant_and_who_asks_for_theirs_finds_
         let request = authorization("tok_approve", 1_000).merchant_reference(&reference("ours"));
         let (mine, other) = tokio::join!(
             world.client.create(request),
-            stranger
-                .create(purchase("tok_approve", 77_123).merchant_reference(&reference("theirs")))
+            stranger.create(
+                purchase("tok_approve", 771_234_567_891).merchant_reference(&reference("theirs"))
+            )
         );
         world.client.ok(capture(&mine, 100)).await;
         stranger.ok(refund(&other, 1)).await;
@@ -257,7 +258,7 @@ async fn a_bundle_holds_nothing_of_another_tenant_and_who_asks_for_theirs_finds_
     let mut secrets = vec![
         "globex".to_owned(),
         "theirs-".to_owned(),
-        "77123".to_owned(),
+        "771234567891".to_owned(),
     ];
     let mut leaves = Vec::new();
     for payment in &theirs {
