@@ -17,11 +17,14 @@ use crate::payment::{Payment, PaymentState};
 use crate::retry::RetryPolicy;
 use crate::transaction::Transaction;
 
-/// Detail of a payment's entry: the state of the transaction that it is about.
-pub(crate) const TRANSACTION_STATE: &str = "transaction_state";
-/// Detail of a payment's entry: before the id of another transaction that changed with it, whose state follows. So
-/// the log tells the state of each transaction, and a row that was changed without an entry shows.
-pub(crate) const OTHER_TRANSACTION_STATE: &str = "transaction_state.";
+mod rows;
+
+pub use rows::transaction_row_digest;
+pub(crate) use rows::{
+    FINAL_CAPTURE, OTHER_TRANSACTION_ROW, OTHER_TRANSACTION_STATE, RESOLUTION, ROWS_BEFORE,
+    TRANSACTION_KIND, TRANSACTION_ORIGIN, TRANSACTION_ROW, TRANSACTION_STATE, rows_before,
+    tell_rows,
+};
 
 /// What comes into a decision from outside, since decisions read no clock and draw no lots.
 #[derive(Clone, Debug)]
@@ -254,11 +257,6 @@ fn leaf_amounts(amounts: &Amounts) -> evidence::Amounts {
 /// 1970, metadata comes last, a line `metadata.key=value` each, sorted by key. No value holds a line break.
 /// Encrypted columns, `updated_at` and `last_leaf_hash` are left out.
 pub fn row_digest(payment: &Payment) -> [u8; 32] {
-    let mut text = String::with_capacity(1_024);
-    let mut line = |name: &str, value: &dyn std::fmt::Display| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name}={value}");
-    };
     let micros = |time: DateTime<Utc>| time.timestamp_micros().to_string();
     let method = &payment.method;
     let number = |value: Option<u16>| value.map(|value| value.to_string()).unwrap_or_default();
@@ -267,52 +265,63 @@ pub fn row_digest(payment: &Payment) -> [u8; 32] {
         .as_ref()
         .map_or("", |reference| reference.as_str());
     let decline = payment.decline.as_ref();
-    line("payment_id", &payment.id);
-    line("tenant_id", &payment.tenant);
-    line("version", &payment.version);
-    line("state", &payment.state);
-    line("disputed", &payment.disputed);
-    line("expired", &payment.expired);
-    line("livemode", &payment.livemode);
-    line("amount", &payment.amount.minor_units());
-    line("currency", &payment.currency());
-    for (name, amount) in AMOUNT_NAMES.iter().zip(payment.amounts.all()) {
-        line(name, &amount);
-    }
-    line("method_kind", &method.kind);
-    line("brand", &method.brand.as_str());
-    line("last4", &method.last4.as_str());
-    line("expiry_month", &number(method.expiry_month.map(u16::from)));
-    line("expiry_year", &number(method.expiry_year));
-    line("capture_method", &payment.capture_method);
-    line("merchant_reference", &payment.merchant_reference.as_str());
-    line("description", &payment.description.as_str());
-    line("return_url", &payment.return_url.as_str());
-    line("initiator", &payment.initiator);
-    line("mandate_reference", &payment.mandate_reference.as_str());
-    line("provider_account", &payment.provider_account);
-    line("routed", &payment.routed);
-    line("provider_reference", &reference);
-    line(
-        "decline_code",
-        &decline.map_or("", |decline| decline.code.name()),
-    );
-    line(
-        "decline_provider_code",
-        &decline.map_or("", |decline| decline.provider_code.as_str()),
-    );
-    line(
-        "failure_cause",
-        &payment.failure.map_or("", |failure| failure.cause.name()),
-    );
-    line("created_at", &micros(payment.created_at));
-    line(
-        "expires_at",
-        &payment.expires_at.map(micros).unwrap_or_default(),
-    );
-    for (key, value) in &payment.metadata {
-        line(&format!("metadata.{key}"), value);
-    }
+    digest_lines(|line| {
+        line("payment_id", &payment.id);
+        line("tenant_id", &payment.tenant);
+        line("version", &payment.version);
+        line("state", &payment.state);
+        line("disputed", &payment.disputed);
+        line("expired", &payment.expired);
+        line("livemode", &payment.livemode);
+        line("amount", &payment.amount.minor_units());
+        line("currency", &payment.currency());
+        for (name, amount) in AMOUNT_NAMES.iter().zip(payment.amounts.all()) {
+            line(name, &amount);
+        }
+        line("method_kind", &method.kind);
+        line("brand", &method.brand.as_str());
+        line("last4", &method.last4.as_str());
+        line("expiry_month", &number(method.expiry_month.map(u16::from)));
+        line("expiry_year", &number(method.expiry_year));
+        line("capture_method", &payment.capture_method);
+        line("merchant_reference", &payment.merchant_reference.as_str());
+        line("description", &payment.description.as_str());
+        line("return_url", &payment.return_url.as_str());
+        line("initiator", &payment.initiator);
+        line("mandate_reference", &payment.mandate_reference.as_str());
+        line("provider_account", &payment.provider_account);
+        line("routed", &payment.routed);
+        line("provider_reference", &reference);
+        line(
+            "decline_code",
+            &decline.map_or("", |decline| decline.code.name()),
+        );
+        line(
+            "decline_provider_code",
+            &decline.map_or("", |decline| decline.provider_code.as_str()),
+        );
+        line(
+            "failure_cause",
+            &payment.failure.map_or("", |failure| failure.cause.name()),
+        );
+        line("created_at", &micros(payment.created_at));
+        line(
+            "expires_at",
+            &payment.expires_at.map(micros).unwrap_or_default(),
+        );
+        for (key, value) in &payment.metadata {
+            line(&format!("metadata.{key}"), value);
+        }
+    })
+}
+
+/// SHA-256 over lines `name=value`, as they are told.
+fn digest_lines(tell: impl FnOnce(&mut dyn FnMut(&str, &dyn std::fmt::Display))) -> [u8; 32] {
+    let mut text = String::with_capacity(1_024);
+    tell(&mut |name, value| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name}={value}");
+    });
     Sha256::digest(text.as_bytes()).into()
 }
 

@@ -10,7 +10,8 @@ use quittance_domain::ports::StoreError;
 use quittance_domain::verification::Trusted;
 use quittance_store::{
     DatabaseTls, KeyRing, KeyRingError, NewApiKey, PgStore, StoreConfig, StoreObserver,
-    StoreStartError, VerifyError, VerifyEvent, VerifyProgress, VerifySettings, VerifySummary,
+    StoreStartError, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings,
+    VerifySummary,
 };
 use quittance_telemetry::Metrics;
 use thiserror::Error;
@@ -181,6 +182,7 @@ impl LogVerifier for Verifier {
             lanes: self.lanes,
             resume,
             trusted,
+            patience: VERIFY_PATIENCE,
         };
         self.store.verify_log(settings, events).await
     }

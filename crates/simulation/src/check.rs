@@ -11,6 +11,7 @@ use quittance_domain::transaction::{
 };
 use quittance_evidence::ChainCheck;
 
+use crate::books::{Books, Keys};
 use crate::provider::{Balance, Booked, Status, Unasked};
 use crate::world::World;
 
@@ -28,7 +29,30 @@ pub fn run(seed: u64) -> Vec<String> {
     });
     answers(&world, &mut violations);
     chains(&world, &mut violations);
+    verified(&world, &mut violations);
     violations
+}
+
+/// Verification finds nothing in an honest log: in particular, replaying its entries gives what they say.
+fn verified(world: &World, violations: &mut Vec<String>) {
+    let Some(keys) = Keys::new() else {
+        return violations.push("no key".to_owned());
+    };
+    world.store.look(|tables| {
+        for record in tables.payments.values() {
+            let id = record.payment.id;
+            let entries = tables.journal.range((id.0, 0)..=(id.0, u64::MAX));
+            let books = Books::new(record, entries.map(|(_, entry)| entry), &keys);
+            let (found, replayed) = books.verify(&keys);
+            if !replayed {
+                violations.push(format!("I7: {id} cannot be replayed"));
+            }
+            for found in found {
+                let code = found.fault.code();
+                violations.push(format!("I7: {id}: {code}: {}", found.fault));
+            }
+        }
+    });
 }
 
 /// The payment and the provider's books agree, to the unit and transaction by transaction.

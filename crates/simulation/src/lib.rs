@@ -4,6 +4,7 @@
 //! The flows are the product's own; only the ports are simulated. After every schedule the world is left in
 //! peace, everything unresolved is asked about, and the invariants are checked. A failing seed replays.
 
+pub mod books;
 pub mod check;
 pub mod executor;
 pub mod provider;

@@ -9,19 +9,14 @@
 
 use std::collections::BTreeMap;
 
-use quittance_domain::change::{Change, JournalEntry};
-use quittance_domain::ids::{PaymentId, TransactionId};
-use quittance_domain::payment::Payment;
-use quittance_domain::ports::Commit;
-use quittance_domain::transaction::{Transaction, TransactionKind};
-use quittance_domain::verification::{
-    LoggedRow, MacKeys, Mismatch, Placed, StoredPayment, StoredTransaction, StreamWalk,
-    check_entry, compare_payment,
-};
-use quittance_evidence::{Hash, LeafMac, MAC_KEY_BYTES, MacKey, MacKeyId, leaf_hash};
+use quittance_domain::ids::{PaymentId, ProviderReference, TransactionId};
+use quittance_domain::transaction::{TransactionKind, TransactionState};
+use quittance_domain::verification::LoggedRow;
+use quittance_evidence::{Hash, leaf_hash};
+use quittance_simulation::books::{Books, Keys};
 use quittance_simulation::world::World;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
+use rand::seq::{IndexedMutRandom as _, IndexedRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 use uuid::Uuid;
 
@@ -30,139 +25,22 @@ const TAMPERINGS: usize = 5_000;
 /// Worlds that they are done to.
 const WORLDS: u64 = 40;
 
-struct Keys(MacKey);
-
-impl MacKeys for Keys {
-    fn mac_key(&self, id: &str) -> Option<&MacKey> {
-        (id == self.0.id().as_str()).then_some(&self.0)
-    }
-}
-
 fn keys() -> Keys {
-    Keys(MacKey::new(
-        MacKeyId::new("k1").unwrap(),
-        [7; MAC_KEY_BYTES],
-    ))
-}
-
-/// A payment and all that the database holds about it.
-#[derive(Debug, Clone)]
-struct Books {
-    rows: Vec<LoggedRow>,
-    stored: StoredPayment,
+    Keys::new().unwrap()
 }
 
 /// The books of every payment of a world.
 fn books(seed: u64, keys: &Keys) -> Vec<Books> {
     let world = World::new(seed);
-    world.store.keep_offers();
     assert!(world.live_in_trouble(), "seed {seed}");
-    let offers = world.store.offers();
-    let mut all = BTreeMap::<Uuid, (Vec<LoggedRow>, Payment, BTreeMap<Uuid, Transaction>)>::new();
-    let mut arrival = 0;
-    let mut taken = std::collections::BTreeSet::new();
-    let committed = offers.into_iter().filter(|(change, answer)| {
-        answer == &Ok(Commit::Committed) && taken.insert(change.entry.id)
-    });
-    for (change, _) in committed {
-        arrival += 1;
-        let Change {
-            payment,
-            transactions,
-            entry,
-            ..
-        } = change;
-        let known = all
-            .entry(payment.id.0)
-            .or_insert_with(|| (Vec::new(), payment.clone(), BTreeMap::new()));
-        known.0.push(row(entry, arrival, keys));
-        known.1 = payment;
-        for write in transactions {
-            known.2.insert(write.row().id.0, write.row().clone());
-        }
-    }
-    let books = all
-        .into_values()
-        .map(|(rows, payment, transactions)| Books {
-            rows,
-            stored: stored(payment, transactions),
+    world.store.look(|tables| {
+        let payments = tables.payments.values().map(|record| {
+            let id = record.payment.id.0;
+            let entries = tables.journal.range((id, 0)..=(id, u64::MAX));
+            Books::new(record, entries.map(|(_, entry)| entry), keys)
         });
-    books.collect()
-}
-
-fn row(entry: JournalEntry, arrival: i64, keys: &Keys) -> LoggedRow {
-    let mac = LeafMac::compute(&keys.0, &entry.leaf);
-    let entity_seq = i64::try_from(entry.entity_seq).unwrap();
-    let tenant_id = entry.tenant.map(|tenant| tenant.as_str().to_owned());
-    LoggedRow {
-        stream_id: entry.stream,
-        entity_seq,
-        entry_id: entry.id.0,
-        tenant_id: tenant_id.clone(),
-        payment_id: entry.payment.map(|it| it.0),
-        transaction_id: entry.transaction.map(|it| it.0),
-        event_type: entry.event_type,
-        result: entry.result.to_owned(),
-        cause: entry.cause,
-        actor: entry.actor,
-        source: entry.source,
-        provider_account: entry.provider_account,
-        trace_id: entry.trace_id.map(|id| id.to_vec()),
-        occurred_at: entry.occurred_at,
-        leaf: entry.leaf.as_bytes().to_vec(),
-        leaf_hash: entry.leaf_hash.to_vec(),
-        mac: mac.tag().to_vec(),
-        mac_key_id: mac.key_id().as_str().to_owned(),
-        arrival,
-        placed: Some(Placed {
-            position: arrival,
-            entry_id: entry.id.0,
-            stream_id: entry.stream,
-            entity_seq,
-            tenant_id,
-        }),
-    }
-}
-
-fn stored(payment: Payment, transactions: BTreeMap<Uuid, Transaction>) -> StoredPayment {
-    let transactions = transactions.into_values().map(|row| StoredTransaction {
-        id: row.id,
-        amount: row.amount,
-        state: row.state.name().to_owned(),
-        provider_account: row.provider_account.as_str().to_owned(),
-        provider_reference: row.provider_reference.map(|it| it.as_str().to_owned()),
-        decline_code: row.decline.map(|it| it.code.name().to_owned()),
-        amount_follows: row.kind == TransactionKind::Void,
-    });
-    StoredPayment {
-        id: payment.id,
-        version: i64::try_from(payment.version).unwrap(),
-        last_leaf_hash: payment.last_leaf_hash.unwrap().to_vec(),
-        updated_at: payment.updated_at,
-        currency_exponent: i16::from(payment.currency().exponent()),
-        transactions: transactions.collect(),
-        payment: Ok(payment),
-    }
-}
-
-/// As a batch is checked.
-fn verify(books: &Books, keys: &Keys) -> Vec<Mismatch> {
-    let mut found = Vec::new();
-    let mut walk = StreamWalk::default();
-    let mut rows = books.rows.clone();
-    rows.sort_by_key(|row| (row.stream_id, row.entity_seq));
-    let mut ends = Vec::new();
-    for row in &rows {
-        let entry = check_entry(row, i64::MAX, keys, &mut found);
-        ends.extend(walk.push(entry, &mut found));
-    }
-    ends.extend(walk.finish());
-    let own = ends.iter().find(|end| end.stream == books.stored.id.0);
-    compare_payment(own, Some(&books.stored), &mut found);
-    for end in ends.iter().filter(|end| end.stream != books.stored.id.0) {
-        compare_payment(Some(end), None, &mut found);
-    }
-    found
+        payments.collect()
+    })
 }
 
 fn flip(bytes: &mut [u8], random: &mut StdRng) {
@@ -185,9 +63,10 @@ fn forge(row: &mut LoggedRow, random: &mut StdRng) {
 /// Does one thing to a payment's books. Gives its name; `None` where it cannot be done to these.
 fn tamper(books: &mut Books, other: &Books, random: &mut StdRng) -> Option<&'static str> {
     let at = random.random_range(0..books.rows.len());
-    let transaction = random.random_range(0..books.stored.transactions.len());
+    let transactions = books.stored.transactions.as_mut().unwrap();
+    let transaction = transactions.choose_mut(random).unwrap();
     let many = books.rows.len() > 1;
-    let kind = random.random_range(0..26);
+    let kind = random.random_range(0..29);
     let row = &mut books.rows[at];
     let before = row.leaf.clone();
     let payment = books.stored.payment.as_mut().unwrap();
@@ -300,25 +179,41 @@ fn tamper(books: &mut Books, other: &Books, random: &mut StdRng) -> Option<&'sta
             "version"
         }
         23 => {
-            books.stored.transactions[transaction].amount += 1;
-            if books.stored.transactions[transaction].amount_follows {
-                return None;
-            }
+            transaction.row.as_mut().unwrap().amount += 1;
             "a transaction's amount"
         }
         24 => {
-            let row = &mut books.stored.transactions[transaction];
-            row.state = if row.state == "FAILED" {
-                "SUCCEEDED"
+            let row = transaction.row.as_mut().unwrap();
+            row.state = if row.state == TransactionState::Failed {
+                TransactionState::Succeeded
             } else {
-                "FAILED"
-            }
-            .to_owned();
+                TransactionState::Failed
+            };
             "a transaction's state"
         }
         25 => {
-            books.stored.transactions[transaction].id = TransactionId(Uuid::now_v7());
+            transaction.id = TransactionId(Uuid::now_v7());
             "a transaction exchanged"
+        }
+        26 => {
+            let row = transaction.row.as_mut().unwrap();
+            row.kind = if row.kind == TransactionKind::Void {
+                TransactionKind::Refund
+            } else {
+                TransactionKind::Void
+            };
+            row.amount += 1;
+            "a transaction's kind and amount"
+        }
+        27 => {
+            let row = transaction.row.as_mut().unwrap();
+            row.provider_reference = Some(ProviderReference::parse("forged").unwrap());
+            "a transaction's reference at the provider"
+        }
+        28 => {
+            let row = transaction.row.as_mut().unwrap();
+            row.ever_unknown = !row.ever_unknown;
+            "a transaction's ever_unknown"
         }
         _ => return None,
     };
@@ -336,7 +231,7 @@ fn s75_thousands_of_random_tamperings_are_each_detected() {
     let keys = keys();
     let all: Vec<Books> = (0..WORLDS).flat_map(|seed| books(seed, &keys)).collect();
     for books in &all {
-        assert_eq!(verify(books, &keys), [], "untampered");
+        assert_eq!(books.verify(&keys), (vec![], true), "untampered");
     }
     let mut done = BTreeMap::<&str, usize>::new();
     while done.values().sum::<usize>() < count {
@@ -348,7 +243,7 @@ fn s75_thousands_of_random_tamperings_are_each_detected() {
         let Some(kind) = tamper(&mut books, other, &mut random) else {
             continue;
         };
-        let found = verify(&books, &keys);
+        let (found, _) = books.verify(&keys);
         let named = found.iter().any(|mismatch| {
             mismatch.payment == Some(PaymentId(books.stored.id.0)) || mismatch.entry.is_some()
         });
@@ -367,10 +262,8 @@ fn a_hash_that_fits_does_not_help_without_the_key() {
     let mut books = books(1, &keys).remove(0);
     let mut random = StdRng::seed_from_u64(1);
     forge(&mut books.rows[0], &mut random);
-    let codes: Vec<_> = verify(&books, &keys)
-        .iter()
-        .map(|mismatch| mismatch.fault.code())
-        .collect();
+    let (found, _) = books.verify(&keys);
+    let codes: Vec<_> = found.iter().map(|mismatch| mismatch.fault.code()).collect();
     assert!(codes.contains(&"MAC_WRONG"), "{codes:?}");
     let bytes: [u8; 32] = books.rows[0].leaf_hash.as_slice().try_into().unwrap();
     assert_eq!(Hash::from_bytes(bytes), leaf_hash(&books.rows[0].leaf));

@@ -91,5 +91,6 @@ pub use tree::{
     TreeReadError,
 };
 pub use verify::{
-    MAX_VERIFY_LANES, VerifyError, VerifyEvent, VerifyProgress, VerifySettings, VerifySummary,
+    MAX_VERIFY_LANES, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings,
+    VerifySummary,
 };

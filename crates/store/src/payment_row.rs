@@ -307,6 +307,10 @@ impl TransactionRow {
         self.payment_id
     }
 
+    pub(crate) fn id(&self) -> TransactionId {
+        TransactionId(self.transaction_id)
+    }
+
     /// The transaction. Its request is opened where keys are given, and left out where not.
     pub(crate) fn into_transaction(
         self,

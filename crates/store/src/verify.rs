@@ -33,6 +33,8 @@ use segments::Segments;
 
 /// Most lanes of one verification: each has a connection and keeps one core of the database and one of ours busy.
 pub const MAX_VERIFY_LANES: usize = 16;
+/// How long a verification waits for a listener that does not read: it holds others up.
+pub const VERIFY_PATIENCE: Duration = Duration::from_secs(60);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -45,6 +47,8 @@ pub struct VerifySettings {
     pub resume: VerifyProgress,
     /// What is known of the log outside of its database.
     pub trusted: Trusted,
+    /// How long it waits for whoever listens to take an event ([`VERIFY_PATIENCE`]); then it ends, and another can run.
+    pub patience: Duration,
 }
 
 /// How far a verification is. One that is begun again from here reports nothing twice, but what lay in the batches that
@@ -100,15 +104,16 @@ pub enum VerifyError {
     /// Another one runs: it reads everything, so one is enough.
     #[error("the log is being verified already")]
     Busy,
-    /// The database failed, or nobody listened any more.
+    /// The database failed, or nobody listened any more, or took what was told.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Where events go. Whoever listens no longer ends the verification.
+/// Where events go. Whoever listens no longer, or does not take them, ends the verification.
 #[derive(Clone)]
 struct Events {
     sender: mpsc::Sender<VerifyEvent>,
+    patience: Duration,
     counts: Arc<Counts>,
 }
 
@@ -124,10 +129,14 @@ impl Events {
         for mismatch in found {
             self.counts.mismatches.fetch_add(1, Ordering::Relaxed);
             let event = VerifyEvent::Mismatch(Box::new(mismatch));
-            let sent = self.sender.send(event).await;
-            sent.map_err(|_| StoreError::Unavailable)?;
+            self.send(event).await?;
         }
         Ok(())
+    }
+
+    async fn send(&self, event: VerifyEvent) -> Result<(), StoreError> {
+        let sent = self.sender.send_timeout(event, self.patience).await;
+        sent.map_err(|_| StoreError::Unavailable)
     }
 
     async fn progress(
@@ -149,8 +158,7 @@ impl Events {
             total: total.max(checked),
             at,
         };
-        let sent = self.sender.send(event).await;
-        sent.map_err(|_| StoreError::Unavailable)
+        self.send(event).await
     }
 }
 
@@ -162,7 +170,7 @@ impl MacKeys for KeyRing {
 
 impl PgStore {
     /// Verifies the log and all that hangs on it, and tells what it finds. Changes nothing. Ends early where nobody
-    /// listens to `events` any more, or the database stays away.
+    /// listens to `events` any more or takes none for as long as it has patience, or the database stays away.
     ///
     /// # Errors
     /// `Busy` where another runs, on whatever server. `Unavailable`: it was not completed, and can be begun again from
@@ -179,6 +187,7 @@ impl PgStore {
         });
         let events = Events {
             sender: events,
+            patience: settings.patience,
             counts: Arc::clone(&counts),
         };
         let mut connection = Verifying::connect(self).await?;

@@ -12,17 +12,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chrono::{SubsecRound as _, TimeDelta, Utc};
 use futures::future::join_all;
 use quittance_domain::change::Change;
-use quittance_domain::ports::Commit;
+use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin, TraceIds};
+use quittance_domain::decide::{Unasked, unasked};
+use quittance_domain::ids::{
+    AttemptId, EntryId, PaymentId, ProviderReference, TenantId, TransactionId,
+};
+use quittance_domain::journal::Stamp;
+use quittance_domain::money::Money;
+use quittance_domain::payment::PaymentRecord;
+use quittance_domain::ports::{Commit, Store as _, StoreError};
+use quittance_domain::retry::RetryPolicy;
+use quittance_domain::transaction::{Fact, FactKind, TransactionKind};
 use quittance_domain::verification::{Fault, Mismatch, TreeFault, Trusted};
 use quittance_simulation::world::World;
 use quittance_store::{
-    PgStore, VerifyError, VerifyEvent, VerifyProgress, VerifySettings, VerifySummary,
+    PgStore, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings,
+    VerifySummary,
 };
 use quittance_test_support::{TestDb, eventually};
 use tokio::sync::mpsc;
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use tampering::{KINDS, Kind, TREE_KINDS};
 
@@ -48,7 +61,6 @@ async fn commit_world(store: &PgStore, seed: u64) -> usize {
     let changes = changes(seed);
     let count = changes.len();
     for change in changes {
-        use quittance_domain::ports::Store as _;
         // One whose answer was lost is offered again.
         store.commit(change).await.unwrap();
     }
@@ -106,6 +118,7 @@ async fn run(
         lanes,
         resume,
         trusted: trusted.clone(),
+        patience: VERIFY_PATIENCE,
     };
     let running = store.verify_log(settings, sender);
     let listening = async {
@@ -215,6 +228,7 @@ async fn one_verification_runs_at_a_time_and_an_interrupted_one_goes_on() {
         lanes: 1,
         resume: VerifyProgress::default(),
         trusted: Trusted::default(),
+        patience: VERIFY_PATIENCE,
     };
     let running = tokio::spawn({
         let store = store.clone();
@@ -250,6 +264,166 @@ async fn one_verification_runs_at_a_time_and_an_interrupted_one_goes_on() {
     for point in points.chain([half]) {
         let (summary, _) = run(&store, 3, point, &Trusted::default()).await;
         assert_eq!(summary, Ok(whole.clone()), "from {point:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_does_not_read_does_not_keep_others_from_verifying() {
+    let (db, store, _client) = grown(200).await;
+    // One event is taken, and the next has nowhere to go.
+    let (sender, events) = mpsc::channel(1);
+    let settings = VerifySettings {
+        lanes: 1,
+        resume: VerifyProgress::default(),
+        trusted: Trusted::default(),
+        patience: Duration::from_millis(1),
+    };
+    let ended = store.verify_log(settings, sender).await;
+    assert_eq!(ended, Err(VerifyError::Store(StoreError::Unavailable)));
+    let other = db.store().await;
+    let (summary, _) = run(&other, 1, VerifyProgress::default(), &Trusted::default()).await;
+    assert_eq!(summary.unwrap().mismatches, 0);
+    drop(events);
+}
+
+#[tokio::test]
+async fn a_verification_that_is_yet_to_begin_is_due() {
+    let db = TestDb::new().await;
+    let (store, client) = (db.store().await, db.client().await);
+    let every = Duration::from_secs(3_600);
+    assert_eq!(store.claim_verification(every).await, Ok(false));
+    let never = "update verification_schedule set started_at = 'infinity'";
+    client.batch_execute(never).await.unwrap();
+    assert_eq!(store.claim_verification(every).await, Ok(true));
+    assert_eq!(store.claim_verification(every).await, Ok(false));
+}
+
+/// What the service left is compared with what it found again: a row that was changed in between shows in the entry of
+/// the change that was made of it, though every later comparison fits.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_row_that_was_changed_and_then_built_upon_is_detected_in_the_entry() {
+    let (_db, store, client) = grown(200).await;
+    let captured = "select payment_id::text, tenant_id from payments where captured > refunded + refund_pending \
+                    and state = 'CAPTURED' order by payment_id limit 2";
+    let rows = client.query(captured, &[]).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    let columns = [
+        "authorized = authorized + 1000000, captured = captured + 1000000",
+        "merchant_reference = 'another order'",
+    ];
+    for (row, columns) in rows.iter().zip(columns) {
+        let id: String = row.get(0);
+        let tenant = TenantId::parse(row.get::<_, String>(1)).unwrap();
+        let change = format!("update payments set {columns} where payment_id = '{id}'");
+        client.batch_execute(&change).await.unwrap();
+        let payment = PaymentId(id.parse().unwrap());
+        let record = store.payment(&tenant, payment).await.unwrap().unwrap();
+        // The provider tells of a refund: nothing is sent for it.
+        let change = refund_told(&record);
+        assert_eq!(store.commit(change).await, Ok(Commit::Committed));
+    }
+    sequenced(&client).await;
+    let (found, _) = verify(&store).await;
+    let codes = |row: &tokio_postgres::Row| -> Vec<&str> {
+        let id = row.get::<_, String>(0);
+        let own = found
+            .iter()
+            .filter(|it| it.payment.is_some_and(|it| it.to_string() == id));
+        assert!(own.clone().all(|it| it.entry.is_some()));
+        own.map(|it| it.fault.code()).collect()
+    };
+    let two = ["REPLAY_DIFFERS", "REPLAY_DIFFERS"];
+    assert_eq!(
+        codes(&rows[0]),
+        [&["ROWS_CHANGED_BEFORE"], &two[..]].concat()
+    );
+    assert_eq!(codes(&rows[1]), ["ROWS_CHANGED_BEFORE"]);
+    assert_eq!(found.len(), 4);
+}
+
+/// A refund that was made in the provider's dashboard.
+fn refund_told(record: &PaymentRecord) -> Change {
+    let caller = Caller {
+        tenant: record.payment.tenant.clone(),
+        actor: Actor {
+            kind: ActorKind::Service,
+            id: "webhooks".into(),
+            auth_method: "",
+        },
+        origin: Origin::default(),
+        remote: None,
+        deadline: None,
+    };
+    let instance = Instance {
+        service: "quittance",
+        version: "0",
+        instance: "test".into(),
+    };
+    let stamp = Stamp {
+        now: Utc::now().trunc_subsecs(6),
+        entry_id: EntryId(Uuid::now_v7()),
+        transaction_id: TransactionId(Uuid::now_v7()),
+        attempt_id: AttemptId(Uuid::now_v7()),
+        leaf_salt: [1; 16],
+        digest_salt: [2; 16],
+        sender_lease: TimeDelta::zero(),
+        jitter: 0,
+        retries: &RetryPolicy::default(),
+        caller: &caller,
+        trace: TraceIds::default(),
+        instance: &instance,
+    };
+    let told = Unasked {
+        kind: TransactionKind::Refund,
+        dispute: None,
+        account: &record.payment.provider_account,
+        captures_once: false,
+    };
+    let fact = Fact {
+        kind: FactKind::Approved {
+            amount: Money::new(1, record.payment.currency()).ok(),
+            expires_at: None,
+        },
+        provider_reference: Some(ProviderReference::parse("by_hand").unwrap()),
+        payment_reference: None,
+    };
+    unasked(record, &told, &fact, &stamp).unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_transactions_put_in_by_the_thousand_are_told_of_and_not_all_read() {
+    let (_db, store, client) = grown(200).await;
+    client.batch_execute(&tampering::setup(1)).await.unwrap();
+    let row = client
+        .query_one("select max(payment_id::text) from transactions", &[])
+        .await
+        .unwrap();
+    let id: String = row.get(0);
+    let put_in = format!(
+        "insert into transactions select (t).* from (select invented(t) as t from \
+         (select * from transactions where payment_id = '{id}' limit 1) t, generate_series(1, 10000)) f"
+    );
+    client.batch_execute(&put_in).await.unwrap();
+    let (found, _) = verify(&store).await;
+    let found: Vec<_> = found
+        .iter()
+        .map(|it| (it.fault.code(), it.payment.map(|it| it.to_string())))
+        .collect();
+    assert_eq!(found, [("TOO_MANY_TRANSACTIONS", Some(id))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_column_that_was_made_long_is_cut_and_told_of() {
+    let (_db, store, client) = grown(200).await;
+    let long = "update journal set actor = repeat('x', 100000), mac_key_id = repeat('y', 100000) \
+                where entity_seq = 1 and stream_id = payment_id";
+    client.batch_execute(long).await.unwrap();
+    let (found, _) = verify(&store).await;
+    assert!(!found.is_empty());
+    for mismatch in found {
+        let code = mismatch.fault.code();
+        let expected = ["COLUMN_DIFFERS", "MAC_KEY_UNKNOWN"].contains(&code);
+        assert!(expected, "{mismatch:?}");
     }
 }
 

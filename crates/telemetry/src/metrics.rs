@@ -15,8 +15,9 @@ use table::{
     ATTEMPTS, AUDIT_PENDING_AGE, BACKLOG, BATCH_SIZE, CASES, CHECKPOINT_AGE, CIRCUIT, COSIGNATURES,
     DATABASE_DURATION, EXHAUSTED, NOTIFICATION_BACKLOG, NOTIFICATION_DEAD, NOTIFICATION_DURATION,
     NOTIFICATION_LAG, NOTIFICATION_UNPLANNED, OPEN_CASES, PENDING, PENDING_AGE, PROVIDER_DURATION,
-    RECOVERIES, REPLAYS, RETRIES, RPC_DURATION, TREE_SIZE, UNVERIFIED, VERIFICATIONS,
-    VERIFY_FAILURES, WEBHOOK_BACKLOG, WEBHOOK_DEAD, WEBHOOK_LAG, WEBHOOK_REJECTED, WEBHOOKS_WIPED,
+    RECOVERIES, REPLAYS, RETRIES, RPC_DURATION, TREE_SIZE, UNVERIFIED, VERIFICATION_AGE,
+    VERIFICATIONS, VERIFY_FAILURES, WEBHOOK_BACKLOG, WEBHOOK_DEAD, WEBHOOK_LAG, WEBHOOK_REJECTED,
+    WEBHOOKS_WIPED,
 };
 
 pub use table::{Kind, METRICS, MetricSpec, markdown};
@@ -24,7 +25,7 @@ pub use table::{Kind, METRICS, MetricSpec, markdown};
 /// Stands for accounts that are not configured: a caller must not be able to make up labels.
 const OTHER_ACCOUNT: &str = "_OTHER";
 /// How scheduled verifications of the audit log end.
-const VERIFICATION_RESULTS: [&str; 3] = ["intact", "differs", "incomplete"];
+const VERIFICATION_RESULTS: [&str; 4] = ["intact", "differs", "incomplete", "busy"];
 
 /// Gives an instrument its declared unit and description: the builders share no trait.
 macro_rules! describe {
@@ -112,6 +113,7 @@ struct Instruments {
     batch_size: Histogram<u64>,
     audit_pending_age: Gauge<f64>,
     checkpoint_age: Gauge<f64>,
+    verification_age: Gauge<f64>,
     tree_size: Gauge<u64>,
     unverified: Counter<u64>,
     verify_failures: Counter<u64>,
@@ -151,6 +153,7 @@ impl Metrics {
                 .build(),
             audit_pending_age: fractional(meter, &AUDIT_PENDING_AGE),
             checkpoint_age: fractional(meter, &CHECKPOINT_AGE),
+            verification_age: fractional(meter, &VERIFICATION_AGE),
             tree_size: whole(meter, &TREE_SIZE),
             unverified: counter(meter, &UNVERIFIED),
             verify_failures: counter(meter, &VERIFY_FAILURES),
@@ -323,7 +326,8 @@ impl Metrics {
         self.instruments.webhooks_wiped.add(count, &labels);
     }
 
-    /// A scheduled verification of the audit log ended: `intact`, `differs` or `incomplete`.
+    /// A scheduled verification of the audit log ended (`intact`, `differs` or `incomplete`), or could not begin
+    /// (`busy`).
     pub fn log_verified(&self, result: &'static str) {
         self.instruments
             .verifications
@@ -344,6 +348,11 @@ impl Metrics {
             let labels = [witness, KeyValue::new("result", result)];
             self.instruments.cosignatures.add(0, &labels);
         }
+    }
+
+    /// So long ago a scheduled verification of the audit log came to its end in this process.
+    pub fn verification_age(&self, seconds: f64) {
+        self.instruments.verification_age.record(seconds, &[]);
     }
 
     /// So many webhooks wait to be applied, and so many are dead letters.

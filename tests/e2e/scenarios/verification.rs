@@ -65,6 +65,7 @@ async fn s75_verification_finds_what_was_changed_behind_the_service_and_nothing_
     let said = text(intact.stdout);
     assert!(intact.status.success(), "{said}{}", text(intact.stderr));
     assert!(said.contains("the log is intact."), "{said}");
+    assert!(said.contains(" checked since 20"), "{said}");
 
     let change = "update payments set captured = captured - 100, refunded = refunded - 100 \
                   where payment_id::text = $1";
@@ -99,6 +100,30 @@ async fn s75_verification_finds_what_was_changed_behind_the_service_and_nothing_
         "{said}"
     );
     assert!(text(differs.stderr).contains("the log does not verify: 3 mismatches"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_a_lock_held_by_somebody_else_is_told_of_and_the_turn_is_not_lost() {
+    let site = Site::new(SiteOptions::default()).await;
+    // The attacker is there first: the lock of whoever verifies.
+    let lock = 0x7175_6974_7665_7269_i64;
+    let hold = format!("select pg_advisory_lock({lock})");
+    site.db.execute(&hold, &[]).await;
+    let every = ("audit.verify_interval_seconds", Value::Integer(1));
+    let world = World::on(site, vec![every]).await;
+    let runs = |result: &str| {
+        let series = format!("audit_verify_runs_total{{result=\"{result}\"}}");
+        world.metric(&series).unwrap_or_default()
+    };
+    eventually("it is counted", async || (runs("busy") > 1.0).then_some(())).await;
+    assert!(runs("intact") < 1.0, "the lock is held");
+    assert!(world.metric("audit_verify_age_seconds").is_some());
+    let release = format!("select pg_advisory_unlock({lock})");
+    world.db.execute(&release, &[]).await;
+    eventually("it is verified", async || {
+        (runs("intact") > 0.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

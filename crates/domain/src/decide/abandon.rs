@@ -46,7 +46,6 @@ pub fn abandon(
     row.origin = TransactionOrigin::Service;
     row.reason = Text::parse(REASON).unwrap_or_default();
     let event = "void.accepted".to_owned();
-    let mut step = Step::on(&record.payment, Write::Insert(row), event);
-    step.tell("origin", TransactionOrigin::Service.name());
-    accept(step, None, OperationKind::Void, rules, stamp).map(Some)
+    let step = Step::on(&record.payment, Write::Insert(row), event);
+    accept(step, record, None, OperationKind::Void, rules, stamp).map(Some)
 }

@@ -81,5 +81,5 @@ fn contradicted_by(
         step.tell("told_reference", reference.as_str());
     }
     step.open_case(OperatorActionKind::ContradictingFact);
-    step.close(None, stamp).map(Some)
+    step.close(Some(record), None, stamp).map(Some)
 }

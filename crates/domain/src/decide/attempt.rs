@@ -141,7 +141,7 @@ pub fn start_attempt(
     let event = format!("{}.attempt_started", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(transaction), event);
     step.attempt = Some(Write::Insert(attempt));
-    step.close(None, stamp).map(Some)
+    step.close(Some(record), None, stamp).map(Some)
 }
 
 /// Starts an attempt of a new payment at another account, since nothing was sent to the one before; `None` where
@@ -175,7 +175,7 @@ pub fn fail_over(
     let mut step = Step::on(&payment, Write::Update(transaction), event);
     step.tell("from_account", held.provider_account.as_str());
     step.attempt = Some(Write::Insert(attempt));
-    step.close(None, stamp).map(Some)
+    step.close(Some(record), None, stamp).map(Some)
 }
 
 /// Whether a transaction can be offered to another account: it opens a payment that routing placed, and the
@@ -283,7 +283,7 @@ pub fn outcome(
         SendOutcome::Unknown(cause) => unknown(&mut step, *cause, report, stamp),
     }
     step.attempt = Some(Write::Update(ended(attempt, report, step.cause, stamp)));
-    step.close(None, stamp)
+    step.close(Some(record), None, stamp)
 }
 
 /// Whether a fact leaves the outcome open.

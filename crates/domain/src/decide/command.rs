@@ -91,6 +91,7 @@ pub(super) fn transaction(
 /// Closes the acceptance of a new transaction, its first attempt started; `ask` where a caller asked for it.
 pub(super) fn accept(
     mut step: Step,
+    record: &PaymentRecord,
     ask: Option<Ask>,
     operation: OperationKind,
     rules: &dyn ProviderRules,
@@ -107,7 +108,7 @@ pub(super) fn accept(
     )?;
     step.edit(|row| *row = transaction);
     step.attempt = Some(Write::Insert(attempt));
-    step.close(ask, stamp)
+    step.close(Some(record), ask, stamp)
 }
 
 /// Accepts a capture. Guards, in order: state, void under way, capture under way (final), currency, what is left, what the provider can do.
@@ -151,7 +152,14 @@ pub fn capture(
     if command.final_capture {
         step.payment.amounts.void_pending += left - amount;
     }
-    accept(step, Some(ask), OperationKind::Capture, rules, stamp)
+    accept(
+        step,
+        record,
+        Some(ask),
+        OperationKind::Capture,
+        rules,
+        stamp,
+    )
 }
 
 /// Accepts a refund. Guards, in order: state, currency, what is left.
@@ -177,7 +185,7 @@ pub fn refund(
         "refund.accepted".to_owned(),
     );
     step.payment.amounts.refund_pending += amount;
-    accept(step, Some(ask), OperationKind::Refund, rules, stamp)
+    accept(step, record, Some(ask), OperationKind::Refund, rules, stamp)
 }
 
 /// Accepts a void. Guards, in order: state, void under way, capture under way, something left.
@@ -217,9 +225,9 @@ pub fn void(
     step.payment.amounts.void_pending += amount;
     let can_send = !unauthorized || releases_before(record, rules);
     if can_send {
-        accept(step, Some(ask), OperationKind::Void, rules, stamp)
+        accept(step, record, Some(ask), OperationKind::Void, rules, stamp)
     } else {
-        step.close(Some(ask), stamp)
+        step.close(Some(record), Some(ask), stamp)
     }
 }
 
@@ -262,7 +270,7 @@ pub fn confirm(
     );
     step.attempt = Some(Write::Insert(attempt));
     step.advance(PaymentEvent::ConfirmAccepted);
-    step.close(Some(ask), stamp)
+    step.close(Some(record), Some(ask), stamp)
 }
 
 fn has_pending(record: &PaymentRecord, kind: TransactionKind) -> bool {

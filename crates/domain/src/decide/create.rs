@@ -84,7 +84,7 @@ pub fn create(
     step.state_from = None;
     step.attempt = Some(Write::Insert(attempt));
     step.customer = new.customer;
-    step.close(Some(ask), stamp)
+    step.close(None, Some(ask), stamp)
 }
 
 /// The payment's row before its first version is closed.

@@ -61,7 +61,7 @@ pub(crate) fn fact_about(
     step.by_provider();
     tell_dispute(&mut step);
     step.edit(|transaction| transaction.updated_at = stamp.now);
-    step.close(None, stamp).map(Some)
+    step.close(Some(record), None, stamp).map(Some)
 }
 
 /// Whether a fact says of a dispute what is known of it: what is older than that is not taken over.
@@ -130,7 +130,7 @@ fn applied(
     }
     tell_dispute(&mut step);
     step.edit(|transaction| transaction.updated_at = stamp.now);
-    step.close(None, stamp).map(Some)
+    step.close(Some(record), None, stamp).map(Some)
 }
 
 /// Whether a fact takes back what the opening of a payment is not known to have done: that has to be told first.

@@ -6,7 +6,7 @@ use crate::change::{Change, Write};
 use crate::command::{Resolution, Resolve, Retry};
 use crate::decline::Cause;
 use crate::error::Rejection;
-use crate::journal::Stamp;
+use crate::journal::{RESOLUTION, Stamp};
 use crate::money::Money;
 use crate::payment::PaymentRecord;
 use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, TransactionState};
@@ -72,10 +72,10 @@ pub fn resolve(
         transaction.resolved_by_operator |= decided;
         transaction.updated_at = stamp.now;
     });
-    step.tell("resolution", command.resolution.name());
+    step.tell(RESOLUTION, command.resolution.name());
     step.tell("reason", command.reason.as_str());
     step.tell("evidence", command.evidence.as_str());
-    step.close(None, stamp)
+    step.close(Some(record), None, stamp)
 }
 
 /// What the transaction moved is not what was asked for: from now on that is its amount, and what was held back for
@@ -137,7 +137,7 @@ pub fn retry(
         transaction.updated_at = stamp.now;
     });
     step.tell("reason", command.reason.as_str());
-    step.close(None, stamp)
+    step.close(Some(record), None, stamp)
 }
 
 fn subject(

@@ -100,7 +100,7 @@ pub fn sender_lost(
         ended: Some(end),
         ..attempt.clone()
     }));
-    step.close(None, stamp).map(Some)
+    step.close(Some(record), None, stamp).map(Some)
 }
 
 /// A step of recovery brought no news: the next one waits longer, or a person is asked. `None` where no step is
@@ -127,7 +127,7 @@ pub fn unresolved(
     step.cause = cause;
     step.result = EntryResult::Unknown;
     defer(&mut step, wait, retry_after, stamp);
-    step.close(None, stamp).map(Some)
+    step.close(Some(record), None, stamp).map(Some)
 }
 
 /// The provider no longer remembers the transaction's key, and cannot say whether it holds it: a person is asked.
@@ -145,7 +145,7 @@ pub fn key_expired(
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
     step.tell("idempotency_key", "expired");
     give_up(&mut step);
-    step.close(None, stamp).map(Some)
+    step.close(Some(record), None, stamp).map(Some)
 }
 
 fn is_due(held: &Transaction, stamp: &Stamp<'_>) -> bool {
@@ -173,7 +173,7 @@ pub fn give_up_unsent(
         step.cause = Some(Cause::NotSentInTime);
         step.result = EntryResult::Failure;
         awaits_customer_again(&mut step, stamp);
-        return step.close(None, stamp).map(Some);
+        return step.close(Some(record), None, stamp).map(Some);
     }
     // A provider that has named a transaction holds it, whatever a lookup misses.
     let known_there = held.provider_reference.is_some() || record.payment.next_action.is_some();

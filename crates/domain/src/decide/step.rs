@@ -11,9 +11,7 @@ use crate::change::{
 };
 use crate::context::{Actor, ActorKind};
 use crate::decline::Cause;
-use crate::journal::{
-    EntryFacts, OTHER_TRANSACTION_STATE, Stamp, TRANSACTION_STATE, payment_entry,
-};
+use crate::journal::{EntryFacts, Stamp, payment_entry, tell_rows};
 use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::transaction::{Attempt, Transaction, TransactionKind, TransactionState};
 use crate::transition::{Next, PaymentEvent, derive_state, transition};
@@ -176,22 +174,18 @@ impl Step {
         }
     }
 
-    /// Says in the entry how each transaction that it changes stands afterwards.
-    fn tell_states(&mut self) {
-        let own = self.subject.row().state.name();
-        self.details
-            .insert(TRANSACTION_STATE.to_owned(), own.to_owned());
-        for other in &self.others {
-            let name = format!("{OTHER_TRANSACTION_STATE}{}", other.id);
-            self.details.insert(name, other.state.name().to_owned());
-        }
-    }
-
-    /// Closes the step: the next version, and its journal entry.
-    pub fn close(mut self, ask: Option<Ask>, stamp: &Stamp<'_>) -> Result<Change, DecideError> {
+    /// Closes the step: the next version, and its journal entry. `record` is what was decided upon, as it was read;
+    /// `None` for a new payment.
+    pub fn close(
+        mut self,
+        record: Option<&PaymentRecord>,
+        ask: Option<Ask>,
+        stamp: &Stamp<'_>,
+    ) -> Result<Change, DecideError> {
         self.payment.version += 1;
         self.payment.updated_at = stamp.now;
-        self.tell_states();
+        let written = (&self.subject, self.others.as_slice());
+        tell_rows(&mut self.details, &self.payment, written, record);
         let attempt = self.attempt.as_ref().map(Write::row);
         let response_digest = attempt
             .and_then(|attempt| attempt.ended.as_ref())

@@ -3,6 +3,7 @@
 mod commands;
 mod facts;
 mod recovery;
+mod replay;
 mod reversals;
 mod unasked;
 mod walk;
@@ -81,6 +82,8 @@ pub(super) struct World {
     pub record: PaymentRecord,
     pub changes: Vec<Change>,
     pub rules: Rules,
+    /// Whether it was changed past the decisions.
+    pub tampered: bool,
     ticks: u32,
     caller: Caller,
     instance: Instance,
@@ -173,6 +176,7 @@ impl World {
             record,
             changes: vec![change],
             rules,
+            tampered: false,
             ticks: 1,
             caller,
             instance,
@@ -256,6 +260,15 @@ impl World {
 
     pub fn next_n(&self) -> u32 {
         self.ticks + 1
+    }
+}
+
+impl Drop for World {
+    /// Whatever a test has decided: verification finds nothing wrong with it, where it was not tampered with.
+    fn drop(&mut self) {
+        if !self.tampered && !std::thread::panicking() {
+            assert_eq!(self.verify(), []);
+        }
     }
 }
 

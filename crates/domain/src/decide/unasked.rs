@@ -123,9 +123,8 @@ pub fn unasked(
         }
         FactKind::Pending | FactKind::RequiresAction(_) | FactKind::Expired => return Ok(None),
     }
-    step.tell("origin", TransactionOrigin::Provider.name());
     tell_dispute(&mut step);
-    step.close(None, stamp).map(Some)
+    step.close(Some(record), None, stamp).map(Some)
 }
 
 fn transaction(record: &PaymentRecord, told: &Unasked<'_>, stamp: &Stamp<'_>) -> Transaction {

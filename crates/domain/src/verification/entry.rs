@@ -7,7 +7,13 @@ use quittance_evidence::{
 use uuid::Uuid;
 
 use super::mismatch::{Fault, Mismatch, Shown};
+use crate::command::Resolution;
 use crate::ids::{EntryId, PaymentId};
+use crate::journal::{
+    FINAL_CAPTURE, OTHER_TRANSACTION_ROW, OTHER_TRANSACTION_STATE, RESOLUTION, ROWS_BEFORE,
+    TRANSACTION_KIND, TRANSACTION_ORIGIN, TRANSACTION_ROW, TRANSACTION_STATE,
+};
+use crate::transaction::{TransactionKind, TransactionOrigin};
 
 /// A row of the journal as stored, with the position that it has.
 #[derive(Debug, Clone)]
@@ -92,6 +98,8 @@ pub struct CheckedEntry {
     pub leaf_hash: Hash,
     /// What the bytes say, where they can be read.
     pub leaf: Option<LeafFacts>,
+    /// Whether the service wrote these bytes, as their MAC says.
+    pub genuine: bool,
 }
 
 /// What the other stages need of an entry's bytes.
@@ -105,8 +113,14 @@ pub struct LeafFacts {
     pub prev_leaf_hash: Option<Hash>,
     /// When it happened.
     pub occurred_at: DateTime<Utc>,
+    /// What happened.
+    pub event_type: String,
+    /// Why not.
+    pub cause: Option<String>,
     /// Digest of the payment's row.
     pub row_digest: Option<Hash>,
+    /// The payment's state before.
+    pub state_from: Option<String>,
     /// The payment's state.
     pub state_to: Option<String>,
     /// The payment's amounts.
@@ -125,6 +139,16 @@ pub struct LeafFacts {
     pub decline_code: Option<String>,
     /// States of transactions after it, where it tells them.
     pub transaction_states: Vec<(Uuid, String)>,
+    /// Digests of their rows after it, where it tells them.
+    pub transaction_rows: Vec<(Uuid, Hash)>,
+    /// Digest of the rows that its change replaced, where it tells it.
+    pub rows_before: Option<Hash>,
+    /// Kind, origin and whether it is a final capture, where its transaction is new.
+    pub makes: Option<(TransactionKind, TransactionOrigin, bool)>,
+    /// Whether an attempt of its transaction began or ended.
+    pub attempted: bool,
+    /// Whether a person decided its transaction.
+    pub decided: bool,
 }
 
 /// Checks one row by itself, and its position; `low_arrival` is the sequencer's mark of the same moment.
@@ -143,7 +167,7 @@ pub fn check_entry(
             stored: hex::encode(&row.leaf_hash),
         });
     }
-    check_mac(row, keys, &mut faults);
+    let genuine = check_mac(row, keys, &mut faults);
     let leaf = match Leaf::decode(&row.leaf) {
         Ok(leaf) => {
             check_columns(row, &leaf, &mut faults);
@@ -169,13 +193,14 @@ pub fn check_entry(
         position,
         leaf_hash: computed,
         leaf,
+        genuine,
     }
 }
 
-fn check_mac(row: &LoggedRow, keys: &(impl MacKeys + ?Sized), faults: &mut Vec<Fault>) {
+fn check_mac(row: &LoggedRow, keys: &(impl MacKeys + ?Sized), faults: &mut Vec<Fault>) -> bool {
     let Some(key) = keys.mac_key(&row.mac_key_id) else {
         faults.push(Fault::MacKeyUnknown(Shown::of(&row.mac_key_id)));
-        return;
+        return false;
     };
     let tag: Result<[u8; 32], _> = row.mac.as_slice().try_into();
     let genuine = match (MacKeyId::new(row.mac_key_id.as_str()), tag) {
@@ -185,6 +210,7 @@ fn check_mac(row: &LoggedRow, keys: &(impl MacKeys + ?Sized), faults: &mut Vec<F
     if !genuine {
         faults.push(Fault::MacWrong);
     }
+    genuine
 }
 
 /// Compares one column with what the bytes say, both as text.
@@ -307,13 +333,29 @@ fn check_position(row: &LoggedRow, low_arrival: i64, faults: &mut Vec<Fault>) {
 
 impl LeafFacts {
     fn of(leaf: Leaf) -> Self {
-        let transaction_states = transaction_states(&leaf);
+        let of_transactions = |own, others| {
+            let values = of_transactions(&leaf, own, others);
+            values.map(|(id, value)| (id, value.clone()))
+        };
+        let states = of_transactions(TRANSACTION_STATE, OTHER_TRANSACTION_STATE);
+        let transaction_states = states.collect();
+        let rows = of_transactions(TRANSACTION_ROW, OTHER_TRANSACTION_ROW);
+        let rows = rows.filter_map(|(id, text)| Some((id, hash(&text)?)));
+        let transaction_rows = rows.collect();
+        let decided = leaf.details.get(RESOLUTION);
         Self {
             of_payment: matches!(leaf.stream_id, StreamId::Payment(_)),
+            makes: makes(&leaf),
+            rows_before: leaf.details.get(ROWS_BEFORE).and_then(|text| hash(text)),
+            decided: decided.is_some_and(|it| it != Resolution::Acknowledged.name()),
+            attempted: leaf.attempt.is_some(),
             tenant_id: leaf.tenant_id,
             prev_leaf_hash: leaf.prev_leaf_hash,
             occurred_at: leaf.occurred_at,
+            event_type: leaf.event_type,
+            cause: leaf.cause.map(|cause| cause.code),
             row_digest: leaf.payment_row_digest,
+            state_from: leaf.state_from,
             state_to: leaf.state_to,
             amounts: leaf.amounts,
             currency_exponent: leaf.currency_exponent,
@@ -323,19 +365,43 @@ impl LeafFacts {
             provider_reference: leaf.provider_reference,
             decline_code: leaf.decline_code,
             transaction_states,
+            transaction_rows,
         }
+    }
+
+    /// Digest of a transaction's row after it, where it tells it.
+    pub fn transaction_row(&self, id: Uuid) -> Option<Hash> {
+        let mut rows = self.transaction_rows.iter();
+        rows.find(|(told, _)| *told == id).map(|(_, hash)| *hash)
     }
 }
 
-/// The states that an entry tells of its own transaction and of others that ended with it.
-fn transaction_states(leaf: &Leaf) -> Vec<(Uuid, String)> {
-    let own = leaf
-        .transaction_id
-        .zip(leaf.details.get(crate::journal::TRANSACTION_STATE))
-        .map(|(id, state)| (id, state.clone()));
-    let others = leaf.details.iter().filter_map(|(name, state)| {
-        let id = name.strip_prefix(crate::journal::OTHER_TRANSACTION_STATE)?;
-        Some((Uuid::try_parse(id).ok()?, state.clone()))
+/// What an entry tells of its own transaction, and of others that ended with it.
+fn of_transactions<'a>(
+    leaf: &'a Leaf,
+    own: &str,
+    others: &'static str,
+) -> impl Iterator<Item = (Uuid, &'a String)> {
+    let own = leaf.transaction_id.zip(leaf.details.get(own));
+    let others = leaf.details.iter().filter_map(move |(name, value)| {
+        let id = name.strip_prefix(others)?;
+        Some((Uuid::try_parse(id).ok()?, value))
     });
-    own.into_iter().chain(others).collect()
+    own.into_iter().chain(others)
+}
+
+fn makes(leaf: &Leaf) -> Option<(TransactionKind, TransactionOrigin, bool)> {
+    let details = &leaf.details;
+    let kind = TransactionKind::from_name(details.get(TRANSACTION_KIND)?)?;
+    let origin = match details.get(TRANSACTION_ORIGIN) {
+        Some(name) => TransactionOrigin::from_name(name)?,
+        None => TransactionOrigin::Caller,
+    };
+    Some((kind, origin, details.contains_key(FINAL_CAPTURE)))
+}
+
+fn hash(text: &str) -> Option<Hash> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).ok()?;
+    Some(Hash::from_bytes(bytes))
 }

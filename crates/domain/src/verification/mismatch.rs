@@ -243,6 +243,45 @@ pub enum Fault {
     /// The tree, or what is signed about it, is not that of the entries.
     #[error(transparent)]
     Tree(#[from] TreeFault),
+    /// Transactions were put in, so many that they are not all read.
+    #[error(
+        "from this payment on, there are more transactions than entries can be about: some are not compared"
+    )]
+    TooManyTransactions,
+    /// The row is not the one whose digest the newest entry about it holds.
+    #[error(
+        "the row's digest of the transaction {transaction} should be {expected}, and is {found}"
+    )]
+    TransactionRowDiffers {
+        /// Which transaction.
+        transaction: TransactionId,
+        /// What the newest entry about it says.
+        expected: Hash,
+        /// Of the row.
+        found: Hash,
+    },
+    /// An entry says something else than follows from the entries before it and from what happened.
+    #[error(
+        "by the entries before it, {field} should be {expected}, and the entry says {found}: it was made of a row that was changed without an entry"
+    )]
+    ReplayDiffers {
+        /// Which field of the entry.
+        field: &'static str,
+        /// What follows.
+        expected: Shown,
+        /// What the entry says.
+        found: Shown,
+    },
+    /// The rows that a change was decided upon are not those that the entries before it had left.
+    #[error(
+        "the digest of the rows that the change found should be {expected}, as the entries before left them, and is {found}: a row was changed without an entry"
+    )]
+    RowsChangedBefore {
+        /// As the entries before left them.
+        expected: Hash,
+        /// As the entry says.
+        found: Hash,
+    },
     /// The bytes belong to another stream than the row.
     #[error("the bytes are an entry of the stream {0}")]
     OtherStream(StreamId),
@@ -279,6 +318,10 @@ impl Fault {
             Self::TransactionMissing(_) => "TRANSACTION_MISSING",
             Self::TransactionWithoutEntries(_) => "TRANSACTION_WITHOUT_ENTRIES",
             Self::TransactionColumnDiffers { .. } => "TRANSACTION_COLUMN_DIFFERS",
+            Self::TooManyTransactions => "TOO_MANY_TRANSACTIONS",
+            Self::TransactionRowDiffers { .. } => "TRANSACTION_ROW_DIFFERS",
+            Self::ReplayDiffers { .. } => "REPLAY_DIFFERS",
+            Self::RowsChangedBefore { .. } => "ROWS_CHANGED_BEFORE",
         }
     }
 
@@ -311,7 +354,11 @@ impl Fault {
             | Self::PaymentUnreadable(_)
             | Self::TransactionMissing(_)
             | Self::TransactionWithoutEntries(_)
-            | Self::TransactionColumnDiffers { .. } => Stage::Payments,
+            | Self::TransactionColumnDiffers { .. }
+            | Self::TooManyTransactions
+            | Self::TransactionRowDiffers { .. }
+            | Self::ReplayDiffers { .. }
+            | Self::RowsChangedBefore { .. } => Stage::Payments,
         }
     }
 }

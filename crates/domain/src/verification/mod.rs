@@ -2,6 +2,8 @@
 //!
 //! - [`check_entry`] takes one journal row: its bytes against its hash, its MAC, each column and its position.
 //! - [`StreamWalk`] follows the entries of each stream: numbers, chain, order of positions.
+//!   It replays the entries of a payment: amounts and state after each follow from those before, and what it says of
+//!   the rows that it found is what the entries before had left.
 //! - [`compare_payment`] holds a payment's row and its transactions to what its entries say.
 //! - [`PositionWalk`] follows the positions: gapless, each of an entry that exists.
 //! - [`TreeWalk`] rebuilds the tree from the entries at their positions, and compares heads, tiles, checkpoints, and what
@@ -14,6 +16,7 @@ mod entry;
 mod mismatch;
 mod payment;
 mod positions;
+mod replay;
 mod stream;
 mod tree;
 mod tree_fault;
@@ -22,6 +25,6 @@ pub use entry::{CheckedEntry, LeafFacts, LoggedRow, MacKeys, Placed, check_entry
 pub use mismatch::{Fault, Mismatch, Stage};
 pub use payment::{StoredPayment, StoredTransaction, compare_payment};
 pub use positions::{PositionRow, PositionWalk};
-pub use stream::{StreamEnd, StreamWalk, TransactionFacts};
+pub use stream::{StreamEnd, StreamWalk, TransactionFacts, TransactionSaid};
 pub use tree::{CheckpointRow, SignedLast, TreeEnd, TreePage, TreeWalk, Trusted};
 pub use tree_fault::TreeFault;

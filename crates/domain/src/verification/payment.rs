@@ -1,14 +1,17 @@
 //! A payment's row and its transactions against what its entries say.
 
+use std::fmt::Display;
+
 use chrono::{DateTime, Utc};
 use quittance_evidence::Hash;
 
 use super::entry::LeafFacts;
 use super::mismatch::{Fault, Mismatch, Shown};
-use super::stream::StreamEnd;
+use super::stream::{StreamEnd, TransactionFacts};
 use crate::ids::{PaymentId, TransactionId};
-use crate::journal::{AMOUNT_NAMES, row_digest};
+use crate::journal::{AMOUNT_NAMES, row_digest, transaction_row_digest};
 use crate::payment::Payment;
+use crate::transaction::Transaction;
 
 /// A payment as stored.
 #[derive(Debug, Clone)]
@@ -25,8 +28,8 @@ pub struct StoredPayment {
     pub currency_exponent: i16,
     /// The payment; or the column that cannot be read.
     pub payment: Result<Payment, String>,
-    /// Its transactions.
-    pub transactions: Vec<StoredTransaction>,
+    /// Its transactions; `None` where they were not read.
+    pub transactions: Option<Vec<StoredTransaction>>,
 }
 
 /// A transaction as stored.
@@ -34,18 +37,8 @@ pub struct StoredPayment {
 pub struct StoredTransaction {
     /// Its id.
     pub id: TransactionId,
-    /// Column `amount`.
-    pub amount: i64,
-    /// Column `state`.
-    pub state: String,
-    /// Column `provider_account`.
-    pub provider_account: String,
-    /// Column `provider_reference`.
-    pub provider_reference: Option<String>,
-    /// Column `decline_code`.
-    pub decline_code: Option<String>,
-    /// Whether its amount may change by an entry about another: that of a void follows what is left.
-    pub amount_follows: bool,
+    /// The transaction, its request left out; or the column that cannot be read.
+    pub row: Result<Transaction, String>,
 }
 
 /// Compares a payment with its stream, both of one moment; either may be missing.
@@ -123,9 +116,21 @@ fn compare(log: &StreamEnd, stored: &StoredPayment, report: &mut Report<'_>) {
     }
     if let Some(newest) = &log.newest {
         compare_row(newest, stored, report);
-        compare_newest_transaction(newest, stored, report);
     }
-    compare_transactions(log, stored, report);
+    if let (Some(replay), Ok(payment)) = (&log.replay, &stored.payment) {
+        let derived = [
+            ("disputed", replay.disputed(), payment.disputed),
+            ("expired", replay.expired, payment.expired),
+        ];
+        for (column, expected, found) in derived {
+            if expected != found {
+                report.column(column, Shown::of(&expected), Shown::of(&found));
+            }
+        }
+    }
+    if let Some(transactions) = &stored.transactions {
+        compare_transactions(log, stored, transactions, report);
+    }
 }
 
 /// The row against the newest entry: what the entry states by itself tells which column it is.
@@ -183,67 +188,80 @@ fn compare_row(newest: &LeafFacts, stored: &StoredPayment, report: &mut Report<'
     }
 }
 
-/// The transaction that the newest entry is about: nothing has changed it since.
-fn compare_newest_transaction(newest: &LeafFacts, stored: &StoredPayment, report: &mut Report<'_>) {
-    let mut rows = stored.transactions.iter();
-    let Some(row) = rows.find(|row| Some(row.id.0) == newest.transaction_id) else {
-        return;
-    };
-    let texts = [
-        (
-            "provider_account",
-            newest.provider_account.as_deref(),
-            Some(row.provider_account.as_str()),
-        ),
-        (
-            "provider_reference",
-            newest.provider_reference.as_deref(),
-            row.provider_reference.as_deref(),
-        ),
-        (
-            "decline_code",
-            newest.decline_code.as_deref(),
-            row.decline_code.as_deref(),
-        ),
-    ];
-    for (column, expected, found) in texts {
-        if expected != found {
-            report.add(Fault::TransactionColumnDiffers {
-                transaction: row.id,
-                column,
-                expected: Shown::of_option(expected),
-                found: Shown::of_option(found),
-            });
+fn compare_transactions(
+    log: &StreamEnd,
+    stored: &StoredPayment,
+    transactions: &[StoredTransaction],
+    report: &mut Report<'_>,
+) {
+    for stored_row in transactions {
+        let id = stored_row.id;
+        match (log.transactions.get(&id.0), &stored_row.row) {
+            (None, _) => report.add(Fault::TransactionWithoutEntries(id)),
+            (Some(_), Err(column)) => report.add(Fault::PaymentUnreadable(column.clone())),
+            (Some(facts), Ok(row)) => compare_transaction(facts, row, stored, report),
         }
+    }
+    let known = |id| transactions.iter().any(|row| row.id.0 == id);
+    for id in log.transactions.keys().copied().filter(|id| !known(*id)) {
+        report.add(Fault::TransactionMissing(TransactionId(id)));
     }
 }
 
-fn compare_transactions(log: &StreamEnd, stored: &StoredPayment, report: &mut Report<'_>) {
-    for row in &stored.transactions {
-        let Some(facts) = log.transactions.get(&row.id.0) else {
-            report.add(Fault::TransactionWithoutEntries(row.id));
-            continue;
-        };
-        let mut differs = |column, expected, found| {
+/// A transaction's row against what is said last about it: what entries state by itself tells which column it is.
+fn compare_transaction(
+    facts: &TransactionFacts,
+    row: &Transaction,
+    stored: &StoredPayment,
+    report: &mut Report<'_>,
+) {
+    let mut compare = |column, expected: Option<&dyn Display>, found: Option<&dyn Display>| {
+        let (expected, found) = (Shown::of_option(expected), Shown::of_option(found));
+        if expected != found {
             report.add(Fault::TransactionColumnDiffers {
                 transaction: row.id,
                 column,
                 expected,
                 found,
             });
-        };
-        if let Some(amount) = facts
-            .amount
-            .filter(|it| *it != row.amount && !row.amount_follows)
-        {
-            differs("amount", Shown::of(&amount), Shown::of(&row.amount));
         }
-        if let Some(state) = facts.state.as_ref().filter(|state| **state != row.state) {
-            differs("state", Shown::of(state), Shown::of(&row.state));
-        }
+    };
+    if let Some(kind) = &facts.kind {
+        compare("kind", Some(kind), Some(&row.kind));
     }
-    let known = |id| stored.transactions.iter().any(|row| row.id.0 == id);
-    for id in log.transactions.keys().copied().filter(|id| !known(*id)) {
-        report.add(Fault::TransactionMissing(TransactionId(id)));
+    if let Some(amount) = &facts.amount {
+        compare("amount", Some(amount), Some(&row.amount));
     }
+    if let Some(state) = &facts.state {
+        compare("state", Some(state), Some(&row.state));
+    }
+    if let Some(said) = &facts.said {
+        let account = said.provider_account.as_ref();
+        compare(
+            "provider_account",
+            account.map(shown),
+            Some(&row.provider_account),
+        );
+        let (expected, found) = (&said.provider_reference, &row.provider_reference);
+        let (expected, found) = (expected.as_ref().map(shown), found.as_ref().map(shown));
+        compare("provider_reference", expected, found);
+        let code = row.decline.as_ref().map(|decline| decline.code);
+        let expected = said.decline_code.as_ref().map(shown);
+        compare("decline_code", expected, code.as_ref().map(shown));
+    }
+    let Ok(payment) = &stored.payment else {
+        return;
+    };
+    let found = Hash::from_bytes(transaction_row_digest(payment, row));
+    if let Some(expected) = facts.row.filter(|expected| *expected != found) {
+        report.add(Fault::TransactionRowDiffers {
+            transaction: row.id,
+            expected,
+            found,
+        });
+    }
+}
+
+fn shown(value: &impl Display) -> &dyn Display {
+    value
 }

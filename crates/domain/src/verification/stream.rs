@@ -7,8 +7,11 @@ use uuid::Uuid;
 
 use super::entry::{CheckedEntry, LeafFacts};
 use super::mismatch::{Fault, Mismatch, Shown};
+use super::replay::Replay;
 use crate::ids::{EntryId, PaymentId};
-use crate::payment::MAX_TRANSACTIONS;
+use crate::journal::rows_before;
+use crate::payment::MAX_RECORDED_TRANSACTIONS;
+use crate::transaction::TransactionKind;
 
 /// Follows streams: their entries come in the order of (stream, `entity_seq`), each stream whole.
 #[derive(Debug, Default)]
@@ -39,16 +42,35 @@ pub struct StreamEnd {
     pub currency_exponent: Option<u8>,
     /// What is said last about each transaction.
     pub transactions: BTreeMap<Uuid, TransactionFacts>,
+    /// What follows from the entries; `None` where they cannot be followed from the first to the newest.
+    pub(super) replay: Option<Replay>,
     tenant: Option<String>,
 }
 
 /// What the log says last about a transaction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TransactionFacts {
-    /// Its amount.
+    /// Its amount, where it is known: that of a void follows what is left.
     pub amount: Option<i64>,
     /// Its state, where entries tell it.
     pub state: Option<String>,
+    /// Its kind, where the entry that made it tells it.
+    pub kind: Option<TransactionKind>,
+    /// Digest of its row, where entries tell it.
+    pub row: Option<Hash>,
+    /// Account, reference at the provider and decline, as the newest entry that is about it says.
+    pub said: Option<TransactionSaid>,
+}
+
+/// What an entry says of its own transaction, beside amount and state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionSaid {
+    /// The account that serves it.
+    pub provider_account: Option<String>,
+    /// The provider's reference of it.
+    pub provider_reference: Option<String>,
+    /// Why it was declined.
+    pub decline_code: Option<String>,
 }
 
 impl StreamWalk {
@@ -87,6 +109,7 @@ impl StreamEnd {
             newest: None,
             currency_exponent: None,
             transactions: BTreeMap::new(),
+            replay: Some(Replay::new()),
             tenant: None,
         }
     }
@@ -127,7 +150,42 @@ impl StreamEnd {
         {
             report(Fault::PositionsReordered { after, found });
         }
+        if entry.leaf.as_ref().is_some_and(|leaf| leaf.of_payment) {
+            self.replay(&entry, in_place, &mut report);
+        }
         self.take(entry);
+    }
+
+    /// Holds an entry to what the entries before it have left.
+    fn replay(&mut self, entry: &CheckedEntry, in_place: bool, report: &mut dyn FnMut(Fault)) {
+        let leaf = entry.leaf.as_ref().filter(|_| in_place && entry.genuine);
+        let Some(leaf) = leaf else {
+            self.replay = None;
+            return;
+        };
+        if let (Some(expected), Some(found)) = (self.rows_before(leaf), leaf.rows_before)
+            && expected != found
+        {
+            report(Fault::RowsChangedBefore { expected, found });
+        }
+        let first = self.entries == 0;
+        let replay = self.replay.as_mut();
+        if !replay.is_some_and(|replay| replay.follow(leaf, first, report)) {
+            self.replay = None;
+        }
+    }
+
+    /// Digest of the rows that the entry's change replaces, as the entries before it have left them; `None` where they
+    /// do not tell.
+    fn rows_before(&self, leaf: &LeafFacts) -> Option<Hash> {
+        let payment = self.newest.as_ref()?.row_digest?;
+        let known = leaf.transaction_rows.iter();
+        let known = known.filter_map(|(id, _)| Some((*id, self.transactions.get(id)?.row)));
+        let rows: Option<BTreeMap<_, _>> = known
+            .map(|(id, row)| Some((id, *row?.as_bytes())))
+            .collect();
+        let digest = rows_before(*payment.as_bytes(), rows?);
+        Some(Hash::from_bytes(digest))
     }
 
     fn take(&mut self, entry: CheckedEntry) {
@@ -149,21 +207,42 @@ impl StreamEnd {
     }
 
     fn note_transactions(&mut self, leaf: &LeafFacts) {
-        let mut note = |id: Uuid, amount: Option<i64>, state: Option<&String>| {
-            // A payment has no more; forged entries do not fill the memory.
-            if self.transactions.len() >= MAX_TRANSACTIONS && !self.transactions.contains_key(&id) {
-                return;
-            }
-            let facts = self.transactions.entry(id).or_default();
-            facts.amount = amount.or(facts.amount);
-            facts.state = state.cloned().or(facts.state.take());
-        };
-        if let Some(id) = leaf.transaction_id {
-            note(id, leaf.amount_minor, None);
+        if let Some(facts) = leaf.transaction_id.and_then(|id| self.facts(id)) {
+            facts.amount = leaf.amount_minor.or(facts.amount);
+            facts.kind = facts.kind.or(leaf.makes.map(|(kind, ..)| kind));
+            facts.said = Some(TransactionSaid {
+                provider_account: leaf.provider_account.clone(),
+                provider_reference: leaf.provider_reference.clone(),
+                decline_code: leaf.decline_code.clone(),
+            });
         }
         for (id, state) in &leaf.transaction_states {
-            note(*id, None, Some(state));
+            let replayed = self.replay.as_ref().and_then(|replay| replay.amount(*id));
+            let Some(facts) = self.facts(*id) else {
+                continue;
+            };
+            facts.state = Some(state.clone());
+            facts.row = leaf.transaction_row(*id);
+            if leaf.transaction_id != Some(*id) {
+                // The entry does not tell it.
+                facts.amount = replayed;
+            }
         }
+    }
+
+    fn facts(&mut self, id: Uuid) -> Option<&mut TransactionFacts> {
+        // A payment has no more; forged entries do not fill the memory.
+        let full = self.transactions.len() >= MAX_RECORDED_TRANSACTIONS;
+        if full && !self.transactions.contains_key(&id) {
+            return None;
+        }
+        Some(self.transactions.entry(id).or_default())
+    }
+
+    /// Whether every entry followed from those before it, from the first to the newest: an entry that was made before
+    /// entries told enough, or one that is missing or forged, ends the replay.
+    pub fn replayed(&self) -> bool {
+        self.replay.is_some()
     }
 
     /// The payment that the stream is of, as far as can be told.

@@ -128,12 +128,17 @@ fn entry(page: &mut Html, checked: &CheckedEntry, leaf_index: u64) {
         "mono",
         leaf.provider_reference.as_deref(),
     );
-    for (name, value) in &leaf.details {
+    for (name, value) in leaf.details.iter().filter(|(name, _)| !is_digest(name)) {
         page.fact(&title(name), "", value);
     }
     page.close("dl");
     technical(page, checked, leaf_index);
     page.close("li");
+}
+
+/// Whether a detail is a digest of a row: it is for whoever verifies the log against the database.
+fn is_digest(name: &str) -> bool {
+    name == "rows_before" || name == "transaction_row" || name.starts_with("transaction_row.")
 }
 
 /// What an engineer looks for.

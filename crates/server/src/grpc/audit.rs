@@ -271,10 +271,12 @@ impl AuditRpcs {
             message,
         } = Call::of(request)?;
         let services = &self.services;
-        let resume = verify_log::resume(&services.tokens, &message.resume_token)?;
+        let now = services.clock.now();
+        let begun = verify_log::resume(&services.tokens, &message.resume_token, now)?;
         let scope = Scope::of(&caller, platform, None)?;
         let mut facts = Facts::default();
-        facts.add_if("entries_before", resume.begun.then_some(resume.entries));
+        let before = begun.at.begun.then_some(begun.at.entries);
+        facts.add_if("entries_before", before);
         self.record(
             &caller,
             &scope,
@@ -290,7 +292,7 @@ impl AuditRpcs {
             stop: services.stop.clone(),
         };
         let verifier = Arc::clone(&services.verifier);
-        Ok(verify_log::run(verifier, resume, parts))
+        Ok(verify_log::run(verifier, begun, parts))
     }
 
     async fn summarize(

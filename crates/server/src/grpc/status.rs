@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use quittance_domain::error::{FlowError, Rejection};
 use quittance_domain::flows::reconcile::ReconcileError;
 use quittance_domain::payment::PaymentState;
@@ -196,6 +197,16 @@ impl Failure {
         .field(
             "page_token",
             "was not issued by this service for this tenant and these filters",
+        )
+    }
+
+    /// A resume token of a check of the log that began too long ago.
+    pub(super) fn old_resume_token(since: DateTime<Utc>) -> Self {
+        let since = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let message = format!("the check began at {since}, too long ago to go on with it");
+        Self::new(ErrorReason::InvalidResumeToken, message).field(
+            "resume_token",
+            "is of a check that began more than 24 hours ago; leave it out to begin anew",
         )
     }
 

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{Stream, StreamExt as _, stream};
 use quittance_domain::verification::{CheckpointRow, Mismatch, Stage};
 use quittance_evidence::Checkpoint;
@@ -23,8 +24,19 @@ use crate::convert::payment::timestamp;
 
 /// Events that wait for a caller who is slower than the check.
 const EVENTS: usize = 64;
-/// Bytes of a resume token's content: what is there, the stream, three numbers.
-const TOKEN: usize = 1 + 16 + 3 * 8;
+/// Bytes of a resume token's content: what is there, the stream, three numbers, when the check began.
+const TOKEN: usize = 1 + 16 + 4 * 8;
+/// Oldest check that is gone on with: what it found intact may have been changed since.
+const MAX_RESUME_AGE: TimeDelta = TimeDelta::hours(24);
+
+/// Where a check goes on, and since when it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// How far it had got.
+    pub at: VerifyProgress,
+    /// When its first part began.
+    pub since: DateTime<Utc>,
+}
 
 /// Checks the log. One at a time, over all processes.
 #[async_trait]
@@ -47,6 +59,7 @@ struct Running {
     tokens: Tokens,
     guard: Guard,
     stop: CancellationToken,
+    since: DateTime<Utc>,
 }
 
 impl Drop for Running {
@@ -65,31 +78,39 @@ pub(super) struct Parts {
     pub stop: CancellationToken,
 }
 
-/// Where to go on.
-pub(super) fn resume(tokens: &Tokens, token: &str) -> Result<VerifyProgress, Failure> {
+/// Where to go on; a check without a token begins now.
+pub(super) fn resume(tokens: &Tokens, token: &str, now: DateTime<Utc>) -> Result<Begun, Failure> {
     if token.is_empty() {
-        return Ok(VerifyProgress::default());
+        return Ok(Begun {
+            at: VerifyProgress::default(),
+            since: now,
+        });
     }
     let bytes = tokens.open::<TOKEN>(TokenKind::VerifyLog, &[], token);
-    bytes
+    let begun = bytes
         .and_then(unpack)
-        .ok_or_else(Failure::invalid_resume_token)
+        .ok_or_else(Failure::invalid_resume_token)?;
+    if now - begun.since > MAX_RESUME_AGE {
+        return Err(Failure::old_resume_token(begun.since));
+    }
+    Ok(begun)
 }
 
 /// Starts the check, and streams what it tells.
 pub(super) fn run(
     verifier: std::sync::Arc<dyn LogVerifier>,
-    resume: VerifyProgress,
+    begun: Begun,
     parts: Parts,
 ) -> VerifyLogStream {
     let (sender, events) = mpsc::channel(EVENTS);
-    let check = tokio::spawn(async move { verifier.verify(resume, sender).await });
+    let check = tokio::spawn(async move { verifier.verify(begun.at, sender).await });
     let running = Running {
         events,
         check,
         tokens: parts.tokens,
         guard: parts.guard,
         stop: parts.stop,
+        since: begun.since,
     };
     let told = stream::unfold(Some(running), |running| async {
         let mut running = running?;
@@ -119,12 +140,16 @@ impl Running {
                 total,
                 at,
             }) => {
+                let token = pack(&Begun {
+                    at,
+                    since: self.since,
+                });
                 let progress = v1::VerificationProgress {
                     stage: stage_of(stage).into(),
                     checked,
                     total,
                     mismatches: at.mismatches,
-                    resume_token: self.tokens.seal(TokenKind::VerifyLog, &[], &pack(&at)),
+                    resume_token: self.tokens.seal(TokenKind::VerifyLog, &[], &token),
                 };
                 (Event::Progress(progress), false)
             }
@@ -149,6 +174,7 @@ impl Running {
             payments_checked: summary.payments,
             mismatches: summary.mismatches,
             checkpoint: summary.checkpoint.and_then(checkpoint),
+            begun_at: Some(timestamp(self.since)),
         })
     }
 }
@@ -187,49 +213,78 @@ fn mismatch(found: &Mismatch) -> v1::LogMismatch {
     }
 }
 
-/// Whether streams are left, from which on, and the counts.
-fn pack(at: &VerifyProgress) -> Vec<u8> {
+/// Whether streams are left, from which on, the counts, and since when, in microseconds since 1970.
+fn pack(begun: &Begun) -> Vec<u8> {
+    let at = &begun.at;
     let mut bytes = vec![u8::from(at.streams_from.is_some())];
     bytes.extend(at.streams_from.unwrap_or_default().as_bytes());
     for count in [at.entries, at.payments, at.mismatches] {
         bytes.extend(count.to_be_bytes());
     }
+    bytes.extend(begun.since.timestamp_micros().to_be_bytes());
     bytes
 }
 
-fn unpack(bytes: [u8; TOKEN]) -> Option<VerifyProgress> {
+fn unpack(bytes: [u8; TOKEN]) -> Option<Begun> {
     let (left, rest) = bytes.split_first()?;
     let (stream, rest) = rest.split_first_chunk::<16>()?;
+    let (rest, since) = rest.split_last_chunk::<8>()?;
     let (counts, _) = rest.as_chunks::<8>();
     let mut counts = counts.iter().map(|count| u64::from_be_bytes(*count));
-    Some(VerifyProgress {
+    let at = VerifyProgress {
         streams_from: (*left == 1).then(|| Uuid::from_bytes(*stream)),
         entries: counts.next()?,
         payments: counts.next()?,
         mismatches: counts.next()?,
         begun: true,
-    })
+    };
+    let since = DateTime::from_timestamp_micros(i64::from_be_bytes(*since))?;
+    Some(Begun { at, since })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+    }
+
     #[test]
-    fn a_resume_token_says_where_and_how_much() {
+    fn a_resume_token_says_where_and_how_much_and_since_when() {
         let tokens = Tokens::new(&[[1; 32]]).unwrap();
         for streams_from in [None, Some(Uuid::now_v7())] {
-            let at = VerifyProgress {
-                streams_from,
-                entries: 1,
-                payments: u64::MAX,
-                mismatches: 3,
-                begun: true,
+            let begun = Begun {
+                at: VerifyProgress {
+                    streams_from,
+                    entries: 1,
+                    payments: u64::MAX,
+                    mismatches: 3,
+                    begun: true,
+                },
+                since: now() - MAX_RESUME_AGE,
             };
-            let token = tokens.seal(TokenKind::VerifyLog, &[], &pack(&at));
-            assert_eq!(resume(&tokens, &token).unwrap(), at);
+            let token = tokens.seal(TokenKind::VerifyLog, &[], &pack(&begun));
+            assert_eq!(resume(&tokens, &token, now()).unwrap(), begun);
         }
-        assert_eq!(resume(&tokens, "").unwrap(), VerifyProgress::default());
-        assert!(resume(&tokens, "no token").is_err());
+        let anew = resume(&tokens, "", now()).unwrap();
+        assert_eq!((anew.at, anew.since), (VerifyProgress::default(), now()));
+        assert!(resume(&tokens, "no token", now()).is_err());
+    }
+
+    #[test]
+    fn s75_a_check_that_began_long_ago_is_not_gone_on_with() {
+        let tokens = Tokens::new(&[[1; 32]]).unwrap();
+        let begun = Begun {
+            at: VerifyProgress {
+                begun: true,
+                ..VerifyProgress::default()
+            },
+            since: now() - MAX_RESUME_AGE - TimeDelta::microseconds(1),
+        };
+        let token = tokens.seal(TokenKind::VerifyLog, &[], &pack(&begun));
+        let refused: Status = resume(&tokens, &token, now()).unwrap_err().into();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert!(refused.message().contains("2027-01-14"), "{refused}");
     }
 }

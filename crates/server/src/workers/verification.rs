@@ -8,7 +8,7 @@ use quittance_domain::ports::StoreError;
 use quittance_store::{VerifyError, VerifyEvent, VerifyProgress, VerifySummary};
 use quittance_telemetry::Metrics;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::grpc::LogVerifier;
@@ -22,6 +22,8 @@ const EVENTS: usize = 64;
 const MAX_RESUMES: u32 = 20;
 /// Pause before each of them.
 const PAUSE: Duration = Duration::from_secs(30);
+/// Longest pause before one that found the log being verified already is tried again.
+const BUSY_PAUSE: Duration = Duration::from_secs(60);
 /// How metrics name what a scheduled verification finds.
 pub const SCHEDULED_CHECK: &str = "log";
 /// Most mismatches of one verification that are logged by themselves; `VerifyLog` tells all.
@@ -51,38 +53,68 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Verifies until `stop`.
+    /// Verifies until `stop`, and shows how long ago a verification came to its end.
     pub async fn run(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(self.every.min(LOOK_EVERY));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Kept here, not in the database, where it could be set. Of those before this process nothing is known.
+        let mut completed = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
+            self.metrics
+                .verification_age(completed.elapsed().as_secs_f64());
             // Where the database cannot be asked, the store warns of it already.
             if self.schedule.claim(self.every).await != Ok(true) {
                 continue;
             }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.verify() => {}
+            let verifying = self.verify();
+            tokio::pin!(verifying);
+            let ended = loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    ended = &mut verifying => break ended,
+                    _ = ticks.tick() => {
+                        self.metrics.verification_age(completed.elapsed().as_secs_f64());
+                    }
+                }
+            };
+            if ended {
+                completed = Instant::now();
+                self.metrics.verification_age(0.0);
             }
         }
     }
 
-    async fn verify(&self) {
+    /// Whether it came to its end.
+    async fn verify(&self) -> bool {
         let mut at = VerifyProgress::default();
-        for _ in 0..MAX_RESUMES {
+        let mut failures = 0;
+        while failures < MAX_RESUMES {
             match self.once(&mut at).await {
-                Ok(summary) => return self.ended(summary).await,
-                // Somebody else verifies it at this moment.
-                Err(VerifyError::Busy) => return,
-                Err(VerifyError::Store(_)) => tokio::time::sleep(PAUSE).await,
+                Ok(summary) => {
+                    self.ended(summary).await;
+                    return true;
+                }
+                // Somebody else verifies it at this moment, or holds the lock of whoever does: the turn is not lost.
+                Err(VerifyError::Busy) => {
+                    self.metrics.log_verified("busy");
+                    tracing::warn!(
+                        "the audit log cannot be verified: it is being verified already, or its lock is held"
+                    );
+                    tokio::time::sleep(self.every.min(BUSY_PAUSE)).await;
+                }
+                Err(VerifyError::Store(_)) => {
+                    failures += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
         self.metrics.log_verified("incomplete");
         tracing::error!("the audit log could not be verified: the database failed again and again");
+        false
     }
 
     /// One attempt, from where the last one had got to.

@@ -142,6 +142,12 @@ fn compare_all(ended: Vec<StreamEnd>, stored: &StoredPayments, found: &mut Vec<M
             compare_payment(Some(&end), None, found);
         }
     }
+    found.extend(stored.transactions_cut.map(|payment| Mismatch {
+        fault: Fault::TooManyTransactions,
+        entry: None,
+        payment: Some(payment),
+        position: None,
+    }));
     found.extend(
         stored
             .orphans

@@ -10,8 +10,8 @@ use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz, Uuid as Sql
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::ids::{PaymentId, TransactionId};
+use quittance_domain::payment::MAX_RECORDED_TRANSACTIONS;
 use quittance_domain::ports::StoreError;
-use quittance_domain::transaction::TransactionKind;
 use quittance_domain::verification::{
     LoggedRow, Placed, PositionRow, StoredPayment, StoredTransaction, TreeEnd, TreePage,
 };
@@ -23,7 +23,7 @@ use super::tree::TreePart;
 use crate::connection::Use;
 use crate::failure;
 use crate::keys::KeyRing;
-use crate::payment_row::PaymentRow;
+use crate::payment_row::{PaymentRow, TransactionRow};
 use crate::pool::Reading;
 use crate::schema::{journal_positions, payments, sequencer_head, transactions};
 use crate::sealing::{Place, open};
@@ -32,13 +32,16 @@ use crate::store::PgStore;
 
 /// Entries of one batch. An entry has at most 64 KiB, and commonly 1 KiB.
 const BATCH: i64 = 1_024;
+/// The same.
+const BATCH_ENTRIES: usize = 1_024;
 /// Positions of one page.
 pub(super) const POSITIONS: i64 = 4_096;
 /// Most payments that are compared with one batch: a batch ends at most as many streams as it has entries, so more than
 /// that are payments without entries, of which this many are named.
 const MAX_PAYMENTS: i64 = 4 * BATCH;
-/// Most transactions that are read with one batch.
-const MAX_TRANSACTIONS: i64 = 1_000_000;
+/// Most transactions that are read with one batch: each has an entry, and only the first stream that ends in a batch has
+/// entries before it. More than that were put in.
+const MAX_TRANSACTIONS: usize = BATCH_ENTRIES + MAX_RECORDED_TRANSACTIONS;
 /// How often a batch is read again where the database failed.
 const MAX_TRIES: u32 = 5;
 /// Pause before each of them, times its number.
@@ -56,7 +59,8 @@ extern "SQL" {
     fn advisory_unlock(key: BigInt) -> Bool;
 }
 
-/// Entries in the order of their streams, behind one of them.
+/// Entries in the order of their streams, behind one of them. Each column is cut behind the longest that the service
+/// writes: whoever wrote more has changed it, and does not fill the memory.
 struct ReadEntries {
     stream: Uuid,
     entity_seq: i64,
@@ -116,10 +120,11 @@ type EntryTuple = (
 impl QueryFragment<Pg> for ReadEntries {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "select j.stream_id, j.entity_seq, j.entry_id, j.tenant_id, j.payment_id, j.transaction_id, \
-             j.event_type, j.result, j.cause, j.actor, j.source, j.provider_account, j.trace_id, j.occurred_at, \
-             j.leaf, j.leaf_hash, j.mac, j.mac_key_id, j.arrival, \
-             p.position, p.entry_id, p.stream_id, p.entity_seq, p.tenant_id \
+            "select j.stream_id, j.entity_seq, j.entry_id, left(j.tenant_id, 1024), j.payment_id, j.transaction_id, \
+             left(j.event_type, 1024), left(j.result, 1024), left(j.cause, 1024), left(j.actor, 1024), \
+             left(j.source, 1024), left(j.provider_account, 1024), substr(j.trace_id, 1, 17), j.occurred_at, \
+             substr(j.leaf, 1, 65536), substr(j.leaf_hash, 1, 33), substr(j.mac, 1, 33), left(j.mac_key_id, 1024), \
+             j.arrival, p.position, p.entry_id, p.stream_id, p.entity_seq, left(p.tenant_id, 1024) \
              from (select * from journal where stream_id >= ",
         );
         out.push_bind_param::<SqlUuid, _>(&self.stream)?;
@@ -185,7 +190,7 @@ impl QueryFragment<Pg> for ReadPositions {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
             "select p.position, p.arrival, p.entry_id, p.stream_id, p.entity_seq, \
-             j.arrival, j.entry_id, j.leaf_hash \
+             j.arrival, j.entry_id, substr(j.leaf_hash, 1, 33) \
              from (select * from journal_positions where position >= ",
         );
         out.push_bind_param::<BigInt, _>(&self.from)?;
@@ -244,22 +249,10 @@ pub(super) struct Batch {
     /// Streams below end in it, or before.
     pub(super) below: Option<Uuid>,
     payments: Vec<PaymentColumns>,
-    transactions: Vec<TransactionColumns>,
+    transactions: Vec<TransactionRow>,
 }
 
 type PaymentColumns = (PaymentRow, i16, Option<Vec<u8>>);
-
-#[derive(Queryable)]
-struct TransactionColumns {
-    payment_id: Uuid,
-    transaction_id: Uuid,
-    kind: String,
-    amount: i64,
-    state: String,
-    provider_account: String,
-    provider_reference: Option<String>,
-    decline_code: Option<String>,
-}
 
 /// Positions, and the sequencer's head and the tree of the same moment.
 pub(super) struct PositionPage {
@@ -486,20 +479,11 @@ async fn read_batch(
         .order(payments::payment_id)
         .limit(MAX_PAYMENTS);
     let mut read_transactions = transactions::table
-        .select((
-            transactions::payment_id,
-            transactions::transaction_id,
-            transactions::kind,
-            transactions::amount,
-            transactions::state,
-            transactions::provider_account,
-            transactions::provider_reference,
-            transactions::decline_code,
-        ))
+        .select(TransactionRow::as_select())
         .into_boxed::<Pg>()
         .filter(transactions::payment_id.ge(payments_from))
         .order(transactions::payment_id)
-        .limit(MAX_TRANSACTIONS);
+        .limit(i64::try_from(MAX_TRANSACTIONS).map_or(i64::MAX, |most| most + 1));
     if let Some(below) = below {
         read = read.filter(payments::payment_id.lt(below));
         read_transactions = read_transactions.filter(transactions::payment_id.lt(below));
@@ -590,6 +574,8 @@ pub(super) struct StoredPayments {
     pub(super) orphans: Vec<(PaymentId, TransactionId)>,
     /// Behind this one they were not read, since there are too many.
     pub(super) cut: Option<Uuid>,
+    /// From this one on transactions were not read, since there are more than entries can be about.
+    pub(super) transactions_cut: Option<PaymentId>,
 }
 
 impl Batch {
@@ -597,36 +583,39 @@ impl Batch {
     pub(super) fn into_payments(self, ring: &KeyRing) -> StoredPayments {
         let many = i64::try_from(self.payments.len()).is_ok_and(|count| count >= MAX_PAYMENTS);
         let last = self.payments.last().map(|(payment, ..)| payment.id());
-        let mut transactions = self.transactions.into_iter().peekable();
+        let cut = self.transactions.get(MAX_TRANSACTIONS);
+        let cut = cut.map(TransactionRow::payment_id);
+        let transactions = self.transactions.into_iter();
+        let whole = transactions.filter(|row| cut.is_none_or(|cut| row.payment_id() < cut));
+        let mut transactions = whole.peekable();
         let (mut payments, mut orphans) = (Vec::new(), Vec::new());
         for columns in self.payments {
             let id = columns.0.id();
-            while let Some(row) = transactions.next_if(|row| row.payment_id < id) {
-                orphans.push((PaymentId(row.payment_id), TransactionId(row.transaction_id)));
+            while let Some(row) = transactions.next_if(|row| row.payment_id() < id) {
+                orphans.push((PaymentId(row.payment_id()), row.id()));
             }
             let mut own = Vec::new();
-            while let Some(row) = transactions.next_if(|row| row.payment_id == id) {
+            while let Some(row) = transactions.next_if(|row| row.payment_id() == id) {
                 own.push(stored_transaction(row));
             }
+            let own = cut.is_none_or(|cut| id < cut).then_some(own);
             payments.push(stored_payment(columns, own, ring));
         }
         if !many {
-            orphans.extend(transactions.map(|row| {
-                let payment = PaymentId(row.payment_id);
-                (payment, TransactionId(row.transaction_id))
-            }));
+            orphans.extend(transactions.map(|row| (PaymentId(row.payment_id()), row.id())));
         }
         StoredPayments {
             payments,
             orphans,
             cut: last.filter(|_| many),
+            transactions_cut: cut.map(PaymentId),
         }
     }
 }
 
 fn stored_payment(
     (row, currency_exponent, token): PaymentColumns,
-    transactions: Vec<StoredTransaction>,
+    transactions: Option<Vec<StoredTransaction>>,
     ring: &KeyRing,
 ) -> StoredPayment {
     let id = row.id();
@@ -644,22 +633,22 @@ fn stored_payment(
         last_leaf_hash,
         updated_at,
         currency_exponent,
-        payment: payment.map_err(|error| match error {
-            StoreError::Corrupt(column) => column,
-            other => other.to_string(),
-        }),
+        payment: payment.map_err(column),
         transactions,
     }
 }
 
-fn stored_transaction(row: TransactionColumns) -> StoredTransaction {
+fn stored_transaction(row: TransactionRow) -> StoredTransaction {
     StoredTransaction {
-        id: TransactionId(row.transaction_id),
-        amount: row.amount,
-        amount_follows: row.kind == TransactionKind::Void.name(),
-        state: row.state,
-        provider_account: row.provider_account,
-        provider_reference: row.provider_reference,
-        decline_code: row.decline_code,
+        id: row.id(),
+        row: row.into_transaction(None).map_err(column),
+    }
+}
+
+/// The column that cannot be read.
+fn column(error: StoreError) -> String {
+    match error {
+        StoreError::Corrupt(column) => column,
+        other => other.to_string(),
     }
 }

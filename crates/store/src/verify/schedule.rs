@@ -9,10 +9,10 @@ use quittance_domain::ports::StoreError;
 
 use crate::store::PgStore;
 
-/// Takes the next verification where it is due.
+/// Takes the next verification where it is due. One that is yet to begin was not begun by us: it is due as well.
 const CLAIM: &str = "\
     update verification_schedule set started_at = now(), finished_at = null, mismatches = null \
-    where started_at <= now() - make_interval(secs => $1)";
+    where started_at <= now() - make_interval(secs => $1) or started_at > now() + interval '5 minutes'";
 const FINISH: &str = "update verification_schedule set finished_at = now(), mismatches = $1";
 
 impl PgStore {

@@ -42,6 +42,11 @@ const MIDDLE: &str = "j.entity_seq > 1 and not (j.entity_seq = \
 const CHANGED: &str = "j.entity_seq > 1 and j.entity_seq = \
                        (select version from payments where payment_id = j.stream_id)";
 
+/// The last entry of a payment with several transactions, which is not about its opening.
+const SEVERAL: &str = "j.entity_seq = (select version from payments where payment_id = j.stream_id) \
+                       and j.transaction_id <> (select transaction_id from journal o \
+                       where o.stream_id = j.stream_id and o.entity_seq = 1)";
+
 const fn kind(
     name: &'static str,
     which: &'static str,
@@ -215,6 +220,22 @@ pub const TREE_KINDS: &[Kind] = &[
         &["MAC_WRONG"],
     ),
 ];
+
+/// One transaction of a payment, which the newest entry is about another than.
+macro_rules! transaction {
+    ($name:expr, $set:literal, $codes:expr $(,)?) => {
+        kind(
+            $name,
+            SEVERAL,
+            concat!(
+                "update transactions set ",
+                $set,
+                " where transaction_id = (select transaction_id from journal where stream_id = $stream and entity_seq = 1)"
+            ),
+            $codes,
+        )
+    };
+}
 
 /// Every kind of tampering with entries, positions and payments.
 pub const KINDS: &[Kind] = &[
@@ -648,7 +669,7 @@ pub const KINDS: &[Kind] = &[
     kind(
         "transactions.amount",
         FIRST,
-        "update transactions set amount = amount + 1 where payment_id = $stream and kind <> 'VOID'",
+        "update transactions set amount = amount + 1 where payment_id = $stream",
         &["TRANSACTION_COLUMN_DIFFERS"],
     ),
     kind(
@@ -658,17 +679,55 @@ pub const KINDS: &[Kind] = &[
          where payment_id = $stream",
         &["TRANSACTION_COLUMN_DIFFERS"],
     ),
-    kind(
-        "transactions.provider_reference",
-        LAST,
-        "update transactions set provider_reference = coalesce(provider_reference, '') || 'x' where payment_id = $stream",
+    transaction!(
+        "transactions.kind and amount",
+        "kind = case kind when 'VOID' then 'REFUND' else 'VOID' end, amount = amount + 1",
         &["TRANSACTION_COLUMN_DIFFERS"],
     ),
-    kind(
-        "transactions.provider_account",
-        LAST,
-        "update transactions set provider_account = provider_account || 'x' where payment_id = $stream",
+    transaction!(
+        "transactions.provider_reference",
+        "provider_reference = coalesce(provider_reference, '') || 'x'",
         &["TRANSACTION_COLUMN_DIFFERS"],
+    ),
+    transaction!(
+        "transactions.provider_account",
+        "provider_account = provider_account || 'x'",
+        &["TRANSACTION_COLUMN_DIFFERS"],
+    ),
+    transaction!(
+        "transactions.origin",
+        "origin = case origin when 'CALLER' then 'OPERATOR' else 'CALLER' end",
+        &["TRANSACTION_ROW_DIFFERS"],
+    ),
+    transaction!(
+        "transactions.final_capture",
+        "final_capture = not final_capture",
+        &["TRANSACTION_ROW_DIFFERS"],
+    ),
+    transaction!(
+        "transactions.ever_unknown",
+        "ever_unknown = not ever_unknown",
+        &["TRANSACTION_ROW_DIFFERS"],
+    ),
+    transaction!(
+        "transactions.attempts",
+        "attempts = attempts + 1",
+        &["TRANSACTION_ROW_DIFFERS"],
+    ),
+    transaction!(
+        "transactions.resolved_by_operator",
+        "resolved_by_operator = not resolved_by_operator",
+        &["TRANSACTION_ROW_DIFFERS"],
+    ),
+    transaction!(
+        "transactions.execute_before",
+        "execute_before = execute_before + interval '1 day'",
+        &["TRANSACTION_ROW_DIFFERS"],
+    ),
+    transaction!(
+        "transactions.reason",
+        "reason = reason || 'x'",
+        &["TRANSACTION_ROW_DIFFERS"],
     ),
     kind(
         "a transaction deleted",

@@ -300,9 +300,17 @@ pub(super) const VERIFICATIONS: MetricSpec = MetricSpec {
     name: "audit.verify.runs",
     unit: "{verification}",
     kind: Kind::Counter,
-    description: "Scheduled verifications of the audit log: `intact`, `differs`, or `incomplete` where the database failed.",
+    description: "Scheduled verifications of the audit log: `intact`, `differs`, or `incomplete` where the database failed; and tries that found it being verified already, `busy`.",
     labels: &["result"],
     prometheus: "audit_verify_runs_total",
+};
+pub(super) const VERIFICATION_AGE: MetricSpec = MetricSpec {
+    name: "audit.verify.age",
+    unit: "s",
+    kind: Kind::Gauge,
+    description: "Since a scheduled verification of the audit log came to its end in this process, or since its start. One server verifies at a time: where the least of all is above two intervals (`audit.verify_interval_seconds`), verification is kept from running.",
+    labels: &[],
+    prometheus: "audit_verify_age_seconds",
 };
 
 /// Every metric of ours, in the order of `docs/metrics.md`.
@@ -339,6 +347,7 @@ pub const METRICS: &[MetricSpec] = &[
     VERIFY_FAILURES,
     COSIGNATURES,
     VERIFICATIONS,
+    VERIFICATION_AGE,
 ];
 
 /// Renders [`METRICS`] as the text of `docs/metrics.md`.

@@ -36,6 +36,7 @@ fn record_everything(telemetry: &Telemetry) {
     metrics.verification_failed("entry", 1);
     metrics.log_verified("intact");
     metrics.witness_asked("witness.example/w1", "cosigned");
+    metrics.verification_age(60.0);
 }
 
 #[test]

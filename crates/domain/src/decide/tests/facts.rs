@@ -115,6 +115,7 @@ fn a_request_that_was_given_up_on_keeps_its_lease_since_it_may_still_arrive() {
 #[test]
 fn i3_nothing_is_given_up_or_sent_again_while_a_sender_may_be_alive() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.tampered = true;
     let id = world.newest();
     world.record.transactions[0].lease_until = Some(start() + TimeDelta::days(1));
     let given_up = world.decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()));
@@ -224,9 +225,11 @@ fn only_the_provider_speaks_as_the_provider() {
 #[test]
 fn nothing_is_sent_first_after_its_time_or_once_it_is_voided() {
     let mut late = World::accepted(100, CaptureMethod::Manual);
+    late.tampered = true;
     late.report(SendOutcome::NotSent(Cause::ConnectionRefused));
     late.record.transactions[0].execute_before = start();
     let mut voided = World::accepted(100, CaptureMethod::Manual);
+    voided.tampered = true;
     voided.report(SendOutcome::Unknown(Cause::ResponseTimeout));
     voided.void().unwrap();
     for world in [&mut late, &mut voided] {
@@ -441,6 +444,7 @@ fn a_confirmation_that_was_never_sent_in_time_leaves_the_payment_to_its_customer
     let opened = || {
         let mut world = World::accepted(100, CaptureMethod::Automatic);
         world.report(nameless(action()));
+        world.tampered = true;
         world.record.transactions[0].execute_before = start();
         world.confirm().unwrap();
         world

@@ -123,6 +123,7 @@ fn i4_what_was_never_sent_goes_to_the_next_account_under_the_same_key() {
 #[test]
 fn an_account_that_the_caller_chose_is_kept() {
     let mut world = World::accepted(100, CaptureMethod::Manual);
+    world.tampered = true;
     world.record.payment.routed = false;
     world.report(REFUSED);
     assert_eq!(world.fail_over(), Err(()));
@@ -298,6 +299,7 @@ fn i12_a_transaction_that_may_have_been_processed_is_sent_a_bounded_number_of_ti
 fn s13_an_outage_of_any_length_uses_no_send_up() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     let id = world.held().id;
+    world.tampered = true;
     world.record.transactions[0].execute_before = world.now() + TimeDelta::hours(2);
     let tried = 3 * POLICY.max_sends.purchase;
     for _ in 0..tried {
@@ -427,6 +429,7 @@ fn a_resolution_that_others_built_upon_is_contradicted_without_losing_money() {
 #[test]
 fn an_operator_cannot_decide_what_a_request_under_way_may_decide() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.tampered = true;
     let id = world.held().id;
     let now = world.now();
     let lease = |world: &mut World, until| {

@@ -204,6 +204,7 @@ fn what_is_done_again_after_it_was_taken_back_is_shown_to_a_person() {
     assert_eq!(world.record.payment.amounts, before);
     // Where the case was closed, it is opened again.
     let at = world.record.transactions.len() - 1;
+    world.tampered = true;
     world.record.transactions[at].open_case = None;
     assert!(world.learn(id, &told(approved(40))));
     let case = world.changes.last().unwrap().operator_action.unwrap().kind;

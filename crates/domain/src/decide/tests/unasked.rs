@@ -268,6 +268,7 @@ fn a_refund_that_may_be_ours_waits_until_ours_has_a_name() {
 #[test]
 fn nothing_is_recorded_before_what_it_rests_on_is_decided() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.tampered = true;
     let purchase = world.newest();
     assert_eq!(
         world.hear(Kind::Refund, "re_1", approved(30)),

@@ -6,6 +6,7 @@ use quittance_evidence::ChainCheck;
 use super::unasked::{dispute, named};
 use super::*;
 use crate::amounts::Amounts;
+use crate::command::{Resolution, Resolve};
 use crate::decline::{Cause, Decline, DeclineCode};
 use crate::payment::{NextAction, PaymentState};
 use crate::transaction::TransactionKind as Kind;
@@ -21,6 +22,8 @@ enum Act {
     Learn(usize, u8, i64),
     Resend(usize),
     GiveUp(usize),
+    /// Transaction, resolution, amount.
+    Resolve(usize, u8, i64),
     /// Kind, reference, fact, amount.
     Hear(usize, u8, u8, i64),
 }
@@ -44,6 +47,8 @@ fn act() -> impl Strategy<Value = Act> {
         (0..6_usize, 0..9_u8, 0..3_i64).prop_map(|(at, kind, off)| Act::Learn(at, kind, off)),
         (0..6_usize).prop_map(Act::Resend),
         (0..6_usize).prop_map(Act::GiveUp),
+        (0..6_usize, 0..4_u8, 1..130_i64)
+            .prop_map(|(at, what, amount)| Act::Resolve(at, what, amount)),
         (0..5_usize, 0..3_u8, 0..9_u8, 1..130_i64)
             .prop_map(|(kind, name, fact, amount)| Act::Hear(kind, name, fact, amount)),
     ]
@@ -108,11 +113,35 @@ impl World {
                 // Whatever it says of whatever state: it is never refused.
                 self.try_hear(UNASKED[*kind], Some(&about), &fact).unwrap();
             }
+            Act::Resolve(n, what, amount) => {
+                let id = at(self, *n).id;
+                self.resolve_randomly(id, *what, *amount);
+            }
             Act::GiveUp(n) => {
                 let id = at(self, *n).id;
                 let _ = self.decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()));
             }
         }
+    }
+
+    fn resolve_randomly(&mut self, transaction: TransactionId, what: u8, amount: i64) {
+        let succeeded = |amount: Option<i64>| Resolution::Succeeded {
+            provider_reference: None,
+            amount: amount.map(eur),
+        };
+        let command = Resolve {
+            payment: self.record.payment.id,
+            transaction,
+            resolution: match what {
+                0 => succeeded(None),
+                1 => succeeded(Some(amount)),
+                2 => Resolution::NotProcessed,
+                _ => Resolution::Acknowledged,
+            },
+            reason: Text::parse("the provider wrote so").unwrap(),
+            evidence: Text::default(),
+        };
+        drop(self.decide(|record, _, stamp| crate::decide::resolve(record, &command, stamp)));
     }
 
     fn check(&self) -> Result<(), TestCaseError> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use chrono::{DateTime, SecondsFormat};
 use clap::Args;
 use quittance_proto::v1;
 use quittance_proto::v1::verify_log_response::Event;
@@ -91,19 +92,28 @@ pub(super) async fn run(wanted: &VerifyArgs) -> anyhow::Result<()> {
     if let Some(file) = file {
         let _ = std::fs::remove_file(file);
     }
-    output::line(format!(
-        "{} entries and {} payments checked: {}",
-        grouped(summary.entries_checked),
-        grouped(summary.payments_checked),
-        match summary.mismatches {
-            0 => "the log is intact.".to_owned(),
-            mismatches => format!("{} mismatches.", grouped(mismatches)),
-        }
-    ));
+    output::line(ended(&summary));
     match summary.mismatches {
         0 => Ok(()),
         mismatches => Err(LogDiffers { mismatches }.into()),
     }
+}
+
+/// What was checked, since when, and what came out.
+fn ended(summary: &v1::VerificationSummary) -> String {
+    let begun = summary.begun_at.as_ref();
+    let begun = begun.and_then(|at| DateTime::from_timestamp(at.seconds, 0));
+    let since = begun.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
+    format!(
+        "{} entries and {} payments checked since {}: {}",
+        grouped(summary.entries_checked),
+        grouped(summary.payments_checked),
+        since.unwrap_or_else(|| "an unknown time".to_owned()),
+        match summary.mismatches {
+            0 => "the log is intact.".to_owned(),
+            mismatches => format!("{} mismatches.", grouped(mismatches)),
+        }
+    )
 }
 
 struct Check<'a> {
@@ -276,6 +286,23 @@ mod tests {
         ] {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    #[test]
+    fn the_end_says_since_when() {
+        let summary = v1::VerificationSummary {
+            entries_checked: 1_000,
+            payments_checked: 7,
+            begun_at: Some(prost_types::Timestamp {
+                seconds: 1_800_000_000,
+                nanos: 5,
+            }),
+            ..Default::default()
+        };
+        assert_eq!(
+            ended(&summary),
+            "1,000 entries and 7 payments checked since 2027-01-15T08:00:00Z: the log is intact."
+        );
     }
 
     #[test]
