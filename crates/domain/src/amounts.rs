@@ -32,6 +32,8 @@ pub(crate) struct Proved {
     pub captured: i64,
     pub refunded: i64,
     pub charged_back: i64,
+    /// Whether what is left of the authorization is gone: it ran out, or a void or a final capture released it.
+    pub released: bool,
 }
 
 impl Amounts {
@@ -137,6 +139,10 @@ impl Amounts {
         let taken = surplus.min(free).min(self.excess);
         self.captured -= taken;
         self.excess -= taken;
+        if proved.released {
+            // What captures held of it cannot be captured again.
+            self.voided += taken;
+        }
         let missing = (proved.captured - self.captured).clamp(0, self.excess);
         self.excess -= missing;
         self.add_captured(missing);
@@ -146,6 +152,15 @@ impl Amounts {
         let missing = (proved.charged_back - self.charged_back).clamp(0, self.excess);
         self.excess -= missing;
         self.add_charged_back(missing);
+        self.excess = self.out_of_place(proved);
+    }
+
+    /// What is proved and not booked, and what is booked although it is not proved any more, since a refund holds it.
+    fn out_of_place(&self, proved: Proved) -> i64 {
+        let missing = |proved: i64, booked: i64| (proved - booked).max(0);
+        (proved.captured - self.captured).abs()
+            + missing(proved.refunded, self.refunded)
+            + missing(proved.charged_back, self.charged_back)
     }
 
     /// Records a proved release of everything that is neither captured nor reserved by a capture.

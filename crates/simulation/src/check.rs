@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quittance_domain::amounts::Amounts;
 use quittance_domain::change::OperatorActionKind;
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::TransactionId;
@@ -62,22 +63,10 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     if !amounts.holds_limits() {
         violations.push(format!("I5: {id} has {amounts:?}"));
     }
-    let ours = Balance {
-        authorized: amounts.authorized,
-        captured: amounts.captured,
-        voided: amounts.voided,
-        refunded: amounts.refunded,
-        charged_back: amounts.charged_back,
-    };
     let theirs = world.provider.balance(id);
     let mut rows = record.transactions.iter();
     let by_person = rows.any(|row| row.resolved_by_operator);
-    let contradicted = record.transactions.iter().any(|row| {
-        matches!(
-            row.open_case,
-            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
-        )
-    });
+    let contradicted = is_contradicted(record);
     // What the provider does by itself may be more than we had left.
     let unasked = world.provider.unasked();
     let by_itself = unasked.iter().any(|unasked| unasked.payment == id);
@@ -94,23 +83,30 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     if by_person && (contradicted || !trusted || built_upon) {
         return;
     }
-    // A void that succeeded while the customer could still act: whether it released an authorization that was
-    // made just before, or kept it from being made, is the same to the unit.
-    let released = amounts.all().iter().all(|amount| *amount == 0)
-        && (theirs.captured, theirs.voided) == (0, theirs.authorized);
-    // What it did by itself and had no room, beside what we hold back or at all, is in the excess, to the unit.
-    let moved = |balance: Balance| balance.captured + balance.refunded + balance.charged_back;
-    let in_excess = by_itself
-        && ours.authorized == theirs.authorized
-        && moved(ours) + amounts.excess == moved(theirs);
-    if ours != theirs && !released && !in_excess {
-        violations.push(format!("{id}: we say {ours:?}, the provider {theirs:?}"));
-    }
-    unasked_are_recorded(record, &unasked, violations);
     let with_person = |row: &Transaction| {
         let asked = row.open_case == Some(OperatorActionKind::RecoveryExhausted);
         asked && !trusted && row.state == TransactionState::Pending
     };
+    let undecided_refund = record
+        .transactions
+        .iter()
+        .any(|row| row.kind == TransactionKind::Refund && with_person(row));
+    // Whether what it released before can be captured again is the provider's affair.
+    let last_taken_back = booked
+        .values()
+        .any(|booked| booked.payment == id && booked.last && booked.status == Status::TakenBack);
+    let theirs = Balance {
+        voided: if last_taken_back {
+            amounts.voided
+        } else {
+            theirs.voided
+        },
+        ..theirs
+    };
+    if !agree(amounts, &theirs, by_itself, undecided_refund) {
+        violations.push(format!("{id}: we say {amounts:?}, the provider {theirs:?}"));
+    }
+    unasked_are_recorded(record, &unasked, violations);
     for row in &record.transactions {
         let waits = row.kind == TransactionKind::Void && row.attempts == 0;
         if with_person(row) || waits && record.opening().is_some_and(with_person) {
@@ -122,6 +118,41 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         }
         transaction(row, booked.get(&row.id), violations);
     }
+}
+
+fn is_contradicted(record: &PaymentRecord) -> bool {
+    record.transactions.iter().any(|row| {
+        matches!(
+            row.open_case,
+            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
+        )
+    })
+}
+
+/// Whether our amounts and the provider's are the same, to the unit; where they cannot be, what is out of place is in the
+/// excess.
+fn agree(amounts: &Amounts, theirs: &Balance, by_itself: bool, undecided_refund: bool) -> bool {
+    let ours = Balance {
+        authorized: amounts.authorized,
+        captured: amounts.captured,
+        voided: amounts.voided,
+        refunded: amounts.refunded,
+        charged_back: amounts.charged_back,
+    };
+    // A void that succeeded while the customer could still act: whether it released an authorization that was
+    // made just before, or kept it from being made, is the same to the unit.
+    let released = amounts.all().iter().all(|amount| *amount == 0)
+        && (theirs.captured, theirs.voided) == (0, theirs.authorized);
+    // What it did by itself and had no room, beside what we hold back or at all.
+    let moved = |balance: &Balance| balance.captured + balance.refunded + balance.charged_back;
+    let in_excess = by_itself
+        && ours.authorized == theirs.authorized
+        && moved(&ours) + amounts.excess == moved(theirs);
+    // Of a capture that was taken back while a refund of it is undecided, nobody can say whether money left.
+    let undecided = undecided_refund
+        && ours.captured - amounts.excess == theirs.captured
+        && (ours.authorized, ours.charged_back) == (theirs.authorized, theirs.charged_back);
+    ours == *theirs || released || in_excess || undecided
 }
 
 /// What the provider did by itself is recorded, each once.

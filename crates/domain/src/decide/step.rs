@@ -124,7 +124,8 @@ impl Step {
     /// Books what the provider proved and what had no room beside a reservation that is gone now, or before what it
     /// rests on was proved: out of the excess, into what it is.
     pub fn rebook(&mut self, record: &PaymentRecord) {
-        let proved = self.proved(record);
+        let mut proved = self.proved(record);
+        proved.released |= self.payment.expired;
         self.payment.amounts.rebook(proved);
     }
 
@@ -243,11 +244,16 @@ fn proved<'a>(transactions: impl Iterator<Item = &'a Transaction>) -> Proved {
     let mut proved = Proved::default();
     for held in transactions.filter(|held| held.state == TransactionState::Succeeded) {
         match held.kind {
-            TransactionKind::Purchase | TransactionKind::Capture => proved.captured += held.amount,
+            TransactionKind::Purchase => proved.captured += held.amount,
+            TransactionKind::Capture => {
+                proved.captured += held.amount;
+                proved.released |= held.final_capture;
+            }
             TransactionKind::Refund => proved.refunded += held.amount,
             TransactionKind::Chargeback => proved.charged_back += held.amount,
             TransactionKind::ChargebackReversal => proved.charged_back -= held.amount,
-            TransactionKind::Authorization | TransactionKind::Void => {}
+            TransactionKind::Void => proved.released = true,
+            TransactionKind::Authorization => {}
         }
     }
     proved

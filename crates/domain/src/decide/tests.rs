@@ -18,6 +18,7 @@ use super::{Ask, MaySend, NewPayment, ProvedUnsent, Quiet, create};
 use crate::change::{Change, CommandKind, Write};
 use crate::command::Create;
 use crate::context::{Actor, ActorKind, Caller, Instance, Origin, TraceIds};
+use crate::decline::{Decline, DeclineCode};
 use crate::fingerprint::Fingerprint;
 use crate::ids::{
     AttemptId, EntryId, IdempotencyKey, PaymentId, ProviderAccount, ProviderReference, TenantId,
@@ -326,6 +327,13 @@ pub(super) fn told(kind: FactKind) -> Fact {
         provider_reference: Some(reference.clone()),
         payment_reference: Some(reference),
     }
+}
+
+pub(super) fn declined() -> FactKind {
+    FactKind::Declined(Decline {
+        code: DeclineCode::InsufficientFunds,
+        provider_code: Text::parse("insufficient_funds").unwrap(),
+    })
 }
 
 pub(super) fn approved(amount: i64) -> FactKind {

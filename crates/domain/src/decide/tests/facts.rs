@@ -3,15 +3,8 @@
 use super::*;
 use crate::change::OperatorActionKind;
 use crate::decide;
-use crate::decline::{Cause, Decline, DeclineCode};
+use crate::decline::{Cause, DeclineCode};
 use crate::payment::{NextAction, PaymentState};
-
-fn declined() -> FactKind {
-    FactKind::Declined(Decline {
-        code: DeclineCode::InsufficientFunds,
-        provider_code: Text::parse("insufficient_funds").unwrap(),
-    })
-}
 
 fn action() -> FactKind {
     FactKind::RequiresAction(NextAction {

@@ -4,7 +4,7 @@ use super::*;
 use crate::change::OperatorActionKind;
 use crate::command::{Resolution, Resolve, Retry};
 use crate::decide::{self, DecideError, KeyAlive};
-use crate::decline::{Cause, Decline, DeclineCode};
+use crate::decline::Cause;
 use crate::error::Rejection;
 use crate::payment::PaymentState;
 use crate::retry::WaitFor;
@@ -71,13 +71,6 @@ fn succeeded() -> Resolution {
         provider_reference: None,
         amount: None,
     }
-}
-
-fn declined() -> FactKind {
-    FactKind::Declined(Decline {
-        code: DeclineCode::DoNotHonor,
-        provider_code: Text::default(),
-    })
 }
 
 #[test]

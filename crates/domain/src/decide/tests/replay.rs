@@ -208,8 +208,8 @@ fn s75_any_column_of_a_transaction_shows_though_the_newest_entry_is_about_anothe
             row.provider_account = ProviderAccount::parse("forged").unwrap();
         }),
         ("COLUMN", |row| {
-            row.decline = Some(crate::decline::Decline {
-                code: crate::decline::DeclineCode::Other,
+            row.decline = Some(Decline {
+                code: DeclineCode::Other,
                 provider_code: Text::default(),
             });
         }),

@@ -123,6 +123,59 @@ fn s52_what_is_taken_back_of_a_released_authorization_cannot_be_captured_again()
 }
 
 #[test]
+fn what_had_no_room_is_no_excess_once_what_took_its_room_is_taken_back() {
+    let mut world = World::authorized(100);
+    world.capture(Some(88), true).unwrap();
+    let capture = world.newest();
+    world.answer(approved(88));
+    world.refund(Some(48)).unwrap();
+    let refund = world.newest();
+    let in_the_dashboard = named("cap_2", approved(52));
+    world
+        .try_hear(Kind::Capture, None, &in_the_dashboard)
+        .unwrap();
+    assert_eq!(world.record.payment.amounts.excess, 40);
+    assert!(world.learn(capture, &told(taken_back())));
+    let amounts = world.record.payment.amounts;
+    assert_eq!((amounts.captured, amounts.excess), (52, 0));
+    assert!(world.learn(refund, &told(approved(48))));
+    let amounts = world.record.payment.amounts;
+    assert_eq!(
+        (amounts.captured, amounts.refunded, amounts.excess),
+        (52, 48, 0)
+    );
+}
+
+#[test]
+fn what_a_refund_held_of_a_capture_that_is_taken_back_is_released_with_the_rest() {
+    for void_first in [false, true] {
+        let mut world = World::authorized(100);
+        world.capture(Some(60), false).unwrap();
+        let capture = world.newest();
+        world.answer(approved(60));
+        let void = |world: &mut World| {
+            world.void().unwrap();
+            world.answer(approved(40));
+        };
+        if void_first {
+            void(&mut world);
+        }
+        world.refund(Some(60)).unwrap();
+        let refund = world.newest();
+        assert!(world.learn(capture, &told(taken_back())));
+        assert_eq!(world.record.payment.amounts.excess, 60);
+        if !void_first {
+            void(&mut world);
+        }
+        assert!(world.learn(refund, &told(declined())));
+        let amounts = world.record.payment.amounts;
+        assert_eq!((amounts.captured, amounts.excess), (0, 0));
+        assert_eq!((amounts.voided, amounts.capturable()), (100, 0));
+        assert_eq!(world.record.payment.state, PaymentState::Voided);
+    }
+}
+
+#[test]
 fn s52_a_refund_in_the_dashboard_that_is_taken_back_before_it_is_told_moves_nothing() {
     let mut world = World::captured(100);
     let hear = |world: &mut World, kind| {

@@ -624,7 +624,9 @@ fn i12_the_provider_s_facts_are_recorded_beyond_what_commands_may_make_up_to_a_l
     let too_many = Err(DecideError::Rejected(Rejection::TooManyTransactions));
     assert_eq!(world.refund(Some(1)), too_many);
     // The rest without deciding each.
-    let filler = world.row().clone();
+    let mut filler = world.row().clone();
+    filler.state = TransactionState::Failed;
+    world.tampered = true;
     while world.record.transactions.len() < MAX_RECORDED_TRANSACTIONS - 1 {
         world.record.transactions.push(filler.clone());
     }

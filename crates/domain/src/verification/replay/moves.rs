@@ -343,19 +343,25 @@ impl Replay {
     }
 
     pub(super) fn proved(&self) -> Proved {
-        let mut proved = Proved::default();
+        let mut proved = Proved {
+            released: self.expired,
+            ..Proved::default()
+        };
         for held in self.transactions.values() {
             if held.state != Succeeded {
                 continue;
             }
             match held.kind {
-                TransactionKind::Purchase | TransactionKind::Capture => {
+                TransactionKind::Purchase => proved.captured += held.amount,
+                TransactionKind::Capture => {
                     proved.captured += held.amount;
+                    proved.released |= held.final_capture;
                 }
                 TransactionKind::Refund => proved.refunded += held.amount,
                 TransactionKind::Chargeback => proved.charged_back += held.amount,
                 TransactionKind::ChargebackReversal => proved.charged_back -= held.amount,
-                TransactionKind::Authorization | TransactionKind::Void => {}
+                TransactionKind::Void => proved.released = true,
+                TransactionKind::Authorization => {}
             }
         }
         proved
