@@ -56,9 +56,10 @@ pub struct Options {
     /// Fail if the median ratio of service to baseline is below this.
     #[arg(long, value_name = "X")]
     pub require_ratio: Option<f64>,
-    /// Do not sign the audit log (audit.enabled = false): what its tree and receipts cost, run beside another.
+    /// Also measure a server that does not sign its audit log (audit.enabled = false), beside the other in
+    /// each round: what the log's tree, checkpoints and receipts cost.
     #[arg(long)]
-    pub unsigned: bool,
+    pub audit_cost: bool,
     /// The server binary; default: `quittance` beside this program.
     #[arg(long, value_name = "FILE")]
     pub server: Option<PathBuf>,

@@ -11,7 +11,7 @@ use crate::latency::Quantiles;
 use crate::number::median;
 
 /// Version of the JSON's fields.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Everything that a run found.
 #[derive(Debug, Clone, Serialize)]
@@ -61,10 +61,14 @@ pub struct Round {
     pub closed_loop: ServiceLoad,
     /// Payments at a fixed rate.
     pub open_loop: ServiceLoad,
+    /// The closed loop of a server that does not sign its log; of `--audit-cost` only.
+    pub unsigned: Option<ServiceLoad>,
     /// pgbench.
     pub baseline: BaselineLoad,
     /// Payments per second of the closed loop, divided by those of the baseline.
     pub ratio: f64,
+    /// Payments per second of the closed loop, divided by those without signing.
+    pub audit_ratio: Option<f64>,
 }
 
 /// What the service did under a load.
@@ -86,6 +90,9 @@ pub struct ServiceLoad {
     pub server_resident_mib: Option<f64>,
     /// Changes that one database commit wrote, on average.
     pub changes_per_commit: Option<f64>,
+    /// The most that an entry of the log was old while no checkpoint covered it, in milliseconds (looked at five
+    /// times a second, by the database's clock); `None` where nothing is signed.
+    pub uncovered_ms: Option<f64>,
 }
 
 /// CPU time in milliseconds per payment; `None` where the system does not tell.
@@ -127,6 +134,8 @@ pub struct Summary {
     pub baseline_payments_per_second: f64,
     /// Median of the rounds' ratios.
     pub ratio: f64,
+    /// Median of the rounds' ratios with signing to without.
+    pub audit_ratio: Option<f64>,
     /// Most memory of the server that ever was resident (`VmHWM`), in MiB.
     pub server_peak_mib: Option<f64>,
     /// Payments stored in the run, less those that were answered as captured: 0 where nothing failed.
@@ -137,12 +146,23 @@ impl Summary {
     /// Over these rounds; memory and accounts are added by the run.
     pub fn of(rounds: &[Round]) -> Self {
         let over = |value: fn(&Round) -> f64| median(rounds.iter().map(value));
+        let audit_ratios: Option<Vec<_>> = rounds.iter().map(|round| round.audit_ratio).collect();
         Self {
             payments_per_second: over(|round| round.closed_loop.payments_per_second),
             baseline_payments_per_second: over(|round| round.baseline.payments_per_second),
             ratio: over(|round| round.ratio),
+            audit_ratio: audit_ratios.map(median),
             ..Self::default()
         }
+    }
+}
+
+impl Round {
+    /// What the service was put under, by name.
+    fn loads(&self) -> impl Iterator<Item = (&'static str, &ServiceLoad)> {
+        [("closed", &self.closed_loop), ("open", &self.open_loop)]
+            .into_iter()
+            .chain(self.unsigned.iter().map(|load| ("unsigned", load)))
     }
 }
 
@@ -151,7 +171,7 @@ impl Report {
     pub fn text(&self) -> String {
         let mut parts = vec![self.throughput(), self.latency(), self.cpu()];
         for (number, round) in (1..).zip(&self.rounds) {
-            for (name, load) in [("closed", &round.closed_loop), ("open", &round.open_loop)] {
+            for (name, load) in round.loads() {
                 for (failure, count) in &load.failures {
                     parts.push(format!("Round {number}, {name} loop: {count} × {failure}"));
                 }
@@ -187,7 +207,7 @@ impl Report {
     fn latency(&self) -> String {
         let mut table = table(&["round", "loop", "payments /s", "p50", "p99", "p99.9", "max"]);
         for (number, round) in (1..).zip(&self.rounds) {
-            for (name, load) in [("closed", &round.closed_loop), ("open", &round.open_loop)] {
+            for (name, load) in round.loads() {
                 let latency = load.latency_ms;
                 let mut cells = vec![Cell::new(number), Cell::new(name)];
                 let values = [
@@ -212,10 +232,11 @@ impl Report {
             "sandbox",
             "generator",
             "server MiB",
+            "uncovered ms",
         ];
         let mut table = table(&heads);
         for (number, round) in (1..).zip(&self.rounds) {
-            for (name, load) in [("closed", &round.closed_loop), ("open", &round.open_loop)] {
+            for (name, load) in round.loads() {
                 let cpu = &load.cpu_ms_per_payment;
                 let values = [
                     cpu.server,
@@ -223,6 +244,7 @@ impl Report {
                     cpu.sandbox,
                     cpu.generator,
                     load.server_resident_mib,
+                    load.uncovered_ms,
                 ];
                 add(&mut table, format!("{number} {name}"), &values);
             }
@@ -250,6 +272,9 @@ impl Report {
             self.settings.baseline_clients,
             summary.ratio
         );
+        if let Some(ratio) = summary.audit_ratio {
+            let _ = write!(text, " With its log signed, against without: {ratio:.2}.");
+        }
         if let Some(peak) = summary.server_peak_mib {
             let _ = write!(text, " Server memory at its peak: {peak:.0} MiB.");
         }
@@ -314,6 +339,7 @@ mod tests {
             cpu_ms_per_payment: cpu,
             server_resident_mib: Some(80.0),
             changes_per_commit: Some(12.5),
+            uncovered_ms: Some(700.0),
         }
     }
 
@@ -321,6 +347,7 @@ mod tests {
         Round {
             closed_loop: load(service),
             open_loop: load(service),
+            unsigned: Some(load(service / 0.9)),
             baseline: BaselineLoad {
                 payments: 10,
                 failed: 0,
@@ -330,6 +357,7 @@ mod tests {
                 pgbench_cpu_ms_per_payment: None,
             },
             ratio: service / baseline,
+            audit_ratio: Some(0.9),
         }
     }
 
@@ -364,6 +392,7 @@ mod tests {
             ),
             "{text}"
         );
+        assert!(text.contains("against without: 0.90."), "{text}");
         assert!(
             text.contains("Round 1, open loop: 2 × Unavailable: x"),
             "{text}"

@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 use chrono::{SecondsFormat, Utc};
 use quittance_embedded_postgres::EmbeddedPostgres;
 use tempfile::TempDir;
+use tokio::time::MissedTickBehavior;
 use tokio_postgres::Client;
 
 use crate::load::{Clients, Load, Until};
@@ -25,7 +26,7 @@ use crate::report::{
 use crate::sample::Sample;
 use crate::script;
 use crate::service::{
-    self, BASELINE_DATABASE, Quittance, SERVICE_DATABASE, SandboxProcess, ServerProcess,
+    self, BASELINE_DATABASE, Quittance, SandboxProcess, ServerProcess, ServiceDatabase,
 };
 
 /// The open loop's share of what the closed loop reached, unless a rate is given.
@@ -36,12 +37,21 @@ const SWEEP: [u16; 5] = [4, 8, 16, 32, 64];
 const WARM_UP_PART: u64 = 4;
 /// and at most this many seconds.
 const MAX_WARM_UP_SECONDS: u64 = 5;
-/// How often the server's memory is looked at.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the server's memory and its log are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the sequencer may take to come to rest between measurements,
 const REST_PATIENCE: Duration = Duration::from_secs(60);
 /// and how long it gives out no position when it is at rest.
 const REST: Duration = Duration::from_millis(300);
+/// Age in milliseconds of the first entry in the log that no checkpoint covers, or of the first that has no
+/// position yet; null where there is none.
+const UNCOVERED: &str = "
+    select (extract(epoch from clock_timestamp() - coalesce(
+        (select j.occurred_at from journal_positions p join journal j using (stream_id, entity_seq)
+         where p.position = (select coalesce(max(tree_size), 0) from checkpoints)),
+        (select occurred_at from journal
+         where arrival > (select coalesce(max(arrival), 0) from journal_positions)
+         order by arrival limit 1))) * 1000)::float8";
 /// The failure exit code of `--require-ratio`.
 const RATIO_MISSED: u8 = 2;
 
@@ -98,79 +108,173 @@ fn progress(text: &str) {
 /// Everything that runs.
 struct Bench {
     options: Options,
+    service: Service,
+    /// The same without a signed log, of `--audit-cost` only.
+    unsigned: Option<Service>,
+    sandbox: SandboxProcess,
+    script: PathBuf,
+    // Last: everything else uses it.
+    postgres: EmbeddedPostgres,
+}
+
+/// A server on a database of its own, and those who use it.
+struct Service {
+    signed: bool,
     clients: Clients,
     server: ServerProcess,
-    sandbox: SandboxProcess,
-    service_database: Client,
-    script: PathBuf,
-    // Last, in the order in which they may go.
+    database: Client,
+    // Last: it removes what the server reads.
     quittance: Quittance,
-    postgres: EmbeddedPostgres,
+}
+
+impl Service {
+    async fn start(
+        options: &Options,
+        database: &ServiceDatabase,
+        sandbox: &SandboxProcess,
+    ) -> anyhow::Result<Self> {
+        let quittance = Quittance::prepare(options, database, sandbox)?;
+        quittance.migrate(&database.url).await?;
+        let log = if database.signed {
+            quittance.prepare_log().await?;
+            options.server_log.as_deref()
+        } else {
+            None
+        };
+        let api_key = quittance.create_key().await?;
+        let server = quittance.serve(api_key, log).await?;
+        Ok(Self {
+            signed: database.signed,
+            clients: Clients::connect(&server.target, options.connections).await?,
+            server,
+            database: service::connect_to(&database.url).await?,
+            quittance,
+        })
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        drop(self.clients);
+        self.server.stop().await
+    }
+
+    async fn stored(&self) -> anyhow::Result<i64> {
+        let query = "select count(*) from payments";
+        Ok(self.database.query_one(query, &[]).await?.try_get(0)?)
+    }
+
+    /// Lets neither side pay for what the other left behind: waits until the sequencer has caught up,
+    /// and writes dirty pages out.
+    async fn rest(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + REST_PATIENCE;
+        let mut last = self.positions().await?;
+        loop {
+            tokio::time::sleep(REST).await;
+            let now = self.positions().await?;
+            if now == last {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "the sequencer does not catch up");
+            last = now;
+        }
+        Ok(self.database.batch_execute("checkpoint").await?)
+    }
+
+    async fn positions(&self) -> anyhow::Result<i64> {
+        let query = "select next_position from sequencer_head";
+        Ok(self.database.query_one(query, &[]).await?.try_get(0)?)
+    }
+
+    /// Runs a load, and looks now and then at the server's memory and at its log.
+    async fn watched<T>(&self, load: impl Future<Output = T>) -> anyhow::Result<(T, Watched)> {
+        let mut seen = Watched::default();
+        let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::pin!(load);
+        loop {
+            tokio::select! {
+                done = &mut load => return Ok((done, seen)),
+                _ = ticks.tick() => {
+                    let memory = self.server.pid().and_then(process::memory);
+                    seen.resident = most(seen.resident, memory.map(|memory| memory.resident));
+                    if self.signed {
+                        let row = self.database.query_one(UNCOVERED, &[]).await?;
+                        seen.uncovered = most(seen.uncovered, row.try_get(0)?);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The most that was seen in a measurement.
+#[derive(Debug, Clone, Copy, Default)]
+struct Watched {
+    /// Resident memory of the server, in MiB.
+    resident: Option<f64>,
+    /// Age of the oldest entry that no checkpoint covered, in milliseconds.
+    uncovered: Option<f64>,
+}
+
+fn most(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.max(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 impl Bench {
     async fn start(options: Options, postgres: EmbeddedPostgres) -> anyhow::Result<Self> {
         progress("starting PostgreSQL, the sandbox and the server");
         let sandbox = SandboxProcess::start().await?;
-        let quittance = Quittance::prepare(&options, &postgres, &sandbox)?;
-        for database in [SERVICE_DATABASE, BASELINE_DATABASE] {
-            quittance.migrate(&postgres, database).await?;
-        }
-        quittance.prepare_log(&options).await?;
-        let api_key = quittance.create_key().await?;
-        let server = quittance
-            .serve(api_key, options.server_log.as_deref())
-            .await?;
-        let clients = Clients::connect(&server.target, options.connections).await?;
-        let mut service_database = service::connect(&postgres, SERVICE_DATABASE).await?;
-        let sample = Sample::take(&clients, &mut service_database).await?;
-        let script = quittance.setup.file("baseline.sql");
+        let database = |signed| ServiceDatabase::of(&postgres, signed);
+        let mut service = Service::start(&options, &database(true), &sandbox).await?;
+        let unsigned = if options.audit_cost {
+            Some(Service::start(&options, &database(false), &sandbox).await?)
+        } else {
+            None
+        };
+        let baseline = postgres.url(BASELINE_DATABASE);
+        service.quittance.migrate(&baseline).await?;
+        let sample = Sample::take(&service.clients, &mut service.database).await?;
+        let script = service.quittance.setup.file("baseline.sql");
         std::fs::write(&script, script::render(&sample)?)?;
         Ok(Self {
             options,
-            clients,
-            server,
+            service,
+            unsigned,
             sandbox,
-            service_database,
             script,
-            quittance,
             postgres,
         })
     }
 
     async fn stop(self) -> anyhow::Result<Options> {
-        drop(self.clients);
-        self.server.stop().await?;
-        drop(self.quittance);
+        self.service.stop().await?;
+        if let Some(unsigned) = self.unsigned {
+            unsigned.stop().await?;
+        }
         self.postgres.stop()?;
         Ok(self.options)
     }
 
     async fn measure(&self, started_at: String) -> anyhow::Result<Report> {
-        let stored_before = self.stored().await?;
+        let stored_before = self.service.stored().await?;
         let warm_up = (self.options.seconds / WARM_UP_PART).clamp(1, MAX_WARM_UP_SECONDS);
         progress("warming up");
-        let until = Until::Elapsed(Duration::from_secs(warm_up));
-        let warmed = self
-            .clients
-            .closed_loop(self.options.clients, until)
-            .await?;
-        ensure!(
-            warmed.latencies.count() > 0,
-            "no payment succeeded: {:?}",
-            warmed.failures
-        );
-        let mut answered = warmed.latencies.count();
+        let mut answered = self.warm_up(&self.service, warm_up).await?;
+        if let Some(unsigned) = &self.unsigned {
+            self.warm_up(unsigned, warm_up).await?;
+        }
         let (baseline_clients, baseline_sweep) = self.sweep(warm_up).await?;
         let mut rounds = Vec::new();
         for number in 1..=self.options.rounds {
             progress(&format!("round {number} of {}", self.options.rounds));
-            let round = self.round(baseline_clients).await?;
+            let round = self.round(number, baseline_clients).await?;
             answered += round.closed_loop.payments + round.open_loop.payments;
             rounds.push(round);
         }
-        let stored = self.stored().await? - stored_before;
-        let memory = self.server.pid().and_then(process::memory);
+        let stored = self.service.stored().await? - stored_before;
+        let memory = self.service.server.pid().and_then(process::memory);
         let summary = Summary {
             server_peak_mib: memory.map(|memory| memory.peak),
             unaccounted_payments: stored - i64::try_from(answered)?,
@@ -195,6 +299,16 @@ impl Bench {
         })
     }
 
+    /// Payments that it took.
+    async fn warm_up(&self, service: &Service, seconds: u64) -> anyhow::Result<u64> {
+        let until = Until::Elapsed(Duration::from_secs(seconds));
+        let load = service.clients.closed_loop(self.options.clients, until);
+        let load = load.await?;
+        let count = load.latencies.count();
+        ensure!(count > 0, "no payment succeeded: {:?}", load.failures);
+        Ok(count)
+    }
+
     /// Finds the number of clients with which pgbench is fastest.
     async fn sweep(&self, seconds: u64) -> anyhow::Result<(u16, BTreeMap<u16, f64>)> {
         let wanted = self.options.baseline_clients;
@@ -204,7 +318,7 @@ impl Bench {
         ));
         let mut found = BTreeMap::new();
         for clients in tried {
-            self.rest().await?;
+            self.service.rest().await?;
             let baseline = self.pgbench(clients, seconds).await?;
             found.insert(clients, baseline.per_second);
         }
@@ -225,44 +339,64 @@ impl Bench {
         .await
     }
 
-    async fn round(&self, baseline_clients: u16) -> anyhow::Result<Round> {
+    async fn round(&self, number: u16, baseline_clients: u16) -> anyhow::Result<Round> {
         let length = Duration::from_secs(self.options.seconds);
-        self.rest().await?;
-        let load = self
-            .clients
-            .closed_loop(self.options.clients, Until::Elapsed(length));
-        let closed_loop = self.observe(load).await?;
-        self.rest().await?;
+        // By turns: whoever is first finds another machine than whoever is second.
+        let (closed_loop, unsigned) = match &self.unsigned {
+            Some(unsigned) if number.is_multiple_of(2) => {
+                let unsigned = self.closed_loop(unsigned).await?;
+                (self.closed_loop(&self.service).await?, Some(unsigned))
+            }
+            Some(unsigned) => {
+                let signed = self.closed_loop(&self.service).await?;
+                (signed, Some(self.closed_loop(unsigned).await?))
+            }
+            None => (self.closed_loop(&self.service).await?, None),
+        };
+        self.service.rest().await?;
         let rate = match self.options.open_loop {
             Some(rate) => f64::from(rate),
             None => closed_loop.payments_per_second * OPEN_LOOP_SHARE,
         };
-        let open_loop = self.observe(self.clients.open_loop(rate, length)).await?;
-        self.rest().await?;
+        let load = self.service.clients.open_loop(rate, length);
+        let open_loop = self.observe(&self.service, load).await?;
+        self.service.rest().await?;
         let baseline = self.baseline(baseline_clients).await?;
         let ratio = closed_loop.payments_per_second / baseline.payments_per_second;
+        let signed = closed_loop.payments_per_second;
+        let audit_ratio = unsigned.as_ref().map(|it| signed / it.payments_per_second);
         Ok(Round {
             closed_loop,
             open_loop: ServiceLoad {
                 rate: Some(rate),
                 ..open_loop
             },
+            unsigned,
             baseline,
             ratio,
+            audit_ratio,
         })
+    }
+
+    async fn closed_loop(&self, service: &Service) -> anyhow::Result<ServiceLoad> {
+        service.rest().await?;
+        let until = Until::Elapsed(Duration::from_secs(self.options.seconds));
+        let load = service.clients.closed_loop(self.options.clients, until);
+        self.observe(service, load).await
     }
 
     /// Runs a load and looks at everything that it uses.
     async fn observe(
         &self,
+        service: &Service,
         load: impl Future<Output = anyhow::Result<Load>>,
     ) -> anyhow::Result<ServiceLoad> {
-        let batches = self.server.http.batches().await?;
-        let before = self.cpu();
-        let (load, resident) = self.with_memory(load).await;
+        let batches = service.server.http.batches().await?;
+        let before = self.cpu(service);
+        let (load, seen) = service.watched(load).await?;
         let load = load?;
-        let after = self.cpu();
-        let batches = self.server.http.batches().await?.average_since(batches);
+        let after = self.cpu(service);
+        let batches = service.server.http.batches().await?.average_since(batches);
         let payments = load.latencies.count();
         let used = |of: fn(&Cpu) -> Option<Duration>| spent(of(&before), of(&after), payments);
         Ok(ServiceLoad {
@@ -277,31 +411,16 @@ impl Bench {
                 sandbox: used(|cpu| cpu.sandbox),
                 generator: used(|cpu| cpu.generator),
             },
-            server_resident_mib: resident,
+            server_resident_mib: seen.resident,
             changes_per_commit: batches,
+            uncovered_ms: seen.uncovered,
         })
     }
 
-    async fn with_memory<T>(&self, load: impl Future<Output = T>) -> (T, Option<f64>) {
-        let mut most: Option<f64> = None;
-        let mut ticks = tokio::time::interval(MEMORY_INTERVAL);
-        tokio::pin!(load);
-        loop {
-            tokio::select! {
-                done = &mut load => return (done, most),
-                _ = ticks.tick() => {
-                    if let Some(now) = self.server.pid().and_then(process::memory) {
-                        most = Some(most.unwrap_or_default().max(now.resident));
-                    }
-                }
-            }
-        }
-    }
-
     async fn baseline(&self, clients: u16) -> anyhow::Result<BaselineLoad> {
-        let before = self.cpu();
+        let before = self.cpu(&self.service);
         let baseline = self.pgbench(clients, self.options.seconds).await?;
-        let after = self.cpu();
+        let after = self.cpu(&self.service);
         let used =
             |of: fn(&Cpu) -> Option<Duration>| spent(of(&before), of(&after), baseline.payments);
         Ok(BaselineLoad {
@@ -314,49 +433,15 @@ impl Bench {
         })
     }
 
-    fn cpu(&self) -> Cpu {
+    fn cpu(&self, service: &Service) -> Cpu {
         let this = std::process::id();
         Cpu {
-            server: self.server.pid().and_then(process::cpu),
+            server: service.server.pid().and_then(process::cpu),
             postgres: self.postgres.process_id().and_then(process::tree_cpu),
             sandbox: self.sandbox.pid().and_then(process::cpu),
             generator: process::cpu(this),
             ended_children: process::ended_children_cpu(this),
         }
-    }
-
-    async fn stored(&self) -> anyhow::Result<i64> {
-        let row = self
-            .service_database
-            .query_one("select count(*) from payments", &[])
-            .await?;
-        Ok(row.try_get(0)?)
-    }
-
-    /// Lets neither side pay for what the other left behind: waits until the sequencer has caught up,
-    /// and writes dirty pages out.
-    async fn rest(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + REST_PATIENCE;
-        let mut last = self.positions().await?;
-        loop {
-            tokio::time::sleep(REST).await;
-            let now = self.positions().await?;
-            if now == last {
-                break;
-            }
-            ensure!(Instant::now() < deadline, "the sequencer does not catch up");
-            last = now;
-        }
-        Ok(self.service_database.batch_execute("checkpoint").await?)
-    }
-
-    async fn positions(&self) -> anyhow::Result<i64> {
-        let query = "select next_position from sequencer_head";
-        Ok(self
-            .service_database
-            .query_one(query, &[])
-            .await?
-            .try_get(0)?)
     }
 }
 

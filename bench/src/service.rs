@@ -23,6 +23,8 @@ use crate::options::Options;
 
 /// The database that the service writes.
 pub const SERVICE_DATABASE: &str = "service";
+/// The database of the server whose log is not signed (`--audit-cost`).
+pub const UNSIGNED_DATABASE: &str = "unsigned";
 /// The database that the baseline writes.
 pub const BASELINE_DATABASE: &str = "baseline";
 /// The name that the server's certificate is for.
@@ -111,7 +113,7 @@ impl ServerProcess {
     }
 }
 
-/// Starts a server with default durability, and makes both databases in it.
+/// Starts a server with default durability, and makes the databases in it.
 ///
 /// # Errors
 /// Where it cannot be started; says what to do.
@@ -122,7 +124,7 @@ pub async fn start_postgres(data_dir: Option<PathBuf>) -> anyhow::Result<Embedde
     };
     let server = EmbeddedPostgres::start_async(options).await?;
     let client = connect(&server, "postgres").await?;
-    for database in [SERVICE_DATABASE, BASELINE_DATABASE] {
+    for database in [SERVICE_DATABASE, UNSIGNED_DATABASE, BASELINE_DATABASE] {
         client
             .batch_execute(&format!("create database {database}"))
             .await?;
@@ -135,12 +137,44 @@ pub async fn start_postgres(data_dir: Option<PathBuf>) -> anyhow::Result<Embedde
 /// # Errors
 /// Where it cannot be made.
 pub async fn connect(server: &EmbeddedPostgres, database: &str) -> anyhow::Result<Client> {
-    let (client, connection) = tokio_postgres::connect(&server.url(database), NoTls).await?;
+    connect_to(&server.url(database)).await
+}
+
+/// A connection to a database by its URL.
+///
+/// # Errors
+/// Where it cannot be made.
+pub async fn connect_to(url: &str) -> anyhow::Result<Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     // It ends with its client; an error shows at the client too.
     tokio::spawn(async move {
         let _ = connection.await;
     });
     Ok(client)
+}
+
+/// What a server writes to.
+#[derive(Debug, Clone)]
+pub struct ServiceDatabase {
+    /// Its URL, the superuser's.
+    pub url: String,
+    /// Whether the log in it is signed.
+    pub signed: bool,
+}
+
+impl ServiceDatabase {
+    /// The one whose log is signed, or the one whose log is not.
+    pub fn of(postgres: &EmbeddedPostgres, signed: bool) -> Self {
+        let name = if signed {
+            SERVICE_DATABASE
+        } else {
+            UNSIGNED_DATABASE
+        };
+        Self {
+            url: postgres.url(name),
+            signed,
+        }
+    }
 }
 
 /// The server's configuration, with a fresh certificate and keys, in a directory that is removed at the
@@ -153,15 +187,14 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Writes it.
+    /// Writes it, for a server on one of the databases.
     ///
     /// # Errors
     /// Where a file cannot be written.
     pub fn write(
-        postgres: &EmbeddedPostgres,
+        database: &ServiceDatabase,
         sandbox_url: &str,
         sandbox_key: &str,
-        signed: bool,
     ) -> anyhow::Result<Self> {
         // For this user only.
         let directory = tempfile::Builder::new()
@@ -178,14 +211,14 @@ impl Setup {
                 "grpc_listen": grpc, "http_listen": http,
                 "tls": { "certificate_file": path("cert.pem"), "key_file": path("key.pem") },
             },
-            "database": { "url": postgres.url(SERVICE_DATABASE) },
+            "database": { "url": database.url },
             "secrets": { "keys": [format!("bench:{}", random_key())] },
             "providers": { "accounts": [{
                 "name": "sandbox", "kind": "sandbox", "base_url": sandbox_url,
                 "api_key": sandbox_key, "allow_plaintext": true,
             }] },
             "audit": {
-                "enabled": signed,
+                "enabled": database.signed,
                 "log_key_files": [path(AUDIT_DIRECTORY).join("log.key")],
                 "receipt_key_file": path(AUDIT_DIRECTORY).join("receipt.key"),
                 "state_directory": path(AUDIT_DIRECTORY).join("state"),
@@ -239,7 +272,7 @@ impl Quittance {
     /// Where the program was not built, or a file cannot be written.
     pub fn prepare(
         options: &Options,
-        postgres: &EmbeddedPostgres,
+        database: &ServiceDatabase,
         sandbox: &SandboxProcess,
     ) -> anyhow::Result<Self> {
         let program = match &options.server {
@@ -253,12 +286,7 @@ impl Quittance {
                 program.display()
             );
         }
-        let setup = Setup::write(
-            postgres,
-            &sandbox.base_url,
-            &sandbox.api_key,
-            !options.unsigned,
-        )?;
+        let setup = Setup::write(database, &sandbox.base_url, &sandbox.api_key)?;
         Ok(Self { program, setup })
     }
 
@@ -283,22 +311,17 @@ impl Quittance {
     ///
     /// # Errors
     /// Where the program says so.
-    pub async fn migrate(&self, postgres: &EmbeddedPostgres, database: &str) -> anyhow::Result<()> {
+    pub async fn migrate(&self, url: &str) -> anyhow::Result<()> {
         let mut command = self.command();
-        command
-            .arg("migrate")
-            .env("DATABASE_URL", postgres.url(database));
+        command.arg("migrate").env("DATABASE_URL", url);
         succeed(command).await.map(drop)
     }
 
-    /// Makes the keys and the signer's state of the log, after the schema; nothing where it is not signed.
+    /// Makes the keys and the signer's state of the log, after the schema.
     ///
     /// # Errors
     /// Where the program says so.
-    pub async fn prepare_log(&self, options: &Options) -> anyhow::Result<()> {
-        if options.unsigned {
-            return Ok(());
-        }
+    pub async fn prepare_log(&self) -> anyhow::Result<()> {
         let mut keys = self.command();
         keys.args([
             "audit",

@@ -10,7 +10,7 @@ use quittance_bench::load::{Clients, Until};
 use quittance_bench::pgbench::{self, Length};
 use quittance_bench::sample::{Sample, TABLES};
 use quittance_bench::script;
-use quittance_bench::service::{self, BASELINE_DATABASE, SERVICE_DATABASE, Setup};
+use quittance_bench::service::{self, BASELINE_DATABASE, SERVICE_DATABASE, ServiceDatabase, Setup};
 use quittance_embedded_postgres::{EmbeddedPostgres, Options};
 use quittance_sandbox::{Sandbox, SandboxConfig, SandboxHandle};
 use quittance_server::auth::Role;
@@ -52,7 +52,11 @@ impl Side {
         let sandbox = Sandbox::start(SandboxConfig::new("sandbox-key"))
             .await
             .unwrap();
-        let setup = Setup::write(&postgres, &sandbox.base_url(), "sandbox-key", false).unwrap();
+        let database = ServiceDatabase {
+            url: postgres.url(SERVICE_DATABASE),
+            signed: false,
+        };
+        let setup = Setup::write(&database, &sandbox.base_url(), "sandbox-key").unwrap();
         for name in [BASELINE_DATABASE, SERVICE_DATABASE] {
             admin
                 .batch_execute(&format!("create database {name}"))
