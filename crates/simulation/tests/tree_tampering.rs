@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use quittance_domain::verification::{
-    CheckpointRow, Mismatch, SignedLast, TreeEnd, TreePage, TreeWalk, Trusted,
+    CheckpointRow, HeadMac, HeadRow, Mismatch, SignedLast, TreeEnd, TreePage, TreeWalk, Trusted,
 };
 use quittance_evidence::note::{KeyName, SigningKey};
 use quittance_evidence::tile::{self, TileId, TileSet};
@@ -36,7 +36,7 @@ fn key() -> SigningKey {
 #[derive(Clone)]
 struct Log {
     leaves: Vec<Option<Hash>>,
-    heads: Vec<(i64, Vec<u8>)>,
+    heads: Vec<HeadRow>,
     checkpoints: Vec<CheckpointRow>,
     tiles: BTreeMap<TileId, Vec<u8>>,
     signed: SignedLast,
@@ -57,7 +57,11 @@ fn log(size: usize, random: &mut StdRng) -> (Log, TileSet) {
         let last = index + 1 == size;
         let size = i64::try_from(range.size()).unwrap();
         if last || random.random_ratio(1, 20) {
-            heads.push((size, range.root().as_bytes().to_vec()));
+            heads.push(HeadRow {
+                size,
+                root: range.root().as_bytes().to_vec(),
+                mac: HeadMac::Ours,
+            });
             if last || random.random_ratio(1, 2) {
                 checkpoints.push(checkpoint(range.size(), range.root()));
                 let (size, root) = (range.size(), range.root());
@@ -93,7 +97,7 @@ fn verify(log: &Log) -> Vec<Mismatch> {
         keys: vec![key().verifier().clone()],
         signed: log.signed.clone(),
     });
-    let newest = log.heads.iter().map(|(size, _)| *size).max().unwrap_or(0);
+    let newest = log.heads.iter().map(|row| row.size).max().unwrap_or(0);
     let mut found = Vec::new();
     for (number, leaves) in log.leaves.chunks(PAGE).enumerate() {
         let from = i64::try_from(number * PAGE).unwrap();
@@ -105,7 +109,7 @@ fn verify(log: &Log) -> Vec<Mismatch> {
             heads: log
                 .heads
                 .iter()
-                .filter(|it| inside(it.0))
+                .filter(|it| inside(it.size))
                 .cloned()
                 .collect(),
             checkpoints: log
@@ -128,7 +132,7 @@ fn verify(log: &Log) -> Vec<Mismatch> {
         heads: log
             .heads
             .iter()
-            .map(|it| it.0)
+            .map(|it| it.size)
             .filter(|it| *it > size)
             .collect(),
         checkpoints: log
@@ -162,7 +166,7 @@ fn tamper(log: &mut Log, random: &mut StdRng) -> Option<(&'static str, &'static 
         .unwrap();
     let id = *id;
     let below = i64::try_from(id.index << (8 * (u32::from(id.level) + 1))).unwrap();
-    Some(match random.random_range(0..13) {
+    Some(match random.random_range(0..15) {
         0 => {
             log.leaves[at] = Some(any_hash(random));
             ("an entry changed", "TILE_DIFFERS", None)
@@ -183,8 +187,12 @@ fn tamper(log: &mut Log, random: &mut StdRng) -> Option<(&'static str, &'static 
             )
         }
         3 => {
-            log.heads[head].1 = other;
-            ("a head", "TREE_HEAD_DIFFERS", Some(log.heads[head].0 - 1))
+            log.heads[head].root = other;
+            (
+                "a head",
+                "TREE_HEAD_DIFFERS",
+                Some(log.heads[head].size - 1),
+            )
         }
         4 => {
             log.heads.pop();
@@ -252,6 +260,20 @@ fn tamper(log: &mut Log, random: &mut StdRng) -> Option<(&'static str, &'static 
                 Some(position),
             )
         }
+        13 => {
+            let row = &mut log.heads[head];
+            row.mac = HeadMac::Wrong;
+            ("a head's MAC", "TREE_HEAD_MAC_WRONG", Some(row.size - 1))
+        }
+        14 => {
+            let row = &mut log.heads[head];
+            row.mac = HeadMac::KeyUnknown("stolen".to_owned());
+            (
+                "the key of a head's MAC",
+                "TREE_HEAD_KEY_UNKNOWN",
+                Some(row.size - 1),
+            )
+        }
         _ => return None,
     })
 }
@@ -298,7 +320,7 @@ fn s75_thousands_of_random_tamperings_with_the_tree_are_each_detected() {
     for (kind, count) in &done {
         println!("{count:>6} {kind}: all detected");
     }
-    assert_eq!(done.len(), 13, "{done:?}");
+    assert_eq!(done.len(), 15, "{done:?}");
 }
 
 #[test]
@@ -325,8 +347,8 @@ fn where_an_entry_is_gone_what_follows_is_still_compared() {
     let (mut log, _) = log(900, &mut random);
     log.leaves[410] = None;
     assert_eq!(verify(&log), []);
-    log.heads[0].1 = vec![0; 32];
-    log.heads.last_mut().unwrap().1 = vec![0; 32];
+    log.heads[0].root = vec![0; 32];
+    log.heads.last_mut().unwrap().root = vec![0; 32];
     let codes: Vec<_> = verify(&log).iter().map(|it| it.fault.code()).collect();
     assert_eq!(codes, ["TREE_HEAD_DIFFERS"; 2]);
 }

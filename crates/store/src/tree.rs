@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 pub use cosignatures::StoredCosignature;
 pub(crate) use fresh::Fresh;
+pub(crate) use heads::StoredHead;
 pub(crate) use integrator::Integrator;
 pub use reads::{StoredCheckpoint, TreeReadError};
 pub(crate) use reads::{prove, root_of};

@@ -17,6 +17,7 @@ mod mismatch;
 mod payment;
 mod positions;
 mod replay;
+mod stored_tree;
 mod stream;
 mod tree;
 mod tree_fault;
@@ -25,6 +26,7 @@ pub use entry::{CheckedEntry, LeafFacts, LoggedRow, MacKeys, Placed, check_entry
 pub use mismatch::{Fault, Mismatch, Stage};
 pub use payment::{StoredPayment, StoredTransaction, compare_payment};
 pub use positions::{PositionRow, PositionWalk};
+pub use stored_tree::{CheckpointRow, HeadMac, HeadRow, SignedLast, TreeEnd, TreePage, Trusted};
 pub use stream::{StreamEnd, StreamWalk, TransactionFacts, TransactionSaid};
-pub use tree::{CheckpointRow, SignedLast, TreeEnd, TreePage, TreeWalk, Trusted};
+pub use tree::TreeWalk;
 pub use tree_fault::TreeFault;

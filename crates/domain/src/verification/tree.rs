@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
-use quittance_evidence::note::{KeyName, Note, Signature, VerifierKey};
+use quittance_evidence::note::{KeyName, Note, Signature};
 use quittance_evidence::tile::{self, TILE_HEIGHT, TILE_WIDTH, TileId};
 use quittance_evidence::tree::CompactRange;
 use quittance_evidence::{Checkpoint, CheckpointError, Hash, SignedCheckpoint};
 
 use super::mismatch::{Fault, Mismatch, Shown};
+use super::stored_tree::{CheckpointRow, HeadMac, HeadRow, SignedLast, TreeEnd, TreePage, Trusted};
 use super::tree_fault::TreeFault;
 
 /// Bytes of a hash in a tile.
@@ -17,71 +17,6 @@ const HASH_BYTES: usize = 32;
 /// Where so many heads in a row are not of the tree, those behind are not told one by one: after an entry that was
 /// changed, all are not.
 const MAX_IN_A_ROW: u32 = 64;
-
-/// What is known about the log outside of its database.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trusted {
-    /// The published keys of checkpoints; none where the log is not signed, or they are not at hand.
-    pub keys: Vec<VerifierKey>,
-    /// What was signed last.
-    pub signed: SignedLast,
-}
-
-/// What the signer signed last, as it keeps it outside the database.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum SignedLast {
-    /// The log is not signed.
-    #[default]
-    Nothing,
-    /// It cannot be read. Says why.
-    Unreadable(String),
-    /// A tree, by its size and its root.
-    Tree {
-        /// How many entries.
-        size: u64,
-        /// The root over them.
-        root: Hash,
-    },
-}
-
-/// A checkpoint as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckpointRow {
-    /// Column `tree_size`.
-    pub size: i64,
-    /// Column `root_hash`.
-    pub root: Vec<u8>,
-    /// Column `note`.
-    pub note: String,
-    /// Column `signed_at`.
-    pub signed_at: DateTime<Utc>,
-}
-
-/// What is stored about a part of the tree, of one moment: that of the entries that come with it.
-#[derive(Debug, Clone, Default)]
-pub struct TreePage {
-    /// Entries of the newest head; 0 where there is none.
-    pub newest: i64,
-    /// Heads, by size, from behind the page's first entry to behind its last.
-    pub heads: Vec<(i64, Vec<u8>)>,
-    /// Checkpoints, likewise; with the first page also those of no entries.
-    pub checkpoints: Vec<CheckpointRow>,
-    /// The tiles that hold hashes which the page's entries complete.
-    pub tiles: BTreeMap<TileId, Vec<u8>>,
-}
-
-/// What lies beyond the last entry, of the moment of the last page. A few of each will do.
-#[derive(Debug, Clone, Default)]
-pub struct TreeEnd {
-    /// Entries of the newest head; 0 where there is none.
-    pub newest: i64,
-    /// Heads of more entries than there are.
-    pub heads: Vec<i64>,
-    /// Checkpoints of more entries than the newest head has.
-    pub checkpoints: Vec<i64>,
-    /// Tiles of which the newest head has none.
-    pub tiles: Vec<TileId>,
-}
 
 /// A tile of which hashes differ: the first, and how many more.
 struct Differing {
@@ -99,6 +34,7 @@ pub struct TreeWalk {
     /// Whether entries and tiles were both missing.
     lost: bool,
     heads_in_a_row: u32,
+    macs_in_a_row: u32,
     checkpoints_in_a_row: u32,
     /// Whether a checkpoint was seen that nobody but today's keys signed.
     only_known_keys: bool,
@@ -138,8 +74,9 @@ impl TreeWalk {
         let mut report = Report { out };
         let mut compare = |walk: &mut Self, report: &mut Report<'_>| {
             let size = i64::try_from(walk.size()).unwrap_or(i64::MAX);
-            while let Some((_, root)) = heads.next_if(|(head, _)| *head <= size) {
-                walk.head(size, root, report);
+            while let Some(row) = heads.next_if(|row| row.size <= size) {
+                walk.head(row, report);
+                walk.head_mac(row, report);
             }
             while let Some(row) = checkpoints.next_if(|row| row.size <= size) {
                 walk.checkpoint(row, report);
@@ -200,20 +137,39 @@ impl TreeWalk {
         });
     }
 
-    fn head(&mut self, size: i64, root: &[u8], report: &mut Report<'_>) {
-        let expected = self.range.root();
-        if root == expected.as_bytes() {
+    fn head(&mut self, row: &HeadRow, report: &mut Report<'_>) {
+        let (size, expected) = (row.size, self.range.root());
+        if row.root == expected.as_bytes() {
             self.heads_in_a_row = 0;
             return;
         }
         self.heads_in_a_row = self.heads_in_a_row.saturating_add(1);
         if self.heads_in_a_row <= MAX_IN_A_ROW {
-            let found = Shown::of(&hex::encode(root));
+            let found = Shown::of(&hex::encode(&row.root));
             report.add(TreeFault::HeadDiffers {
                 size,
                 expected,
                 found,
             });
+        }
+    }
+
+    fn head_mac(&mut self, row: &HeadRow, report: &mut Report<'_>) {
+        let size = row.size;
+        let fault = match &row.mac {
+            HeadMac::Ours => {
+                self.macs_in_a_row = 0;
+                return;
+            }
+            HeadMac::Wrong => TreeFault::HeadMacWrong { size },
+            HeadMac::KeyUnknown(key) => TreeFault::HeadKeyUnknown {
+                size,
+                key: Shown::of(key),
+            },
+        };
+        self.macs_in_a_row = self.macs_in_a_row.saturating_add(1);
+        if self.macs_in_a_row <= MAX_IN_A_ROW {
+            report.add(fault);
         }
     }
 

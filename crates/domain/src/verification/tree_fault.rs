@@ -19,6 +19,22 @@ pub enum TreeFault {
         /// As stored, in hexadecimal.
         found: Shown,
     },
+    /// A head that this service did not make, whatever it says.
+    #[error("the head of {size} entries was not made by this service: its MAC is wrong")]
+    HeadMacWrong {
+        /// Entries of the head.
+        size: i64,
+    },
+    /// A head's MAC names a key that we do not have.
+    #[error(
+        "the MAC of the head of {size} entries is under the key {key}, which is not in secrets.keys"
+    )]
+    HeadKeyUnknown {
+        /// Entries of the head.
+        size: i64,
+        /// The key's id, as stored.
+        key: Shown,
+    },
     /// A head counts more entries than have a position.
     #[error("there is a head of {size} entries, and only {entries} have a position")]
     HeadBeyondLog {
@@ -134,6 +150,8 @@ impl TreeFault {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::HeadDiffers { .. } => "TREE_HEAD_DIFFERS",
+            Self::HeadMacWrong { .. } => "TREE_HEAD_MAC_WRONG",
+            Self::HeadKeyUnknown { .. } => "TREE_HEAD_KEY_UNKNOWN",
             Self::HeadBeyondLog { .. } => "TREE_HEAD_BEYOND_LOG",
             Self::TileMissing(_) => "TILE_MISSING",
             Self::TileWidthDiffers { .. } => "TILE_WIDTH_DIFFERS",
@@ -154,6 +172,8 @@ impl TreeFault {
     pub(super) fn position(&self) -> Option<u64> {
         match self {
             Self::HeadDiffers { size, .. }
+            | Self::HeadMacWrong { size }
+            | Self::HeadKeyUnknown { size, .. }
             | Self::HeadBeyondLog { size, .. }
             | Self::CheckpointDiffers { size, .. }
             | Self::CheckpointColumnDiffers { size, .. }

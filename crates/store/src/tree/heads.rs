@@ -1,6 +1,7 @@
 //! Heads as they are stored, and whether this service made them.
 
 use diesel::prelude::*;
+use quittance_domain::verification::{HeadMac, HeadRow};
 use quittance_evidence::Hash;
 
 use super::{TreeDamage, TreeHead};
@@ -8,7 +9,7 @@ use crate::keys::KeyRing;
 
 /// A head as read: anybody may have written it.
 #[derive(Queryable)]
-pub(super) struct StoredHead {
+pub(crate) struct StoredHead {
     pub(super) tree_size: i64,
     pub(super) root_hash: Vec<u8>,
     pub(super) mac: Vec<u8>,
@@ -24,6 +25,20 @@ impl StoredHead {
             Some(true) => Ok(head),
             Some(false) => Err(TreeDamage::HeadMac),
             None => Err(TreeDamage::HeadKey),
+        }
+    }
+
+    /// The head as verification takes it: with whatever is wrong with it.
+    pub(crate) fn into_row(self, ring: &KeyRing) -> HeadRow {
+        let mac = match self.authentic(ring) {
+            Ok(_) => HeadMac::Ours,
+            Err(TreeDamage::HeadKey) => HeadMac::KeyUnknown(self.mac_key_id),
+            Err(_) => HeadMac::Wrong,
+        };
+        HeadRow {
+            size: self.tree_size,
+            root: self.root_hash,
+            mac,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What verification reads, in batches that are each of one moment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -408,7 +409,9 @@ impl Verifying {
         from: i64,
         tree: u64,
     ) -> Result<PositionPage, StoreError> {
+        let keys = Arc::clone(&self.store.inner.keys);
         self.read(|connection| {
+            let keys = Arc::clone(&keys);
             async move {
                 let mut transaction = connection.build_transaction().repeatable_read().read_only();
                 transaction
@@ -425,7 +428,7 @@ impl Verifying {
                         } else {
                             None
                         };
-                        let tree = part.page(connection).await?;
+                        let tree = part.page(connection, &keys).await?;
                         Ok(PositionPage {
                             rows,
                             head,

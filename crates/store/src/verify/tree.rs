@@ -7,8 +7,9 @@ use quittance_domain::verification::{CheckpointRow, TreeEnd, TreePage};
 use quittance_evidence::tile::{self, TileId};
 
 use super::read::POSITIONS;
+use crate::keys::KeyRing;
 use crate::schema::{checkpoints, tree_heads, tree_tiles};
-use crate::tree::ReadTiles;
+use crate::tree::{ReadTiles, StoredHead};
 
 /// Most entries of a part: a page, and as many that are missing before it.
 const MAX_PART: u64 = 2 * POSITIONS.unsigned_abs();
@@ -43,10 +44,19 @@ impl TreePart {
     }
 
     /// What is stored about it.
-    pub(super) async fn page(&self, connection: &mut AsyncPgConnection) -> QueryResult<TreePage> {
+    pub(super) async fn page(
+        &self,
+        connection: &mut AsyncPgConnection,
+        keys: &KeyRing,
+    ) -> QueryResult<TreePage> {
         let (after, to) = self.sizes();
-        let heads = tree_heads::table
-            .select((tree_heads::tree_size, tree_heads::root_hash))
+        let heads: Vec<StoredHead> = tree_heads::table
+            .select((
+                tree_heads::tree_size,
+                tree_heads::root_hash,
+                tree_heads::mac,
+                tree_heads::mac_key_id,
+            ))
             .filter(tree_heads::tree_size.gt(after))
             .filter(tree_heads::tree_size.le(to))
             .order(tree_heads::tree_size)
@@ -77,7 +87,7 @@ impl TreePart {
         let rows: Vec<(i16, i64, Vec<u8>)> = ReadTiles::new(ids).load(connection).await?;
         Ok(TreePage {
             newest: newest(connection).await?,
-            heads,
+            heads: heads.into_iter().map(|head| head.into_row(keys)).collect(),
             checkpoints: checkpoints.collect(),
             tiles: rows
                 .into_iter()

@@ -85,6 +85,8 @@ const fn whole(
 
 /// The last entry that a head or a checkpoint covers; the first below a hash of the second level of tiles.
 const HEAD: &str = "exists (select 1 from tree_heads h where h.tree_size = p.position + 1)";
+/// The first entry: the root of a tree of one entry is its leaf hash, so that anybody can tell it.
+const BEGINNING: &str = "p.position = 0";
 const CHECKPOINT: &str = "exists (select 1 from checkpoints c where c.tree_size = p.position + 1)";
 /// Those before the first that today's keys have signed may be of keys that were replaced.
 const LATER_CHECKPOINT: &str = "p.position >= (select min(tree_size) from checkpoints) and \
@@ -102,6 +104,32 @@ pub const TREE_KINDS: &[Kind] = &[
         HEAD,
         "update tree_heads set root_hash = sha256(root_hash) where tree_size = $position + 1",
         &["TREE_HEAD_DIFFERS"],
+    ),
+    kind(
+        "a head's MAC",
+        HEAD,
+        "update tree_heads set mac = sha256(mac) where tree_size = $position + 1",
+        &["TREE_HEAD_MAC_WRONG"],
+    ),
+    kind(
+        "the key of a head's MAC, to one that is unknown",
+        HEAD,
+        "update tree_heads set mac_key_id = 'stolen' where tree_size = $position + 1",
+        &["TREE_HEAD_KEY_UNKNOWN"],
+    ),
+    kind(
+        "the key of a head's MAC, to another of ours",
+        HEAD,
+        "update tree_heads set mac_key_id = 'test-1' where tree_size = $position + 1",
+        &["TREE_HEAD_MAC_WRONG"],
+    ),
+    kind(
+        "a head of the right root put in by somebody without the key",
+        BEGINNING,
+        "insert into tree_heads (tree_size, root_hash, fence, mac, mac_key_id) \
+         select $position + 1, sha256('\\x00'::bytea || leaf), 1, sha256('x'), 'test-2' from journal where entry_id = $entry \
+         on conflict (tree_size) do update set mac = excluded.mac, mac_key_id = excluded.mac_key_id",
+        &["TREE_HEAD_MAC_WRONG"],
     ),
     whole(
         "the newest heads deleted",

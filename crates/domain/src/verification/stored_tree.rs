@@ -1,0 +1,95 @@
+//! What is stored about the tree, and what is known of it outside of the database, as [`super::TreeWalk`] takes it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use quittance_evidence::Hash;
+use quittance_evidence::note::VerifierKey;
+use quittance_evidence::tile::TileId;
+
+/// What is known about the log outside of its database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// The published keys of checkpoints; none where the log is not signed, or they are not at hand.
+    pub keys: Vec<VerifierKey>,
+    /// What was signed last.
+    pub signed: SignedLast,
+}
+
+/// What the signer signed last, as it keeps it outside the database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SignedLast {
+    /// The log is not signed.
+    #[default]
+    Nothing,
+    /// It cannot be read. Says why.
+    Unreadable(String),
+    /// A tree, by its size and its root.
+    Tree {
+        /// How many entries.
+        size: u64,
+        /// The root over them.
+        root: Hash,
+    },
+}
+
+/// A checkpoint as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointRow {
+    /// Column `tree_size`.
+    pub size: i64,
+    /// Column `root_hash`.
+    pub root: Vec<u8>,
+    /// Column `note`.
+    pub note: String,
+    /// Column `signed_at`.
+    pub signed_at: DateTime<Utc>,
+}
+
+/// A head as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadRow {
+    /// Column `tree_size`.
+    pub size: i64,
+    /// Column `root_hash`.
+    pub root: Vec<u8>,
+    /// What its MAC says.
+    pub mac: HeadMac,
+}
+
+/// Whether this service made a head: only it has the keys of their MACs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeadMac {
+    /// It did.
+    Ours,
+    /// It did not: the MAC is another's, or of another size or root.
+    Wrong,
+    /// The MAC names a key that we do not have.
+    KeyUnknown(String),
+}
+
+/// What is stored about a part of the tree, of one moment: that of the entries that come with it.
+#[derive(Debug, Clone, Default)]
+pub struct TreePage {
+    /// Entries of the newest head; 0 where there is none.
+    pub newest: i64,
+    /// Heads, by size, from behind the page's first entry to behind its last.
+    pub heads: Vec<HeadRow>,
+    /// Checkpoints, likewise; with the first page also those of no entries.
+    pub checkpoints: Vec<CheckpointRow>,
+    /// The tiles that hold hashes which the page's entries complete.
+    pub tiles: BTreeMap<TileId, Vec<u8>>,
+}
+
+/// What lies beyond the last entry, of the moment of the last page. A few of each will do.
+#[derive(Debug, Clone, Default)]
+pub struct TreeEnd {
+    /// Entries of the newest head; 0 where there is none.
+    pub newest: i64,
+    /// Heads of more entries than there are.
+    pub heads: Vec<i64>,
+    /// Checkpoints of more entries than the newest head has.
+    pub checkpoints: Vec<i64>,
+    /// Tiles of which the newest head has none.
+    pub tiles: Vec<TileId>,
+}
