@@ -131,6 +131,17 @@ impl Note {
         &self.signatures
     }
 
+    /// The same text with the signatures of these keys only, whatever else somebody wrote under it.
+    #[must_use]
+    pub fn only_of(&self, keys: &[VerifierKey]) -> Self {
+        let known = |signature: &&Signature| keys.iter().any(|key| signature.is_of(key));
+        let signatures = self.signatures.iter().filter(known).cloned();
+        Self {
+            text: self.text.clone(),
+            signatures: signatures.collect(),
+        }
+    }
+
     /// Adds signatures that others gave, such as the cosignatures of a witness. One that the note has
     /// already is not added twice.
     pub fn add(&mut self, more: impl IntoIterator<Item = Signature>) -> Result<(), NoteError> {

@@ -1,6 +1,9 @@
 //! What an evidence bundle of one payment is made of: its entries as far as they are merged, their proofs, and the
 //! personal values that were recorded with it.
 
+mod places;
+
+use diesel::dsl::max;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
@@ -13,24 +16,15 @@ use uuid::Uuid;
 
 use crate::payment_row::ReadAs as _;
 use crate::prepare::SealedCustomer;
-use crate::schema::{customers, journal, journal_positions, payments};
+use crate::schema::{customers, journal, payments};
 use crate::sealing::{CustomerKey, Place, open};
 use crate::store::PgStore;
 use crate::tree::{TreeDamage, TreeReadError, prove, root_of};
 
+pub use places::{MergedEntries, MergedEntry};
+
 /// Most entries whose proofs are made from tiles that are read at once: at most this many tiles of the lowest level.
 const PROOFS_AT_ONCE: usize = 256;
-
-/// An entry that has a position.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MergedEntry {
-    /// Its number within the payment.
-    pub entity_seq: u64,
-    /// Its bytes.
-    pub leaf: Vec<u8>,
-    /// Its place in the log.
-    pub position: u64,
-}
 
 /// A payment's sealed customer, with the customer's id and sealed key.
 type SealedRow = (Option<Vec<u8>>, Uuid, Vec<u8>);
@@ -40,86 +34,39 @@ fn column(value: u64) -> i64 {
 }
 
 impl PgStore {
-    /// Number of the payment's last entry; `None` where the tenant, or with `None` nobody, has such a payment.
-    pub async fn last_entity_seq(
+    /// Number of the payment's newest entry; `None` where the tenant, or with `None` nobody, has such a payment. It is
+    /// told by the journal and by the payment's row, whichever says more: so an entry that was taken away is missed.
+    pub async fn newest_entry(
         &self,
         tenant: Option<&TenantId>,
         payment: PaymentId,
     ) -> Result<Option<u64>, StoreError> {
         let read = self.inner.reader.read("find last entry", |connection| {
-            let mut query = journal::table
-                .filter(journal::stream_id.eq(payment.0))
+            let own = journal::table.filter(journal::stream_id.eq(payment.0));
+            let mut known = own
                 .filter(journal::payment_id.eq(payment.0))
                 .select(journal::entity_seq)
-                .order(journal::entity_seq.desc())
                 .into_boxed();
             if let Some(tenant) = tenant {
-                query = query.filter(journal::tenant_id.eq(tenant.as_str().to_owned()));
+                known = known.filter(journal::tenant_id.eq(tenant.as_str().to_owned()));
             }
-            async move { query.first::<i64>(connection).await.optional() }.boxed()
+            let newest = own.select(max(journal::entity_seq));
+            // Behind the journal: the entry of this version is there when it is looked for.
+            let version = payments::table
+                .filter(payments::payment_id.eq(payment.0))
+                .select(max(payments::version));
+            async move {
+                if known.first::<i64>(connection).await.optional()?.is_none() {
+                    return Ok(None);
+                }
+                let newest: Option<i64> = newest.first(connection).await?;
+                Ok(newest.max(version.first(connection).await?))
+            }
+            .boxed()
         });
-        let last = read
-            .await?
-            .map(|last| u64::try_from(last).at("journal.entity_seq"));
-        last.transpose()
-    }
-
-    /// Place in the log of one entry of a payment; `None` while it has none.
-    pub async fn position_of(
-        &self,
-        payment: PaymentId,
-        entity_seq: u64,
-    ) -> Result<Option<u64>, StoreError> {
-        let read = self.inner.reader.read("find position", |connection| {
-            let query = journal::table
-                .inner_join(
-                    journal_positions::table.on(journal_positions::arrival.eq(journal::arrival)),
-                )
-                .filter(journal::stream_id.eq(payment.0))
-                .filter(journal::entity_seq.eq(column(entity_seq)))
-                .select(journal_positions::position);
-            async move { query.first::<i64>(connection).await.optional() }.boxed()
-        });
-        let position = read.await?;
-        let position = position.map(|at| u64::try_from(at).at("journal_positions.position"));
-        position.transpose()
-    }
-
-    /// The payment's entries behind number `after` that are in the tree of `tree_size` entries, in their order, at
-    /// most `limit`. Once a checkpoint of that size is there, nothing is added to them any more.
-    pub async fn merged_entries(
-        &self,
-        payment: PaymentId,
-        after: u64,
-        tree_size: u64,
-        limit: usize,
-    ) -> Result<Vec<MergedEntry>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let read = self.inner.reader.read("read merged entries", |connection| {
-            let query = journal::table
-                .inner_join(
-                    journal_positions::table.on(journal_positions::arrival.eq(journal::arrival)),
-                )
-                .filter(journal::stream_id.eq(payment.0))
-                .filter(journal::entity_seq.gt(column(after)))
-                .filter(journal_positions::position.lt(column(tree_size)))
-                .select((
-                    journal::entity_seq,
-                    journal::leaf,
-                    journal_positions::position,
-                ))
-                .order(journal::entity_seq)
-                .limit(limit);
-            async move { query.load::<(i64, Vec<u8>, i64)>(connection).await }.boxed()
-        });
-        let merged = |(seq, leaf, position)| {
-            Ok(MergedEntry {
-                entity_seq: u64::try_from(seq).at("journal.entity_seq")?,
-                leaf,
-                position: u64::try_from(position).at("journal_positions.position")?,
-            })
-        };
-        read.await?.into_iter().map(merged).collect()
+        let newest = read.await?;
+        let newest = newest.map(|newest| u64::try_from(newest).at("journal.entity_seq"));
+        newest.transpose()
     }
 
     /// The personal values that were recorded with a payment of this tenant. None where there was no customer, or

@@ -73,7 +73,7 @@ pub use config::{
 };
 pub use constraints::constraint_names;
 pub use durability::{MAX_CLOCK_DIFFERENCE_SECONDS, MINIMUM_POSTGRES};
-pub use evidence::MergedEntry;
+pub use evidence::{MergedEntries, MergedEntry};
 pub use inbox::MAX_INBOX_CLAIM;
 pub use inbox_desk::MAX_WIPED;
 pub use keys::{KEY_BYTES, KeyRing, KeyRingError, MAX_KEYS};
@@ -88,7 +88,7 @@ pub use sequencer::{
 pub use store::PgStore;
 pub use tree::{
     INTEGRATE_EVERY, MAX_INTEGRATED, StoredCheckpoint, StoredCosignature, TreeDamage, TreeHead,
-    TreeReadError,
+    TreeReadError, witness_id,
 };
 pub use verify::{
     MAX_VERIFY_LANES, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings,

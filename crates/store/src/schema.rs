@@ -45,7 +45,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    cosignatures (tree_size, witness) {
+    cosignatures (tree_size, witness, line) {
         tree_size -> BigInt,
         witness -> Text,
         root_hash -> Binary,

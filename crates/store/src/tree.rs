@@ -27,7 +27,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub use cosignatures::StoredCosignature;
+pub use cosignatures::{StoredCosignature, witness_id};
 pub(crate) use fresh::Fresh;
 pub(crate) use heads::StoredHead;
 pub(crate) use integrator::Integrator;
@@ -76,6 +76,9 @@ pub enum TreeDamage {
     /// An entry that has a position was changed, or exchanged for another.
     #[error("an entry that has its position is not as it was written")]
     EntryChanged,
+    /// An entry is not in the tree where its position says, and not near it either.
+    #[error("an entry is not in the tree where its position says")]
+    Position,
     /// None of the newest checkpoints is one that this log signed.
     #[error("none of the newest checkpoints was signed by this log")]
     Checkpoints,

@@ -19,6 +19,7 @@ mod errors;
 mod evidence;
 mod expired_keys;
 mod failover;
+mod forged_rows;
 mod fuzz;
 mod hostile_webhooks;
 mod idempotency;

@@ -202,6 +202,38 @@ async fn two_servers_ask_one_witness_and_a_lost_table_is_caught_up_with() {
     assert!(!asked(&world, "refused") && !alarmed(&world));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_forged_cosignatures_neither_hide_the_witness_nor_stop_it_and_an_alert_is_raised() {
+    let site = Site::new(SiteOptions::default()).await;
+    let witness = WitnessProcess::start(&site);
+    let world = World::on(site, witness.settings()).await;
+    let payment = world.client.create(purchase("tok_approve", 100)).await;
+    let known = cosigned(&world, &witness, 1).await;
+    let name = format!("{NAME}+{}", witness.key.id());
+    // Of a tree larger than any, and of those that come next, in the place that the witness's own will have.
+    let forged = "insert into cosignatures (tree_size, witness, root_hash, cosigned_at, line) \
+                  select size, $1, sha256('x'), now(), 'nothing' from unnest(array[9000000000000000000]) size \
+                  union all select size, $1, root_hash, now(), line || size || E'\\n' from cosignatures, \
+                  generate_series(tree_size + 1, tree_size + 40) size where tree_size = (select min(tree_size) from cosignatures)";
+    world.db.execute(forged, &[&name]).await;
+    for amount in 1..4 {
+        world.client.create(purchase("tok_approve", amount)).await;
+    }
+    cosigned(&world, &witness, known + 1).await;
+    let id = payment.payment_id.as_str();
+    eventually("the payment's bundle is dated by the witness", async || {
+        let (_, bundle, _) = exported(&world, &world.client, evidence_of(id)).await;
+        let mut keys = published(&world);
+        keys.push(witness.key.clone());
+        let signed = SignedCheckpoint::open(&bundle.checkpoint, &keys).unwrap();
+        signed.cosigned().next()
+    })
+    .await;
+    assert!(!asked(&world, "refused") && !alarmed(&world));
+    let series = "audit_verify_failures_total{check=\"cosignature\"";
+    assert!(world.metric(series) > Some(0.0));
+}
+
 /// Whoever has the database, the signing keys and the signer's state writes another history, and signs it. Only the
 /// witness knows better.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

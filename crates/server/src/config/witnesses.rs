@@ -24,6 +24,13 @@ pub struct WitnessesConfig {
     pub interval: Duration,
 }
 
+impl WitnessesConfig {
+    /// The keys that cosignatures are checked with.
+    pub fn keys(&self) -> impl Iterator<Item = &VerifierKey> {
+        self.witnesses.iter().map(|witness| &witness.key)
+    }
+}
+
 /// A witness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WitnessConfig {

@@ -58,18 +58,20 @@ pub struct Exported {
 }
 
 impl Evidence {
-    /// The bundle of a payment under a checkpoint, with these disclosures. Nothing is checked yet.
+    /// The bundle of a payment under a checkpoint, which covers at least its entries up to number `last`, with these
+    /// disclosures. Nothing is checked yet but that.
     ///
     /// # Errors
     /// [`BundleError`].
     pub async fn bundle(
         &self,
         payment: PaymentId,
+        last: u64,
         checkpoint: &StoredCheckpoint,
         disclosures: Vec<Disclosure>,
     ) -> Result<Bundle, BundleError> {
         let size = checkpoint.head.size;
-        let stored = self.stored_entries(payment, size).await?;
+        let stored = self.stored_entries(payment, last, size).await?;
         let leaves: Vec<_> = stored
             .iter()
             .map(|(leaf, index)| (leaf_hash(leaf), *index))
@@ -98,16 +100,16 @@ impl Evidence {
     async fn stored_entries(
         &self,
         payment: PaymentId,
+        last: u64,
         size: u64,
     ) -> Result<Vec<(Vec<u8>, u64)>, BundleError> {
         let (mut entries, mut after, mut bytes) = (Vec::new(), 0, 0_usize);
         loop {
             let store = &self.store;
             let some = store
-                .merged_entries(payment, after, size, ENTRIES_AT_ONCE)
+                .merged_entries(payment, after, last, size, ENTRIES_AT_ONCE)
                 .await?;
-            let done = some.len() < ENTRIES_AT_ONCE;
-            for entry in some {
+            for entry in some.entries {
                 after = entry.entity_seq;
                 bytes = bytes.saturating_add(entry.leaf.len());
                 entries.push((entry.leaf, entry.position));
@@ -115,7 +117,11 @@ impl Evidence {
             if entries.len() > MAX_BUNDLE_ENTRIES || bytes > MAX_BUNDLE_BYTES {
                 return Err(BundleError::TooLarge);
             }
-            if done {
+            if some.done && after < last {
+                // Stating that there are no more would be false.
+                return Err(TreeReadError::Damaged(TreeDamage::EntryMissing).into());
+            }
+            if some.done {
                 return Ok(entries);
             }
         }

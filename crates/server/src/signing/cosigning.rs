@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use quittance_domain::ports::StoreError;
-use quittance_evidence::note::{Note, Signature, VerifierKey};
+use quittance_evidence::note::{Note, Signature};
 use quittance_evidence::witness::AddCheckpoint;
 use quittance_evidence::{CheckpointError, Hash, SignedCheckpoint};
-use quittance_store::{PgStore, StoredCheckpoint, StoredCosignature, TreeReadError};
+use quittance_store::{
+    PgStore, StoredCheckpoint, StoredCosignature, TreeHead, TreeReadError, witness_id,
+};
 use quittance_telemetry::Metrics;
 use reqwest::{Client, StatusCode};
 use thiserror::Error;
@@ -221,8 +223,7 @@ impl Cosigning {
 
     /// Has a checkpoint cosigned, or a newer one where another server was faster. Answers whether the witness was asked.
     async fn cosign(&mut self, mut checkpoint: StoredCheckpoint) -> Result<bool, CosigningError> {
-        let name = witness_id(&self.witness.key);
-        let kept = self.parts.store.last_cosigned(&name).await?;
+        let kept = self.kept().await?;
         if kept == Some(checkpoint.head) {
             // Another server has asked.
             return Ok(false);
@@ -249,6 +250,15 @@ impl Cosigning {
             }
         }
         Err(CosigningError::Moving)
+    }
+
+    /// The largest tree that the witness cosigned, as far as is known here.
+    async fn kept(&self) -> Result<Option<TreeHead>, CosigningError> {
+        let Some(origin) = self.parts.keys.origin() else {
+            return Ok(None);
+        };
+        let last = self.parts.store.last_cosigned(origin, &self.witness.key);
+        Ok(last.await?.map(|cosignature| cosignature.head))
     }
 
     /// A checkpoint of at least so many entries, which another server must have signed.
@@ -349,11 +359,6 @@ impl Cosigning {
         };
         Ok(self.parts.store.keep_cosignature(&cosignature).await?)
     }
-}
-
-/// How a witness's key is named in the database.
-fn witness_id(key: &VerifierKey) -> String {
-    format!("{}+{}", key.name(), key.id())
 }
 
 /// The wait after so many failures in a row.

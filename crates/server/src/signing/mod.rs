@@ -116,6 +116,8 @@ pub struct Evidence {
     pub keys: Arc<LogKeys>,
     /// Makes receipts.
     pub receipts: Receipts,
+    /// The witnesses' keys: their cosignatures are shown, and nobody else's.
+    pub witnesses: Arc<[VerifierKey]>,
     /// Where a failed check is counted.
     pub metrics: Metrics,
 }
@@ -135,6 +137,7 @@ impl Evidence {
         Ok(Self {
             store: Arc::clone(store),
             receipts: Receipts::new(Arc::clone(&keys), Arc::clone(store), fingerprints),
+            witnesses: config.witnesses.keys().cloned().collect(),
             keys,
             metrics: metrics.clone(),
         })

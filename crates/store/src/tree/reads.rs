@@ -67,7 +67,8 @@ struct CheckpointRow {
 }
 
 impl CheckpointRow {
-    /// What its note states, where one of `keys` signed it, and the columns state the same.
+    /// What its note states, where one of `keys` signed it, and the columns state the same. The note is left with what
+    /// these keys signed: a line that somebody wrote under it in another's name would spoil it for whoever knows that key.
     fn open(&self, keys: &[VerifierKey]) -> Option<StoredCheckpoint> {
         let note = Note::parse(self.note.as_bytes()).ok()?;
         let stated = SignedCheckpoint::open(&note, keys).ok()?.checkpoint;
@@ -75,7 +76,7 @@ impl CheckpointRow {
         let same = (head.size, head.root) == (stated.size, stated.root);
         same.then(|| StoredCheckpoint {
             head,
-            note: self.note.clone(),
+            note: note.only_of(keys).to_string(),
             signed_at: self.signed_at,
         })
     }

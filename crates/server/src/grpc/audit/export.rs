@@ -44,6 +44,13 @@ struct Export {
     discloses: bool,
 }
 
+/// What a bundle is made of.
+struct Covered {
+    checkpoint: StoredCheckpoint,
+    /// The payment's newest entry when it was asked for: the checkpoint covers it.
+    last: u64,
+}
+
 impl AuditRpcs {
     pub(super) async fn export(
         &self,
@@ -66,11 +73,16 @@ impl AuditRpcs {
             discloses: who.roles.contains(Role::PaymentsRead) && !query.omit_disclosures,
         };
         self.record_export(&caller, &wanted).await?;
-        let checkpoint = self.covering(evidence, &wanted).await?;
+        let covered = self.covering(evidence, &wanted).await?;
         let turn = self.turn(wanted.until).await?;
         let disclosures = disclosed(evidence, &caller, &wanted).await?;
-        let exported = make(evidence, &wanted, &checkpoint, disclosures, turn).await?;
-        Ok(answer(evidence, query.payment, checkpoint, exported))
+        let exported = make(evidence, &wanted, &covered, disclosures, turn).await?;
+        Ok(answer(
+            evidence,
+            query.payment,
+            covered.checkpoint,
+            exported,
+        ))
     }
 
     async fn record_export(&self, caller: &Caller, wanted: &Export) -> Result<(), Failure> {
@@ -89,25 +101,24 @@ impl AuditRpcs {
     }
 
     /// A checkpoint over every entry that the payment has now; waits until there is one.
-    async fn covering(
-        &self,
-        evidence: &Evidence,
-        wanted: &Export,
-    ) -> Result<StoredCheckpoint, Failure> {
+    async fn covering(&self, evidence: &Evidence, wanted: &Export) -> Result<Covered, Failure> {
         let (store, payment) = (&evidence.store, wanted.query.payment);
         let tenant = wanted.scope.tenant.as_ref();
-        let last = store.last_entity_seq(tenant, payment).await?;
+        let last = store.newest_entry(tenant, payment).await?;
         let last = last.ok_or(FlowError::PaymentNotFound)?;
+        let unread = |error| read_error(evidence, error);
         loop {
-            // The position first: a checkpoint that is read afterwards is at least as new.
-            if let Some(position) = store.position_of(payment, last).await? {
+            let next = Instant::now() + LOOK_EVERY;
+            let is_last_look = next > wanted.until;
+            // The place first: a checkpoint that is read afterwards is at least as new.
+            let place = store.place_of(payment, last, is_last_look).await;
+            if let Some(position) = place.map_err(unread)? {
                 let covering = newest_covering(evidence, position).await;
-                if let Some(covering) = covering.map_err(|error| read_error(evidence, error))? {
-                    return Ok(covering);
+                if let Some(checkpoint) = covering.map_err(unread)? {
+                    return Ok(Covered { checkpoint, last });
                 }
             }
-            let next = Instant::now() + LOOK_EVERY;
-            if next > wanted.until {
+            if is_last_look {
                 return Err(not_merged(
                     "no signed checkpoint covers the payment's newest entry yet; repeat the call",
                 ));
@@ -137,7 +148,9 @@ async fn newest_covering(
 ) -> Result<Option<StoredCheckpoint>, TreeReadError> {
     let covers = |checkpoint: &StoredCheckpoint| position < checkpoint.head.size;
     let (store, keys) = (&evidence.store, evidence.keys.verifiers());
-    let cosigned = store.newest_cosigned_checkpoint(&keys).await?;
+    let cosigned = store
+        .newest_cosigned_checkpoint(&keys, &evidence.witnesses)
+        .await?;
     let cosigned = cosigned.filter(covers);
     if cosigned.is_some() {
         return Ok(cosigned);
@@ -163,12 +176,15 @@ async fn disclosed(
 async fn make(
     evidence: &Evidence,
     wanted: &Export,
-    checkpoint: &StoredCheckpoint,
+    covered: &Covered,
     disclosures: Vec<Disclosure>,
     turn: OwnedSemaphorePermit,
 ) -> Result<Exported, Failure> {
     let EvidenceQuery { payment, page, .. } = wanted.query;
-    let bundle = evidence.bundle(payment, checkpoint, disclosures).await;
+    let Covered { checkpoint, last } = covered;
+    let bundle = evidence
+        .bundle(payment, *last, checkpoint, disclosures)
+        .await;
     let bundle = bundle.map_err(|error| bundle_error(evidence, error))?;
     let (keys, tenant) = (evidence.keys.published(), wanted.scope.tenant.clone());
     // Off the threads that serve; the turn lasts as long as the work, also where the caller has gone.

@@ -84,7 +84,10 @@ impl AuditRpcs {
         let newest = evidence.store.newest_checkpoint(&keys).await;
         let newest = newest.map_err(|error| read_error(evidence, error))?;
         let newest = newest.ok_or_else(|| not_merged("no checkpoint is signed yet"))?;
-        let cosigned = evidence.store.with_cosignatures(newest).await;
+        let cosigned = evidence
+            .store
+            .with_cosignatures(newest, &evidence.witnesses);
+        let cosigned = cosigned.await;
         cosigned.map_err(|error| read_error(evidence, error))
     }
 

@@ -1,0 +1,397 @@
+//! Rows that somebody put into the database who can write to it: positions and cosignatures are worth what proves them, and
+//! forged ones are passed over, with an alarm, and hide nothing (scenario 75).
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test reads like its story, and one that cannot go on panics"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound as _, Utc};
+use parking_lot::Mutex;
+use quittance_domain::ids::PaymentId;
+use quittance_domain::ports::{Commit, Store as _};
+use quittance_evidence::note::{KeyName, Note, SigningKey, VerifierKey, WitnessKey};
+use quittance_evidence::{Checkpoint, Hash, SignedCheckpoint, leaf_hash};
+use quittance_store::{
+    MergedEntry, PgStore, StoreObserver, StoredCheckpoint, StoredCosignature, TreeDamage, TreeHead,
+    TreeReadError, WorkerSettings, witness_id,
+};
+use quittance_test_support::{JournalRow, Story, TestDb, entry_of_stream, eventually, tenant};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+const ORIGIN: &str = "log.test/quittance";
+/// Entries of the payment.
+const LAST: u64 = 4;
+
+/// The alarms that a store raised.
+#[derive(Debug, Default)]
+struct Alarms(Mutex<Vec<&'static str>>);
+
+impl StoreObserver for Alarms {
+    fn batch(&self, _size: usize) {}
+    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
+    fn verification_failed(&self, check: &'static str, count: usize) {
+        self.0.lock().extend(vec![check; count]);
+    }
+}
+
+impl Alarms {
+    /// How many there were since the last time, all of this check.
+    fn taken(&self, check: &str) -> usize {
+        let taken = std::mem::take(&mut *self.0.lock());
+        assert!(taken.iter().all(|it| *it == check), "{taken:?}");
+        taken.len()
+    }
+}
+
+async fn watched(db: &TestDb) -> (PgStore, Arc<Alarms>) {
+    let alarms = Arc::new(Alarms::default());
+    let observer: Arc<dyn StoreObserver> = Arc::<Alarms>::clone(&alarms);
+    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    (store, alarms)
+}
+
+async fn strangers(client: &Client, count: usize) {
+    for _ in 0..count {
+        let row = JournalRow::of(&entry_of_stream("acme", Uuid::new_v4(), 1));
+        client.batch_execute(&row.insert()).await.unwrap();
+    }
+}
+
+/// A payment of four entries among others, in the tree; nothing is sequenced any more.
+struct Paid {
+    store: PgStore,
+    alarms: Arc<Alarms>,
+    client: Client,
+    payment: PaymentId,
+    head: TreeHead,
+    _db: TestDb,
+}
+
+impl Paid {
+    async fn new() -> Self {
+        let db = TestDb::new().await;
+        let (store, alarms) = watched(&db).await;
+        store.start_workers();
+        let client = db.client().await;
+        let (mut story, accepted) = Story::accept("acme", "create", 1_000);
+        let rest = [
+            story.authorized(),
+            story.capture("capture", 400),
+            story.captured(),
+        ];
+        strangers(&client, 300).await;
+        for change in std::iter::once(accepted).chain(rest) {
+            assert_eq!(store.commit(change).await, Ok(Commit::Committed));
+            strangers(&client, 3).await;
+        }
+        let inside = "select coalesce((select max(tree_size) from tree_heads), 0) = (select count(*) from journal)";
+        eventually("every entry is in the tree", || async {
+            client.query_one(inside, &[]).await.unwrap().get(0)
+        })
+        .await;
+        store.shutdown(Duration::from_secs(5)).await;
+        assert_eq!(alarms.taken(""), 0);
+        let (store, alarms) = watched(&db).await;
+        let head = store.tree_head().await.unwrap().unwrap();
+        Self {
+            store,
+            alarms,
+            client,
+            payment: story.payment.id,
+            head,
+            _db: db,
+        }
+    }
+
+    async fn forge(&self, sql: &str) {
+        let id = self.payment.to_string();
+        let own = "stream_id = $payment::uuid".replace("$payment", &format!("'{id}'"));
+        let sql = sql.replace("$own", &own);
+        self.client.batch_execute(&sql).await.unwrap();
+    }
+
+    async fn merged(&self) -> Result<Vec<MergedEntry>, TreeReadError> {
+        let size = self.head.size;
+        let merged = self.store.merged_entries(self.payment, 0, LAST, size, 256);
+        let merged = merged.await?;
+        assert!(merged.done);
+        Ok(merged.entries)
+    }
+
+    /// The payment is proved whole, whatever was forged.
+    async fn assert_proved(&self, expected: &[MergedEntry]) {
+        let merged = self.merged().await.unwrap();
+        assert_eq!(merged, expected);
+        let leaves: Vec<_> = merged
+            .iter()
+            .map(|entry| (leaf_hash(&entry.leaf), entry.position))
+            .collect();
+        let proved = self.store.inclusion_proofs(&leaves, self.head.size).await;
+        assert_eq!(proved.unwrap().1, self.head.root);
+        let place = self.store.place_of(self.payment, LAST, false).await;
+        assert_eq!(place.unwrap(), expected.last().map(|last| last.position));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_forged_positions_are_passed_over_and_the_entries_are_proved_where_they_are() {
+    let paid = Paid::new().await;
+    let genuine = paid.merged().await.unwrap();
+    assert_eq!(genuine.len(), 4);
+    paid.assert_proved(&genuine).await;
+    assert_eq!(paid.alarms.taken("position"), 0);
+    paid.forge("create table saved as select * from journal_positions")
+        .await;
+    // Any of them could make a bundle fail without a sound, or leave entries out that are there.
+    let forgeries = [
+        "update journal_positions set position = 9000000000000000 where $own and entity_seq = 4",
+        "update journal_positions set position = 9000000000000000 + entity_seq where $own and entity_seq >= 3",
+        "update journal_positions set position = position + 5000000 where $own",
+        "delete from journal_positions where $own and entity_seq = 4",
+        "delete from journal_positions where $own",
+        "update journal_positions set position = -1 - position where $own; \
+         update journal_positions p set position = -1 - o.position from journal_positions o \
+         where p.position < 0 and o.position < 0 and o.entity_seq = 5 - p.entity_seq",
+        // Each of its entries counts twice, and once in another's place.
+        "insert into journal_positions select position + 1000000, arrival, entry_id, stream_id, entity_seq, tenant_id \
+         from journal_positions where $own",
+        "insert into journal_positions select -1 - n, arrival, entry_id, stream_id, entity_seq, tenant_id \
+         from journal_positions cross join generate_series(1, 100) n where $own and entity_seq = 2",
+    ];
+    let without = "alter table journal_positions drop constraint journal_positions_position_not_negative; \
+                   alter table journal_positions drop constraint journal_positions_arrival_key";
+    paid.forge(without).await;
+    for forgery in forgeries {
+        paid.forge(forgery).await;
+        paid.assert_proved(&genuine).await;
+        assert!(paid.alarms.taken("position") > 0, "{forgery}");
+        paid.forge("truncate journal_positions; insert into journal_positions select * from saved")
+            .await;
+    }
+    paid.assert_proved(&genuine).await;
+    assert_eq!(paid.alarms.taken("position"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_an_entry_that_is_gone_or_not_in_the_tree_is_an_alarm_and_no_statement_without_it() {
+    let paid = Paid::new().await;
+    let acme = tenant("acme");
+    // The index is no proof of which entries there are.
+    paid.forge("update journal set payment_id = null where $own and entity_seq = 4")
+        .await;
+    let newest = paid.store.newest_entry(Some(&acme), paid.payment).await;
+    assert_eq!(newest, Ok(Some(LAST)));
+    paid.forge("update journal set leaf = 'other' where $own and entity_seq = 4")
+        .await;
+    for error in [
+        paid.merged().await.unwrap_err(),
+        paid.store
+            .place_of(paid.payment, LAST, false)
+            .await
+            .unwrap_err(),
+    ] {
+        assert!(
+            matches!(error, TreeReadError::Damaged(TreeDamage::Position)),
+            "{error}"
+        );
+    }
+    assert!(paid.alarms.taken("position") >= 2);
+    paid.forge("delete from journal where $own and entity_seq = 4")
+        .await;
+    let newest = paid.store.newest_entry(Some(&acme), paid.payment).await;
+    assert_eq!(newest, Ok(Some(LAST)), "the payment's row says so");
+    let gone = paid.store.place_of(paid.payment, LAST, false).await;
+    assert!(matches!(
+        gone,
+        Err(TreeReadError::Damaged(TreeDamage::EntryMissing))
+    ));
+    let other = tenant("other");
+    let nobodys = paid.store.newest_entry(Some(&other), paid.payment).await;
+    assert_eq!(nobodys, Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_on_its_way_into_the_tree_is_no_alarm() {
+    let db = TestDb::new().await;
+    let (store, alarms) = watched(&db).await;
+    let (story, accepted) = Story::accept("acme", "create", 1_000);
+    assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
+    let payment = story.payment.id;
+    for eagerly in [false, true] {
+        assert_eq!(store.place_of(payment, 1, eagerly).await.unwrap(), None);
+    }
+    store.start_workers_with(WorkerSettings {
+        integrate: false,
+        ..WorkerSettings::default()
+    });
+    let client = db.client().await;
+    eventually("it has its position", || async {
+        let placed = "select count(*) = 1 from journal_positions";
+        client.query_one(placed, &[]).await.unwrap().get(0)
+    })
+    .await;
+    for eagerly in [false, true] {
+        assert_eq!(store.place_of(payment, 1, eagerly).await.unwrap(), None);
+    }
+    let merged = store.merged_entries(payment, 0, 0, 0, 256).await.unwrap();
+    assert!(merged.entries.is_empty() && merged.done);
+    assert_eq!(alarms.taken("position"), 0);
+    store.shutdown(Duration::from_secs(5)).await;
+}
+
+fn log_key() -> SigningKey {
+    SigningKey::from_seed(KeyName::new(ORIGIN).unwrap(), &[1; 32])
+}
+
+fn witness(name: &str) -> WitnessKey {
+    SigningKey::from_seed(KeyName::new(name).unwrap(), &[7; 32]).into()
+}
+
+/// A log with checkpoints that a witness cosigned.
+struct Cosigned {
+    store: PgStore,
+    alarms: Arc<Alarms>,
+    client: Client,
+    keys: Vec<VerifierKey>,
+    witnesses: Vec<WitnessKey>,
+    _db: TestDb,
+}
+
+impl Cosigned {
+    async fn new() -> Self {
+        let db = TestDb::new().await;
+        let (store, alarms) = watched(&db).await;
+        Self {
+            store,
+            alarms,
+            client: db.client().await,
+            keys: vec![log_key().verifier().clone()],
+            witnesses: ["a.test/w", "b.test/w"].map(witness).to_vec(),
+            _db: db,
+        }
+    }
+
+    fn published(&self) -> Vec<VerifierKey> {
+        let keys = self.witnesses.iter().map(WitnessKey::verifier);
+        keys.cloned().collect()
+    }
+
+    async fn signed(&self, size: u64) -> (StoredCheckpoint, Checkpoint) {
+        let root = Hash::of(&size.to_be_bytes());
+        let checkpoint = Checkpoint {
+            origin: KeyName::new(ORIGIN).unwrap(),
+            size,
+            root,
+        };
+        let stored = StoredCheckpoint {
+            head: TreeHead { size, root },
+            note: checkpoint.sign(&[&log_key()]).unwrap().to_string(),
+            signed_at: Utc::now().trunc_subsecs(6),
+        };
+        self.store.keep_checkpoint(&stored).await.unwrap();
+        (stored, checkpoint)
+    }
+
+    async fn cosign(&self, (stored, checkpoint): &(StoredCheckpoint, Checkpoint), by: usize) {
+        let witness = &self.witnesses[by];
+        let cosignature = StoredCosignature {
+            head: stored.head,
+            witness: witness_id(witness.verifier()),
+            cosigned_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+            line: checkpoint.cosign(witness, 1_800_000_000).to_string(),
+        };
+        self.store.keep_cosignature(&cosignature).await.unwrap();
+    }
+
+    /// Within the rights of the application's role.
+    async fn insert(&self, size: &str, witness: &WitnessKey, root: &str, line: &str, rows: u32) {
+        let id = witness_id(witness.verifier());
+        let sql = format!(
+            "set role quittance_app; insert into cosignatures (tree_size, witness, root_hash, cosigned_at, line) \
+             select {size}, '{id}', {root}, now(), {line} from generate_series(1, {rows}) n; reset role"
+        );
+        self.client.batch_execute(&sql).await.unwrap();
+    }
+
+    /// The newest cosigned checkpoint, as a reader opens it who knows every key; and who cosigned it.
+    async fn newest(&self) -> Option<(u64, Vec<String>)> {
+        let witnesses = self.published();
+        let newest = self
+            .store
+            .newest_cosigned_checkpoint(&self.keys, &witnesses);
+        let newest = newest.await.unwrap()?;
+        let note = Note::parse(newest.note.as_bytes()).unwrap();
+        let keys = [self.keys.clone(), witnesses].concat();
+        let signed = SignedCheckpoint::open(&note, &keys).unwrap();
+        assert_eq!(
+            note.signatures().len(),
+            signed.signers.len() + signed.cosigners.len(),
+            "nothing else is under it"
+        );
+        let cosigned = signed.cosigned().map(|(name, _)| name.to_string());
+        Some((signed.checkpoint.size, cosigned.collect()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_forged_cosignatures_neither_hide_genuine_ones_nor_spoil_a_checkpoint() {
+    let log = Cosigned::new().await;
+    let old = log.signed(5).await;
+    log.cosign(&old, 0).await;
+    assert_eq!(log.newest().await, Some((5, vec!["a.test/w".into()])));
+    assert_eq!(log.alarms.taken("cosignature"), 0);
+
+    let newest = log.signed(9).await;
+    let root = "(select root_hash from checkpoints where tree_size = 9)";
+    let [a, b] = [&log.witnesses[0], &log.witnesses[1]];
+    // Before the witness's own: its place is not taken.
+    let made_up = newest.1.cosign(&witness("c.test/w"), 1).to_string();
+    let renamed = made_up.replace("c.test/w", "a.test/w");
+    let of_old = old.1.cosign(a, 1_800_000_001).to_string();
+    let by_log = log_key_line(&newest.0.note);
+    for line in [&made_up, &renamed, &of_old, &by_log] {
+        log.insert("9", a, root, &format!("'{line}'"), 1).await;
+    }
+    // Larger than anything, and many: no bound on what is read hides what is behind.
+    let line = format!("'{renamed}' || n || E'\\n'");
+    log.insert("9000000000000000000", a, "sha256('x')", &line, 200)
+        .await;
+    log.insert("9", a, "sha256('x')", "n || ' nothing'", 20)
+        .await;
+    // One witness's are all hidden by more than anybody reads, and the other's are not.
+    log.insert("9", b, root, "n || ' nothing'", 300).await;
+    assert_eq!(log.newest().await, Some((5, vec!["a.test/w".into()])));
+    assert!(log.alarms.taken("cosignature") > 200);
+    log.cosign(&newest, 0).await;
+    log.cosign(&newest, 1).await;
+    let last = log.store.last_cosigned(&newest.1.origin, a.verifier());
+    assert_eq!(last.await.unwrap().map(|it| it.head), Some(newest.0.head));
+    assert_eq!(log.newest().await, Some((9, vec!["a.test/w".into()])));
+    assert!(log.alarms.taken("cosignature") > 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_what_was_written_under_a_checkpoint_is_not_served_with_it() {
+    let log = Cosigned::new().await;
+    let signed = log.signed(5).await;
+    log.cosign(&signed, 1).await;
+    let forged = signed.1.cosign(&witness("c.test/w"), 1).to_string();
+    let lines = ["a.test/w", "b.test/w", "d.test/w"].map(|name| forged.replace("c.test/w", name));
+    let sql = format!("update checkpoints set note = note || '{}'", lines.concat());
+    log.client.batch_execute(&sql).await.unwrap();
+    let newest = log.store.newest_checkpoint(&log.keys).await.unwrap();
+    assert_eq!(newest, Some(signed.0));
+    assert_eq!(log.newest().await, Some((5, vec!["b.test/w".into()])));
+}
+
+/// The line of the log's own key under a note, with its signature spoilt.
+fn log_key_line(note: &str) -> String {
+    let line = note.lines().last().unwrap();
+    let (start, end) = line.split_at(line.len() - 20);
+    let spoilt: String = end.chars().rev().collect();
+    format!("{start}{spoilt}\n")
+}

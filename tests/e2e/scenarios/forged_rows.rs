@@ -1,0 +1,70 @@
+//! Rows that somebody puts into the database beside the service, and what an export makes of them.
+
+use quittance_proto::v1::Payment;
+use tonic::Code;
+
+use super::evidence::{evidence_of, exported};
+use crate::harness::{World, authorization, capture, eventually};
+
+fn alarms(world: &World, check: &str) -> f64 {
+    let series = format!("audit_verify_failures_total{{check=\"{check}\"");
+    world.metric(&series).unwrap_or(0.0)
+}
+
+/// A payment with two captures, in the tree.
+async fn captured(world: &World) -> Payment {
+    let payment = world
+        .client
+        .create(authorization("tok_approve", 1_000))
+        .await;
+    world.client.ok(capture(&payment, 300)).await;
+    let answer = world.client.ok(capture(&payment, 200)).await;
+    let payment = answer.message.payment.unwrap();
+    exported(world, &world.client, evidence_of(&payment.payment_id)).await;
+    payment
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_an_export_passes_forged_positions_over_and_raises_an_alarm() {
+    let world = World::start().await;
+    let payment = captured(&world).await;
+    let id = payment.payment_id.as_str();
+    let (_, before, _) = exported(&world, &world.client, evidence_of(id)).await;
+    assert!(alarms(&world, "position") < 1.0);
+    // The last entry is said to be on its way for ever, the first to be elsewhere, one to have no place.
+    for forgery in [
+        "update journal_positions set position = 9000000000000000 where stream_id::text = $1 and entity_seq = 4",
+        "update journal_positions set position = 8000000000000000 where stream_id::text = $1 and entity_seq = 1",
+        "delete from journal_positions where stream_id::text = $1 and entity_seq = 2",
+    ] {
+        world.db.execute(forgery, &[&id]).await;
+    }
+    let (_, after, _) = exported(&world, &world.client, evidence_of(id)).await;
+    let places = |bundle: &quittance_evidence::bundle::Bundle| -> Vec<u64> {
+        bundle.entries.iter().map(|it| it.leaf_index).collect()
+    };
+    assert_eq!(places(&after), places(&before));
+    assert!(alarms(&world, "position") > 2.0);
+    assert!(alarms(&world, "proof") < 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_no_bundle_is_made_without_an_entry_that_the_payment_had() {
+    let world = World::start().await;
+    let payment = captured(&world).await;
+    let id = payment.payment_id.as_str();
+    // The end of the payment is taken away from the journal: what is left is whole in itself.
+    for change in [
+        "delete from journal_positions where stream_id::text = $1 and entity_seq > 3",
+        "delete from journal where stream_id::text = $1 and entity_seq > 3",
+    ] {
+        world.db.execute(change, &[&id]).await;
+    }
+    let refused = world.client.refused(evidence_of(id)).await;
+    refused.is(Code::Internal, "INTERNAL");
+    assert!(!refused.money_may_have_moved());
+    eventually("an alert is raised", async || {
+        (alarms(&world, "proof") > 0.0).then_some(())
+    })
+    .await;
+}
