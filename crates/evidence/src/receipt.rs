@@ -49,10 +49,10 @@ impl Receipt {
         )
     }
 
-    /// Signs the receipt, under a key that signs no checkpoints. The same receipt and key give the same
-    /// bytes, so a replay of the call gets the same receipt.
-    pub fn sign(&self, key: &SigningKey) -> Result<Note, NoteError> {
-        Note::sign(self.text(), &[key])
+    /// Signs the receipt, under keys that sign no checkpoints: two while one replaces the other. The same
+    /// receipt and keys give the same bytes, so a replay of the call gets the same receipt.
+    pub fn sign(&self, keys: &[&SigningKey]) -> Result<Note, NoteError> {
+        Note::sign(self.text(), keys)
     }
 
     /// Reads the text of a receipt, which may be anybody's until its note is verified.

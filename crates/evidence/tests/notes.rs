@@ -72,7 +72,7 @@ fn no_bit_of_a_note_can_be_changed() {
     for (note, key) in [
         (checkpoint(70_000).sign(&[&log]).unwrap(), log.verifier()),
         (cosigned_only, seen_by.verifier()),
-        (receipt().sign(&receipts).unwrap(), receipts.verifier()),
+        (receipt().sign(&[&receipts]).unwrap(), receipts.verifier()),
         (statement().sign(&[&log]).unwrap(), log.verifier()),
     ] {
         let keys = [key.clone()];
@@ -178,7 +178,7 @@ fn what_is_signed_as_one_thing_is_no_other() {
     let key = key(ORIGIN, 1);
     let keys = [key.verifier().clone()];
     let checkpoint = checkpoint(3).sign(&[&key]).unwrap();
-    let receipt = receipt().sign(&key).unwrap();
+    let receipt = receipt().sign(&[&key]).unwrap();
     let statement = statement().sign(&[&key]).unwrap();
     assert!(Receipt::open(&checkpoint, &keys).is_err());
     assert!(Receipt::open(&statement, &keys).is_err());
@@ -191,8 +191,8 @@ fn what_is_signed_as_one_thing_is_no_other() {
 #[test]
 fn the_same_receipt_has_the_same_bytes() {
     let key = key("example.com/quittance/receipts", 3);
-    let note = receipt().sign(&key).unwrap();
-    assert_eq!(note, receipt().sign(&key).unwrap());
+    let note = receipt().sign(&[&key]).unwrap();
+    assert_eq!(note, receipt().sign(&[&key]).unwrap());
     let keys = [key.verifier().clone()];
     let read: Note = note.to_string().parse().unwrap();
     assert_eq!(Receipt::open(&read, &keys), Ok(receipt()));

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyId, Role, Roles, peer_text};
 use crate::layers::{Refusals, RefusedCaller, RefusedCalls};
-use crate::signing::LogKeys;
+use crate::signing::{LogKeys, PublishedReceiptKey};
 
 /// The tenant of what concerns no single tenant. A key of it with `audit.read` reads these entries.
 pub const PLATFORM_TENANT: &str = "platform";
@@ -96,8 +96,9 @@ impl Trail {
         let mut facts = BTreeMap::new();
         if let Some(keys) = keys {
             let log: Vec<_> = keys.verifiers().iter().map(ToString::to_string).collect();
-            let receipts = keys.receipts().verifier().to_string();
+            let receipts = keys.receipts().to_string();
             facts = details([("signing_keys", log.join(" ")), ("receipt_key", receipts)]);
+            facts.extend(receipt_key_times(&keys.receipt_keys()));
         }
         self.service("service.started", facts).await
     }
@@ -193,7 +194,7 @@ impl Trail {
         self.record(&caller, event.event_type(), facts).await
     }
 
-    /// An operator has made a key that signs the log; `key` and `replaced` are the published halves.
+    /// An operator has made a key that signs the log, or its receipts; `key` and `replaced` are the published halves.
     ///
     /// # Errors
     /// [`FlowError`] where that could not be recorded.
@@ -352,6 +353,27 @@ fn caller(tenant: TenantId, actor: Actor, peer: &str, source: &str) -> Caller {
 fn details<const N: usize>(facts: [(&str, String); N]) -> BTreeMap<String, String> {
     let named = facts.map(|(name, value)| (name.to_owned(), value));
     named.into()
+}
+
+/// When each key of receipts is used, where one replaces another.
+fn receipt_key_times(keys: &[PublishedReceiptKey]) -> BTreeMap<String, String> {
+    let from = |key: &PublishedReceiptKey| key.from.map(|from| format!(" from {}", time(from)));
+    let until =
+        |key: &PublishedReceiptKey| key.until.map(|until| format!(" until {}", time(until)));
+    let (newest, older) = keys.split_first().unzip();
+    let mut facts = BTreeMap::new();
+    if let Some(from) = newest.and_then(|key| key.from) {
+        facts.insert("receipt_key_from".to_owned(), time(from));
+    }
+    let older = older.unwrap_or_default().iter().map(|key| {
+        let times = [from(key), until(key)].map(Option::unwrap_or_default);
+        format!("{}{}", key.key, times.concat())
+    });
+    let older: Vec<_> = older.collect();
+    if !older.is_empty() {
+        facts.insert("older_receipt_keys".to_owned(), older.join("; "));
+    }
+    facts
 }
 
 fn time(at: DateTime<Utc>) -> String {

@@ -1,7 +1,5 @@
 //! The evidence bundle of a payment: exported by a server, checked by nobody but its reader.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use quittance_evidence::bundle::{Bundle, Report, TrustedKeys};
@@ -16,15 +14,13 @@ use tonic::Code;
 
 use crate::harness::command_line::CommandLine;
 use crate::harness::process::command;
-use crate::harness::python::python_or_skip;
+use crate::harness::python::{python_judges, python_verifier};
 use crate::harness::site::{LOG_NAME, TENANT, TENANT_ROLES};
 use crate::harness::{
     Client, CreateRequest as _, Site, SiteOptions, World, authorization, capture, eventually,
     purchase, refund,
 };
 
-/// What `docs/verify_evidence.py` needs, pinned.
-const PACKAGES: [&str; 1] = ["cryptography==50.0.2"];
 /// Changed bundles that both verifiers judge.
 const MUTATIONS: usize = 60;
 
@@ -64,7 +60,7 @@ fn checked(world: &World, file: &[u8]) -> (Bundle, Report) {
     (bundle, report)
 }
 
-fn is_proved(file: &[u8], keys: &TrustedKeys) -> bool {
+pub fn is_proved(file: &[u8], keys: &TrustedKeys) -> bool {
     Bundle::decode(file).is_ok_and(|bundle| bundle.verify(keys).is_proved())
 }
 
@@ -123,41 +119,19 @@ async fn an_exported_bundle_covers_the_payment_and_verifies_with_the_published_k
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_verifiers_judge_an_exported_bundle_and_every_change_of_it_alike() {
-    let Some(python) = python_or_skip("python-verifier", &PACKAGES).await else {
+    let Some(python) = python_verifier().await else {
         return;
     };
     let world = World::start().await;
     let payment = eventful(&world).await;
     let (answer, _, _) = exported(&world, &world.client, evidence_of(&payment.payment_id)).await;
     let keys = TrustedKeys::new(published(&world));
-    let directory = tempfile::tempdir().unwrap();
     let mut files = vec![answer.bundle.clone()];
     files.extend((0..MUTATIONS).map(|number| mutated(&answer.bundle, number)));
-    let mut script = Command::new(python);
-    script.arg(
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .unwrap()
-            .join("docs/verify_evidence.py"),
-    );
-    for key in keys.iter() {
-        script.args(["--key", &key.to_string()]);
-    }
-    for (number, file) in files.iter().enumerate() {
-        let path = directory.path().join(format!("{number:03}.json"));
-        std::fs::write(&path, file).unwrap();
-        script.arg(path);
-    }
-    let output = tokio::task::spawn_blocking(move || script.output().unwrap());
-    let output = output.await.unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let theirs: Vec<_> = said
-        .lines()
-        .map(|line| line.contains(": PROVED: "))
-        .collect();
+    let theirs = python_judges(&python, &files, &published(&world)).await;
     let ours: Vec<_> = files.iter().map(|file| is_proved(file, &keys)).collect();
-    assert_eq!(theirs, ours, "{said}");
-    assert_eq!(ours.iter().filter(|proved| **proved).count(), 1, "{said}");
+    assert_eq!(theirs, ours);
+    assert_eq!(ours.iter().filter(|proved| **proved).count(), 1);
     assert!(ours[0]);
 }
 

@@ -37,6 +37,7 @@ mod outage;
 mod overload;
 mod python;
 mod races;
+mod receipt_keys;
 mod reconciliation;
 mod recovery;
 mod stripe;

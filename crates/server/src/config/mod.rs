@@ -28,6 +28,6 @@ pub use sections::{
     SecretsConfig, ServerConfig, TlsFiles, telemetry,
 };
 pub use settings::{COMMAND_VARIABLES, DEFAULTS, Settings, Sources, variable_name};
-pub use signing::SigningConfig;
+pub use signing::{ReceiptKeyConfig, SigningConfig};
 pub use webhooks::{WebhookRetention, WebhookRetries, WebhooksConfig};
 pub use witnesses::{WitnessConfig, WitnessesConfig};

@@ -127,8 +127,8 @@ impl Evidence {
         }
     }
 
-    /// Our signed word which entry was the payment's last: the key of receipts gives it, since that of the log signs
-    /// checkpoints and nothing else.
+    /// Our signed word which entry was the payment's last: the keys of receipts that sign now give it, since those of the
+    /// log sign checkpoints and nothing else.
     fn state_last(
         &self,
         payment: PaymentId,
@@ -146,7 +146,8 @@ impl Evidence {
             tree_size: checkpoint.head.size,
             root: checkpoint.head.root,
         };
-        Ok(statement.sign(&[self.keys.receipts()])?)
+        let now = self.store.clock().now();
+        Ok(statement.sign(&self.keys.receipts_at(now))?)
     }
 }
 

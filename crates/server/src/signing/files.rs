@@ -60,6 +60,9 @@ pub enum KeyFileError {
         /// Why.
         reason: &'static str,
     },
+    /// None signs receipts.
+    #[error("there is no key that signs receipts")]
+    NoReceiptKey,
     /// The operating system gave no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] rand::rand_core::OsError),

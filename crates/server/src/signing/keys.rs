@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use quittance_evidence::bundle::TrustedKeys;
 use quittance_evidence::note::{KeyError, KeyName, SEED_BYTES, SigningKey, VerifierKey};
 use rand::TryRngCore as _;
@@ -11,7 +12,7 @@ use zeroize::Zeroizing;
 use super::files::{
     KeyFileError, LOG_KEY_FILE, RECEIPT_KEY_FILE, make_directory, read_secret, write_secret,
 };
-use crate::config::SigningConfig;
+use crate::config::{ReceiptKeyConfig, SigningConfig};
 
 /// What is put behind the log's name for the key of its receipts: one key signs one kind of thing.
 const RECEIPTS: &str = "/receipts";
@@ -21,8 +22,36 @@ const RECEIPTS: &str = "/receipts";
 pub struct LogKeys {
     /// Sign checkpoints, all of them; the first is the one that stays. All have the log's name.
     log: Vec<SigningKey>,
-    /// Signs receipts.
-    receipts: SigningKey,
+    /// Signs receipts: the one that stays.
+    receipts: ReceiptKey,
+    /// The ones that it replaced.
+    older_receipts: Vec<ReceiptKey>,
+}
+
+/// A key of receipts, and what it signs: what was recorded in its time.
+#[derive(Debug)]
+struct ReceiptKey {
+    key: SigningKey,
+    from: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+}
+
+impl ReceiptKey {
+    fn signs(&self, recorded_at: DateTime<Utc>) -> bool {
+        self.from.is_none_or(|from| from <= recorded_at)
+            && self.until.is_none_or(|until| recorded_at < until)
+    }
+}
+
+/// The published half of a key of receipts, and when it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedReceiptKey {
+    /// It.
+    pub key: VerifierKey,
+    /// From when on; `None`: from the beginning.
+    pub from: Option<DateTime<Utc>>,
+    /// Until when; `None`: without end.
+    pub until: Option<DateTime<Utc>>,
 }
 
 impl LogKeys {
@@ -46,19 +75,23 @@ impl LogKeys {
             }
             log.push(key);
         }
-        let path = &config.receipt_key_file;
-        let receipts = read_key(path)?;
-        if log.iter().any(|key| key.name() == receipts.name()) {
-            let reason = "the key of receipts has a name of its own, or a receipt could be taken for a checkpoint";
-            let path = path.clone();
-            return Err(KeyFileError::Mismatch { path, reason });
+        let mut receipts: Vec<ReceiptKey> = Vec::new();
+        for one in &config.receipt_keys {
+            let key = receipt_key(one, &log)?;
+            let mut known = receipts.iter().map(|known| known.key.verifier());
+            if known.any(|known| known == key.key.verifier()) {
+                let (path, reason) = (one.file.clone(), "the same key twice");
+                return Err(KeyFileError::Mismatch { path, reason });
+            }
+            receipts.push(key);
         }
-        if !log.iter().all(|key| is_below(key.name(), receipts.name())) {
-            let reason = "the key of receipts is named below the log, or nobody would know that it speaks for it";
-            let path = path.clone();
-            return Err(KeyFileError::Mismatch { path, reason });
-        }
-        Ok(Self { log, receipts })
+        let mut receipts = receipts.into_iter();
+        let newest = receipts.next().ok_or(KeyFileError::NoReceiptKey)?;
+        Ok(Self {
+            log,
+            receipts: newest,
+            older_receipts: receipts.collect(),
+        })
     }
 
     /// The log's name.
@@ -78,14 +111,64 @@ impl LogKeys {
 
     /// What everything that is signed is checked with: checkpoints, receipts and statements.
     pub fn published(&self) -> TrustedKeys {
-        let receipts = self.receipts.verifier().clone();
-        TrustedKeys::new(self.verifiers().into_iter().chain([receipts]).collect())
+        let receipts = self.receipt_keys().into_iter().map(|one| one.key);
+        TrustedKeys::new(self.verifiers().into_iter().chain(receipts).collect())
     }
 
-    /// What signs receipts, and statements about payments.
-    pub fn receipts(&self) -> &SigningKey {
-        &self.receipts
+    /// The published half of the key of receipts that stays.
+    pub fn receipts(&self) -> &VerifierKey {
+        self.receipts.key.verifier()
     }
+
+    /// The published halves of all keys of receipts, the one that stays first.
+    pub fn receipt_keys(&self) -> Vec<PublishedReceiptKey> {
+        let published = |one: &ReceiptKey| PublishedReceiptKey {
+            key: one.key.verifier().clone(),
+            from: one.from,
+            until: one.until,
+        };
+        self.all_receipts().map(published).collect()
+    }
+
+    fn all_receipts(&self) -> impl Iterator<Item = &ReceiptKey> {
+        std::iter::once(&self.receipts).chain(&self.older_receipts)
+    }
+
+    /// What signs the receipt of something that was recorded then, and a statement about a payment that is made then:
+    /// the keys in whose time that is. Where it is in none's, the key that came first, which is the oldest at hand.
+    pub fn receipts_at(&self, recorded_at: DateTime<Utc>) -> Vec<&SigningKey> {
+        let signing = self.all_receipts().filter(|one| one.signs(recorded_at));
+        let signing: Vec<_> = signing.map(|one| &one.key).collect();
+        if !signing.is_empty() {
+            return signing;
+        }
+        let oldest = self.all_receipts().min_by_key(|one| one.from);
+        oldest.into_iter().map(|one| &one.key).collect()
+    }
+}
+
+fn receipt_key(config: &ReceiptKeyConfig, log: &[SigningKey]) -> Result<ReceiptKey, KeyFileError> {
+    let path = &config.file;
+    let key = read_key(path)?;
+    let mismatch = |reason| KeyFileError::Mismatch {
+        path: path.clone(),
+        reason,
+    };
+    if log.iter().any(|own| own.name() == key.name()) {
+        return Err(mismatch(
+            "the key of receipts has a name of its own, or a receipt could be taken for a checkpoint",
+        ));
+    }
+    if !log.iter().all(|own| is_below(own.name(), key.name())) {
+        return Err(mismatch(
+            "the key of receipts is named below the log, or nobody would know that it speaks for it",
+        ));
+    }
+    Ok(ReceiptKey {
+        key,
+        from: config.from,
+        until: config.until,
+    })
 }
 
 /// Whether a key speaks for the log of that name, without being the log's own.
@@ -131,7 +214,7 @@ pub fn generate(directory: &Path, origin: &KeyName) -> Result<[VerifierKey; 2], 
         path: directory.join(RECEIPT_KEY_FILE),
         source,
     })?;
-    let log = new_log_key(&directory.join(LOG_KEY_FILE), origin)?;
+    let log = new_key(&directory.join(LOG_KEY_FILE), origin)?;
     let receipts = draw(receipts)?;
     write_secret(
         &directory.join(RECEIPT_KEY_FILE),
@@ -140,12 +223,12 @@ pub fn generate(directory: &Path, origin: &KeyName) -> Result<[VerifierKey; 2], 
     Ok([log, receipts.verifier().clone()])
 }
 
-/// Makes a further key of a log; answers the half to publish.
+/// Makes a further key of that name; answers the half to publish.
 ///
 /// # Errors
 /// [`KeyFileError`], also where the file is there already.
-pub fn new_log_key(path: &Path, origin: &KeyName) -> Result<VerifierKey, KeyFileError> {
-    let key = draw(origin.clone())?;
+pub fn new_key(path: &Path, name: &KeyName) -> Result<VerifierKey, KeyFileError> {
+    let key = draw(name.clone())?;
     write_secret(path, &key.to_secret_text())?;
     Ok(key.verifier().clone())
 }

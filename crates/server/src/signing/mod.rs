@@ -28,12 +28,12 @@ use tokio::sync::watch;
 pub use self::bundles::{BundleError, Exported, finish as finish_bundle};
 pub use self::cosigning::{Cosigning, CosigningParts, WITNESS_CHECK};
 pub use self::files::{KeyFileError, LOG_KEY_FILE, RECEIPT_KEY_FILE};
-pub use self::keys::{LogKeys, generate, new_log_key, receipts_name};
+pub use self::keys::{LogKeys, PublishedReceiptKey, generate, new_key, receipts_name};
 pub use self::outside::SignedOutside;
 pub use self::receipts::{Command, Receipts};
 pub use self::signer::{SIGNER_CHECK, Signer};
 pub use self::state::{SignerState, StateDirectory, StateError};
-use crate::config::{SigningConfig, WitnessesConfig};
+use crate::config::{ReceiptKeyConfig, SigningConfig, WitnessesConfig};
 
 /// Why the signer cannot be set up. Names files, never what is in them.
 #[derive(Debug, Error)]
@@ -78,7 +78,10 @@ pub fn set_up(
     let text = |path: &Path| toml::Value::String(path.to_string_lossy().into_owned());
     Ok(vec![
         ("audit.log_key_files", toml::Value::Array(vec![text(&log)])),
-        ("audit.receipt_key_file", text(&config.receipt_key_file)),
+        (
+            "audit.receipt_key_file",
+            text(&directory.join(RECEIPT_KEY_FILE)),
+        ),
         ("audit.state_directory", text(&config.state_directory)),
     ])
 }
@@ -87,7 +90,7 @@ pub fn set_up(
 fn in_directory(directory: &Path) -> SigningConfig {
     SigningConfig {
         log_key_files: vec![directory.join(LOG_KEY_FILE)],
-        receipt_key_file: directory.join(RECEIPT_KEY_FILE),
+        receipt_keys: vec![ReceiptKeyConfig::of_file(directory.join(RECEIPT_KEY_FILE))],
         state_directory: directory.join(STATE_DIRECTORY),
         interval: Duration::ZERO,
         witnesses: WitnessesConfig::default(),
@@ -104,7 +107,7 @@ pub fn published(directory: &Path) -> Result<[VerifierKey; 2], SigningError> {
     let first = log.first().ok_or_else(|| KeyFileError::NotAKeyFile {
         path: directory.to_owned(),
     })?;
-    Ok([first.verifier().clone(), keys.receipts().verifier().clone()])
+    Ok([first.verifier().clone(), keys.receipts().clone()])
 }
 
 /// What the services need to prove the log.

@@ -28,7 +28,8 @@ pub enum Command {
     Unkeyed,
 }
 
-/// Makes receipts. The same entry and key give the same bytes, so a repeated request gets the same receipt.
+/// Makes receipts. An entry is signed by the keys in whose time it was recorded, and the same entry and keys give the same
+/// bytes: so a repeated request gets the same receipt, from every server, also after another key has come.
 #[derive(Clone)]
 pub struct Receipts {
     keys: Arc<LogKeys>,
@@ -102,7 +103,9 @@ impl Receipts {
             leaf_hash: accepted.leaf_hash,
             time_ms,
         };
-        let note = receipt.sign(self.keys.receipts()).ok()?;
+        let note = receipt
+            .sign(&self.keys.receipts_at(accepted.recorded_at))
+            .ok()?;
         Some(v1::Receipt {
             entry_id: accepted.entry_id.to_string(),
             payment_id: accepted.payment_id.to_string(),

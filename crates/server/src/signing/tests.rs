@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::DateTime;
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_evidence::note::Note;
 use quittance_evidence::{Checkpoint, Hash, SignedCheckpoint};
@@ -34,7 +35,7 @@ struct Log {
 fn config(directory: &Path) -> SigningConfig {
     SigningConfig {
         log_key_files: vec![directory.join(LOG_KEY_FILE)],
-        receipt_key_file: directory.join(RECEIPT_KEY_FILE),
+        receipt_keys: vec![ReceiptKeyConfig::of_file(directory.join(RECEIPT_KEY_FILE))],
         state_directory: directory.join(STATE_DIRECTORY),
         interval: Duration::from_millis(100),
         witnesses: WitnessesConfig::default(),
@@ -318,7 +319,7 @@ async fn s79_while_a_key_replaces_another_checkpoints_are_signed_by_both() {
     log.grow(1).await;
     log.signer().sign_once().await.unwrap();
     let file = log.directory.path().join("log-2.key");
-    let new = new_log_key(&file, old[0].name()).unwrap();
+    let new = new_key(&file, old[0].name()).unwrap();
     log.config.log_key_files.insert(0, file);
     log.grow(1).await;
     let both = log.signer().sign_once().await.unwrap();
@@ -342,7 +343,7 @@ fn s79_a_key_that_others_may_read_is_refused() {
     let config = config(directory.path());
     let keys = LogKeys::load(&config).unwrap();
     let shown = format!("{keys:?}");
-    let secret = fs::read_to_string(&config.receipt_key_file).unwrap();
+    let secret = fs::read_to_string(&config.receipt_keys[0].file).unwrap();
     assert!(!shown.contains(secret.trim()), "no key is ever shown");
     for mode in [0o640, 0o604, 0o660, 0o601] {
         let path = &config.log_key_files[0];
@@ -363,20 +364,24 @@ fn keys_that_do_not_belong_together_are_refused() {
         ..right.clone()
     };
     let as_receipts = SigningConfig {
-        receipt_key_file: log.clone(),
+        receipt_keys: vec![ReceiptKeyConfig::of_file(log.clone())],
         ..right.clone()
     };
     let other = SigningConfig {
-        log_key_files: vec![log, right.receipt_key_file.clone()],
+        log_key_files: vec![log, right.receipt_keys[0].file.clone()],
         ..right.clone()
     };
     let elsewhere = tempfile::tempdir().unwrap();
     set_up(elsewhere.path(), "quittance.test/other").unwrap();
     let of_another_log = SigningConfig {
-        receipt_key_file: config(elsewhere.path()).receipt_key_file,
+        receipt_keys: config(elsewhere.path()).receipt_keys,
         ..right.clone()
     };
-    for wrong in [twice, as_receipts, other, of_another_log] {
+    let receipts_twice = SigningConfig {
+        receipt_keys: [right.receipt_keys.clone(), right.receipt_keys.clone()].concat(),
+        ..right.clone()
+    };
+    for wrong in [twice, as_receipts, other, of_another_log, receipts_twice] {
         let refused = LogKeys::load(&wrong).unwrap_err();
         assert!(
             matches!(refused, KeyFileError::Mismatch { .. }),
@@ -403,4 +408,35 @@ fn a_checkpoint_of_another_log_is_no_state() {
     };
     let note = other.sign(&keys.log()).unwrap().to_string();
     assert!(open_checkpoint(&note, &keys.verifiers()).is_err());
+}
+
+/// By when it was recorded, not by when it is signed.
+#[test]
+fn a_receipt_is_signed_by_the_keys_in_whose_time_its_entry_was_recorded() {
+    let directory = tempfile::tempdir().unwrap();
+    set_up(directory.path(), ORIGIN).unwrap();
+    let mut config = config(directory.path());
+    let at = |second| DateTime::from_timestamp(second, 0).unwrap();
+    let name = receipts_name(&KeyName::new(ORIGIN).unwrap()).unwrap();
+    let made = |file: &str, from, until| {
+        let file = directory.path().join(file);
+        let key = new_key(&file, &name).unwrap();
+        let key_config = ReceiptKeyConfig { file, from, until };
+        (key, key_config)
+    };
+    let (newest, newest_config) = made("newest.key", Some(at(50)), None);
+    let (middle, middle_config) = made("middle.key", Some(at(20)), Some(at(60)));
+    let (oldest, oldest_config) = made("oldest.key", Some(at(10)), Some(at(20)));
+    config.receipt_keys = vec![newest_config, middle_config, oldest_config];
+    let keys = LogKeys::load(&config).unwrap();
+    let signing = |second| -> Vec<VerifierKey> {
+        let keys = keys.receipts_at(at(second));
+        keys.into_iter().map(|key| key.verifier().clone()).collect()
+    };
+    assert_eq!(signing(1), [oldest.clone()], "nobody older is at hand");
+    assert_eq!(signing(19), [oldest]);
+    assert_eq!(signing(20), [middle.clone()]);
+    assert_eq!(signing(50), [newest.clone(), middle]);
+    assert_eq!(signing(60), [newest.clone()]);
+    assert_eq!(keys.receipts(), &newest);
 }

@@ -10,7 +10,7 @@ use chrono::Utc;
 use clap::{Args, Subcommand};
 use quittance_domain::flows::audit::AuditLog;
 use quittance_domain::ports::Ports;
-use quittance_evidence::note::KeyName;
+use quittance_evidence::note::{KeyName, VerifierKey};
 use quittance_store::{PgStore, Unobserved};
 use quittance_telemetry::Telemetry;
 use tokio_util::task::TaskTracker;
@@ -21,9 +21,7 @@ use crate::database;
 use crate::operator;
 use crate::output;
 use crate::server::instance;
-use crate::signing::{
-    LOG_KEY_FILE, LogKeys, RECEIPT_KEY_FILE, StateDirectory, generate, new_log_key,
-};
+use crate::signing::{LOG_KEY_FILE, LogKeys, RECEIPT_KEY_FILE, StateDirectory, generate, new_key};
 use crate::trail::Trail;
 
 /// How long the connections may take to close.
@@ -50,6 +48,9 @@ pub enum AuditKeysCommand {
         /// Where the new key is written; nothing must be there.
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
+        /// A key of receipts rather than of checkpoints.
+        #[arg(long)]
+        receipts: bool,
     },
     /// Print what to publish of the configured keys: who has it can check everything that they signed.
     Show,
@@ -89,8 +90,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     match command {
         AuditSiteCommand::Keys(AuditKeysCommand::Generate(wanted)) => generate_keys(&wanted),
-        AuditSiteCommand::Keys(AuditKeysCommand::Rotate { file }) => {
-            rotate(settings, telemetry, file).await
+        AuditSiteCommand::Keys(AuditKeysCommand::Rotate { file, receipts }) => {
+            rotate(settings, telemetry, file, receipts).await
         }
         AuditSiteCommand::Keys(AuditKeysCommand::Show) => show(settings),
         AuditSiteCommand::Signer(SignerCommand::Init { from_checkpoint }) => {
@@ -122,7 +123,9 @@ fn show(settings: &Settings) -> anyhow::Result<()> {
     for key in keys.verifiers() {
         output::line(key);
     }
-    output::line(keys.receipts().verifier());
+    for receipts in keys.receipt_keys() {
+        output::line(receipts.key);
+    }
     Ok(())
 }
 
@@ -133,9 +136,20 @@ async fn open(settings: &Settings) -> anyhow::Result<Arc<PgStore>> {
 }
 
 /// Makes a key and puts it on record. One that cannot be put on record is removed: nobody has used it.
-async fn rotate(settings: &Settings, telemetry: &Telemetry, file: PathBuf) -> anyhow::Result<()> {
+async fn rotate(
+    settings: &Settings,
+    telemetry: &Telemetry,
+    file: PathBuf,
+    receipts: bool,
+) -> anyhow::Result<()> {
     let keys = LogKeys::load(&signing(settings)?)?;
-    let origin = keys.origin().context("there is no key to replace")?;
+    let (name, old) = if receipts {
+        let published = keys.receipt_keys().into_iter().map(|one| one.key);
+        (keys.receipts().name().clone(), published.collect())
+    } else {
+        let origin = keys.origin().context("there is no key to replace")?;
+        (origin.clone(), keys.verifiers())
+    };
     let store = open(settings).await?;
     let ports = Ports {
         store: store.clone(),
@@ -148,8 +162,8 @@ async fn rotate(settings: &Settings, telemetry: &Telemetry, file: PathBuf) -> an
     };
     let instance = instance();
     let trail = Trail::new(AuditLog::new(ports, instance.clone()), instance);
-    let made = new_log_key(&file, origin)?;
-    let old: Vec<String> = keys.verifiers().iter().map(ToString::to_string).collect();
+    let made = new_key(&file, &name)?;
+    let old: Vec<String> = old.iter().map(VerifierKey::to_string).collect();
     let recorded = trail
         .signing_key_made(&made.to_string(), &old.join(" "), &operator::current())
         .await;
@@ -158,10 +172,16 @@ async fn rotate(settings: &Settings, telemetry: &Telemetry, file: PathBuf) -> an
         let _ = fs::remove_file(&file);
         return Err(error).context("the key was not made: that could not be put on record");
     }
+    let then = if receipts {
+        "Then choose a time by which every server is started anew. Name the new file in audit.receipt_key_file, that \
+         time in audit.receipt_key_from, and the old file in audit.older_receipt_keys (\"FILE until TIME\"), on every \
+         server. Leave the old file there: it repeats the receipts that it signed."
+    } else {
+        "Then name both files in audit.log_key_files of every server, the new one first: every checkpoint is signed by \
+         both. Once everybody has the new key, take the old file out."
+    };
     output::line(format!(
-        "The new key is in {}. Publish its other half beside the old one's:\n  {made}\n\nThen name both files in \
-         audit.log_key_files of every server, the new one first: every checkpoint is signed by both. Once everybody \
-         has the new key, take the old file out.",
+        "The new key is in {}. Publish its other half beside the old one's:\n  {made}\n\n{then}",
         file.display()
     ));
     Ok(())
