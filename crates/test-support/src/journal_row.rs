@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use quittance_domain::change::JournalEntry;
 use quittance_evidence::LeafMac;
+use quittance_store::KeyRing;
 use uuid::Uuid;
 
 use crate::test_keys;
@@ -32,7 +33,11 @@ pub struct JournalRow {
 impl JournalRow {
     /// The row as the service writes it, under the active key of [`test_keys`].
     pub fn of(entry: &JournalEntry) -> Self {
-        let keys = test_keys();
+        Self::under(&test_keys(), entry)
+    }
+
+    /// The row as a service with these keys writes it.
+    pub fn under(keys: &KeyRing, entry: &JournalEntry) -> Self {
         let mac = LeafMac::compute(keys.journal_key(), &entry.leaf);
         Self {
             arrival: None,

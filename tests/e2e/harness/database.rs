@@ -37,6 +37,11 @@ impl Database {
             .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
+    /// Statements without values, in one go.
+    pub async fn batch(&self, sql: &str) {
+        self.client.batch_execute(sql).await.unwrap();
+    }
+
     /// A number that a query gives.
     pub async fn number(&self, sql: &str) -> i64 {
         self.row(sql, &[]).await.get(0)

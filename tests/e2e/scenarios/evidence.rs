@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quittance_evidence::bundle::{Bundle, Report, TrustedKeys};
+use quittance_evidence::bundle::{Bundle, MAX_BUNDLE_ENTRIES, Report, TrustedKeys};
 use quittance_evidence::note::{SigningKey, VerifierKey};
 use quittance_evidence::{Hash, leaf_hash, page};
 use quittance_proto::v1::{
@@ -10,7 +10,9 @@ use quittance_proto::v1::{
     Payment,
 };
 use quittance_server::auth::Role;
+use quittance_test_support::{JournalRow, entry_of_stream};
 use tonic::Code;
+use uuid::Uuid;
 
 use crate::harness::command_line::CommandLine;
 use crate::harness::process::command;
@@ -327,6 +329,31 @@ async fn where_no_checkpoint_covers_the_payment_in_time_the_caller_is_told_to_as
     refused.is(Code::FailedPrecondition, "ENTRY_NOT_MERGED");
     assert!(refused.retryable());
     assert!(!refused.money_may_have_moved());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_with_more_entries_than_a_bundle_holds_is_refused_with_a_way_out() {
+    let world = World::start().await;
+    let payment = Uuid::now_v7();
+    let rows: Vec<_> = (1..=u64::try_from(MAX_BUNDLE_ENTRIES).unwrap() + 1)
+        .map(|seq| JournalRow::under(&world.keys, &entry_of_stream(TENANT, payment, seq)).insert())
+        .collect();
+    for some in rows.chunks(1_000) {
+        world.db.batch(&some.join("; ")).await;
+    }
+    let index = "update journal set payment_id = stream_id where stream_id = $1::text::uuid";
+    world.db.execute(index, &[&payment.to_string()]).await;
+    let uncovered = "select (select count(*) from journal) - coalesce((select max(tree_size) from checkpoints), 0)";
+    eventually("a checkpoint covers all of them", async || {
+        (world.db.number(uncovered).await <= 0).then_some(())
+    })
+    .await;
+    let refused = world
+        .client
+        .refused(evidence_of(&payment.to_string()))
+        .await;
+    refused.is(Code::FailedPrecondition, "EVIDENCE_TOO_LARGE");
+    assert!(!refused.retryable() && !refused.money_may_have_moved());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
