@@ -30,7 +30,8 @@ pub struct Erasure {
     pub tenant: TenantId,
     /// When it was asked for (database clock).
     pub requested_at: DateTime<Utc>,
-    /// Payments whose outcome was not known at the last look; it waits for them. 0 once it is done.
+    /// Payments whose outcome was not known at the last look, or about which a webhook was still to be applied; it waits
+    /// for them. 0 once it is done.
     pub open_payments: u64,
     /// When it was done, and how many payments the customer had; `None` until then.
     pub done: Option<ErasureDone>,

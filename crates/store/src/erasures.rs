@@ -46,10 +46,15 @@ const LOCK_PAYMENTS: &str = "\
     join erasures e on e.customer_id = p.customer_id where e.erasure_id = $1 \
     order by p.payment_id for update of p";
 
+/// A webhook that waits to be applied again may hold what the customer is called, and is needed yet.
 const COUNT: &str = "\
     select count(*) as payments, count(*) filter (where exists ( \
         select from transactions t \
-        where t.payment_id = p.payment_id and t.state in ('PENDING', 'REQUIRES_ACTION'))) as open \
+        where t.payment_id = p.payment_id and t.state in ('PENDING', 'REQUIRES_ACTION')) \
+        or exists ( \
+        select from webhook_inbox w \
+        where w.body is not null and w.payment_ids is not null and w.next_step_at is not null \
+            and w.payment_ids @> array[p.payment_id])) as open \
     from payments p join erasures e on e.customer_id = p.customer_id where e.erasure_id = $1";
 
 const WAIT: &str = "\
@@ -66,7 +71,8 @@ const DESTROY: &str = "\
     delete from customers c using erasures e \
     where c.customer_id = e.customer_id and e.erasure_id = $1";
 
-/// Bodies of webhooks are under the ring's key, too. Those that are still to be applied are wiped when they were.
+/// Bodies of webhooks are under the ring's key, too. Those that come just now, and are still to be applied, are wiped when
+/// they were.
 const WIPE_WEBHOOKS: &str = "\
     update webhook_inbox w set body = null, wiped_at = now() \
     where w.body is not null and w.payment_ids is not null and w.next_step_at is null \

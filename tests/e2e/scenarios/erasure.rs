@@ -3,8 +3,9 @@
 use quittance_evidence::ChainCheck;
 use quittance_proto::v1::{
     Customer, ErasePersonalDataRequest, Erasure, GetEntryRequest, GetErasureRequest,
-    ListEntriesRequest, Payment, PaymentState,
+    ListEntriesRequest, ListWebhooksRequest, Payment, PaymentState, ReplayWebhookRequest,
 };
+use quittance_sandbox::OperationStatus;
 use quittance_server::auth::Role;
 use tonic::Code;
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use super::evidence::{evidence_of, exported};
 use crate::harness::site::{KEY_ID, TENANT, TENANT_ROLES};
 use crate::harness::webhooks::{Hooks, Post};
 use crate::harness::{
-    Client, SiteOptions, World, authorization, capture, eventually, purchase, refund,
+    Amounts as _, Client, SiteOptions, World, authorization, capture, eventually, purchase, refund,
 };
 
 const CUSTOMER: &str = "customer-Zaphod";
@@ -219,6 +220,85 @@ async fn erasing_reaches_the_bodies_of_webhooks_those_that_come_later_too() {
     let theirs = hooks.event_about(&other.transactions[0].transaction_id);
     hooks.tell(&theirs, "IGNORED").await;
     assert!(has_body(&hooks, &theirs.id).await);
+}
+
+/// A customer's payment that failed, as a webhook said, and a webhook that says that it did not, which waits until the
+/// provider can be asked; the customer is to be erased.
+async fn parked_while_erased(options: SiteOptions) -> (Hooks, Client, Payment, String, Erasure) {
+    let options = options.with("database.customer_keys_remembered_ms", 200);
+    let hooks = Hooks::start_with(options).await;
+    let admin = administrator(&hooks.world).await;
+    let mut request = purchase("tok_approve?status_after=500", 800);
+    request.customer = Some(zaphod());
+    let payment = admin.create(request).await;
+    let succeeded = hooks.event_about(&payment.transactions[0].transaction_id);
+    let mut failed = succeeded.clone();
+    failed.id = "evt_failed".to_owned();
+    failed.operation.status = OperationStatus::Failed;
+    hooks.tell(&failed, "APPLIED").await;
+    let failed = admin.payment(&payment.payment_id).await;
+    assert_eq!(failed.state(), PaymentState::Failed);
+    hooks.sandbox.pause_accepting().await;
+    hooks.tell(&succeeded, "PARKED").await;
+    let asked = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    (hooks, admin, payment, succeeded.id, asked)
+}
+
+/// No table holds anything that the customer is known by, in whatever form it could be opened.
+async fn assert_nothing_personal(hooks: &Hooks) {
+    assert_eq!(hooks.db.sealed_under(KEY_ID).await, Vec::<String>::new());
+    for secret in ["Zaphod", "heartofgold"] {
+        assert_eq!(hooks.db.places_of(secret).await, Vec::<String>::new());
+    }
+    assert_eq!(hooks.db.number("select count(*) from customers").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_waits_for_a_parked_webhook_which_is_applied_and_leaves_nothing_personal() {
+    let (hooks, admin, payment, event, asked) = parked_while_erased(SiteOptions::default()).await;
+    eventually("the erasure waits for it", async || {
+        (stands(&admin, &asked).await.open_payments == 1).then_some(())
+    })
+    .await;
+    assert!(has_body(&hooks, &event).await, "it is needed yet");
+    hooks.sandbox.resume().await.unwrap();
+    hooks.until(&event, "APPLIED").await;
+    let done = erased(&admin, &asked).await;
+    assert_eq!(done.payments, 1);
+    assert!(!has_body(&hooks, &event).await);
+    assert_nothing_personal(&hooks).await;
+    let paid = admin.payment(&payment.payment_id).await;
+    assert_eq!(
+        (paid.state(), paid.captured()),
+        (PaymentState::Captured, 800)
+    );
+    hooks.everything_agrees().await;
+    // What it told is on record, and the record proves itself.
+    exported(&hooks.world, &admin, evidence_of(&payment.payment_id)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_webhook_that_is_given_up_leaves_nothing_personal_either() {
+    let options = SiteOptions::impatient().with("webhooks.max_attempts", 4);
+    let (hooks, admin, payment, event, asked) = parked_while_erased(options).await;
+    let dead = hooks.until(&event, "DEAD").await;
+    assert_eq!(dead.reason.as_deref(), Some("NOT_CONFIRMED"));
+    erased(&admin, &asked).await;
+    assert!(!has_body(&hooks, &event).await);
+    assert_nothing_personal(&hooks).await;
+    // Nothing is left that could be tried again.
+    hooks.sandbox.resume().await.unwrap();
+    let platform = hooks.as_role(TENANT, &[Role::PlatformAdmin]).await;
+    let listed = platform.ok(ListWebhooksRequest::default()).await.message;
+    let dead = listed.webhooks.iter().find(|one| one.event_id == event);
+    let replay = ReplayWebhookRequest {
+        webhook_id: dead.unwrap().webhook_id.clone(),
+        reason: "the provider is back".to_owned(),
+    };
+    let refused = platform.refused(replay).await;
+    refused.is(Code::FailedPrecondition, "WEBHOOK_WIPED");
+    let failed = admin.payment(&payment.payment_id).await;
+    assert_eq!(failed.state(), PaymentState::Failed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -110,8 +110,12 @@ fn told(erasure: &v1::Erasure) -> String {
     }
     let why = match erasure.open_payments {
         0 => "It ends within minutes.".to_owned(),
-        1 => "It waits for a payment whose outcome is not known.".to_owned(),
-        open => format!("It waits for {open} payments whose outcome is not known."),
+        1 => "It waits for a payment whose outcome is not known, or a webhook about it.".to_owned(),
+        open => {
+            format!(
+                "It waits for {open} payments whose outcome is not known, or webhooks about them."
+            )
+        }
     };
     format!(
         "Under way: nothing more is stored under the customer's key. {why}\n\
