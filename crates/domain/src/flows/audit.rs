@@ -97,23 +97,12 @@ impl AuditLog {
     pub async fn record(&self, caller: &Caller, event: AuditEvent) -> Result<(), FlowError> {
         let stream = self.stream(&caller.tenant).await;
         let mut head = stream.lock().await;
-        let now = self.inner.ports.clock.now();
-        let at = head.unwrap_or_else(|| Head {
-            stream: self.inner.ports.random.uuid_v7(now),
-            entity_seq: 1,
-            leaf_hash: None,
-        });
-        let entry = self.entry_at(caller, event, ACCESS_STREAM, at)?;
-        let leaf_hash = entry.leaf_hash;
+        let (entry, behind) = self.next_of(*head, caller, event)?;
         // Whatever goes wrong, the next access opens a stream of its own rather than risk a gap.
         *head = None;
         match self.inner.ports.store.append(entry).await {
             Ok(Commit::Committed) => {
-                *head = Some(Head {
-                    entity_seq: at.entity_seq + 1,
-                    leaf_hash: Some(leaf_hash),
-                    ..at
-                });
+                *head = Some(behind);
                 Ok(())
             }
             Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {
@@ -137,6 +126,20 @@ impl AuditLog {
     {
         let stream = self.stream(&caller.tenant).await;
         let mut head = stream.lock().await;
+        let (entry, behind) = self.next_of(*head, caller, event)?;
+        let before = head.take();
+        let done = write(entry).await?;
+        *head = if done { Some(behind) } else { before };
+        Ok(done)
+    }
+
+    /// The next entry of the stream of accesses with this head, of a new one where there is none; and the head behind it.
+    fn next_of(
+        &self,
+        head: Option<Head>,
+        caller: &Caller,
+        event: AuditEvent,
+    ) -> Result<(JournalEntry, Head), FlowError> {
         let now = self.inner.ports.clock.now();
         let at = head.unwrap_or_else(|| Head {
             stream: self.inner.ports.random.uuid_v7(now),
@@ -144,19 +147,12 @@ impl AuditLog {
             leaf_hash: None,
         });
         let entry = self.entry_at(caller, event, ACCESS_STREAM, at)?;
-        let leaf_hash = entry.leaf_hash;
-        let before = head.take();
-        let done = write(entry).await?;
-        *head = if done {
-            Some(Head {
-                entity_seq: at.entity_seq + 1,
-                leaf_hash: Some(leaf_hash),
-                ..at
-            })
-        } else {
-            before
+        let behind = Head {
+            entity_seq: at.entity_seq + 1,
+            leaf_hash: Some(entry.leaf_hash),
+            ..at
         };
-        Ok(done)
+        Ok((entry, behind))
     }
 
     /// Appends an entry to a stream that is named from without, behind `head`: `None` where the stream has that entry
