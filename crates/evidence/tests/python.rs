@@ -6,13 +6,16 @@
     reason = "a panic is a failed test"
 )]
 
+#[allow(dead_code, reason = "the tests above use the rest of it")]
+#[path = "../../test-support/src/python.rs"]
+mod shared_python;
 mod support;
 
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Output,
     sync::LazyLock,
 };
 
@@ -27,11 +30,9 @@ use quittance_evidence::{
     Hash,
     bundle::{Bundle, TrustedKeys},
 };
+use shared_python::{python_verifier, verify_evidence};
 use support::log::{Log, name_of};
 use uuid::Uuid;
-
-/// What is installed from PyPI, pinned.
-const PACKAGE: &str = "cryptography==50.0.2";
 
 /// Bundles that both judge; every second one was changed.
 const BUNDLES: usize = 1_000;
@@ -45,46 +46,8 @@ static LOGS: LazyLock<[Log; 3]> = LazyLock::new(|| {
     ]
 });
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// A virtual environment that is kept below `target` between runs.
 /// Made once, though several tests want it at the same time.
-static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(python_with_ed25519);
-
-fn python_with_ed25519() -> Result<PathBuf, String> {
-    let pins = PACKAGE.replace("==", "-").replace('.', "_");
-    let directory = workspace().join("target/python-verifier").join(pins);
-    let python = directory.join("bin/python");
-    let ready = directory.join("ready");
-    if ready.exists() {
-        return Ok(python);
-    }
-    let path = directory.to_str().unwrap();
-    run(Command::new("python3").args(["-m", "venv", "--clear", path]))?;
-    let pip = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ];
-    run(Command::new(&python).args(pip).arg(PACKAGE))?;
-    fs::write(ready, "").map_err(|error| error.to_string())?;
-    Ok(python)
-}
-
-fn run(command: &mut Command) -> Result<Output, String> {
-    let output = command
-        .output()
-        .map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{command:?}: {}\n{stderr}", output.status))
-}
+static PYTHON: LazyLock<Option<PathBuf>> = LazyLock::new(python_verifier);
 
 /// One random change, of the file or of what it says; some of them leave it true.
 #[derive(Debug, Clone)]
@@ -232,27 +195,9 @@ fn write_bundles(directory: &Path, seed: [u8; 32]) -> BTreeSet<PathBuf> {
     ours
 }
 
-/// `None` where there is no Python with an Ed25519 package, which CI must have.
-#[allow(clippy::print_stderr, reason = "a skipped test says so")]
-fn python() -> Option<PathBuf> {
-    match PYTHON.clone() {
-        Ok(python) => Some(python),
-        Err(reason) => {
-            let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!in_ci, "{reason}");
-            eprintln!("SKIPPED: no Python with cryptography ({reason})");
-            None
-        }
-    }
-}
-
 /// What the Python verifier says of some bundles.
 fn judged(python: &Path, files: &[PathBuf]) -> Output {
-    let mut command = Command::new(python);
-    command.arg(workspace().join("docs/verify_evidence.py"));
-    for key in LOGS[0].verifiers() {
-        command.args(["--key", &key.to_string()]);
-    }
+    let mut command = verify_evidence(python, LOGS[0].verifiers());
     command.args(files).output().unwrap()
 }
 
@@ -270,7 +215,7 @@ fn with_disclosures(file: &[u8], disclosures: &[String]) -> Vec<u8> {
 
 #[test]
 fn what_a_bundle_says_cannot_draw_the_python_verifiers_answer_over() {
-    let Some(python) = python() else {
+    let Some(python) = &*PYTHON else {
         return;
     };
     let payment = Uuid::from_u128(1);
@@ -286,7 +231,7 @@ fn what_a_bundle_says_cannot_draw_the_python_verifiers_answer_over() {
         fs::write(&path, bytes).unwrap();
         path
     });
-    let output = judged(&python, &files);
+    let output = judged(python, &files);
     let said = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<_> = said.split('\n').collect();
     assert!(
@@ -303,7 +248,7 @@ fn what_a_bundle_says_cannot_draw_the_python_verifiers_answer_over() {
 
 #[test]
 fn a_python_verifier_agrees_on_a_thousand_bundles_half_of_them_changed() {
-    let Some(python) = python() else {
+    let Some(python) = &*PYTHON else {
         return;
     };
     let seed = std::env::var("EVIDENCE_SEED").unwrap_or_else(|_| Uuid::new_v4().to_string());
@@ -317,7 +262,7 @@ fn a_python_verifier_agrees_on_a_thousand_bundles_half_of_them_changed() {
         .map(|file| file.unwrap().path())
         .collect();
     files.sort();
-    let output = judged(&python, &files);
+    let output = judged(python, &files);
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(
         said.lines().count(),

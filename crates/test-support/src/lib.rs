@@ -22,6 +22,7 @@
 
 mod fault_proxy;
 mod journal_row;
+pub mod python;
 mod story;
 mod test_db;
 mod tree_head;
