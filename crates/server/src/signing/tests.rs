@@ -20,6 +20,7 @@ use super::signer::SignerError;
 use super::state::open_checkpoint;
 use super::*;
 
+mod keys;
 mod tampered;
 
 const ORIGIN: &str = "quittance.test/log";
@@ -104,6 +105,15 @@ impl Log {
     }
 }
 
+/// A log of so many entries, all of them signed; its signer, and the checkpoint.
+async fn signed_log(entries: u64) -> (Log, Signer, StoredCheckpoint) {
+    let log = Log::new().await;
+    log.grow(entries).await;
+    let contender = log.signer();
+    let signed = contender.sign_once().await.unwrap();
+    (log, contender, signed)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_checkpoint_is_of_the_tree_as_it_grows_and_shown_once_it_is_on_disk() {
     let log = Log::new().await;
@@ -129,10 +139,7 @@ async fn every_checkpoint_is_of_the_tree_as_it_grows_and_shown_once_it_is_on_dis
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_a_database_that_was_set_back_is_never_signed_again() {
-    let log = Log::new().await;
-    log.grow(2).await;
-    let contender = log.signer();
-    contender.sign_once().await.unwrap();
+    let (log, contender, _) = signed_log(2).await;
     let old = log.store.tree_head().await.unwrap().unwrap();
     log.grow(3).await;
     let signed = contender.sign_once().await.unwrap();
@@ -167,10 +174,7 @@ async fn s75_a_database_that_was_set_back_is_never_signed_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_another_tree_of_any_size_is_refused() {
-    let log = Log::new().await;
-    log.grow(4).await;
-    let contender = log.signer();
-    let signed = contender.sign_once().await.unwrap();
+    let (log, contender, signed) = signed_log(4).await;
     log.store.shutdown(Duration::from_secs(5)).await;
     // Every hash of the tree is another, consistently: only what is kept outside the database knows better.
     log.execute(
@@ -272,10 +276,7 @@ async fn s76_two_signers_that_are_active_at_once_never_sign_two_trees() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_state_nothing_is_signed_until_somebody_says_from_where() {
-    let log = Log::new().await;
-    log.grow(2).await;
-    let contender = log.signer();
-    let signed = contender.sign_once().await.unwrap();
+    let (log, contender, signed) = signed_log(2).await;
     fs::remove_file(log.state_file()).unwrap();
     let refused = contender.sign_once().await.unwrap_err();
     assert!(
@@ -337,66 +338,6 @@ async fn s79_while_a_key_replaces_another_checkpoints_are_signed_by_both() {
 }
 
 #[test]
-fn s79_a_key_that_others_may_read_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    set_up(directory.path(), ORIGIN).unwrap();
-    let config = config(directory.path());
-    let keys = LogKeys::load(&config).unwrap();
-    let shown = format!("{keys:?}");
-    let secret = fs::read_to_string(&config.receipt_keys[0].file).unwrap();
-    assert!(!shown.contains(secret.trim()), "no key is ever shown");
-    for mode in [0o640, 0o604, 0o660, 0o601] {
-        let path = &config.log_key_files[0];
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        let refused = LogKeys::load(&config).unwrap_err().to_string();
-        assert!(refused.contains("chmod 600"), "{mode:o}: {refused}");
-    }
-}
-
-#[test]
-fn keys_that_do_not_belong_together_are_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    set_up(directory.path(), ORIGIN).unwrap();
-    let right = config(directory.path());
-    let log = right.log_key_files[0].clone();
-    let twice = SigningConfig {
-        log_key_files: vec![log.clone(), log.clone()],
-        ..right.clone()
-    };
-    let as_receipts = SigningConfig {
-        receipt_keys: vec![ReceiptKeyConfig::of_file(log.clone())],
-        ..right.clone()
-    };
-    let other = SigningConfig {
-        log_key_files: vec![log, right.receipt_keys[0].file.clone()],
-        ..right.clone()
-    };
-    let elsewhere = tempfile::tempdir().unwrap();
-    set_up(elsewhere.path(), "quittance.test/other").unwrap();
-    let of_another_log = SigningConfig {
-        receipt_keys: config(elsewhere.path()).receipt_keys,
-        ..right.clone()
-    };
-    let receipts_twice = SigningConfig {
-        receipt_keys: [right.receipt_keys.clone(), right.receipt_keys.clone()].concat(),
-        ..right.clone()
-    };
-    for wrong in [twice, as_receipts, other, of_another_log, receipts_twice] {
-        let refused = LogKeys::load(&wrong).unwrap_err();
-        assert!(
-            matches!(refused, KeyFileError::Mismatch { .. }),
-            "{refused}"
-        );
-    }
-    // A key that is there is never written over.
-    let name = KeyName::new(ORIGIN).unwrap();
-    assert!(matches!(
-        generate(directory.path(), &name),
-        Err(KeyFileError::Io { .. })
-    ));
-}
-
-#[test]
 fn a_checkpoint_of_another_log_is_no_state() {
     let directory = tempfile::tempdir().unwrap();
     set_up(directory.path(), ORIGIN).unwrap();
@@ -408,35 +349,4 @@ fn a_checkpoint_of_another_log_is_no_state() {
     };
     let note = other.sign(&keys.log()).unwrap().to_string();
     assert!(open_checkpoint(&note, &keys.verifiers()).is_err());
-}
-
-/// By when it was recorded, not by when it is signed.
-#[test]
-fn a_receipt_is_signed_by_the_keys_in_whose_time_its_entry_was_recorded() {
-    let directory = tempfile::tempdir().unwrap();
-    set_up(directory.path(), ORIGIN).unwrap();
-    let mut config = config(directory.path());
-    let at = |second| DateTime::from_timestamp(second, 0).unwrap();
-    let name = receipts_name(&KeyName::new(ORIGIN).unwrap()).unwrap();
-    let made = |file: &str, from, until| {
-        let file = directory.path().join(file);
-        let key = new_key(&file, &name).unwrap();
-        let key_config = ReceiptKeyConfig { file, from, until };
-        (key, key_config)
-    };
-    let (newest, newest_config) = made("newest.key", Some(at(50)), None);
-    let (middle, middle_config) = made("middle.key", Some(at(20)), Some(at(60)));
-    let (oldest, oldest_config) = made("oldest.key", Some(at(10)), Some(at(20)));
-    config.receipt_keys = vec![newest_config, middle_config, oldest_config];
-    let keys = LogKeys::load(&config).unwrap();
-    let signing = |second| -> Vec<VerifierKey> {
-        let keys = keys.receipts_at(at(second));
-        keys.into_iter().map(|key| key.verifier().clone()).collect()
-    };
-    assert_eq!(signing(1), [oldest.clone()], "nobody older is at hand");
-    assert_eq!(signing(19), [oldest]);
-    assert_eq!(signing(20), [middle.clone()]);
-    assert_eq!(signing(50), [newest.clone(), middle]);
-    assert_eq!(signing(60), [newest.clone()]);
-    assert_eq!(keys.receipts(), &newest);
 }

@@ -7,10 +7,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_a_head_over_an_invented_leaf_is_never_signed_and_once_it_is_gone_the_log_goes_on() {
-    let log = Log::new().await;
-    log.grow(4).await;
-    let contender = log.signer();
-    let signed = contender.sign_once().await.unwrap();
+    let (log, contender, signed) = signed_log(4).await;
     log.store.shutdown(Duration::from_secs(5)).await;
     // All of it is within the rights of the application's own role.
     log.execute(
@@ -38,10 +35,7 @@ async fn s75_a_head_over_an_invented_leaf_is_never_signed_and_once_it_is_gone_th
 /// As after the migration that brought the MACs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_that_is_made_again_from_the_journal_is_the_one_that_was_signed() {
-    let log = Log::new().await;
-    log.grow(3).await;
-    let contender = log.signer();
-    let signed = contender.sign_once().await.unwrap();
+    let (log, contender, signed) = signed_log(3).await;
     log.store.shutdown(Duration::from_secs(5)).await;
     log.execute("delete from tree_heads; delete from tree_tiles")
         .await;
@@ -59,10 +53,7 @@ async fn a_tree_that_is_made_again_from_the_journal_is_the_one_that_was_signed()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_checkpoints_that_somebody_inserted_are_neither_served_nor_in_the_signers_way() {
-    let log = Log::new().await;
-    log.grow(2).await;
-    let contender = log.signer();
-    let old = contender.sign_once().await.unwrap();
+    let (log, contender, old) = signed_log(2).await;
     log.grow(1).await;
     let newest = contender.sign_once().await.unwrap();
     // An old note under another size and root, and under another root alone; and one under a key of nobody.
