@@ -5,7 +5,9 @@
 //! - [`load`] makes payments, in a closed loop and at a fixed rate.
 //! - [`sample`] reads the rows that the service writes for one payment, and [`script`] makes a
 //!   `pgbench` script of them; so the baseline follows the schema by itself.
-//! - [`pgbench`] runs it, [`process`] and [`metrics`] observe, [`service`] starts what is measured.
+//! - [`pgbench`] runs it, [`process`] and [`metrics`] observe, [`service`] starts what is measured,
+//!   as [`setup`] configures it.
+//! - [`verify_log`] measures the verification of a log, instead of payments.
 //! - [`run`] does all of it in interleaved rounds, and [`report`] shows the result.
 //!
 //! `bench/README.md` says how to run it and how to read its numbers.
@@ -23,3 +25,5 @@ pub mod sample;
 pub mod sandbox;
 pub mod script;
 pub mod service;
+pub mod setup;
+pub mod verify_log;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use quittance_bench::options::{Cli, Part};
-use quittance_bench::{run, sandbox};
+use quittance_bench::{run, sandbox, verify_log};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
@@ -14,6 +14,10 @@ async fn main() -> anyhow::Result<ExitCode> {
             sandbox::serve(&api_key_variable).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Some(Part::VerifyLog { entries }) => tokio::select! {
+            result = verify_log::run(cli.options, entries) => result,
+            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+        },
         None => tokio::select! {
             result = run::run(cli.options) => result,
             // Returning from here stops every process that was started.

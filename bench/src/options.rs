@@ -26,6 +26,13 @@ pub enum Part {
         #[arg(long)]
         api_key_variable: String,
     },
+    /// Measure how fast a log is verified, and with how much memory: of so many entries, and of ten times as many.
+    /// `--server`, `--server-log` and `--data-dir` go before it.
+    VerifyLog {
+        /// Entries of the smaller log. The larger one takes about 5 KiB of disk for each of its entries.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..=100_000_000))]
+        entries: u64,
+    },
 }
 
 /// What to measure.

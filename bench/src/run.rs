@@ -26,8 +26,10 @@ use crate::report::{
 use crate::sample::Sample;
 use crate::script;
 use crate::service::{
-    self, BASELINE_DATABASE, Quittance, SandboxProcess, ServerProcess, ServiceDatabase,
+    self, BASELINE_DATABASE, Quittance, SERVICE_DATABASE, SandboxProcess, ServerProcess,
+    UNSIGNED_DATABASE,
 };
+use crate::setup::Works;
 
 /// The open loop's share of what the closed loop reached, unless a rate is given.
 const OPEN_LOOP_SHARE: f64 = 0.6;
@@ -85,7 +87,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 /// A new directory that any user may pass through, since PostgreSQL runs as another one under root; the
 /// database itself lies below, in a directory for its user only.
-fn throw_away_in(parent: &Path) -> anyhow::Result<TempDir> {
+pub(crate) fn throw_away_in(parent: &Path) -> anyhow::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     builder
         .prefix("quittance-bench-")
@@ -95,12 +97,12 @@ fn throw_away_in(parent: &Path) -> anyhow::Result<TempDir> {
         .with_context(|| parent.display().to_string())
 }
 
-fn say(text: &str) -> anyhow::Result<()> {
+pub(crate) fn say(text: &str) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
 /// Progress goes to standard error, so that the result can be redirected.
-fn progress(text: &str) {
+pub(crate) fn progress(text: &str) {
     // Whoever closed it does not want to read it.
     let _ = writeln!(std::io::stderr(), "bench: {text}");
 }
@@ -130,24 +132,25 @@ struct Service {
 impl Service {
     async fn start(
         options: &Options,
-        database: &ServiceDatabase,
+        url: &str,
         sandbox: &SandboxProcess,
+        works: Works,
     ) -> anyhow::Result<Self> {
-        let quittance = Quittance::prepare(options, database, sandbox)?;
-        quittance.migrate(&database.url).await?;
-        let log = if database.signed {
+        let quittance = Quittance::prepare(options, url, sandbox, works)?;
+        quittance.migrate(url).await?;
+        let log = if works == Works::Signed {
             quittance.prepare_log().await?;
             options.server_log.as_deref()
         } else {
             None
         };
-        let api_key = quittance.create_key().await?;
+        let api_key = quittance.create_key("payments.write").await?;
         let server = quittance.serve(api_key, log).await?;
         Ok(Self {
-            signed: database.signed,
+            signed: works == Works::Signed,
             clients: Clients::connect(&server.target, options.connections).await?,
             server,
-            database: service::connect_to(&database.url).await?,
+            database: service::connect(url).await?,
             quittance,
         })
     }
@@ -226,10 +229,11 @@ impl Bench {
     async fn start(options: Options, postgres: EmbeddedPostgres) -> anyhow::Result<Self> {
         progress("starting PostgreSQL, the sandbox and the server");
         let sandbox = SandboxProcess::start().await?;
-        let database = |signed| ServiceDatabase::of(&postgres, signed);
-        let mut service = Service::start(&options, &database(true), &sandbox).await?;
+        let url = postgres.url(SERVICE_DATABASE);
+        let mut service = Service::start(&options, &url, &sandbox, Works::Signed).await?;
         let unsigned = if options.audit_cost {
-            Some(Service::start(&options, &database(false), &sandbox).await?)
+            let url = postgres.url(UNSIGNED_DATABASE);
+            Some(Service::start(&options, &url, &sandbox, Works::Unsigned).await?)
         } else {
             None
         };

@@ -1,18 +1,13 @@
 //! What is measured: a private PostgreSQL, the sandbox provider and the real server, each a process of
 //! its own.
 
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use quittance_embedded_postgres::{EmbeddedPostgres, Options as PostgresOptions};
-use rcgen::{CertificateParams, KeyPair};
-use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio_postgres::{Client, NoTls};
@@ -20,6 +15,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::load::Target;
 use crate::metrics::Http;
 use crate::options::Options;
+use crate::setup::{AUDIT_DIRECTORY, Setup, Works, random_key};
 
 /// The database that the service writes.
 pub const SERVICE_DATABASE: &str = "service";
@@ -27,14 +23,11 @@ pub const SERVICE_DATABASE: &str = "service";
 pub const UNSIGNED_DATABASE: &str = "unsigned";
 /// The database that the baseline writes.
 pub const BASELINE_DATABASE: &str = "baseline";
-/// The name that the server's certificate is for.
-const HOST: &str = "localhost";
-/// Keys of the log that is signed meanwhile, and what was signed last.
-pub const AUDIT_DIRECTORY: &str = "audit";
 /// The log's name.
 pub const LOG_NAME: &str = "quittance.bench/log";
 const TENANT: &str = "bench";
-const CONFIG_FILE: &str = "quittance.toml";
+/// How long a verification may take.
+const VERIFY_PATIENCE: Duration = Duration::from_secs(24 * 3_600);
 const SANDBOX_KEY_VARIABLE: &str = "QUITTANCE_BENCH_SANDBOX_KEY";
 /// How long a part may take to start.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -123,7 +116,7 @@ pub async fn start_postgres(data_dir: Option<PathBuf>) -> anyhow::Result<Embedde
         ..PostgresOptions::default()
     };
     let server = EmbeddedPostgres::start_async(options).await?;
-    let client = connect(&server, "postgres").await?;
+    let client = connect(&server.url("postgres")).await?;
     for database in [SERVICE_DATABASE, UNSIGNED_DATABASE, BASELINE_DATABASE] {
         client
             .batch_execute(&format!("create database {database}"))
@@ -132,130 +125,17 @@ pub async fn start_postgres(data_dir: Option<PathBuf>) -> anyhow::Result<Embedde
     Ok(server)
 }
 
-/// A connection to a database of the server, as its superuser.
+/// A connection to a database.
 ///
 /// # Errors
 /// Where it cannot be made.
-pub async fn connect(server: &EmbeddedPostgres, database: &str) -> anyhow::Result<Client> {
-    connect_to(&server.url(database)).await
-}
-
-/// A connection to a database by its URL.
-///
-/// # Errors
-/// Where it cannot be made.
-pub async fn connect_to(url: &str) -> anyhow::Result<Client> {
+pub async fn connect(url: &str) -> anyhow::Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     // It ends with its client; an error shows at the client too.
     tokio::spawn(async move {
         let _ = connection.await;
     });
     Ok(client)
-}
-
-/// What a server writes to.
-#[derive(Debug, Clone)]
-pub struct ServiceDatabase {
-    /// Its URL, the superuser's.
-    pub url: String,
-    /// Whether the log in it is signed.
-    pub signed: bool,
-}
-
-impl ServiceDatabase {
-    /// The one whose log is signed, or the one whose log is not.
-    pub fn of(postgres: &EmbeddedPostgres, signed: bool) -> Self {
-        let name = if signed {
-            SERVICE_DATABASE
-        } else {
-            UNSIGNED_DATABASE
-        };
-        Self {
-            url: postgres.url(name),
-            signed,
-        }
-    }
-}
-
-/// The server's configuration, with a fresh certificate and keys, in a directory that is removed at the
-/// end.
-pub struct Setup {
-    directory: TempDir,
-    ca_pem: String,
-    grpc: SocketAddr,
-    http: SocketAddr,
-}
-
-impl Setup {
-    /// Writes it, for a server on one of the databases.
-    ///
-    /// # Errors
-    /// Where a file cannot be written.
-    pub fn write(
-        database: &ServiceDatabase,
-        sandbox_url: &str,
-        sandbox_key: &str,
-    ) -> anyhow::Result<Self> {
-        // For this user only.
-        let directory = tempfile::Builder::new()
-            .prefix("quittance-bench-")
-            .tempdir()?;
-        let pair = KeyPair::generate()?;
-        let certificate = CertificateParams::new(vec![HOST.to_owned()])?.self_signed(&pair)?;
-        let (grpc, http) = (free_address()?, free_address()?);
-        let path = |name: &str| directory.path().join(name);
-        fs::write(path("cert.pem"), certificate.pem())?;
-        fs::write(path("key.pem"), pair.serialize_pem())?;
-        let config = serde_json::json!({
-            "server": {
-                "grpc_listen": grpc, "http_listen": http,
-                "tls": { "certificate_file": path("cert.pem"), "key_file": path("key.pem") },
-            },
-            "database": { "url": database.url },
-            "secrets": { "keys": [format!("bench:{}", random_key())] },
-            "providers": { "accounts": [{
-                "name": "sandbox", "kind": "sandbox", "base_url": sandbox_url,
-                "api_key": sandbox_key, "allow_plaintext": true,
-            }] },
-            "audit": {
-                "enabled": database.signed,
-                "log_key_files": [path(AUDIT_DIRECTORY).join("log.key")],
-                "receipt_key_file": path(AUDIT_DIRECTORY).join("receipt.key"),
-                "state_directory": path(AUDIT_DIRECTORY).join("state"),
-            },
-        });
-        fs::write(path(CONFIG_FILE), toml::to_string(&config)?)?;
-        Ok(Self {
-            ca_pem: certificate.pem(),
-            directory,
-            grpc,
-            http,
-        })
-    }
-
-    /// A file in the directory.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// The configuration file.
-    pub fn config_file(&self) -> PathBuf {
-        self.file(CONFIG_FILE)
-    }
-
-    /// Where the server that has this configuration takes payments.
-    pub fn target(&self, api_key: String) -> Target {
-        let url = format!("https://{HOST}:{}", self.grpc.port());
-        Target {
-            url,
-            ca_pem: self.ca_pem.clone(),
-            api_key,
-        }
-    }
-
-    fn http(&self) -> anyhow::Result<Http> {
-        Http::new(format!("https://{HOST}:{}", self.http.port()), &self.ca_pem)
-    }
 }
 
 /// The `quittance` program and its configuration.
@@ -266,14 +146,15 @@ pub struct Quittance {
 }
 
 impl Quittance {
-    /// Finds the program and configures it.
+    /// Finds the program and configures it, for the database of this URL.
     ///
     /// # Errors
     /// Where the program was not built, or a file cannot be written.
     pub fn prepare(
         options: &Options,
-        database: &ServiceDatabase,
+        url: &str,
         sandbox: &SandboxProcess,
+        works: Works,
     ) -> anyhow::Result<Self> {
         let program = match &options.server {
             Some(program) => program.clone(),
@@ -286,7 +167,7 @@ impl Quittance {
                 program.display()
             );
         }
-        let setup = Setup::write(database, &sandbox.base_url, &sandbox.api_key)?;
+        let setup = Setup::write(url, &sandbox.base_url, &sandbox.api_key, works)?;
         Ok(Self { program, setup })
     }
 
@@ -338,20 +219,33 @@ impl Quittance {
         succeed(signer).await.map(drop)
     }
 
-    /// Makes an API key that may make payments.
+    /// Makes an API key with a role.
     ///
     /// # Errors
     /// Where the program says so.
-    pub async fn create_key(&self) -> anyhow::Result<String> {
+    pub async fn create_key(&self, role: &str) -> anyhow::Result<String> {
         let mut command = self.command();
         command.args(["keys", "create", "--tenant", TENANT, "--name", "load"]);
-        command.args(["--role", "payments.write"]);
+        command.args(["--role", role]);
         let output = succeed(command).await?;
         let key = output
             .split_ascii_whitespace()
             .find(|word| word.starts_with("qk_"));
         key.map(str::to_owned)
             .context("`quittance keys create` showed no key")
+    }
+
+    /// Has a server verify its whole log, as an operator asks for it; gives what the command printed.
+    ///
+    /// # Errors
+    /// Where the log does not verify, or the command fails.
+    pub async fn verify_log(&self, target: &Target) -> anyhow::Result<String> {
+        let ca = self.setup.file("cert.pem");
+        let mut command = self.command();
+        command.args(["audit", "verify", "--address", &target.url]);
+        command.arg("--ca-file").arg(ca);
+        command.env("QUITTANCE_API_KEY", &target.api_key);
+        succeed_within(command, VERIFY_PATIENCE).await
     }
 
     /// Starts the server, and returns when it is ready.
@@ -391,8 +285,12 @@ impl Quittance {
     }
 }
 
-async fn succeed(mut command: Command) -> anyhow::Result<String> {
-    let output = tokio::time::timeout(START_PATIENCE, command.output()).await;
+async fn succeed(command: Command) -> anyhow::Result<String> {
+    succeed_within(command, START_PATIENCE).await
+}
+
+async fn succeed_within(mut command: Command, patience: Duration) -> anyhow::Result<String> {
+    let output = tokio::time::timeout(patience, command.output()).await;
     let output = output
         .context("`quittance` does not end")?
         .context("start `quittance`")?;
@@ -400,14 +298,4 @@ async fn succeed(mut command: Command) -> anyhow::Result<String> {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8(output.stdout)?)
-}
-
-/// 32 random bytes in base64.
-fn random_key() -> String {
-    STANDARD.encode(rand::random::<[u8; 32]>())
-}
-
-/// An address that is free now. Whoever takes it first keeps the server from starting, which then says so.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

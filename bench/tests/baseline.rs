@@ -10,7 +10,8 @@ use quittance_bench::load::{Clients, Until};
 use quittance_bench::pgbench::{self, Length};
 use quittance_bench::sample::{Sample, TABLES};
 use quittance_bench::script;
-use quittance_bench::service::{self, BASELINE_DATABASE, SERVICE_DATABASE, ServiceDatabase, Setup};
+use quittance_bench::service::{self, BASELINE_DATABASE, SERVICE_DATABASE};
+use quittance_bench::setup::{Setup, Works};
 use quittance_embedded_postgres::{EmbeddedPostgres, Options};
 use quittance_sandbox::{Sandbox, SandboxConfig, SandboxHandle};
 use quittance_server::auth::Role;
@@ -48,15 +49,17 @@ impl Side {
             ..Options::default()
         };
         let postgres = EmbeddedPostgres::start_async(options).await.unwrap();
-        let admin = service::connect(&postgres, "postgres").await.unwrap();
+        let admin = service::connect(&postgres.url("postgres")).await.unwrap();
         let sandbox = Sandbox::start(SandboxConfig::new("sandbox-key"))
             .await
             .unwrap();
-        let database = ServiceDatabase {
-            url: postgres.url(SERVICE_DATABASE),
-            signed: false,
-        };
-        let setup = Setup::write(&database, &sandbox.base_url(), "sandbox-key").unwrap();
+        let setup = Setup::write(
+            &postgres.url(SERVICE_DATABASE),
+            &sandbox.base_url(),
+            "sandbox-key",
+            Works::Unsigned,
+        )
+        .unwrap();
         for name in [BASELINE_DATABASE, SERVICE_DATABASE] {
             admin
                 .batch_execute(&format!("create database {name}"))
@@ -76,7 +79,9 @@ impl Side {
         let target = setup.target(key.reveal().to_string());
         Self {
             clients: Clients::connect(&target, 2).await.unwrap(),
-            service: service::connect(&postgres, SERVICE_DATABASE).await.unwrap(),
+            service: service::connect(&postgres.url(SERVICE_DATABASE))
+                .await
+                .unwrap(),
             baseline: None,
             setup,
             server,
@@ -142,7 +147,7 @@ async fn the_baseline_writes_the_same_rows_with_one_commit_per_state_change() {
     let payments = i64::from(PGBENCH_CLIENTS) * (each - 1);
     assert_eq!(second - first, payments * COMMITS_PER_PAYMENT);
     side.baseline = Some(
-        service::connect(&side.postgres, BASELINE_DATABASE)
+        service::connect(&side.postgres.url(BASELINE_DATABASE))
             .await
             .unwrap(),
     );
