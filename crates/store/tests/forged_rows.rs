@@ -2,6 +2,8 @@
 //! forged ones are passed over, with an alarm, and hide nothing (scenario 75).
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::similar_names,
     reason = "a test reads like its story, and one that cannot go on panics"
 )]
 
