@@ -85,10 +85,11 @@ fn a_receipt_is_signed_by_the_keys_in_whose_time_its_entry_was_recorded() {
         let keys = keys.receipts_at(at(second));
         keys.into_iter().map(|key| key.verifier().clone()).collect()
     };
-    assert_eq!(signing(1), [oldest.clone()], "nobody older is at hand");
-    assert_eq!(signing(19), [oldest]);
-    assert_eq!(signing(20), [middle.clone()]);
+    let alone = |key: &VerifierKey| vec![key.clone()];
+    assert_eq!(signing(1), alone(&oldest), "nobody older is at hand");
+    assert_eq!(signing(19), alone(&oldest));
+    assert_eq!(signing(20), alone(&middle));
     assert_eq!(signing(50), [newest.clone(), middle]);
-    assert_eq!(signing(60), [newest.clone()]);
+    assert_eq!(signing(60), alone(&newest));
     assert_eq!(keys.receipts(), &newest);
 }
