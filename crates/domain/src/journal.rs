@@ -254,8 +254,9 @@ fn leaf_amounts(amounts: &Amounts) -> evidence::Amounts {
 /// changed without an entry.
 ///
 /// SHA-256 over lines `name=value`, in the order below; absent values are empty, times are microseconds since
-/// 1970, metadata comes last, a line `metadata.key=value` each, sorted by key. No value holds a line break.
-/// Encrypted columns, `updated_at` and `last_leaf_hash` are left out.
+/// 1970, metadata comes last, as a JSON object sorted by key, unless it is empty. No other value holds a line break.
+/// Of `next_action`, which is encrypted, only whether there is one; other encrypted columns, `updated_at` and
+/// `last_leaf_hash` are left out.
 pub fn row_digest(payment: &Payment) -> [u8; 32] {
     let micros = |time: DateTime<Utc>| time.timestamp_micros().to_string();
     let method = &payment.method;
@@ -304,13 +305,16 @@ pub fn row_digest(payment: &Payment) -> [u8; 32] {
             "failure_cause",
             &payment.failure.map_or("", |failure| failure.cause.name()),
         );
+        line("next_action", &payment.next_action.is_some());
         line("created_at", &micros(payment.created_at));
         line(
             "expires_at",
             &payment.expires_at.map(micros).unwrap_or_default(),
         );
-        for (key, value) in &payment.metadata {
-            line(&format!("metadata.{key}"), value);
+        if !payment.metadata.is_empty() {
+            // Keys and values are free text: only with quotes do they tell which is which.
+            let metadata = serde_json::to_string(&payment.metadata);
+            line("metadata", &metadata.unwrap_or_default());
         }
     })
 }

@@ -3,8 +3,8 @@
 use quittance_domain::change::JournalEntry;
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::verification::{
-    LoggedRow, MacKeys, Mismatch, Placed, StoredPayment, StoredTransaction, StreamEnd, StreamWalk,
-    check_entry, compare_payment,
+    LoggedRow, MacKeys, Mismatch, Placed, StoredCustomer, StoredPayment, StoredTransaction,
+    StreamEnd, StreamWalk, check_entry, compare_payment,
 };
 use quittance_evidence::{LeafMac, MAC_KEY_BYTES, MacKey, MacKeyId};
 
@@ -121,6 +121,10 @@ fn stored(record: &PaymentRecord) -> StoredPayment {
         updated_at: payment.updated_at,
         currency_exponent: i16::from(payment.currency().exponent()),
         transactions: Some(transactions.collect()),
+        customer: payment
+            .customer_reference
+            .as_ref()
+            .map_or(StoredCustomer::None, |_| StoredCustomer::Held),
         payment: Ok(payment),
     }
 }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::keys::KeyRing;
 use crate::prepare::{SealedCustomer, SealedNextAction};
 use crate::schema::{customers, payments, transactions};
-use crate::sealing::{CustomerKey, Place, open, open_unless_erased};
+use crate::sealing::{CustomerKey, Place, is_sealed_for, open, open_unless_erased};
 
 /// A payment as read. The provider's token is not among the columns: only its creation needs it.
 ///
@@ -286,7 +286,13 @@ impl PaymentRow {
         }))
     }
 
-    fn customer_reference(
+    /// Whether what is sealed says that it is under this customer's key.
+    pub(crate) fn is_of_customer(&self, customer: Uuid) -> bool {
+        let sealed = self.customer_sealed.as_deref();
+        sealed.is_some_and(|sealed| is_sealed_for(customer, sealed))
+    }
+
+    pub(crate) fn customer_reference(
         &self,
         ring: &KeyRing,
         customer: Option<&CustomerKey>,

@@ -92,8 +92,12 @@ impl CustomerKey {
     }
 
     fn id(&self) -> String {
-        format!("{CUSTOMER_ID_PREFIX}{}", self.customer.simple())
+        key_id(self.customer)
     }
+}
+
+fn key_id(customer: Uuid) -> String {
+    format!("{CUSTOMER_ID_PREFIX}{}", customer.simple())
 }
 
 impl fmt::Debug for CustomerKey {
@@ -171,6 +175,11 @@ pub(crate) fn open_unless_erased(
         return Ok(None);
     }
     open(ring, customer, place, sealed).map(Some)
+}
+
+/// Whether a value says that it is sealed under this customer's key.
+pub(crate) fn is_sealed_for(customer: Uuid, sealed: &[u8]) -> bool {
+    split(sealed).is_some_and(|(id, ..)| id == key_id(customer))
 }
 
 /// Key id, nonce and ciphertext.

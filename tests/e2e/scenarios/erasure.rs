@@ -11,6 +11,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use super::evidence::{evidence_of, exported};
+use super::verification::verified;
 use crate::harness::site::{KEY_ID, TENANT, TENANT_ROLES};
 use crate::harness::webhooks::{Hooks, Post};
 use crate::harness::{
@@ -100,6 +101,63 @@ async fn entries(client: &Client, event_type: &str) -> usize {
         ..ListEntriesRequest::default()
     };
     client.entries(request).await.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_a_payment_that_is_kept_from_its_customers_erasure_is_found() {
+    let world = world().await;
+    let admin = administrator(&world).await;
+    let auditor = world.as_role(TENANT, &[Role::PlatformAudit]).await;
+    let mut request = purchase("tok_approve", 900);
+    request.customer = Some(zaphod());
+    let payment = admin.create(request).await;
+    admin.entries_of(&payment.payment_id).await;
+    let codes = async || -> Vec<_> {
+        let (found, _) = verified(&auditor).await;
+        found.into_iter().map(|mismatch| mismatch.code).collect()
+    };
+    assert_eq!(codes().await, Vec::<String>::new());
+
+    let keep = "create table kept as select customer_id, customer_sealed from payments";
+    world.db.execute(keep, &[]).await;
+    for (change, code) in [
+        ("customer_id = gen_random_uuid()", "PAYMENT_UNREADABLE"),
+        (
+            "customer_id = null, customer_sealed = null",
+            "PAYMENT_COLUMN_DIFFERS",
+        ),
+        (
+            "customer_sealed = set_byte(customer_sealed, 80, 1 + get_byte(customer_sealed, 80) % 255)",
+            "PAYMENT_UNREADABLE",
+        ),
+    ] {
+        world
+            .db
+            .execute(&format!("update payments set {change}"), &[])
+            .await;
+        assert_eq!(codes().await, [code], "{change}");
+        let put_back = "update payments p set customer_id = k.customer_id, \
+                        customer_sealed = k.customer_sealed from kept k";
+        world.db.execute(put_back, &[]).await;
+    }
+    world
+        .db
+        .execute("create table keys as select * from customers", &[])
+        .await;
+    world.db.execute("delete from customers", &[]).await;
+    assert_eq!(codes().await, ["PAYMENT_UNREADABLE"], "the key is lost");
+    world
+        .db
+        .execute("insert into customers select * from keys", &[])
+        .await;
+
+    let asked = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    erased(&admin, &asked).await;
+    assert_eq!(
+        codes().await,
+        Vec::<String>::new(),
+        "an erasure is no fault"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

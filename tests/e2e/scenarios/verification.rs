@@ -2,8 +2,8 @@
 
 use std::process::Output;
 
-use quittance_proto::v1::VerificationStage;
 use quittance_proto::v1::verify_log_response::Event;
+use quittance_proto::v1::{LogMismatch, VerificationStage, VerificationSummary};
 use quittance_server::auth::Role;
 use tempfile::TempDir;
 use toml::Value;
@@ -13,8 +13,8 @@ use crate::harness::process::command;
 use crate::harness::site::TENANT;
 use crate::harness::tls::pki;
 use crate::harness::{
-    CreateRequest as _, Site, SiteOptions, World, authorization, capture, eventually, purchase,
-    refund,
+    Client, CreateRequest as _, Site, SiteOptions, World, authorization, capture, eventually,
+    purchase, refund,
 };
 
 /// Payments of every kind of outcome.
@@ -54,6 +54,20 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// What a verification of the whole log finds.
+pub async fn verified(auditor: &Client) -> (Vec<LogMismatch>, VerificationSummary) {
+    let mut told = auditor.verify_log().await.unwrap();
+    let (mut found, mut summary) = (Vec::new(), None);
+    while let Some(message) = told.message().await.unwrap() {
+        match message.event {
+            Some(Event::Mismatch(mismatch)) => found.push(mismatch),
+            Some(Event::Summary(end)) => summary = Some(end),
+            Some(Event::Progress(_)) | None => {}
+        }
+    }
+    (found, summary.unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s75_verification_finds_what_was_changed_behind_the_service_and_nothing_else() {
     let world = World::start().await;
@@ -71,15 +85,7 @@ async fn s75_verification_finds_what_was_changed_behind_the_service_and_nothing_
                   where payment_id::text = $1";
     world.db.execute(change, &[&id]).await;
     let auditor = world.as_role(TENANT, &[Role::PlatformAudit]).await;
-    let mut told = auditor.verify_log().await.unwrap();
-    let (mut found, mut summary) = (Vec::new(), None);
-    while let Some(message) = told.message().await.unwrap() {
-        match message.event {
-            Some(Event::Mismatch(mismatch)) => found.push(mismatch),
-            Some(Event::Summary(end)) => summary = Some(end),
-            Some(Event::Progress(_)) | None => {}
-        }
-    }
+    let (found, summary) = verified(&auditor).await;
     let codes: Vec<_> = found.iter().map(|it| it.code.as_str()).collect();
     assert_eq!(
         codes,
@@ -90,7 +96,7 @@ async fn s75_verification_finds_what_was_changed_behind_the_service_and_nothing_
         ]
     );
     assert!(found.iter().all(|it| it.payment_id == id));
-    assert_eq!(summary.unwrap().mismatches, 3);
+    assert_eq!(summary.mismatches, 3);
 
     let differs = audit(&world, Role::PlatformAudit, &["verify"]).await;
     let said = text(differs.stdout);

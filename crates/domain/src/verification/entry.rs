@@ -149,6 +149,8 @@ pub struct LeafFacts {
     pub attempted: bool,
     /// Whether a person decided its transaction.
     pub decided: bool,
+    /// Whether it holds digests of a customer's data.
+    pub of_customer: bool,
 }
 
 /// Checks one row by itself, and its position; `low_arrival` is the sequencer's mark of the same moment.
@@ -349,6 +351,7 @@ impl LeafFacts {
             rows_before: leaf.details.get(ROWS_BEFORE).and_then(|text| hash(text)),
             decided: decided.is_some_and(|it| it != Resolution::Acknowledged.name()),
             attempted: leaf.attempt.is_some(),
+            of_customer: !leaf.personal_data.is_empty(),
             tenant_id: leaf.tenant_id,
             prev_leaf_hash: leaf.prev_leaf_hash,
             occurred_at: leaf.occurred_at,

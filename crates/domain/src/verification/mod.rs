@@ -24,7 +24,7 @@ mod tree_fault;
 
 pub use entry::{CheckedEntry, LeafFacts, LoggedRow, MacKeys, Placed, check_entry};
 pub use mismatch::{Fault, Mismatch, Stage};
-pub use payment::{StoredPayment, StoredTransaction, compare_payment};
+pub use payment::{StoredCustomer, StoredPayment, StoredTransaction, compare_payment};
 pub use positions::{PositionRow, PositionWalk};
 pub use stored_tree::{CheckpointRow, HeadMac, HeadRow, SignedLast, TreeEnd, TreePage, Trusted};
 pub use stream::{StreamEnd, StreamWalk, TransactionFacts, TransactionSaid};

@@ -26,10 +26,25 @@ pub struct StoredPayment {
     pub updated_at: DateTime<Utc>,
     /// Column `currency_exponent`.
     pub currency_exponent: i16,
+    /// Whose data it holds.
+    pub customer: StoredCustomer,
     /// The payment; or the column that cannot be read.
     pub payment: Result<Payment, String>,
     /// Its transactions; `None` where they were not read.
     pub transactions: Option<Vec<StoredTransaction>>,
+}
+
+/// The customer's data of a payment as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredCustomer {
+    /// None.
+    None,
+    /// They open under the customer's key.
+    Held,
+    /// An erasure of the customer is on record, and the key is gone.
+    Erased,
+    /// They do not open, or there is no key: the column that does not fit.
+    Unreadable(&'static str),
 }
 
 /// A transaction as stored.
@@ -113,6 +128,16 @@ fn compare(log: &StreamEnd, stored: &StoredPayment, report: &mut Report<'_>) {
     if exponent.is_some_and(|exponent| exponent != stored.currency_exponent) {
         let (expected, found) = (exponent.as_ref(), Shown::of(&stored.currency_exponent));
         report.column("currency_exponent", Shown::of_option(expected), found);
+    }
+    match &stored.customer {
+        // An erasure would pass the payment by.
+        StoredCustomer::None if log.of_customer => {
+            report.column("customer_id", Shown::of(&"a customer"), Shown::of(&"none"));
+        }
+        StoredCustomer::Unreadable(column) => {
+            report.add(Fault::PaymentUnreadable((*column).to_owned()));
+        }
+        StoredCustomer::None | StoredCustomer::Held | StoredCustomer::Erased => {}
     }
     if let Some(newest) = &log.newest {
         compare_row(newest, stored, report);

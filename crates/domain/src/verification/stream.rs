@@ -40,6 +40,8 @@ pub struct StreamEnd {
     pub newest: Option<LeafFacts>,
     /// Decimals of the currency, as the oldest says.
     pub currency_exponent: Option<u8>,
+    /// Whether the payment was accepted for a customer, as the oldest says.
+    pub of_customer: bool,
     /// What is said last about each transaction.
     pub transactions: BTreeMap<Uuid, TransactionFacts>,
     /// What follows from the entries; `None` where they cannot be followed from the first to the newest.
@@ -108,6 +110,7 @@ impl StreamEnd {
             of_payment: None,
             newest: None,
             currency_exponent: None,
+            of_customer: false,
             transactions: BTreeMap::new(),
             replay: Some(Replay::new()),
             tenant: None,
@@ -198,6 +201,7 @@ impl StreamEnd {
             self.of_payment.get_or_insert(leaf.of_payment);
             if self.entries == 1 {
                 self.currency_exponent = leaf.currency_exponent;
+                self.of_customer = leaf.of_customer;
             }
             if leaf.of_payment {
                 self.note_transactions(leaf);

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::ids::{PaymentId, TransactionId};
 use quittance_domain::payment::MAX_RECORDED_TRANSACTIONS;
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{
-    LoggedRow, Placed, PositionRow, StoredPayment, StoredTransaction, TreeEnd, TreePage,
+    LoggedRow, Placed, PositionRow, StoredCustomer, StoredPayment, StoredTransaction, TreeEnd,
+    TreePage,
 };
 use uuid::Uuid;
 
@@ -26,8 +28,8 @@ use crate::failure;
 use crate::keys::KeyRing;
 use crate::payment_row::{PaymentRow, TransactionRow};
 use crate::pool::Reading;
-use crate::schema::{journal_positions, payments, sequencer_head, transactions};
-use crate::sealing::{Place, open};
+use crate::schema::{customers, journal_positions, payments, sequencer_head, transactions};
+use crate::sealing::{CustomerKey, Place, open};
 use crate::statement::statement;
 use crate::store::PgStore;
 
@@ -253,7 +255,10 @@ pub(super) struct Batch {
     transactions: Vec<TransactionRow>,
 }
 
-type PaymentColumns = (PaymentRow, i16, Option<Vec<u8>>);
+type PaymentColumns = (PaymentRow, i16, Option<Vec<u8>>, CustomerColumns);
+
+/// The customer, the customer's key, and whether an erasure of the customer is on record.
+type CustomerColumns = (Option<Uuid>, Option<Vec<u8>>, bool);
 
 /// Positions, and the sequencer's head and the tree of the same moment.
 pub(super) struct PositionPage {
@@ -472,10 +477,20 @@ async fn read_batch(
         rows.last().map(|row| row.stream_id)
     };
     let mut read = payments::table
+        .left_join(
+            customers::table.on(payments::customer_id.eq(customers::customer_id.nullable())),
+        )
         .select((
             PaymentRow::as_select(),
             payments::currency_exponent,
             payments::provider_token,
+            (
+                payments::customer_id,
+                customers::data_key.nullable(),
+                sql::<Bool>(
+                    "exists (select from erasures where erasures.customer_id = payments.customer_id)",
+                ),
+            ),
         ))
         .into_boxed::<Pg>()
         .filter(payments::payment_id.ge(payments_from))
@@ -617,7 +632,7 @@ impl Batch {
 }
 
 fn stored_payment(
-    (row, currency_exponent, token): PaymentColumns,
+    (row, currency_exponent, token, customer): PaymentColumns,
     transactions: Option<Vec<StoredTransaction>>,
     ring: &KeyRing,
 ) -> StoredPayment {
@@ -626,6 +641,7 @@ fn stored_payment(
     let last_leaf_hash = row.last_leaf_hash().to_vec();
     let place = Place::new("payments", "provider_token", id);
     let token = token.map(|sealed| open(ring, None, place, &sealed));
+    let customer = stored_customer(&row, customer, ring);
     let payment = match token.transpose() {
         Ok(_) => row.into_payment(ring, None),
         Err(error) => Err(error),
@@ -636,8 +652,39 @@ fn stored_payment(
         last_leaf_hash,
         updated_at,
         currency_exponent,
+        customer,
         payment: payment.map_err(column),
         transactions,
+    }
+}
+
+fn stored_customer(
+    row: &PaymentRow,
+    (id, key, erased): CustomerColumns,
+    ring: &KeyRing,
+) -> StoredCustomer {
+    let Some(id) = id else {
+        return StoredCustomer::None;
+    };
+    if !row.is_of_customer(id) {
+        return StoredCustomer::Unreadable("payments.customer_id");
+    }
+    let Some(key) = key else {
+        return if erased {
+            StoredCustomer::Erased
+        } else {
+            StoredCustomer::Unreadable("customers.data_key")
+        };
+    };
+    let opened = CustomerKey::unwrap(ring, id, &key)
+        .map_err(|_| "customers.data_key")
+        .and_then(|key| {
+            let reference = row.customer_reference(ring, Some(&key));
+            reference.map_err(|_| "payments.customer_sealed")
+        });
+    match opened {
+        Ok(_) => StoredCustomer::Held,
+        Err(column) => StoredCustomer::Unreadable(column),
     }
 }
 

@@ -4,10 +4,11 @@
 use quittance_evidence::{LeafMac, MAC_KEY_BYTES, MacKey, MacKeyId};
 
 use super::*;
+use crate::journal::row_digest;
 use crate::transaction::TransactionKind as Kind;
 use crate::verification::{
-    Fault, LoggedRow, MacKeys, Mismatch, Placed, StoredPayment, StoredTransaction, StreamWalk,
-    check_entry, compare_payment,
+    Fault, LoggedRow, MacKeys, Mismatch, Placed, StoredCustomer, StoredPayment, StoredTransaction,
+    StreamWalk, check_entry, compare_payment,
 };
 
 struct Keys(MacKey);
@@ -75,6 +76,7 @@ impl World {
             last_leaf_hash: payment.last_leaf_hash.unwrap().to_vec(),
             updated_at: payment.updated_at,
             currency_exponent: i16::from(payment.currency().exponent()),
+            customer: StoredCustomer::Held,
             payment: Ok(payment.clone()),
             transactions: Some(
                 transactions
@@ -169,6 +171,34 @@ fn s75_columns_that_no_entry_states_are_found_where_a_change_builds_upon_them() 
         let found = world.found_in_newest();
         let told = found.contains(&"ROWS_CHANGED_BEFORE ".to_owned());
         assert!(told, "change {at} of {attempt:?}: {found:?}");
+    }
+}
+
+#[test]
+fn s75_metadata_whose_parts_are_cut_otherwise_are_found() {
+    let pairs = |pairs: &[(&str, &str)]| {
+        let owned = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        owned.collect()
+    };
+    for (kept, forged) in [
+        (pairs(&[("k", "a=b")]), pairs(&[("k=a", "b")])),
+        (
+            pairs(&[("a", "1"), ("b", "2")]),
+            pairs(&[("a", "1\nmetadata.b=2")]),
+        ),
+        (
+            pairs(&[("a", "1\",\"b\":\"2")]),
+            pairs(&[("a", "1"), ("b", "2")]),
+        ),
+    ] {
+        let mut world = World::authorized(100);
+        world.record.payment.metadata = kept;
+        let honest = row_digest(&world.record.payment);
+        world.record.payment.metadata = forged;
+        assert_ne!(row_digest(&world.record.payment), honest);
+        world.tampered = true;
     }
 }
 
