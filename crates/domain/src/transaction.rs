@@ -139,7 +139,7 @@ pub struct Transaction {
     pub open_case: Option<OperatorActionKind>,
     /// The bytes that every send carries (I2); wiped when the transaction ends.
     pub request: Option<PreparedRequest>,
-    /// No first send after this.
+    /// No first send after this; of a confirmation's once one is accepted.
     pub execute_before: DateTime<Utc>,
     /// A sender may be alive, or its request under way, until then (database clock); `None` where
     /// that is excluded.

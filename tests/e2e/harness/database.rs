@@ -42,6 +42,19 @@ impl Database {
         self.client.batch_execute(sql).await.unwrap();
     }
 
+    /// Makes everything that was accepted older by an interval of PostgreSQL's (`1 hour`).
+    pub async fn age(&self, by: &str) {
+        for sql in [
+            "update payments set created_at = created_at - $1::text::interval, \
+             updated_at = updated_at - $1::text::interval",
+            "update transactions set created_at = created_at - $1::text::interval, \
+             updated_at = updated_at - $1::text::interval, \
+             execute_before = execute_before - $1::text::interval",
+        ] {
+            self.execute(sql, &[&by]).await;
+        }
+    }
+
     /// A number that a query gives.
     pub async fn number(&self, sql: &str) -> i64 {
         self.row(sql, &[]).await.get(0)

@@ -388,6 +388,23 @@ async fn s06_a_confirmation_that_adyen_refuses_can_be_repeated() {
     }
 }
 
+/// Adyen names a payment only once it is decided, so that this is a first send as far as is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s06_a_customer_who_returns_to_adyen_after_an_hour_completes_the_payment() {
+    let world = AdyenWorld::start().await;
+    let waiting = world
+        .client
+        .create(adyen_authorization(REDIRECTED, 900))
+        .await;
+    world.db.age("1 hour").await;
+    let mut returned = crate::harness::confirm(&waiting, "");
+    returned.parameters = [("redirectResult".to_owned(), "X6XtfGC3".to_owned())].into();
+    let answer = world.client.ok(returned).await;
+    let payment = answer.message.payment.unwrap();
+    assert_eq!(payment.state(), PaymentState::Authorized);
+    assert_eq!(world.adyen.processed("/details").len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s44_an_inquiry_at_adyen_is_closed_when_the_issuer_gives_it_up() {
     let world = AdyenWorld::start().await;

@@ -254,6 +254,8 @@ pub fn confirm(
     // The confirmation is a request of its own: what is not known of earlier ones says nothing about it, and the payment
     // is open at the provider whatever becomes of it.
     row.ever_unknown = false;
+    // The customer may return long after the payment was accepted.
+    row.execute_before = deadline(None, stamp)?;
     let parameters = command.parameters.expose();
     let attempt = first_attempt(
         &record.payment,

@@ -438,8 +438,8 @@ fn a_confirmation_that_was_never_sent_in_time_leaves_the_payment_to_its_customer
         let mut world = World::accepted(100, CaptureMethod::Automatic);
         world.report(nameless(action()));
         world.tampered = true;
-        world.record.transactions[0].execute_before = start();
         world.confirm().unwrap();
+        world.record.transactions[0].execute_before = start();
         world
     };
     let mut world = opened();
@@ -456,6 +456,24 @@ fn a_confirmation_that_was_never_sent_in_time_leaves_the_payment_to_its_customer
         .unwrap();
     assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
     world.confirm().unwrap();
+}
+
+#[test]
+fn s06_a_confirmation_long_after_its_payment_has_time_of_its_own() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(nameless(action()));
+    world.ticks += 3_600;
+    world.confirm().unwrap();
+    let row = &world.record.transactions[0];
+    let within = TimeDelta::from_std(crate::command::DEFAULT_EXECUTE_WITHIN).unwrap();
+    assert_eq!(row.execute_before, row.updated_at + within);
+    // So it is sent again, rather than called too late.
+    world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
+    assert_eq!(world.record.payment.state, PaymentState::Pending);
+    let id = world.newest();
+    world.start_attempt(id);
+    world.report(nameless(approved(100)));
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
 }
 
 #[test]
