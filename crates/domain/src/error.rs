@@ -95,6 +95,30 @@ impl FlowError {
     }
 }
 
+impl FlowError {
+    /// Whether it leaves open that the request was accepted: by this call, or by an earlier one under the same key. What
+    /// keeps a call from looking its key up proves nothing about that, nor does a key that is not there yet (I13).
+    pub fn money_may_have_moved(&self) -> bool {
+        match self {
+            Self::Overloaded { .. }
+            | Self::DatabaseUnavailable
+            | Self::AcceptanceUnknown
+            | Self::DeadlineExceeded
+            | Self::Internal(_) => true,
+            Self::Rejected(_)
+            | Self::PaymentNotFound
+            | Self::EntryNotFound
+            | Self::WebhookNotFound
+            | Self::WebhookNotReplayable { .. }
+            | Self::WebhookWiped
+            | Self::IdempotencyKeyReused { .. }
+            | Self::NoRoute
+            | Self::UnknownProviderAccount(_)
+            | Self::ConcurrentChange => false,
+        }
+    }
+}
+
 /// Why a flow could not answer with a payment.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FlowError {
@@ -134,20 +158,20 @@ pub enum FlowError {
     /// Lost the race against concurrent changes, after the allowed number of decisions.
     #[error("the payment kept changing while this was decided")]
     ConcurrentChange,
-    /// A bounded queue is full; nothing was written, nothing was sent.
-    #[error("overloaded; nothing was sent")]
+    /// A bounded queue is full; nothing was written, and nothing was sent by this call.
+    #[error("overloaded; nothing was sent by this call")]
     Overloaded {
         /// When to try again.
         retry_after: Duration,
     },
     /// The database is out of reach; nothing was accepted by this call.
-    #[error("the database is out of reach; nothing was sent")]
+    #[error("the database is out of reach; nothing was sent by this call")]
     DatabaseUnavailable,
     /// The connection was lost while accepting: it may have been accepted. The same key finds out.
     #[error("it is not known whether the request was accepted")]
     AcceptanceUnknown,
-    /// The caller's deadline had passed before anything was accepted; nothing was written.
-    #[error("the deadline passed before the request was accepted; nothing was sent")]
+    /// The caller's deadline had passed before anything was accepted; nothing was written by this call.
+    #[error("the deadline passed before the request was accepted; nothing was sent by this call")]
     DeadlineExceeded,
     /// A defect. The text is for the log, never for callers.
     #[error("internal: {0}")]

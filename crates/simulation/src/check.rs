@@ -240,9 +240,9 @@ fn answers(world: &World, violations: &mut Vec<String>) {
         {
             violations.push(format!("I6: {key} was answered with another transaction"));
         }
-        if told.rejected_though_known {
+        if told.denied_though_known {
             violations.push(format!(
-                "I6: {key} was rejected, though it had been accepted"
+                "I13: {key} was denied, though it had been accepted"
             ));
         }
         if told.transactions.is_empty() && !told.may_be_accepted && known.is_some() {

@@ -15,7 +15,6 @@ use quittance_domain::command::{
 };
 use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin, TraceIds};
 use quittance_domain::decline::Cause;
-use quittance_domain::error::FlowError;
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::{Answer, FlowSettings, Flows, Told as Heard};
 use quittance_domain::ids::{
@@ -46,8 +45,8 @@ pub struct Told {
     pub transactions: Vec<TransactionId>,
     /// Whether any answer left open that it was accepted (or none came at all).
     pub may_be_accepted: bool,
-    /// Whether it was rejected after it had been accepted.
-    pub rejected_though_known: bool,
+    /// Whether any answer denied it after it had been accepted.
+    pub denied_though_known: bool,
 }
 
 /// How long beyond its provider's timeout a sender is taken to be alive.
@@ -643,11 +642,8 @@ impl Call {
                     payments.push(record.payment.id);
                 }
             }
-            Err(FlowError::AcceptanceUnknown | FlowError::Internal(_)) => {
-                told.may_be_accepted = true;
-            }
-            Err(FlowError::Rejected(_)) => told.rejected_though_known |= known,
-            Err(_) => {}
+            Err(error) if error.money_may_have_moved() => told.may_be_accepted = true,
+            Err(_) => told.denied_though_known |= known,
         }
     }
 

@@ -16,9 +16,10 @@ use crate::harness::{
 /// The database does not answer for so long, at most, before the caller is told; a busy machine gets more.
 const SOON: Duration = Duration::from_secs(4);
 
-fn nothing_was_done(failure: &Failure) {
+/// Nothing was done by this call; it does not deny what one before it did under the same key (I13).
+fn is_held_back(failure: &Failure) {
     assert!(failure.retryable(), "{failure:?}");
-    assert!(!failure.money_may_have_moved(), "{failure:?}");
+    assert!(failure.money_may_have_moved(), "{failure:?}");
     assert!(failure.retry_delay.is_some(), "{failure:?}");
 }
 
@@ -44,7 +45,7 @@ async fn s69_above_what_an_account_carries_payments_are_refused_and_nothing_is_s
     let before = world.db.volume().await;
     let failure = world.client.refused(purchase("tok_approve", 1)).await;
     failure.is(Code::ResourceExhausted, "OVERLOADED");
-    nothing_was_done(&failure);
+    is_held_back(&failure);
     assert_eq!(world.db.volume().await, before, "nothing is stored");
     assert_eq!(world.books().counts.operations, 2, "nothing was sent");
     for call in held {
@@ -71,7 +72,7 @@ async fn s69_above_the_calls_that_are_worked_on_at_once_nothing_is_stored_or_sen
     let before = world.db.volume().await;
     let failure = world.client.refused(purchase("tok_approve", 1)).await;
     failure.is(Code::ResourceExhausted, "OVERLOADED");
-    nothing_was_done(&failure);
+    is_held_back(&failure);
     assert_eq!(world.db.volume().await, before);
     assert_eq!(held.await.unwrap().state(), PaymentState::Captured);
     assert_eq!(world.books().counts.operations, 1);
@@ -91,7 +92,7 @@ async fn s69_a_tenant_that_calls_too_often_is_held_back_and_others_are_not() {
     let mut waits = Vec::new();
     for failure in refused.into_iter().map(Result::unwrap_err) {
         failure.is(Code::ResourceExhausted, "RATE_LIMITED");
-        nothing_was_done(&failure);
+        is_held_back(&failure);
         waits.extend(failure.retry_delay);
     }
     assert!(

@@ -38,6 +38,8 @@ pub struct Rpc {
     pub access: Access,
     /// Whether it answers with a stream, which may stay open for long.
     pub streams: bool,
+    /// Whether it can move money, so that a refusal must not deny what an earlier call did.
+    pub moves_money: bool,
 }
 
 const fn unary(method: &'static str, roles: &'static [Role]) -> Rpc {
@@ -45,6 +47,14 @@ const fn unary(method: &'static str, roles: &'static [Role]) -> Rpc {
         method,
         access: Access::AnyOf(roles),
         streams: false,
+        moves_money: false,
+    }
+}
+
+const fn command(method: &'static str, roles: &'static [Role]) -> Rpc {
+    Rpc {
+        moves_money: true,
+        ..unary(method, roles)
     }
 }
 
@@ -53,6 +63,7 @@ const fn stream(method: &'static str, roles: &'static [Role]) -> Rpc {
         method,
         access: Access::AnyOf(roles),
         streams: true,
+        moves_money: false,
     }
 }
 
@@ -62,24 +73,24 @@ use Role::{
 
 /// Every RPC of the contract.
 pub const RPCS: &[Rpc] = &[
-    unary(
+    command(
         "quittance.v1.PaymentService/CreatePayment",
         &[PaymentsWrite],
     ),
-    unary(
+    command(
         "quittance.v1.PaymentService/ConfirmPayment",
         &[PaymentsWrite],
     ),
-    unary(
+    command(
         "quittance.v1.PaymentService/CapturePayment",
         &[PaymentsWrite],
     ),
-    unary("quittance.v1.PaymentService/VoidPayment", &[PaymentsWrite]),
-    unary(
+    command("quittance.v1.PaymentService/VoidPayment", &[PaymentsWrite]),
+    command(
         "quittance.v1.PaymentService/RefundPayment",
         &[PaymentsRefund],
     ),
-    unary("quittance.v1.PaymentService/SyncPayment", &[PaymentsWrite]),
+    command("quittance.v1.PaymentService/SyncPayment", &[PaymentsWrite]),
     unary("quittance.v1.PaymentService/GetPayment", &[PaymentsRead]),
     unary("quittance.v1.PaymentService/ListPayments", &[PaymentsRead]),
     stream("quittance.v1.PaymentService/WatchPayments", &[PaymentsRead]),
@@ -121,11 +132,11 @@ pub const RPCS: &[Rpc] = &[
         "quittance.v1.AdminService/ListOperatorActions",
         &[Admin, PlatformAdmin],
     ),
-    unary(
+    command(
         "quittance.v1.AdminService/ResolveTransaction",
         &[Admin, PlatformAdmin],
     ),
-    unary(
+    command(
         "quittance.v1.AdminService/RetryTransaction",
         &[Admin, PlatformAdmin],
     ),
@@ -184,16 +195,19 @@ pub const HEALTH: &[Rpc] = &[
         method: "grpc.health.v1.Health/Check",
         access: Access::Open,
         streams: false,
+        moves_money: false,
     },
     Rpc {
         method: "grpc.health.v1.Health/List",
         access: Access::Open,
         streams: false,
+        moves_money: false,
     },
     Rpc {
         method: "grpc.health.v1.Health/Watch",
         access: Access::Open,
         streams: true,
+        moves_money: false,
     },
 ];
 

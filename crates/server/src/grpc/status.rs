@@ -84,8 +84,11 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::SettlementExportUnreadable
         | R::SettlementExportTooLarge
         | R::AmountNotRepresentable => Profile::is(Code::InvalidArgument),
-        R::MissingCredentials | R::InvalidCredentials => Profile::is(Code::Unauthenticated),
-        R::RoleRequired => Profile::is(Code::PermissionDenied),
+        // Whoever could call before, and was not answered, may have lost the key or the role since.
+        R::MissingCredentials | R::InvalidCredentials => {
+            Profile::is(Code::Unauthenticated).money_may_have_moved()
+        }
+        R::RoleRequired => Profile::is(Code::PermissionDenied).money_may_have_moved(),
         R::PaymentNotFound
         | R::EntryNotFound
         | R::TransactionNotFound
@@ -119,14 +122,14 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::EntryNotMerged => Profile::is(Code::FailedPrecondition).retryable(),
         R::TreeSizeOutOfRange => Profile::is(Code::OutOfRange),
         R::ConcurrentChange => Profile::is(Code::Aborted).retryable(),
-        R::Overloaded | R::RateLimited | R::TooManyStreams => {
-            Profile::is(Code::ResourceExhausted).retryable()
-        }
+        // The key was not looked up: an earlier call under it may have been accepted (I13).
+        R::Overloaded | R::RateLimited => Profile::is(Code::ResourceExhausted)
+            .retryable()
+            .money_may_have_moved(),
+        R::TooManyStreams => Profile::is(Code::ResourceExhausted).retryable(),
         R::MessageTooLarge => Profile::is(Code::ResourceExhausted),
-        R::DatabaseUnavailable | R::ShuttingDown | R::ProviderNotReached => {
-            Profile::is(Code::Unavailable).retryable()
-        }
-        R::AcceptanceUnknown => Profile::is(Code::Unavailable)
+        R::ShuttingDown | R::ProviderNotReached => Profile::is(Code::Unavailable).retryable(),
+        R::DatabaseUnavailable | R::AcceptanceUnknown => Profile::is(Code::Unavailable)
             .retryable()
             .money_may_have_moved(),
         R::DeadlineExceeded => Profile::is(Code::DeadlineExceeded)
@@ -343,7 +346,7 @@ impl From<FlowError> for Failure {
             FlowError::AcceptanceUnknown => {
                 Self::new(R::AcceptanceUnknown, message).retry_after(DATABASE_RETRY_AFTER)
             }
-            FlowError::DeadlineExceeded => Self::new(R::DeadlineExceeded, message).nothing_moved(),
+            FlowError::DeadlineExceeded => Self::new(R::DeadlineExceeded, message),
             FlowError::Internal(cause) => Self::defect(&cause),
         }
     }
@@ -509,7 +512,7 @@ pub(super) fn too_many_trials() -> Failure {
 }
 
 pub(super) fn overloaded() -> Failure {
-    let message = "the service is overloaded; nothing was sent";
+    let message = "the service is overloaded; nothing was sent by this call";
     Failure::new(ErrorReason::Overloaded, message).retry_after(OVERLOAD_RETRY_AFTER)
 }
 
@@ -546,7 +549,7 @@ impl From<Refusal> for Failure {
             Refusal::Overloaded => overloaded(),
             Refusal::RateLimited { retry_after } => Self::new(
                 R::RateLimited,
-                "the tenant calls more often than it may; nothing was sent",
+                "the tenant calls more often than it may; nothing was sent by this call",
             )
             .retry_after(retry_after),
             Refusal::DatabaseUnavailable => FlowError::DatabaseUnavailable.into(),
@@ -563,9 +566,14 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// The status of a call that was refused before it reached its RPC, or did not end in time.
-pub fn refusal(refusal: &Refusal) -> Status {
-    Failure::from(*refusal).into()
+/// The status of a call that was refused before it reached its RPC, or did not end in time; `moves_money` as its RPC does.
+pub fn refusal(refusal: &Refusal, moves_money: bool) -> Status {
+    let failure = Failure::from(*refusal);
+    if moves_money {
+        failure.into()
+    } else {
+        failure.nothing_moved().into()
+    }
 }
 
 /// Gives a status that the framework made the form that all our errors have.

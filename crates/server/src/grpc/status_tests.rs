@@ -216,15 +216,11 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
         (
             FlowError::Overloaded { retry_after: wait },
             R::Overloaded,
-            false,
+            true,
         ),
-        (
-            FlowError::DatabaseUnavailable,
-            R::DatabaseUnavailable,
-            false,
-        ),
+        (FlowError::DatabaseUnavailable, R::DatabaseUnavailable, true),
         (FlowError::AcceptanceUnknown, R::AcceptanceUnknown, true),
-        (FlowError::DeadlineExceeded, R::DeadlineExceeded, false),
+        (FlowError::DeadlineExceeded, R::DeadlineExceeded, true),
         (FlowError::Internal("secret".to_owned()), R::Internal, true),
     ] {
         let status = Status::from(Failure::from(error.clone()));
@@ -236,6 +232,7 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
             moved.to_string(),
             "{error:?}"
         );
+        assert_eq!(error.money_may_have_moved(), moved, "{error:?}");
         assert!(["true", "false"].contains(&metadata["retryable"].as_str()));
         let precondition = status.get_details_precondition_failure().is_some();
         assert_eq!(
@@ -276,7 +273,7 @@ fn details_say_what_to_do() {
     let (_, metadata) = details(&Failure::from(reused).into());
     assert_eq!(metadata["field"], "description");
 
-    let (_, metadata) = details(&refusal(&Refusal::RoleRequired(Role::PaymentsRefund)));
+    let (_, metadata) = details(&refusal(&Refusal::RoleRequired(Role::PaymentsRefund), true));
     assert_eq!(metadata["role"], "payments.refund");
 
     let overloaded = FlowError::Overloaded {
@@ -352,13 +349,33 @@ fn every_refusal_has_a_status() {
         (Refusal::Interrupted, ErrorReason::AcceptanceUnknown),
         (Refusal::Defect, ErrorReason::Internal),
     ] {
-        let status = refusal(&given);
+        let status = refusal(&given, true);
         assert_eq!(details(&status).0, reason_name(reason));
         assert_eq!(status.code(), profile(reason).code);
     }
-    // The edge cuts a call off without knowing how far it came (I13).
-    let (_, metadata) = details(&refusal(&Refusal::DeadlineExceeded));
-    assert_eq!(metadata["money_may_have_moved"], "true");
+}
+
+/// What comes before the RPC does not know its key, and what cuts a call off does not know how far it came.
+#[test]
+fn i13_a_refusal_of_what_moves_money_denies_nothing() {
+    for given in [
+        Refusal::MissingCredentials,
+        Refusal::InvalidCredentials,
+        Refusal::RoleRequired(Role::PaymentsWrite),
+        Refusal::Overloaded,
+        Refusal::RateLimited {
+            retry_after: Duration::from_millis(20),
+        },
+        Refusal::DatabaseUnavailable,
+        Refusal::DeadlineExceeded,
+        Refusal::Interrupted,
+        Refusal::Defect,
+    ] {
+        for (moves_money, said) in [(true, "true"), (false, "false")] {
+            let (_, metadata) = details(&refusal(&given, moves_money));
+            assert_eq!(metadata["money_may_have_moved"], said, "{given:?}");
+        }
+    }
 }
 
 #[test]

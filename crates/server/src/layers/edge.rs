@@ -64,6 +64,7 @@ impl Methods {
                         method,
                         access,
                         streams: true,
+                        moves_money: false,
                     },
                 );
             }
@@ -99,8 +100,8 @@ pub struct EdgeSettings {
     pub request_timeout: Duration,
     /// Cancelled when the server waits for calls no longer: those in flight are answered then.
     pub kill: CancellationToken,
-    /// Gives a refusal its status.
-    pub status: fn(&Refusal) -> Status,
+    /// Gives a refusal its status; told whether the RPC can move money.
+    pub status: fn(&Refusal, bool) -> Status,
 }
 
 struct Shared {
@@ -161,7 +162,7 @@ where
                 if let Some(cause) = refusal.audited() {
                     self.shared.count_refusal(rpc, peer, caller, cause);
                 }
-                return self.refuse(refusal);
+                return self.refuse(refusal, rpc);
             }
         };
         // A panic is a defect of one call; the caller still gets an answer.
@@ -177,7 +178,7 @@ where
             biased;
             answered = ending => answered,
             // A command that was accepted goes on, or is recovered; its caller is told that it may be.
-            () = kill.cancelled() => return self.refuse(Refusal::Interrupted),
+            () = kill.cancelled() => return self.refuse(Refusal::Interrupted, rpc),
         };
         drop(admitted.permit);
         match answered {
@@ -190,13 +191,14 @@ where
                 response
             }
             Ok(Ok(Err(never))) => match never {},
-            Ok(Err(_panic)) => self.refuse(Refusal::Defect),
-            Err(_elapsed) => self.refuse(Refusal::DeadlineExceeded),
+            Ok(Err(_panic)) => self.refuse(Refusal::Defect, rpc),
+            Err(_elapsed) => self.refuse(Refusal::DeadlineExceeded, rpc),
         }
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<Body> {
-        (self.shared.settings.status)(&refusal).into_http()
+    fn refuse(&self, refusal: Refusal, rpc: Option<Rpc>) -> Response<Body> {
+        let moves_money = rpc.is_some_and(|rpc| rpc.moves_money);
+        (self.shared.settings.status)(&refusal, moves_money).into_http()
     }
 }
 

@@ -18,7 +18,7 @@ pub enum Refusal {
     RoleRequired(Role),
     /// There is no such RPC.
     UnknownMethod,
-    /// As many calls as may be are being worked on; nothing was sent.
+    /// As many calls as may be are being worked on; nothing was sent by this one.
     Overloaded,
     /// The tenant calls more often than it may; nothing was sent.
     RateLimited {

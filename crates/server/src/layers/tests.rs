@@ -120,7 +120,7 @@ fn fixture(rpc: Rpc, max_in_flight: usize) -> Fixture {
         tenant_rates: TenantRates::new(NonZeroU32::new(1), NonZeroU32::new(20).unwrap()),
         request_timeout: Duration::from_millis(200),
         kill: kill.clone(),
-        status: |refusal| match refusal {
+        status: |refusal, _| match refusal {
             Refusal::MissingCredentials | Refusal::InvalidCredentials => {
                 Status::unauthenticated("")
             }
@@ -352,7 +352,7 @@ fn what_is_counted_is_named_as_callers_know_it() {
         Refusal::InvalidCredentials,
         Refusal::RoleRequired(Role::Admin),
     ] {
-        let info = crate::grpc::refusal(&refusal).get_details_error_info();
+        let info = crate::grpc::refusal(&refusal, true).get_details_error_info();
         assert_eq!(Some(info.unwrap().reason.as_str()), refusal.audited());
     }
 }

@@ -231,7 +231,7 @@ pub const MUTATIONS: &[Mutation] = &[
         defect: "an unknown commit is answered as never accepted",
         file: "crates/domain/src/flows/mod.rs",
         text: "        StoreError::CommitUnknown => FlowError::AcceptanceUnknown,",
-        becomes: "        StoreError::CommitUnknown => FlowError::DatabaseUnavailable,",
+        becomes: "        StoreError::CommitUnknown => FlowError::ConcurrentChange,",
         tests: FLOWS,
     },
     Mutation {
