@@ -24,7 +24,7 @@ use crate::reconciliation::{SettlementPage, SettlementSource};
 use crate::text::Sensitive;
 use crate::transaction::{
     Attempt, LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
-    TransactionKind, TransactionOrigin,
+    TransactionKind, TransactionOrigin, TransactionState,
 };
 use crate::webhook::ProviderWebhooks;
 
@@ -163,9 +163,35 @@ pub struct FailureSummary {
     pub examples: Vec<PaymentId>,
 }
 
+/// Which of what is due recovery claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DueKind {
+    /// All of it.
+    Any,
+    /// What is proved unsent, and is too late to send: no provider is called to end it.
+    TooLate,
+    /// That, and what opens a payment that routing placed: where it is proved unsent, another account may take it.
+    Unsent,
+}
+
+impl DueKind {
+    /// Whether it includes a transaction of a payment.
+    pub fn includes(self, payment: &Payment, row: &Transaction, now: DateTime<Utc>) -> bool {
+        let unsent = row.state == TransactionState::Pending && row.certainly_unprocessed();
+        let too_late = row.kind != TransactionKind::Void && row.execute_before <= now;
+        match self {
+            Self::Any => true,
+            Self::TooLate => unsent && too_late,
+            Self::Unsent => unsent && (too_late || row.kind.opens() && payment.routed),
+        }
+    }
+}
+
 /// What recovery claims at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
+    /// Only these.
+    pub kind: DueKind,
     /// At most this many transactions.
     pub limit: usize,
     /// How long nobody else claims them, by the database's clock; a change of the transaction ends the claim.

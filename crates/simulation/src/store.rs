@@ -16,7 +16,7 @@ use quittance_domain::ids::{
 };
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
-    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureSummary, PaymentFilter,
+    Backlog, CaseFilter, Claim, Commit, Due, DueKind, EntryFilter, FailureSummary, PaymentFilter,
     PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::text::Sensitive;
@@ -140,14 +140,14 @@ impl Tables {
     }
 
     /// The transactions whose next step is due, those due longest first.
-    fn due(&self, now: DateTime<Utc>) -> Vec<(DateTime<Utc>, Due)> {
+    fn due(&self, kind: DueKind, now: DateTime<Utc>) -> Vec<(DateTime<Utc>, Due)> {
         let rows = self.payments.values().flat_map(|record| {
             let rows = record.transactions.iter();
             rows.map(move |row| (&record.payment, row))
         });
         let due = rows.filter_map(|(payment, row)| {
             let at = row.next_step_at.filter(|at| *at <= now)?;
-            let pending = !row.state.ended();
+            let pending = !row.state.ended() && kind.includes(payment, row, now);
             let due = Due {
                 tenant: payment.tenant.clone(),
                 payment: payment.id,
@@ -163,7 +163,7 @@ impl Tables {
 
     fn claim(&mut self, claim: &Claim, now: DateTime<Utc>) -> Vec<Due> {
         let until = now + TimeDelta::from_std(claim.lease).unwrap_or_default();
-        let free = self.due(now).into_iter().filter(|(_, due)| {
+        let free = self.due(claim.kind, now).into_iter().filter(|(_, due)| {
             let claimed = self.claims.get(&due.transaction);
             claimed.is_none_or(|until| *until <= now)
                 && !claim.except.contains(&due.provider_account)
@@ -402,7 +402,7 @@ impl Store for SimStore {
             let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
             let open = tables.cases.iter().filter(|case| case.closed.is_none());
             Backlog {
-                due: count(tables.due(now).len()),
+                due: count(tables.due(DueKind::Any, now).len()),
                 pending: count(ages.len()),
                 oldest_pending_seconds: ages.into_iter().fold(0.0, f64::max),
                 open_cases: count(open.count()),

@@ -22,7 +22,9 @@ use quittance_domain::ids::{
 };
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{CaptureMethod, Initiator, PaymentMethod, PaymentMethodType};
-use quittance_domain::ports::{Claim, Clock, Due, Observer, Ports, Randomness, Store as _};
+use quittance_domain::ports::{
+    Claim, Clock, Due, DueKind, Observer, Ports, Randomness, Store as _,
+};
 use quittance_domain::retry::RetryPolicy;
 use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::{OperationKind, Transaction};
@@ -311,7 +313,7 @@ impl World {
                 let wait = (next - site.executor.now()).to_std().unwrap_or_default();
                 // A little later, so that a clock that is behind agrees that it is due.
                 site.executor.wait(wait + Duration::from_secs(1)).await;
-                for due in site.claim().await {
+                for due in site.claim(DueKind::Any).await {
                     // What it does is checked by what it leaves behind.
                     drop(flows.recover(&due).await);
                 }
@@ -410,7 +412,13 @@ impl Site {
             let end = site.executor.start() + TimeDelta::from_std(TROUBLE).unwrap_or_default();
             while site.executor.now() < end {
                 site.executor.wait_up_to(Duration::from_secs(4)).await;
-                for due in site.claim().await {
+                // Now and then as where its circuit is open.
+                let kind = match site.executor.pick(0..10) {
+                    0 => DueKind::TooLate,
+                    1 => DueKind::Unsent,
+                    _ => DueKind::Any,
+                };
+                for due in site.claim(kind).await {
                     let flows = site.flows(process);
                     // Side by side, as the server's workers do.
                     site.executor.spawn(process, async move {
@@ -421,8 +429,9 @@ impl Site {
         });
     }
 
-    async fn claim(&self) -> Vec<Due> {
+    async fn claim(&self, kind: DueKind) -> Vec<Due> {
         let claim = Claim {
+            kind,
             limit: CLAIMED_AT_ONCE,
             lease: CLAIM,
             except: Vec::new(),

@@ -1,11 +1,11 @@
 //! What recovery asks of the database: transactions whose next step is due, and how many there are.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ids::{PaymentId, ProviderAccount, TenantId, TransactionId};
-use quittance_domain::ports::{Backlog, Claim, Due, StoreError};
+use quittance_domain::ports::{Backlog, Claim, Due, DueKind, StoreError};
 use uuid::Uuid;
 
 use crate::payment_row::ReadAs as _;
@@ -17,14 +17,19 @@ pub const MAX_CLAIM: usize = 1_000;
 /// Claims what is due. It waits for nobody: rows that somebody else is changing are passed over, and it
 /// changes only rows that it holds. So it cannot deadlock with the statement that writes batches.
 ///
-/// `now()` is the database's clock. Rows that were claimed but not returned, because the connection was
-/// lost, are somebody else's once the claim has run out.
+/// The fourth parameter is the [`DueKind`]: 0 any, 1 too late, 2 unsent. `now()` is the database's clock. Rows that were
+/// claimed but not returned, because the connection was lost, are somebody else's once the claim has run out.
 const CLAIM: &str = "\
     with due as materialized ( \
-        select payment_id, transaction_id from transactions \
+        select payment_id, transaction_id from transactions t \
         where state in ('PENDING', 'REQUIRES_ACTION') and next_step_at <= now() \
             and (claimed_until is null or claimed_until <= now()) \
             and provider_account <> all ($3) \
+            and ($4 = 0 or state = 'PENDING' and not ever_unknown and provider_reference is null \
+                and lease_until is null \
+                and (kind <> 'VOID' and execute_before <= now() \
+                    or $4 = 2 and kind in ('PURCHASE', 'AUTHORIZATION') and exists ( \
+                        select from payments r where r.payment_id = t.payment_id and r.routed))) \
         order by next_step_at \
         limit $1 \
         for update skip locked \
@@ -97,6 +102,11 @@ impl PgStore {
             .map(|account| account.as_str().to_owned())
             .collect();
         let lease = claim.lease.as_secs_f64();
+        let kind = match claim.kind {
+            DueKind::Any => 0,
+            DueKind::TooLate => 1,
+            DueKind::Unsent => 2,
+        };
         let claimed = self
             .inner
             .reader
@@ -104,7 +114,8 @@ impl PgStore {
                 let query = diesel::sql_query(CLAIM)
                     .bind::<BigInt, _>(limit)
                     .bind::<Double, _>(lease)
-                    .bind::<Array<Text>, _>(except.clone());
+                    .bind::<Array<Text>, _>(except.clone())
+                    .bind::<Integer, _>(kind);
                 async move { query.load::<DueRow>(connection).await }.boxed()
             });
         claimed.await?.into_iter().map(Due::try_from).collect()
@@ -150,14 +161,16 @@ mod tests {
         let db = TestDb::new().await;
         let client = db.client().await;
         client.batch_execute(FILL).await.unwrap();
-        let claim = CLAIM
-            .replace("$1", "100")
-            .replace("$2", "60")
-            .replace("$3", "'{adyen}'::text[]");
+        let claims = ["0", "1", "2"].map(|kind| {
+            let claim = CLAIM.replace("$1", "100").replace("$2", "60");
+            let claim = claim.replace("$3", "'{adyen}'::text[]");
+            claim.replace("$4", kind)
+        });
+        let [any, too_late, unsent] = &claims;
         // Without statistics, as a new partition is; and with them.
         for prepare in ["select 1", "analyze"] {
             client.batch_execute(prepare).await.unwrap();
-            for statement in [&claim, BACKLOG] {
+            for statement in [any, too_late, unsent, BACKLOG] {
                 let explain = format!("explain (costs off) {statement}");
                 let lines = client.query(&explain, &[]).await.unwrap();
                 let plan: Vec<String> = lines.iter().map(|line| line.get(0)).collect();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use quittance_domain::change::Change;
 use quittance_domain::ids::PaymentId;
 use quittance_domain::ports::{
-    CaseFilter, Claim, Commit, PaymentFilter, PaymentPage, Store, StoreError,
+    CaseFilter, Claim, Commit, DueKind, PaymentFilter, PaymentPage, Store, StoreError,
 };
 use quittance_simulation::store::SimStore;
 use quittance_simulation::world::World;
@@ -130,24 +130,29 @@ async fn compare_recovery(world: &World, simulated: &SimStore, real: &PgStore, s
     }
     // Long after: everything that waits is due, and is claimed once.
     world.pass(Duration::from_secs(365 * 86_400));
-    let claim = |limit| Claim {
+    let claim = |kind, limit| Claim {
+        kind,
         limit,
         lease: Duration::from_secs(600),
         except: Vec::new(),
     };
-    let held = world.drive(simulated.claim_due(&claim(MANY))).unwrap();
-    let mut claimed = BTreeSet::new();
-    loop {
-        let some = real.claim_due(&claim(3)).await.unwrap();
-        if some.is_empty() {
-            break;
+    for kind in [DueKind::TooLate, DueKind::Unsent, DueKind::Any] {
+        let held = world
+            .drive(simulated.claim_due(&claim(kind, MANY)))
+            .unwrap();
+        let mut claimed = BTreeSet::new();
+        loop {
+            let some = real.claim_due(&claim(kind, 3)).await.unwrap();
+            if some.is_empty() {
+                break;
+            }
+            for due in some {
+                assert!(claimed.insert(due.transaction), "claimed twice");
+            }
         }
-        for due in some {
-            assert!(claimed.insert(due.transaction), "claimed twice");
-        }
+        let held: BTreeSet<_> = held.into_iter().map(|due| due.transaction).collect();
+        assert_eq!(claimed, held, "seed {seed}: {kind:?}");
     }
-    let held: BTreeSet<_> = held.into_iter().map(|due| due.transaction).collect();
-    assert_eq!(claimed, held, "seed {seed}");
-    let again = world.drive(simulated.claim_due(&claim(MANY)));
+    let again = world.drive(simulated.claim_due(&claim(DueKind::Any, MANY)));
     assert_eq!(again.unwrap(), Vec::new());
 }

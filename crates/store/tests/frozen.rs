@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use quittance_domain::change::Change;
 use quittance_domain::ids::IdempotencyKey;
-use quittance_domain::ports::{CaseFilter, Claim, Commit, EntryFilter, Store, StoreError};
+use quittance_domain::ports::{CaseFilter, Claim, Commit, DueKind, EntryFilter, Store, StoreError};
 use quittance_embedded_postgres::{EmbeddedPostgres, Options};
 use quittance_store::{
     DEFAULT_UNAVAILABLE_AFTER, DatabaseTls, NewApiKey, PgStore, StoreConfig, StoreObserver,
@@ -122,6 +122,7 @@ async fn every_read_is_unavailable(store: &PgStore, story: &Story) {
     let (key, claim) = (
         IdempotencyKey::parse("key-1").unwrap(),
         Claim {
+            kind: DueKind::Any,
             limit: 1,
             lease: Duration::from_secs(1),
             except: Vec::new(),

@@ -15,14 +15,15 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use quittance_domain::change::{OperatorAction, OperatorActionKind, Write};
 use quittance_domain::decline::Cause;
-use quittance_domain::ids::{ProviderAccount, TransactionId};
-use quittance_domain::ports::{Backlog, CaseFilter, Claim, Commit, Store, StoreError};
-use quittance_domain::transaction::{AttemptOutcome, Transaction};
+use quittance_domain::ids::{ProviderAccount, ProviderReference, TransactionId};
+use quittance_domain::ports::{Backlog, CaseFilter, Claim, Commit, DueKind, Store, StoreError};
+use quittance_domain::transaction::{AttemptOutcome, Transaction, TransactionKind};
 use quittance_store::PgStore;
 use quittance_test_support::{SALT_BYTE, Story, TestDb, eventually, tenant};
 
 fn claim(limit: usize, lease: Duration) -> Claim {
     Claim {
+        kind: DueKind::Any,
         limit,
         lease,
         except: Vec::new(),
@@ -44,6 +45,69 @@ async fn due(store: &PgStore, key: &str, seconds_ago: i64, account: &str) -> Tra
     let id = transaction.id;
     assert_eq!(store.commit(change).await, Ok(Commit::Committed));
     id
+}
+
+type Edit = fn(&mut Transaction);
+
+/// Accepts a payment whose next step is due, and changes its transaction.
+async fn due_as(
+    store: &PgStore,
+    key: &str,
+    routed: bool,
+    edit: impl FnOnce(&mut Transaction),
+) -> TransactionId {
+    let (_, mut change) = Story::accept("acme", key, 1_000);
+    change.payment.routed = routed;
+    let Some(Write::Insert(row)) = change.transactions.first_mut() else {
+        panic!("accepting inserts a transaction");
+    };
+    row.lease_until = None;
+    row.next_step_at = Some(Utc::now() - TimeDelta::seconds(9));
+    edit(row);
+    let id = row.id;
+    assert_eq!(store.commit(change).await, Ok(Commit::Committed));
+    id
+}
+
+/// Of an account that cannot be called now: what has to end, and what another account may take.
+#[tokio::test]
+async fn what_is_proved_unsent_is_claimed_by_itself() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let past = |row: &mut Transaction| row.execute_before = Utc::now() - TimeDelta::seconds(1);
+    let late = due_as(&store, "late", false, past).await;
+    let movable = due_as(&store, "movable", true, |_| ()).await;
+    let kept: [(&str, Edit); 4] = [
+        ("unknown", |row| row.ever_unknown = true),
+        ("named", |row| {
+            row.provider_reference = ProviderReference::parse("p-1").ok();
+        }),
+        ("being sent", |row| {
+            row.lease_until = Some(Utc::now() + TimeDelta::seconds(60));
+        }),
+        ("a void", |row| row.kind = TransactionKind::Void),
+    ];
+    for (key, edit) in kept {
+        due_as(&store, key, true, |row| {
+            past(row);
+            edit(row);
+        })
+        .await;
+    }
+    due_as(&store, "the caller chose its account", false, |_| ()).await;
+    for (kind, found) in [
+        (DueKind::TooLate, vec![late]),
+        (DueKind::Unsent, vec![movable]),
+    ] {
+        let only = Claim {
+            kind,
+            ..claim(10, LONG)
+        };
+        let claimed = store.claim_due(&only).await.unwrap();
+        let claimed: Vec<_> = claimed.iter().map(|due| due.transaction).collect();
+        assert_eq!(claimed, found, "{kind:?}");
+    }
+    assert_eq!(store.claim_due(&claim(10, LONG)).await.unwrap().len(), 5);
 }
 
 #[tokio::test]

@@ -82,3 +82,73 @@ async fn s13_refused_connections_use_up_no_send() {
     assert_eq!(world.db.number(doubtful).await, 2);
     world.everything_agrees().await;
 }
+
+/// An account whose circuit opens at once, and tries again after so long.
+fn fragile(name: &str, base_url: &str, open_ms: i64) -> Value {
+    let mut account = account(name, base_url, 2_000);
+    let circuit = format!(
+        "window_calls = 1\nmin_calls = 1\nopen_ms = {open_ms}\nmax_open_ms = {open_ms}\n\
+         half_open_probes = 1"
+    );
+    account.insert("circuit".to_owned(), Value::Table(circuit.parse().unwrap()));
+    Value::from(account)
+}
+
+/// Longer than any test.
+const AGES_MS: i64 = 600_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s13_what_waits_at_an_account_that_stays_away_goes_to_one_that_is_back() {
+    let site = Site::new(SiteOptions::default().recovering()).await;
+    let other = Sandbox::start(SandboxConfig::new(SANDBOX_KEY))
+        .await
+        .unwrap();
+    let accounts = vec![
+        fragile(ACCOUNT, &site.sandbox.base_url(), AGES_MS),
+        fragile("other", &other.base_url(), 1_500),
+    ];
+    let world = World::on(site, vec![("providers.accounts", Value::from(accounts))]).await;
+    world.sandbox.pause_accepting().await;
+    other.pause_accepting().await;
+    let mut pending = Vec::new();
+    for _ in 0..4 {
+        pending.push(world.client.create(purchase("tok_approve", 100)).await);
+    }
+    let waits_there = "select count(*) from transactions \
+                       where state = 'PENDING' and provider_account = 'sandbox'";
+    assert!(world.db.number(waits_there).await > 0);
+    other.resume().await.unwrap();
+    // The first has gone over to the other account at once, and waits there.
+    until_resolved(&world.client, &pending[0].payment_id).await;
+    // As when the pause of the one circuit is not as long as this, but that account does not come back.
+    let due = "update transactions set next_step_at = now() where state = 'PENDING'";
+    world.db.execute(due, &[]).await;
+    for payment in &pending {
+        let paid = until_resolved(&world.client, &payment.payment_id).await;
+        assert_eq!(paid.state(), PaymentState::Captured);
+        assert_eq!(paid.provider_account, "other");
+    }
+    assert_eq!(other.books().counts.purchases, 4);
+    other.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s13_what_is_too_late_ends_though_the_circuit_of_its_account_is_open() {
+    let site = Site::new(SiteOptions::default().recovering()).await;
+    let only = fragile(ACCOUNT, &site.sandbox.base_url(), AGES_MS);
+    let world = World::on(site, vec![("providers.accounts", Value::from(vec![only]))]).await;
+    world.sandbox.pause_accepting().await;
+    // The first opens the circuit, and the second is not even tried.
+    for _ in 0..2 {
+        let pending = world.client.create(purchase("tok_approve", 100)).await;
+        assert_eq!(pending.state(), PaymentState::Pending);
+    }
+    let passed = "update transactions set execute_before = now(), next_step_at = now()";
+    world.db.execute(passed, &[]).await;
+    eventually("both have ended", async || {
+        let ended = "select count(*) from transactions \
+                     where state = 'FAILED' and failure_cause = 'NOT_SENT_IN_TIME'";
+        (world.db.number(ended).await == 2).then_some(())
+    })
+    .await;
+}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use quittance_domain::ids::ProviderAccount;
-use quittance_domain::ports::{Circuit, Claim};
+use quittance_domain::ports::{Circuit, Claim, DueKind};
 
 use crate::config::RecoveryConfig;
 
@@ -77,7 +77,7 @@ impl Places {
                 Circuit::Closed => limit = limit.min(free),
             }
         }
-        self.room(limit, except, crowded)
+        self.room(DueKind::Any, limit, except, crowded)
     }
 
     /// What to claim of one account whose circuit is half-open.
@@ -86,23 +86,72 @@ impl Places {
         account: &ProviderAccount,
         circuits: &[(ProviderAccount, Circuit)],
     ) -> Option<Room> {
-        let most = HALF_OPEN_AT_ONCE.min(self.settings.concurrency_per_account);
+        self.of_one(account, circuits, (DueKind::Any, HALF_OPEN_AT_ONCE))
+    }
+
+    /// What to claim of one account that is not to be called, since its circuit is open or half-open: what has to end
+    /// since it is too late.
+    pub fn of_too_late(
+        &self,
+        account: &ProviderAccount,
+        circuits: &[(ProviderAccount, Circuit)],
+    ) -> Option<Room> {
+        let most = self.settings.concurrency_per_account;
+        self.of_one(account, circuits, (DueKind::TooLate, most))
+    }
+
+    /// What to claim of one account whose circuit is open, where others may take it: few, while all of them are only
+    /// being tried.
+    pub fn of_unsent(
+        &self,
+        account: &ProviderAccount,
+        circuits: &[(ProviderAccount, Circuit)],
+    ) -> Option<Room> {
+        let others = |wanted| {
+            let mut all = circuits.iter();
+            all.any(|(name, circuit)| name != account && *circuit == wanted)
+        };
+        let most = if others(Circuit::Closed) {
+            self.settings.concurrency_per_account
+        } else if others(Circuit::HalfOpen) {
+            HALF_OPEN_AT_ONCE
+        } else {
+            return None;
+        };
+        self.of_one(account, circuits, (DueKind::Unsent, most))
+    }
+
+    /// What to claim of one account, at most so many at once.
+    fn of_one(
+        &self,
+        account: &ProviderAccount,
+        circuits: &[(ProviderAccount, Circuit)],
+        (kind, most): (DueKind, usize),
+    ) -> Option<Room> {
+        let most = most.min(self.settings.concurrency_per_account);
         let limit = most.saturating_sub(self.taken_by(account));
         let others = circuits
             .iter()
             .map(|(name, _)| name)
             .chain(self.taken.keys());
         let others = others.filter(|name| *name != account).cloned();
-        self.room(limit, others.collect(), false)
+        self.room(kind, limit, others.collect(), false)
     }
 
     fn taken_by(&self, account: &ProviderAccount) -> usize {
         self.taken.get(account).copied().unwrap_or_default()
     }
 
-    fn room(&self, limit: usize, except: Vec<ProviderAccount>, crowded: bool) -> Option<Room> {
+    fn room(
+        &self,
+        kind: DueKind,
+        limit: usize,
+        except: Vec<ProviderAccount>,
+        crowded: bool,
+    ) -> Option<Room> {
         let limit = limit.min(self.settings.concurrency.saturating_sub(self.total));
         let claim = Claim {
+            kind,
             limit,
             lease: self.settings.claim,
             except,
@@ -180,6 +229,39 @@ mod tests {
         places.take(&half);
         places.take(&half);
         assert_eq!(places.of_half_open(&half, &all), None);
+    }
+
+    #[test]
+    fn of_an_open_circuit_only_what_needs_no_call_there_is_claimed() {
+        let mut places = places(64, 16);
+        let down = account("down");
+        let with = |other| circuits(&[("down", Circuit::Open), ("other", other)]);
+        for (other, limit) in [
+            (Circuit::Closed, Some(16)),
+            (Circuit::HalfOpen, Some(HALF_OPEN_AT_ONCE)),
+            (Circuit::Open, None),
+        ] {
+            let all = with(other);
+            let room = places.of_unsent(&down, &all);
+            assert_eq!(room.as_ref().map(|room| room.claim.limit), limit);
+            if let Some(room) = room {
+                assert_eq!(room.claim.kind, DueKind::Unsent);
+                assert_eq!(room.claim.except, [account("other")]);
+            }
+            let room = places.of_too_late(&down, &all).unwrap();
+            assert_eq!(
+                (room.claim.kind, room.claim.limit),
+                (DueKind::TooLate, 16),
+                "it ends whatever the others do"
+            );
+            assert_eq!(room.claim.except, [account("other")]);
+        }
+        for _ in 0..16 {
+            places.take(&down);
+        }
+        let all = with(Circuit::Closed);
+        assert_eq!(places.of_unsent(&down, &all), None);
+        assert_eq!(places.of_too_late(&down, &all), None);
     }
 
     #[test]

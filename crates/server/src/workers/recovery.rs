@@ -136,10 +136,15 @@ impl Recovery {
     async fn claim_and_start(&mut self, stop: &CancellationToken) -> Result<bool, StoreError> {
         let circuits = self.circuits();
         for (account, circuit) in &circuits {
-            if *circuit == Circuit::HalfOpen
-                && let Some(room) = self.places.of_half_open(account, &circuits)
-            {
-                self.start(&room).await?;
+            let claim_of = match circuit {
+                Circuit::Closed => continue,
+                Circuit::HalfOpen => Places::of_half_open,
+                Circuit::Open => Places::of_unsent,
+            };
+            for claim_of in [Places::of_too_late, claim_of] {
+                if let Some(room) = claim_of(&self.places, account, &circuits) {
+                    self.start(&room).await?;
+                }
             }
         }
         for _ in 0..CLAIMS_IN_A_ROW {
