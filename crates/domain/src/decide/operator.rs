@@ -2,7 +2,7 @@
 
 use quittance_evidence::EntryResult;
 
-use crate::change::{Change, Write};
+use crate::change::{Change, OperatorActionKind, Write};
 use crate::command::{Resolution, Resolve, Retry};
 use crate::decline::Cause;
 use crate::error::Rejection;
@@ -36,7 +36,10 @@ pub fn resolve(
             provider_reference,
             amount,
         } => {
-            undecided(record, held, stamp)?;
+            if !succeeded_otherwise(held) {
+                undecided(held)?;
+            }
+            not_being_sent(record, stamp)?;
             really_moved(&mut step, *amount)?;
             let held = step.subject.row().clone();
             let amount = Money::new(held.amount, record.payment.currency()).ok();
@@ -54,7 +57,8 @@ pub fn resolve(
             apply(&mut step, record, &fact, stamp);
         }
         Resolution::NotProcessed => {
-            undecided(record, held, stamp)?;
+            undecided(held)?;
+            not_being_sent(record, stamp)?;
             let fact = Fact {
                 kind: FactKind::Failed(Cause::ResolvedByOperator),
                 provider_reference: None,
@@ -149,15 +153,25 @@ fn subject(
         .ok_or_else(|| Rejection::NoSuchTransaction.into())
 }
 
-/// A person decides only what is not decided, and what no send can decide any more.
-fn undecided(
-    record: &PaymentRecord,
-    held: &Transaction,
-    stamp: &Stamp<'_>,
-) -> Result<(), Rejection> {
+/// A person decides only what is not decided.
+fn undecided(held: &Transaction) -> Result<(), Rejection> {
     if held.state.ended() {
         return Err(Rejection::TransactionEnded { state: held.state });
     }
+    Ok(())
+}
+
+/// Whether the provider has proved that a transaction succeeded after it had ended otherwise, but for another amount
+/// than was asked: what was moved waits for a person to say it.
+fn succeeded_otherwise(held: &Transaction) -> bool {
+    matches!(
+        held.state,
+        TransactionState::Declined | TransactionState::Failed
+    ) && held.open_case == Some(OperatorActionKind::AmountMismatch)
+}
+
+/// Nor does a person decide what a send can still decide.
+fn not_being_sent(record: &PaymentRecord, stamp: &Stamp<'_>) -> Result<(), Rejection> {
     // What becomes of one transaction can end another: a void that is done ends what was to be authorized.
     let mut all = record.transactions.iter();
     if all.any(|other| other.lease_until.is_some_and(|until| until > stamp.now)) {

@@ -806,3 +806,41 @@ fn s60_another_currency_than_the_payment_s_is_not_booked() {
         Err(DecideError::Rejected(Rejection::CurrencyDiffers))
     );
 }
+
+#[test]
+fn s60_what_was_really_moved_is_booked_though_the_transaction_had_ended() {
+    let failed = || FactKind::Failed(Cause::ProviderReportedFailure);
+    for end in [declined(), failed()] {
+        let mut world = World::accepted(100, CaptureMethod::Automatic);
+        world.answer(end);
+        let state = world.held().state;
+        let id = world.held().id;
+        assert!(world.learn(id, &told(approved(80))));
+        assert_eq!(world.opened(), Some(OperatorActionKind::AmountMismatch));
+        // It was moved, so nobody can say that it was not.
+        let ended = Err(DecideError::Rejected(Rejection::TransactionEnded { state }));
+        assert_eq!(world.resolve(Resolution::NotProcessed), ended);
+        world.resolve(moved(80)).unwrap();
+        assert_eq!(world.record.payment.state, PaymentState::Captured);
+        assert_eq!(world.record.payment.amounts.captured, 80);
+        assert_eq!(
+            (world.held().amount, world.held().state),
+            (80, TransactionState::Succeeded)
+        );
+        // Whoever was told otherwise is to be told.
+        assert!(world.change().closes_cases);
+        assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
+        let state = TransactionState::Succeeded;
+        let ended = Err(DecideError::Rejected(Rejection::TransactionEnded { state }));
+        assert_eq!(world.resolve(moved(70)), ended);
+    }
+    let mut world = World::authorized(100);
+    world.capture(Some(60), false).unwrap();
+    world.answer(failed());
+    let id = world.held().id;
+    assert!(world.learn(id, &told(approved(40))));
+    world.resolve(moved(40)).unwrap();
+    let amounts = world.record.payment.amounts;
+    assert_eq!((amounts.captured, amounts.capture_pending), (40, 0));
+    assert_eq!(amounts.capturable(), 60);
+}
