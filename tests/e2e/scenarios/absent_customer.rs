@@ -6,8 +6,8 @@ use tonic::Code;
 
 use crate::harness::process::ServerProcess;
 use crate::harness::site::SANDBOX_KEY;
-use crate::harness::webhooks::Hooks;
-use crate::harness::{Amounts as _, SiteOptions, World, confirm, eventually, purchase, void};
+use crate::harness::webhooks::{Hooks, Post, SECRET};
+use crate::harness::{Amounts as _, SiteOptions, World, confirm, eventually, purchase, sync, void};
 
 /// The customer finishes at the provider, and the caller hears nothing of it.
 async fn finishes(sandbox: &SandboxHandle, payment: &Payment, challenge: &str) {
@@ -160,4 +160,62 @@ async fn s06_what_the_customer_finished_is_not_abandoned_however_late_it_is_hear
     let paid = until(&world, &payment, PaymentState::Captured).await;
     assert_eq!(paid.transactions.len(), 1, "nothing was voided");
     world.everything_agrees().await;
+}
+
+/// The provider has named the payment, so that its lookup finds it waiting for the customer: who has come back already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s06_a_confirmation_that_could_not_be_sent_is_sent_once_the_provider_is_back() {
+    let options = SiteOptions::default()
+        .recovering()
+        .with("payments.retries.unreachable.first_ms", 50)
+        .with("payments.retries.unreachable.max_ms", 200);
+    let world = World::start_with(options).await;
+    let payment = waiting(&world).await;
+    world.sandbox.pause_accepting().await;
+    let answer = world.client.ok(confirm(&payment, "passed")).await;
+    let pending = answer.message.payment.unwrap();
+    assert_eq!(pending.state(), PaymentState::Pending);
+    let refused =
+        "select count(*) from attempts where operation = 'confirm' and outcome = 'NOT_SENT'";
+    assert_eq!(world.db.number(refused).await, 1);
+    world.sandbox.resume().await.unwrap();
+    until(&world, &payment, PaymentState::Captured).await;
+    assert_eq!(world.books().counts.purchases, 1);
+    let back = "select count(*) from journal \
+                where event_type = 'payment.requires_action' and entity_seq > \
+                (select entity_seq from journal where event_type = 'confirm.accepted')";
+    assert_eq!(
+        world.db.number(back).await,
+        0,
+        "the customer is not asked again"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s06_an_older_challenge_does_not_replace_a_confirmation_that_waits_to_be_sent() {
+    let hooks = Hooks::start().await;
+    let refused = "tok_requires_action?confirm.status=429&confirm.times=1";
+    let payment = hooks.client.create(purchase(refused, 700)).await;
+    let transaction = &payment.transactions[0].transaction_id;
+    let url = format!("{}/v1/operations/{transaction}", hooks.sandbox.base_url());
+    let asked = reqwest::Client::new().get(url).bearer_auth(SANDBOX_KEY);
+    let operation: serde_json::Value = asked.send().await.unwrap().json().await.unwrap();
+    assert_eq!(operation["status"], "requires_action");
+    let answer = hooks.client.ok(confirm(&payment, "passed")).await;
+    let pending = answer.message.payment.unwrap();
+    assert_eq!(pending.state(), PaymentState::Pending);
+
+    let id = "evt_00000000000000000000000000000001";
+    let event = serde_json::json!({
+        "id": id, "type": "payment.authorized", "created_at": operation["created_at"],
+        "payment_id": operation["payment_id"], "payment_reference": payment.payment_id,
+        "operation": operation,
+    });
+    let body = serde_json::to_vec(&event).unwrap();
+    hooks.deliver(&Post::signed(id, &body, SECRET)).await;
+    hooks.until(id, "IGNORED").await;
+    let due = "update transactions set next_step_at = now()";
+    hooks.db.execute(due, &[]).await;
+    let paid = hooks.client.ok(sync(&payment)).await.message.payment;
+    assert_eq!(paid.unwrap().state(), PaymentState::Captured);
 }

@@ -148,6 +148,17 @@ pub(crate) fn confirmation_open(record: &PaymentRecord, held: &Transaction) -> b
         && record.payment.next_action.is_some()
 }
 
+/// Whether a confirmation waits to be sent again, or was answered and is not decided yet: none of its sends is of unknown
+/// outcome or under way.
+pub(crate) fn confirmation_waits(record: &PaymentRecord, held: &Transaction) -> bool {
+    held.kind.opens()
+        && held.state == Pending
+        && !held.ever_unknown
+        && held.lease_until.is_none()
+        && held.request.is_some()
+        && record.payment.next_action.is_some()
+}
+
 /// Applies a fact to the step. An event type is set where it tells something new; an equal or older fact
 /// changes nothing.
 pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp: &Stamp<'_>) {

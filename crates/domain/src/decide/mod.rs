@@ -39,7 +39,7 @@ pub use attempt::{fail_over, outcome, start_attempt};
 pub use command::{capture, confirm, refund, void};
 pub use create::{NewPayment, create};
 pub use fact::{confirmation_lost, fact};
-pub(crate) use fact::{confirmation_open, fact_about, taken_back_early};
+pub(crate) use fact::{confirmation_open, confirmation_waits, fact_about, taken_back_early};
 pub use operator::{resolve, retry};
 pub(crate) use recover::still_wanted;
 pub use recover::{give_up_unsent, key_expired, refuted_by_lookup, sender_lost, unresolved};

@@ -12,7 +12,9 @@ use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
 use crate::ports::{Circuit, Commit, Due, LookupQuery};
 use crate::retry::WaitFor;
-use crate::transaction::{Fact, FactKind, LookupOutcome, Transaction, TransactionState};
+use crate::transaction::{
+    AttemptOutcome, Fact, FactKind, LookupOutcome, Transaction, TransactionState,
+};
 
 use super::execute::{Start, Started};
 use super::{Flows, accept_error, read_error};
@@ -329,6 +331,15 @@ impl Flows {
             let record = self.apply(caller, record, decide).await?;
             return self.go_on_with_void(caller, record).await;
         }
+        if still_asked && self.confirmation_unsent(&record, held).await? {
+            // It still waits for the customer, who has done that already.
+            let Some(quiet) = quiet else {
+                return Ok(Stepped::without_news(record));
+            };
+            self.retried(&record, id, "resend");
+            let allowed = MaySend::Unsent(ProvedUnsent::by_lookup(quiet));
+            return self.send_again(caller, record, id, allowed).await;
+        }
         let decide =
             |record: &PaymentRecord, stamp: &Stamp<'_>| decide::fact(record, id, fact, stamp);
         record = self.apply(caller, record, decide).await?;
@@ -337,6 +348,23 @@ impl Flows {
             return Ok(Stepped::at(record));
         }
         self.go_on_with_void(caller, record).await
+    }
+
+    /// Whether a confirmation was proved not sent, is still wanted, and so is to be sent again: what the customer returned
+    /// is not asked for twice.
+    pub(super) async fn confirmation_unsent(
+        &self,
+        record: &PaymentRecord,
+        held: &Transaction,
+    ) -> Result<bool, FlowError> {
+        let now = self.ports().clock.now();
+        if !decide::confirmation_waits(record, held) || !decide::still_wanted(record, held, now) {
+            return Ok(false);
+        }
+        let (payment, store) = (record.payment.id, &self.ports().store);
+        let last = store.attempt(payment, held.id, held.attempts).await;
+        let ended = last.map_err(read_error)?.and_then(|attempt| attempt.ended);
+        Ok(ended.is_some_and(|end| end.outcome == AttemptOutcome::NotSent))
     }
 
     /// Starts the void of a payment that its customer has left, if it is one.

@@ -195,7 +195,7 @@ impl Flows {
     }
 
     /// Deals with what is not to be applied to the transaction (yet): a former account's word, what takes back what is
-    /// not known to be done, and what is about another payment.
+    /// not known to be done, what waits to be sent again, and what is about another payment.
     async fn set_aside(
         &self,
         record: &PaymentRecord,
@@ -209,6 +209,11 @@ impl Flows {
             (change, Told::MovedOn)
         } else if decide::taken_back_early(held, fact) {
             return Ok(Aside::Told(Told::Early));
+        } else if matches!(fact.kind, FactKind::RequiresAction(_))
+            && self.confirmation_unsent(record, held).await?
+        {
+            // The customer has done it; that is about to be sent again.
+            return Ok(Aside::Told(Told::NoNews));
         } else if self.is_of_another(record, held, fact)? {
             let change = decide::told_of_another(record, held.id, fact, stamp)?;
             let told = change.as_ref().map_or(Told::NoNews, |_| Told::Applied);
