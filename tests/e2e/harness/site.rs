@@ -229,6 +229,13 @@ impl Site {
         self.db.execute(sql, &[]).await;
     }
 
+    /// Lets the waits end that stand before what is not being sent: its next step is due.
+    pub async fn let_waits_end(&self) {
+        let sql = "update transactions set next_step_at = now() \
+                   where next_step_at is not null and next_step_at is distinct from lease_until";
+        self.db.execute(sql, &[]).await;
+    }
+
     /// What the provider really charged, in total.
     pub fn books(&self) -> Books {
         self.sandbox.books()

@@ -114,6 +114,7 @@ async fn s15_an_answer_of_adyen_s_that_was_lost_is_asked_for_again_under_the_sam
     assert_eq!(world.adyen.only("/payments").sends, 1);
 
     world.let_leases_run_out().await;
+    world.let_waits_end().await;
     let synced = world.client.ok(sync(&pending)).await;
     let payment = synced.message.payment.unwrap();
     assert_eq!(payment.state(), PaymentState::Captured);

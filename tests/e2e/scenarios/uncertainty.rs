@@ -40,6 +40,7 @@ async fn is_pending_then_paid_by_sync(world: &World, token: &str, cause: &str) -
         // The provider does not hold it, but the request may still be on its way.
         assert_eq!(paid.transactions[0].attempts, 1, "{token}: not resent yet");
         world.let_leases_run_out().await;
+        world.let_waits_end().await;
         paid = world
             .client
             .ok(sync(&pending))
@@ -77,24 +78,24 @@ async fn s13_a_refused_connection_leaves_the_payment_pending_until_it_can_be_sen
         (cause.code.as_str(), cause.retryable),
         ("CONNECTION_REFUSED", true)
     );
-    // Nothing was sent, so it is tried again; still out of reach, it stays pending.
-    let still = world
-        .client
-        .ok(sync(&pending))
-        .await
-        .message
-        .payment
-        .unwrap();
+    // Nothing was sent, so it is tried again, but not before its time, however often somebody asks.
+    let later = "update transactions set next_step_at = now() + interval '1 hour'";
+    world.db.execute(later, &[]).await;
+    let asked = async || {
+        let answer = world.client.ok(sync(&pending)).await;
+        answer.message.payment.unwrap()
+    };
+    for _ in 0..3 {
+        assert_eq!(asked().await.transactions[0].attempts, 1);
+    }
+    // Still out of reach, it stays pending.
+    world.let_waits_end().await;
+    let still = asked().await;
     assert_eq!(still.state(), PaymentState::Pending);
     assert_eq!(still.transactions[0].attempts, 2);
     world.sandbox.resume().await.unwrap();
-    let paid = world
-        .client
-        .ok(sync(&pending))
-        .await
-        .message
-        .payment
-        .unwrap();
+    world.let_waits_end().await;
+    let paid = asked().await;
     assert_eq!(paid.state(), PaymentState::Captured);
     assert_eq!(paid.transactions[0].attempts, 3);
     assert_eq!(
@@ -155,6 +156,7 @@ async fn s18_a_429_on_a_resend_proves_nothing() {
     let armed = sandbox_control::arm(&world, r#"{"kind": "purchase"}"#, 429).await;
     assert!(armed);
     world.let_leases_run_out().await;
+    world.let_waits_end().await;
     let still = world
         .client
         .ok(sync(&pending))
@@ -172,6 +174,7 @@ async fn s18_a_429_on_a_resend_proves_nothing() {
         1
     );
     world.let_leases_run_out().await;
+    world.let_waits_end().await;
     let paid = world
         .client
         .ok(sync(&pending))
@@ -410,6 +413,7 @@ async fn lost_answers_to_captures_voids_and_refunds_are_resolved_by_sync() {
         .unwrap();
     assert_eq!(pending.pending(), (0, 300, 0));
     world.let_leases_run_out().await;
+    world.let_waits_end().await;
     let voided = world
         .client
         .ok(sync(&payment))

@@ -217,6 +217,9 @@ impl Flows {
         if !decide::can_be_sent(&record, held, provider.as_ref()) {
             return Ok(Stepped::at(record));
         }
+        if !self.is_due(&record, held.id) {
+            return Ok(Stepped::at(record));
+        }
         self.retried(&record, held.id, "resend");
         if provider.circuit() == Circuit::Open {
             let tried = [held.provider_account.clone()];
@@ -235,7 +238,15 @@ impl Flows {
             .await
     }
 
-    /// Starts an attempt and carries it out.
+    /// Whether its next step is due. Whoever asks by `SyncPayment` may come before: the provider is asked then, and nothing is
+    /// sent, so that nobody's impatience undoes the waits, nor what the provider asked for.
+    fn is_due(&self, record: &PaymentRecord, id: TransactionId) -> bool {
+        let now = self.ports().clock.now();
+        let next = record.transaction(id).and_then(|held| held.next_step_at);
+        next.is_some_and(|at| at <= now)
+    }
+
+    /// Starts an attempt and carries it out, if it is time for it.
     async fn send_again(
         &self,
         caller: &Caller,
@@ -243,6 +254,9 @@ impl Flows {
         id: TransactionId,
         allowed: MaySend,
     ) -> Result<Stepped, FlowError> {
+        if !self.is_due(&record, id) {
+            return Ok(Stepped::at(record));
+        }
         match self.start_attempt(caller, &mut record, id, allowed).await? {
             Start::Attempt(started) => {
                 let record = self.carry_on(caller, record, *started).await?;

@@ -22,8 +22,8 @@ impl Flows {
     /// Asks the provider about a payment's transactions, and applies what it says.
     ///
     /// A transaction that the provider proves not to hold is sent (again, the same bytes) while its
-    /// `execute_before` allows, and fails as proved not processed after it. If the provider cannot be asked, the
-    /// payment is answered as it stands.
+    /// `execute_before` allows and once its next step is due, and fails as proved not processed after it. If the provider
+    /// cannot be asked, the payment is answered as it stands.
     pub async fn sync(&self, caller: &Caller, payment: PaymentId) -> Result<Answer, FlowError> {
         self.run(caller, move |flows, caller, report| async move {
             flows.sync_now(&caller, payment, &report).await
