@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 use quittance_proto::v1::{OperatorActionKind, Payment, PaymentState};
+use quittance_test_support::{Cut, Direction, Plan};
 
-use crate::harness::{SiteOptions, World, eventually, purchase, until_resolved};
+use crate::harness::process::ServerProcess;
+use crate::harness::{
+    Keyed as _, Links, SiteOptions, World, eventually, get_by_key, purchase, until_resolved,
+};
+
+use Direction::ToServer;
 
 /// How long the sandbox's adapter relies on a key: the 24 hours for which it is kept, less one. Seconds.
 const RELIED_UPON: i64 = 23 * 3_600;
@@ -43,7 +49,7 @@ async fn i3_a_key_that_expired_before_recovery_got_there_is_not_sent_again_and_a
     let young = unheard(&world, RELIED_UPON - 60).await;
     let old = unheard(&world, RELIED_UPON + 1).await;
     let recovering = SiteOptions::default().recovering().settings;
-    let _recovery = crate::harness::process::ServerProcess::start(&world, recovering).await;
+    let _recovery = ServerProcess::start(&world, recovering).await;
 
     // The provider still remembers this one: the same bytes under the same key are answered as the first time.
     let paid = until_resolved(&world.client, &young.payment_id).await;
@@ -70,4 +76,49 @@ async fn i3_a_key_that_expired_before_recovery_got_there_is_not_sent_again_and_a
         assert_eq!(charged.charges, 1);
     }
     assert_eq!(world.books().counts.replays, 1);
+}
+
+/// A process that died before it sent is not told from one that died after: but what was never sent is not begun after its
+/// time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s20_what_a_dead_server_may_never_have_sent_is_not_sent_after_its_time() {
+    let world = World::start_with(forgetful()).await;
+    let links = Links::of(&world).await;
+    let mut payments = Vec::new();
+    for key in ["in time", "too late"] {
+        links.provider.set(ToServer, Plan::hold_at("POST /"));
+        let mut victim = ServerProcess::start(&world, links.settings()).await;
+        let client = victim.client.clone();
+        let request = purchase("tok_approve", 500).key(key);
+        let call = tokio::spawn(async move { client.send(request).await });
+        links.provider.wait_until_held(ToServer).await;
+        victim.kill();
+        links.provider.drop_held(ToServer, Cut::Close);
+        assert!(call.await.unwrap().is_err());
+        let found = world.client.ok(get_by_key(key)).await.message.payment;
+        payments.push(found.unwrap());
+    }
+    links.pass().await;
+    let age = "update transactions set lease_until = now() - interval '1 second', \
+               next_step_at = now() - interval '1 second'";
+    world.db.execute(age, &[]).await;
+    let late = "update transactions set execute_before = now() where payment_id = $1::text::uuid";
+    world.db.execute(late, &[&payments[1].payment_id]).await;
+    let recovering = SiteOptions::default().recovering().settings;
+    let _recovery = ServerProcess::start(&world, recovering).await;
+
+    let paid = until_resolved(&world.client, &payments[0].payment_id).await;
+    assert_eq!(paid.state(), PaymentState::Captured);
+    assert_eq!(paid.transactions[0].attempts, 2);
+    let case = eventually("a person is asked", async || {
+        let payment = world.client.payment(&payments[1].payment_id).await;
+        let asked = payment.transactions[0].open_operator_action();
+        (asked == OperatorActionKind::RecoveryExhausted).then_some(payment)
+    })
+    .await;
+    assert_eq!(case.state(), PaymentState::Pending, "unknown never decays");
+    assert_eq!(case.transactions[0].attempts, 1, "it is not sent");
+    let last = world.client.entries_of(&case.payment_id).await.pop();
+    assert_eq!(last.unwrap().details["execute_before"], "passed");
+    assert_eq!(world.books().counts.purchases, 1);
 }

@@ -42,7 +42,9 @@ pub use fact::{confirmation_lost, fact};
 pub(crate) use fact::{confirmation_open, confirmation_waits, fact_about, taken_back_early};
 pub use operator::{resolve, retry};
 pub(crate) use recover::still_wanted;
-pub use recover::{give_up_unsent, key_expired, refuted_by_lookup, sender_lost, unresolved};
+pub use recover::{
+    give_up_unsent, key_expired, refuted_by_lookup, sender_lost, too_late_to_begin, unresolved,
+};
 pub use resend::{KeyAlive, MaySend, ProvedUnsent, Quiet};
 pub use unasked::{Reported, Unasked, reported, unasked};
 

@@ -136,6 +136,26 @@ pub fn key_expired(
     id: TransactionId,
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
+    ask_a_person(record, id, ("idempotency_key", "expired"), stamp)
+}
+
+/// Nothing but one send whose process died can have been processed, the provider cannot say whether it was, and
+/// `execute_before` has passed: sending it again may be the first send there, so a person is asked.
+pub fn too_late_to_begin(
+    record: &PaymentRecord,
+    id: TransactionId,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    ask_a_person(record, id, ("execute_before", "passed"), stamp)
+}
+
+/// Nothing is sent any more, and nothing can be learned: `why` is told. `None` where no step is due.
+fn ask_a_person(
+    record: &PaymentRecord,
+    id: TransactionId,
+    (why, what): (&str, &str),
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
@@ -143,7 +163,7 @@ pub fn key_expired(
         return Ok(None);
     }
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
-    step.tell("idempotency_key", "expired");
+    step.tell(why, what);
     give_up(&mut step);
     step.close(Some(record), None, stamp).map(Some)
 }

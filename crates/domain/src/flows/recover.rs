@@ -13,7 +13,7 @@ use crate::payment::PaymentRecord;
 use crate::ports::{Circuit, Commit, Due, LookupQuery};
 use crate::retry::WaitFor;
 use crate::transaction::{
-    AttemptOutcome, Fact, FactKind, LookupOutcome, Transaction, TransactionState,
+    AttemptOutcome, Fact, FactKind, LookupOutcome, Transaction, TransactionKind, TransactionState,
 };
 
 use super::execute::{Start, Started};
@@ -431,6 +431,13 @@ impl Flows {
         mut record: PaymentRecord,
         held: &Transaction,
     ) -> Result<Stepped, FlowError> {
+        if self.may_never_have_begun(&record, held).await? {
+            let trace = self.ports().observer.current_trace();
+            let stamp = self.stamp(caller, trace, Duration::ZERO);
+            let change = decide::too_late_to_begin(&record, held.id, &stamp)?;
+            self.settle(caller, &mut record, change).await?;
+            return Ok(Stepped::at(record));
+        }
         let provider = self.provider_of(&record, held.id)?;
         let now = self.ports().clock.now();
         if let Some(alive) = KeyAlive::judge(held, provider.capabilities(), now) {
@@ -443,6 +450,29 @@ impl Flows {
         let change = decide::key_expired(&record, held.id, &stamp)?;
         self.settle(caller, &mut record, change).await?;
         Ok(Stepped::at(record))
+    }
+}
+
+impl Flows {
+    /// Whether the time of a first send has passed, and the only send that can have been processed is one whose process
+    /// died: perhaps before it began.
+    async fn may_never_have_begun(
+        &self,
+        record: &PaymentRecord,
+        held: &Transaction,
+    ) -> Result<bool, FlowError> {
+        let in_time = self.ports().clock.now() < held.execute_before;
+        if in_time || held.kind == TransactionKind::Void {
+            return Ok(false);
+        }
+        let (payment, store) = (record.payment.id, &self.ports().store);
+        let last = store.attempt(payment, held.id, held.attempts).await;
+        let ended = last.map_err(read_error)?.and_then(|attempt| attempt.ended);
+        if ended.and_then(|end| end.cause) != Some(Cause::SenderLost) {
+            return Ok(false);
+        }
+        let in_doubt = store.attempts_in_doubt(payment, held.id).await;
+        Ok(in_doubt.map_err(read_error)? == 1)
     }
 }
 
