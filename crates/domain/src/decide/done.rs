@@ -31,7 +31,7 @@ pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_
         step.payment.failure = None;
         step.payment.next_action = None;
         step.payment.expired = false;
-        settle_waiting_void(step, record, transaction.kind, transaction.amount, stamp);
+        settle_waiting_void(step, record, transaction.kind, stamp);
     }
     if transaction.kind == TransactionKind::Void {
         end_unauthorized_opening(step, record);
@@ -97,24 +97,25 @@ fn settle_waiting_void(
     step: &mut Step,
     record: &PaymentRecord,
     opened: TransactionKind,
-    amount: i64,
     stamp: &Stamp<'_>,
 ) {
     let Some(void) = pending_void(record) else {
         return;
     };
     let mut void = void.clone();
-    if opened == TransactionKind::Purchase {
+    // The provider may have captured some of it by itself, and have told that before.
+    let left = step.payment.amounts.capturable();
+    if opened == TransactionKind::Purchase || left == 0 {
         if was_sent(&void) {
             return;
         }
         end(&mut void, Failed, Some(Cause::AlreadyCaptured));
     } else {
-        void.amount = amount;
+        void.amount = left;
         if !was_sent(&void) {
             void.next_step_at = Some(stamp.now + WAITING_VOID_SENT_WITHIN);
         }
-        step.payment.amounts.void_pending += amount;
+        step.payment.amounts.void_pending += left;
     }
     step.others.push(void);
 }

@@ -670,3 +670,28 @@ fn s44_a_dispute_whose_data_changes_is_kept_as_it_is_now() {
     );
     assert_eq!(world.row().dispute.as_ref(), Some(&later));
 }
+
+#[test]
+fn i5_a_void_that_waited_releases_what_the_provider_has_not_captured_by_itself() {
+    for captured in [1, 100] {
+        let mut world = World::accepted(100, CaptureMethod::Manual);
+        let opening = world.newest();
+        // Left to a person, so that nothing is waited for: what rests on it may be told before it.
+        world.answer(approved(101));
+        let heard = world.hear(Kind::Capture, "op-1", approved(captured));
+        assert_eq!(heard, Became::Recorded);
+        world.void().unwrap();
+        let void = world.newest();
+        assert!(world.learn(opening, &told(approved(100))));
+        let amounts = world.record.payment.amounts;
+        assert!(amounts.holds_limits(), "{amounts:?}");
+        assert_eq!(
+            (amounts.captured, amounts.void_pending),
+            (captured, 100 - captured)
+        );
+        let void = world.record.transaction(void).unwrap();
+        let failed = void.failure.map(|failure| failure.cause);
+        let nothing_left = (captured == 100).then_some(Cause::AlreadyCaptured);
+        assert_eq!((void.amount, failed), (100 - captured, nothing_left));
+    }
+}

@@ -176,9 +176,10 @@ impl Replay {
     /// The void that waits for the payment to be authorized has something to release now, or came too late.
     fn settle_waiting_void(&mut self, was: &Self, opened: Held) -> Option<(Uuid, Held)> {
         let (id, mut void) = was.waiting_void()?;
-        if opened.kind != TransactionKind::Purchase {
-            void.amount = opened.amount;
-            self.amounts.void_pending += opened.amount;
+        let left = self.amounts.capturable();
+        if opened.kind != TransactionKind::Purchase && left > 0 {
+            void.amount = left;
+            self.amounts.void_pending += left;
         } else if void.at_provider() {
             return None;
         } else {
