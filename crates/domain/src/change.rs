@@ -26,8 +26,8 @@ pub struct Change {
     pub attempt: Option<Write<Attempt>>,
     /// Personal fields of the customer, given with a new payment.
     pub customer: Option<CustomerData>,
-    /// Whether the cases that were open about the subject are closed by it.
-    pub closes_cases: bool,
+    /// The transactions whose open cases are closed by it; at most two.
+    pub closes_cases: Vec<TransactionId>,
     /// A case for a person, opened by it.
     pub operator_action: Option<OperatorAction>,
     /// The one journal entry.

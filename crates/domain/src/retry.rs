@@ -77,10 +77,14 @@ pub struct Backoff {
 impl Backoff {
     /// The wait after `steps` steps without news: anything from none to the step's limit, as `jitter` says.
     pub fn wait(&self, steps: u32, jitter: u64) -> Duration {
-        let doubled = 2u32.checked_pow(steps.min(31)).unwrap_or(u32::MAX);
-        let limit = self.first.saturating_mul(doubled).min(self.max);
-        let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(self.limit(steps).as_micros()).unwrap_or(u64::MAX);
         Duration::from_micros(jitter % micros.saturating_add(1).max(1))
+    }
+
+    /// The longest wait after `steps` steps.
+    fn limit(&self, steps: u32) -> Duration {
+        let doubled = 2u32.checked_pow(steps.min(31)).unwrap_or(u32::MAX);
+        self.first.saturating_mul(doubled).min(self.max)
     }
 }
 
@@ -131,6 +135,9 @@ pub struct RetryPolicy {
     pub customer: Backoff,
     /// How long the customer may take before the provider is asked to release the payment; `None`: any time.
     pub abandon_after: Option<Duration>,
+    /// While the provider refuses to release it: a step is a void that it refused. Waits are as long as they can be,
+    /// not drawn: nothing is gained by asking again at once, and payments are not left all at the same time.
+    pub release: Backoff,
     /// Longest `Retry-After` that is honoured.
     pub max_retry_after: Duration,
     /// Most sends of one transaction.
@@ -153,6 +160,7 @@ impl Default for RetryPolicy {
             decision: backoff(5, 3_600, 2_000, 14),
             customer: backoff(60, 10_800, 200, 7),
             abandon_after: Some(Duration::from_secs(DAY)),
+            release: backoff(3_600, 86_400, 6, 30),
             max_retry_after: Duration::from_secs(3_600),
             max_sends: MaxSends {
                 purchase: 100,
@@ -229,6 +237,24 @@ impl RetryPolicy {
         let waits = transaction.state == TransactionState::RequiresAction;
         let after = self.abandon_after.filter(|_| waits)?;
         transaction.updated_at.checked_add_signed(delta(after))
+    }
+
+    /// When the provider is asked again to release an abandoned payment, which it has refused `refused` times (one at
+    /// least), the last time at `last`. A person is asked once it was asked as often, or as long, as is allowed.
+    pub fn released_again(
+        &self,
+        opening: &Transaction,
+        refused: u32,
+        last: DateTime<Utc>,
+    ) -> NextStep {
+        let release = &self.release;
+        let aged = last - opening.created_at >= delta(release.give_up_after);
+        if refused >= release.steps || aged {
+            return NextStep::GiveUp;
+        }
+        let wait = release.limit(refused.saturating_sub(1));
+        last.checked_add_signed(delta(wait))
+            .map_or(NextStep::GiveUp, NextStep::At)
     }
 }
 

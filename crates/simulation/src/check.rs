@@ -63,6 +63,17 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     if !amounts.holds_limits() {
         violations.push(format!("I5: {id} has {amounts:?}"));
     }
+    let refused = record.transactions.iter().filter(|row| {
+        let ours = row.kind == TransactionKind::Void && row.origin == TransactionOrigin::Service;
+        ours && matches!(
+            row.state,
+            TransactionState::Declined | TransactionState::Failed
+        )
+    });
+    let most = usize::try_from(world.retries().release.steps).unwrap_or(usize::MAX);
+    if refused.count() > most {
+        violations.push(format!("I12: {id} is released again and again"));
+    }
     let theirs = world.provider.balance(id);
     let mut rows = record.transactions.iter();
     let by_person = rows.any(|row| row.resolved_by_operator);

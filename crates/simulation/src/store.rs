@@ -121,10 +121,9 @@ impl Tables {
     }
 
     fn write_cases(&mut self, change: &Change) {
-        let subject = change.entry.transaction;
         let closed = (change.entry.occurred_at, change.entry.id);
         let open = self.cases.iter_mut().filter(|case| {
-            change.closes_cases && Some(case.transaction) == subject && case.closed.is_none()
+            change.closes_cases.contains(&case.transaction) && case.closed.is_none()
         });
         open.for_each(|case| case.closed = Some(closed));
         self.cases

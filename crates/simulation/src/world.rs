@@ -119,6 +119,11 @@ impl World {
         }
     }
 
+    /// When what has no outcome is taken up again.
+    pub fn retries(&self) -> &RetryPolicy {
+        &self.site.retries
+    }
+
     /// Lets clients, replicas, chaos and crashes loose; then peace, in which recovery resolves what can be. False
     /// where the schedule does not end.
     pub fn live(&self) -> bool {
@@ -354,6 +359,9 @@ fn policy(executor: &Executor) -> RetryPolicy {
     let mut policy = RetryPolicy::default();
     if executor.chance(300) {
         policy.abandon_after = Some(Duration::from_secs(executor.pick(5..120).into()));
+        policy.release.first = Duration::from_secs(executor.pick(1..10).into());
+        policy.release.max = Duration::from_secs(20);
+        policy.release.steps = executor.pick(1..4);
     }
     policy
 }

@@ -93,7 +93,7 @@ impl<'a> BatchStatement<'a> {
             .iter()
             .for_each(|row| self.attempt_updates.push(row));
         change
-            .closing
+            .closings
             .iter()
             .for_each(|row| self.closings.push(row));
         change.action.iter().for_each(|row| self.actions.push(row));

@@ -9,6 +9,7 @@ use quittance_domain::change::{
     Change, CustomerData, IdempotencyRecord, JournalEntry, OperatorAction, Write,
 };
 use quittance_domain::decline::{Decline, Failure};
+use quittance_domain::ids::TransactionId;
 use quittance_domain::payment::{NextAction, Payment};
 use quittance_domain::ports::StoreError;
 use quittance_domain::transaction::{Attempt, Transaction};
@@ -147,7 +148,10 @@ pub(crate) fn change_rows(
         transaction_updates: Vec::new(),
         attempt_insert: None,
         attempt_update: None,
-        closing: closes_cases.then(|| closing_row(id, &entry)).transpose()?,
+        closings: closes_cases
+            .into_iter()
+            .map(|transaction| closing_row(id, transaction, &entry))
+            .collect(),
         action: operator_action.map(|action| action_row(action, &payment, &entry)),
         entry: journal_row(entry, ring, false)?,
     };
@@ -189,7 +193,7 @@ pub(crate) fn entry_rows(entry: JournalEntry, ring: &KeyRing) -> Result<ChangeRo
         transaction_updates: Vec::new(),
         attempt_insert: None,
         attempt_update: None,
-        closing: None,
+        closings: Vec::new(),
         action: None,
         entry: journal_row(entry, ring, true)?,
     })
@@ -245,16 +249,13 @@ fn key_row(record: &IdempotencyRecord) -> KeyRow {
     }
 }
 
-fn closing_row(payment_id: Uuid, entry: &JournalEntry) -> Result<ClosingRow, StoreError> {
-    let subject = entry.transaction;
-    Ok(ClosingRow {
+fn closing_row(payment_id: Uuid, transaction: TransactionId, entry: &JournalEntry) -> ClosingRow {
+    ClosingRow {
         payment_id,
-        transaction_id: subject
-            .ok_or_else(|| refused("cases are closed about no transaction"))?
-            .0,
+        transaction_id: transaction.0,
         closed_at: entry.occurred_at,
         closed_by: entry.id.0,
-    })
+    }
 }
 
 fn action_row(action: OperatorAction, payment: &Payment, entry: &JournalEntry) -> ActionRow {

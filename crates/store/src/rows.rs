@@ -321,7 +321,7 @@ pub(crate) struct ChangeRows {
     pub(crate) transaction_updates: Vec<TransactionUpdate>,
     pub(crate) attempt_insert: Option<AttemptInsert>,
     pub(crate) attempt_update: Option<AttemptUpdate>,
-    pub(crate) closing: Option<ClosingRow>,
+    pub(crate) closings: Vec<ClosingRow>,
     pub(crate) action: Option<ActionRow>,
     pub(crate) entry: JournalRow,
 }

@@ -257,7 +257,7 @@ impl Story {
             transactions: Vec::new(),
             attempt: None,
             customer: None,
-            closes_cases: false,
+            closes_cases: Vec::new(),
             operator_action: None,
             entry,
         }

@@ -8,7 +8,7 @@ use quittance_server::auth::Role;
 use quittance_server::server::{RunningServer, Server};
 use quittance_telemetry::{Telemetry, TelemetryConfig};
 
-use super::site::{Setting, TENANT, TENANT_ROLES};
+use super::site::{SANDBOX_KEY, Setting, TENANT, TENANT_ROLES};
 use super::{Client, Site, SiteOptions};
 
 /// A whole small world of its own.
@@ -53,6 +53,31 @@ impl World {
             server,
             client,
         }
+    }
+
+    /// Has the sandbox misbehave at the next requests of a kind: with this status, so many times.
+    pub async fn arm(&self, kind: &str, status: u16, times: u32) {
+        let body = format!(
+            r#"{{"match": {{"kind": "{kind}"}}, "fault": {{"status": {status}}}, "times": {times}}}"#
+        );
+        self.control_faults(reqwest::Method::POST, body).await;
+    }
+
+    /// Has it behave again.
+    pub async fn disarm(&self) {
+        let nothing = String::new();
+        self.control_faults(reqwest::Method::DELETE, nothing).await;
+    }
+
+    async fn control_faults(&self, method: reqwest::Method, body: String) {
+        let url = format!("{}/control/faults", self.sandbox.base_url());
+        let request = reqwest::Client::new()
+            .request(method, url)
+            .bearer_auth(SANDBOX_KEY)
+            .header("content-type", "application/json")
+            .body(body);
+        let status = request.send().await.unwrap().status();
+        assert!(status.is_success(), "{status}");
     }
 
     pub fn address(&self) -> SocketAddr {

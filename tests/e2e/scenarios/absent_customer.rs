@@ -1,11 +1,15 @@
 //! The customer has to act, and never comes back to the caller.
 
-use quittance_proto::v1::{Payment, PaymentState, TransactionOrigin, TransactionState};
+use quittance_proto::v1::{
+    ListOperatorActionsRequest, OperatorActionKind, Payment, PaymentState, TransactionOrigin,
+    TransactionState,
+};
 use quittance_sandbox::SandboxHandle;
+use quittance_server::auth::Role;
 use tonic::Code;
 
 use crate::harness::process::ServerProcess;
-use crate::harness::site::SANDBOX_KEY;
+use crate::harness::site::{SANDBOX_KEY, TENANT};
 use crate::harness::webhooks::{Hooks, Post, SECRET};
 use crate::harness::{Amounts as _, SiteOptions, World, confirm, eventually, purchase, sync, void};
 
@@ -218,4 +222,74 @@ async fn s06_an_older_challenge_does_not_replace_a_confirmation_that_waits_to_be
     hooks.db.execute(due, &[]).await;
     let paid = hooks.client.ok(sync(&payment)).await.message.payment;
     assert_eq!(paid.unwrap().state(), PaymentState::Captured);
+/// Releases what its customer has left, and again soon where the provider refuses: at most `most` times.
+fn releasing(most: i64) -> SiteOptions {
+    SiteOptions::default()
+        .recovering()
+        .with(ABANDONED_AFTER, 1)
+        .with("payments.retries.release_refused.first_ms", 50)
+        .with("payments.retries.release_refused.max_ms", 100)
+        .with("payments.retries.release_refused.max_steps", most)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s06_a_release_that_the_provider_refuses_is_asked_for_again() {
+    let world = World::start_with(releasing(10)).await;
+    world.arm("void", 422, 2).await;
+    let payment = waiting(&world).await;
+    let voided = until(&world, &payment, PaymentState::Voided).await;
+    let voids: Vec<_> = voided.transactions[1..]
+        .iter()
+        .map(|void| (void.origin(), void.state()))
+        .collect();
+    let of_service = |state| (TransactionOrigin::Service, state);
+    assert_eq!(
+        voids,
+        [
+            of_service(TransactionState::Failed),
+            of_service(TransactionState::Failed),
+            of_service(TransactionState::Succeeded),
+        ],
+        "each is a transaction of its own"
+    );
+    let cases = "select count(*) from operator_actions";
+    assert_eq!(world.db.number(cases).await, 0);
+    world.everything_agrees().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s06_a_release_that_the_provider_refuses_for_good_is_shown_to_a_person() {
+    let world = World::start_with(releasing(3)).await;
+    world.arm("void", 422, 1_000).await;
+    let payment = waiting(&world).await;
+    let operator = world
+        .as_role(TENANT, &[Role::PaymentsRead, Role::Admin])
+        .await;
+    let case = eventually("a person is asked", async || {
+        let request = ListOperatorActionsRequest::default();
+        let open = operator.ok(request).await.message.operator_actions;
+        open.into_iter().next()
+    })
+    .await;
+    assert_eq!(case.kind(), OperatorActionKind::RecoveryExhausted);
+    let opening = &payment.transactions[0].transaction_id;
+    assert_eq!(case.transaction_id, *opening);
+    let stuck = world.client.payment(&payment.payment_id).await;
+    assert_eq!(
+        stuck.state(),
+        PaymentState::RequiresAction,
+        "time proves nothing"
+    );
+    assert_eq!(stuck.transactions.len(), 4, "three releases were refused");
+    let entries = world.client.entries_of(&payment.payment_id).await;
+    let told = entries.last().unwrap();
+    assert_eq!(told.event_type, "payment.recovery_exhausted");
+    assert_eq!(told.details["releases_refused"], "3");
+    // Whoever releases it closes the case: the caller, as soon as the provider lets it.
+    world.disarm().await;
+    let voided = world.client.ok(void(&stuck)).await.message.payment.unwrap();
+    assert_eq!(voided.state(), PaymentState::Voided);
+    let open = "select count(*) from operator_actions where closed_at is null";
+    assert_eq!(world.db.number(open).await, 0);
+    world.everything_agrees().await;
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use crate::harness::command_line::CommandLine;
-use crate::harness::site::{SANDBOX_KEY, TENANT, TENANT_ROLES};
+use crate::harness::site::{TENANT, TENANT_ROLES};
 use crate::harness::{
     Amounts as _, Client, SiteOptions, World, authorization, eventually, get, purchase, refund,
     sync,
@@ -37,25 +37,11 @@ async fn operator(world: &World) -> Client {
 
 /// Lookups at the provider fail from now on.
 async fn hide_the_truth(world: &World) {
-    let body = format!(
-        r#"{{"match": {{"kind": "lookup"}}, "fault": {{"status": 503}}, "times": {MANY}}}"#
-    );
-    control(world, reqwest::Method::POST, body).await;
+    world.arm("lookup", 503, MANY).await;
 }
 
 async fn show_the_truth(world: &World) {
-    control(world, reqwest::Method::DELETE, String::new()).await;
-}
-
-async fn control(world: &World, method: reqwest::Method, body: String) {
-    let url = format!("{}/control/faults", world.sandbox.base_url());
-    let request = reqwest::Client::new()
-        .request(method, url)
-        .bearer_auth(SANDBOX_KEY)
-        .header("content-type", "application/json")
-        .body(body);
-    let status = request.send().await.unwrap().status();
-    assert!(status.is_success(), "{status}");
+    world.disarm().await;
 }
 
 async fn actions(client: &Client, include_closed: bool) -> Vec<OperatorAction> {

@@ -14,6 +14,7 @@ use crate::transaction::{
 };
 use crate::transition::PaymentEvent;
 
+use super::abandon::release_refused;
 use super::attempt::{end, pending_void, prefix};
 use super::done::{approved, was_sent};
 use super::recover::defer;
@@ -183,10 +184,12 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
         (FactKind::Declined(decline), Pending | RequiresAction | Failed) => {
             take_references(step, fact);
             not_done(step, record, Err(decline.clone()));
+            release_refused(step, record, stamp);
         }
         (FactKind::Failed(cause), Pending | RequiresAction) => {
             take_references(step, fact);
             not_done(step, record, Ok(*cause));
+            release_refused(step, record, stamp);
         }
         (FactKind::Failed(cause), Succeeded) => {
             let decline = None;

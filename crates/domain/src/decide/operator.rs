@@ -67,7 +67,7 @@ pub fn resolve(
             apply(&mut step, record, &fact, stamp);
         }
     }
-    step.closes_cases = true;
+    step.closes_cases = vec![held.id];
     let decided = command.resolution != Resolution::Acknowledged;
     // What was decided may itself contradict what is known: that case stays open.
     let opened = step.action;
@@ -129,7 +129,7 @@ pub fn retry(
     let event = format!("{}.retry_requested", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.result = EntryResult::Success;
-    step.closes_cases = held.open_case.is_some();
+    step.closes_cases = held.open_case.iter().map(|_| held.id).collect();
     // A sender that was lost is still to be told from one that ended: its lease's end is left as it is.
     let lost = held.sender_is_lost(stamp.now);
     step.edit(|transaction| {

@@ -18,6 +18,7 @@ use crate::transaction::{
 };
 
 use super::DecideError;
+use super::abandon::after_refusals;
 use super::attempt::{awaits_customer_again, next_operation, pending_void, prefix};
 use super::resend::ProvedUnsent;
 use super::step::Step;
@@ -54,7 +55,7 @@ pub(super) fn defer(
 }
 
 /// Asks a person. The transaction stays as it is (I3).
-fn give_up(step: &mut Step) {
+pub(super) fn give_up(step: &mut Step) {
     step.event_type = format!("{}.recovery_exhausted", prefix(step.subject.row().kind));
     step.result = EntryResult::Unknown;
     step.edit(|transaction| transaction.next_step_at = None);
@@ -127,6 +128,7 @@ pub fn unresolved(
     step.cause = cause;
     step.result = EntryResult::Unknown;
     defer(&mut step, wait, retry_after, stamp);
+    after_refusals(&mut step, record, stamp);
     step.close(Some(record), None, stamp).map(Some)
 }
 

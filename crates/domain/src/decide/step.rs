@@ -11,6 +11,7 @@ use crate::change::{
 };
 use crate::context::{Actor, ActorKind};
 use crate::decline::Cause;
+use crate::ids::TransactionId;
 use crate::journal::{EntryFacts, Stamp, payment_entry, tell_rows};
 use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::transaction::{Attempt, Transaction, TransactionKind, TransactionState};
@@ -26,7 +27,8 @@ pub(super) struct Step {
     pub others: Vec<Transaction>,
     pub attempt: Option<Write<Attempt>>,
     pub customer: Option<CustomerData>,
-    pub closes_cases: bool,
+    /// The transactions whose open cases it closes.
+    pub closes_cases: Vec<TransactionId>,
     pub action: Option<OperatorActionKind>,
     pub event_type: String,
     pub result: EntryResult,
@@ -45,7 +47,7 @@ impl Step {
             others: Vec::new(),
             attempt: None,
             customer: None,
-            closes_cases: false,
+            closes_cases: Vec::new(),
             action: None,
             event_type,
             result: EntryResult::Success,
@@ -106,7 +108,7 @@ impl Step {
     }
 
     /// The payment's transactions as they are after the step; those that it ends beside its subject as they were.
-    fn after<'a>(
+    pub fn after<'a>(
         &'a self,
         record: &'a PaymentRecord,
     ) -> impl Iterator<Item = &'a Transaction> + Clone {
@@ -155,15 +157,9 @@ impl Step {
 
     /// Closes the case of a transaction whose outcome was not known: now it is.
     pub fn settle_case(&mut self) {
-        let settled = match self.subject.row().open_case {
-            Some(OperatorActionKind::RecoveryExhausted | OperatorActionKind::AmountMismatch) => {
-                true
-            }
-            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
-            | None => false,
-        };
-        if settled {
-            self.closes_cases = true;
+        let row = self.subject.row();
+        if closes_when_known(row) {
+            self.closes_cases.push(row.id);
             self.edit(|transaction| transaction.open_case = None);
         }
     }
@@ -236,6 +232,16 @@ impl Step {
             }),
             entry,
         })
+    }
+}
+
+/// Whether the case that is open about a transaction is closed once its outcome is known.
+pub(super) fn closes_when_known(row: &Transaction) -> bool {
+    match row.open_case {
+        Some(OperatorActionKind::RecoveryExhausted | OperatorActionKind::AmountMismatch) => true,
+        Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount) | None => {
+            false
+        }
     }
 }
 

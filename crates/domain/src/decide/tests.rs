@@ -1,5 +1,6 @@
 //! Decisions, tested by table and by random walks over commands and facts.
 
+mod abandoned;
 mod commands;
 mod facts;
 mod recovery;

@@ -57,6 +57,7 @@ pub(super) fn retries(settings: &Settings) -> Result<RetryPolicy, ConfigError> {
         decision: backoff(settings, "undecided")?,
         customer: backoff(settings, "awaiting_customer")?,
         abandon_after: abandon_after(settings)?,
+        release: backoff(settings, "release_refused")?,
         max_retry_after: settings.seconds(
             "payments.retries.max_retry_after_seconds",
             1..=MAX_WAIT_SECONDS,

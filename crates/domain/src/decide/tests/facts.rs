@@ -6,7 +6,7 @@ use crate::decide;
 use crate::decline::{Cause, DeclineCode};
 use crate::payment::{NextAction, PaymentState};
 
-fn action() -> FactKind {
+pub(super) fn action() -> FactKind {
     FactKind::RequiresAction(NextAction {
         redirect_url: Sensitive::new("https://issuer.example/3ds".to_owned()),
         data: Sensitive::default(),

@@ -18,6 +18,8 @@ enum Act {
     Refund(i64),
     Void,
     Confirm,
+    /// Its customer is taken to have left it, a day later.
+    Abandon,
     Answer(u8, i64),
     Learn(usize, u8, i64),
     Resend(usize),
@@ -43,6 +45,7 @@ fn act() -> impl Strategy<Value = Act> {
         (1..120_i64).prop_map(Act::Refund),
         Just(Act::Void),
         Just(Act::Confirm),
+        Just(Act::Abandon),
         (0..8_u8, 0..3_i64).prop_map(|(kind, off)| Act::Answer(kind, off)),
         (0..6_usize, 0..9_u8, 0..3_i64).prop_map(|(at, kind, off)| Act::Learn(at, kind, off)),
         (0..6_usize).prop_map(Act::Resend),
@@ -83,6 +86,7 @@ impl World {
             Act::Refund(amount) => drop(self.refund(Some(*amount))),
             Act::Void => drop(self.void()),
             Act::Confirm => drop(self.confirm()),
+            Act::Abandon => self.leave(),
             Act::Answer(kind, off) => {
                 let asked = self
                     .record
@@ -122,6 +126,17 @@ impl World {
                 let _ = self.decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()));
             }
         }
+    }
+
+    fn leave(&mut self) {
+        self.ticks += 86_400;
+        let opening = self.record.opening().unwrap().id;
+        let _ = self.decide(|record, rules, stamp| {
+            let change = crate::decide::abandon(record, opening, rules, stamp).unwrap();
+            change.ok_or(())
+        });
+        // Where it was released, or refused to be, a person may be asked.
+        let _ = self.no_news_of(opening);
     }
 
     fn resolve_randomly(&mut self, transaction: TransactionId, what: u8, amount: i64) {
