@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use quittance_proto::v1::PaymentState;
+use quittance_test_support::Direction::ToClient;
+use quittance_test_support::Plan;
 use tonic::Code;
 
 use super::database_lost::OwnPostgres;
@@ -14,8 +16,8 @@ use crate::harness::{
 };
 
 /// A world whose database has these defaults for every session.
-async fn world_on(defaults: &[&str]) -> World {
-    let site = Site::new(SiteOptions::default()).await;
+async fn world_on(options: SiteOptions, defaults: &[&str]) -> World {
+    let site = Site::new(options).await;
     let name: String = site
         .db
         .row("select current_database()::text", &[])
@@ -47,7 +49,8 @@ async fn until_a_commit_waits(world: &World) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s72_a_serialization_failure_costs_a_try_and_no_second_charge() {
-    let world = world_on(&["default_transaction_isolation = 'repeatable read'"]).await;
+    let strict = ["default_transaction_isolation = 'repeatable read'"];
+    let world = world_on(SiteOptions::default(), &strict).await;
     let payment = world.client.create(authorization("tok_approve", 900)).await;
     let other = Database::connect(world.database_url()).await;
     other.execute("begin", &[]).await;
@@ -62,6 +65,60 @@ async fn s72_a_serialization_failure_costs_a_try_and_no_second_charge() {
     let captured = call.await.unwrap().message.payment.unwrap();
     assert_eq!((captured.captured(), captured.capturable()), (400, 500));
     assert_eq!(world.books().counts.captures, 1);
+    world.everything_agrees().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s72_a_commit_that_falls_victim_to_a_deadlock_is_made_again_and_nobody_hears_of_it() {
+    let options = SiteOptions::default().behind_proxies();
+    let world = world_on(options, &["deadlock_timeout = '500ms'"]).await;
+    let payment = world.client.create(authorization("tok_approve", 900)).await;
+    let provider = &world.links().provider;
+    provider.set(ToClient, Plan::hold_answer_to("/captures").once());
+    let (client, request) = (world.client.clone(), capture(&payment, 400));
+    let call = tokio::spawn(async move { client.ok(request).await });
+    provider.wait_until_held(ToClient).await;
+    assert_eq!(world.books().counts.captures, 1, "the money has moved");
+
+    // What the outcome's commit changes is locked: the payment by one session, the capture by another.
+    let holder = Database::connect(world.database_url()).await;
+    holder.execute("begin", &[]).await;
+    holder
+        .rows("select from payments for no key update", &[])
+        .await;
+    let opponent = Database::connect(world.database_url()).await;
+    opponent.execute("begin", &[]).await;
+    // So that it is the commit which finds the deadlock, and is its victim.
+    let patient = "set local deadlock_timeout = '10min'";
+    opponent.execute(patient, &[]).await;
+    let wanted = "select from transactions where kind = 'CAPTURE' for no key update";
+    assert_eq!(opponent.rows(wanted, &[]).await.len(), 1);
+    provider.release_then(ToClient, Plan::pass());
+    until_a_commit_waits(&world).await;
+    // It queues behind the commit for the payment, and the commit will want the capture, which it has.
+    let opponent = tokio::spawn(async move {
+        let description = "update payments set description = description";
+        opponent.execute(description, &[]).await;
+        opponent.execute("commit", &[]).await;
+    });
+    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' \
+                   and datname = current_database()";
+    eventually("both wait", async || {
+        (world.db.number(waiting).await == 2).then_some(())
+    })
+    .await;
+    holder.execute("commit", &[]).await;
+
+    opponent.await.expect("the other has its way");
+    let captured = call.await.unwrap().message.payment.unwrap();
+    assert_eq!((captured.captured(), captured.capturable()), (400, 500));
+    assert_eq!(world.books().counts.captures, 1);
+    assert_eq!(captured.transactions[1].attempts, 1);
+    let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+    eventually("PostgreSQL counts a deadlock", async || {
+        (world.db.number(deadlocks).await == 1).then_some(())
+    })
+    .await;
     world.everything_agrees().await;
 }
 
