@@ -186,6 +186,14 @@ pub enum EndpointChange {
         /// How long the one before stays live.
         keep: Duration,
     },
+    /// Its receiver is gone, so that it is switched off; nothing is changed where it is not on, or is elsewhere by now:
+    /// what a receiver said at the old URL is nothing to the new one.
+    Gone {
+        /// Which.
+        id: EndpointId,
+        /// Where the receiver said so.
+        url: Sensitive<String>,
+    },
 }
 
 /// What a notification is sent with.
@@ -440,13 +448,6 @@ pub trait Outbox: Send + Sync + 'static {
         tenant: &TenantId,
         id: EndpointId,
     ) -> Result<Option<Destination>, StoreError>;
-
-    /// Switches off an endpoint whose receiver at `url` is gone; false where it was not on, or is elsewhere by now.
-    async fn endpoint_gone(
-        &self,
-        id: EndpointId,
-        url: &Sensitive<String>,
-    ) -> Result<bool, StoreError>;
 
     /// Makes notifications from at most `limit` further entries of the journal, unless another process is at it.
     async fn plan_notifications(&self, limit: usize) -> Result<Planned, StoreError>;

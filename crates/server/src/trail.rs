@@ -2,14 +2,17 @@
 //! credentials, refused calls (PCI DSS v4, 10.2.1.4 to 10.2.1.6).
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use quittance_domain::change::JournalEntry;
 use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin};
 use quittance_domain::erasure::Erasure;
 use quittance_domain::error::FlowError;
-use quittance_domain::flows::audit::{AuditEvent, AuditLog};
+use quittance_domain::flows::audit::{AuditEvent, AuditLog, RecordError};
 use quittance_domain::ids::{EndpointId, TenantId};
+use quittance_domain::ports::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyId, Role, Roles, peer_text};
@@ -220,26 +223,37 @@ impl Trail {
         self.record(&caller, "audit.signing_key_made", facts).await
     }
 
-    /// The receiver of an endpoint has said that it is gone, and the service has switched the endpoint off.
+    /// The receiver of an endpoint has said that it is gone: `switch_off` switches the endpoint off, in one commit with the
+    /// entry. False, and no entry, where there was nothing to switch off.
     ///
     /// # Errors
-    /// [`FlowError`] where that could not be recorded.
-    pub async fn endpoint_gone(
+    /// [`RecordError`] where neither was done, as far as is known.
+    pub async fn endpoint_gone<W, F>(
         &self,
         tenant: &TenantId,
         endpoint: EndpointId,
-    ) -> Result<(), FlowError> {
+        switch_off: W,
+    ) -> Result<bool, RecordError>
+    where
+        W: FnOnce(JournalEntry) -> F,
+        F: Future<Output = Result<bool, StoreError>>,
+    {
         let actor = Actor {
             kind: ActorKind::System,
             id: SERVICE_ACTOR.to_owned(),
             auth_method: "",
         };
-        let facts = details([
-            ("endpoint_id", endpoint.to_string()),
-            ("http_status", "410".to_owned()),
-        ]);
+        let event = AuditEvent {
+            event_type: "endpoint.gone",
+            payment: None,
+            refused: None,
+            details: details([
+                ("endpoint_id", endpoint.to_string()),
+                ("http_status", "410".to_owned()),
+            ]),
+        };
         let caller = caller(tenant.clone(), actor, "", "quittance serve");
-        self.record(&caller, "endpoint.gone", facts).await
+        self.log.record_with(&caller, event, switch_off).await
     }
 
     /// Puts refused calls on record, `every` so often, until `stop`.

@@ -66,10 +66,11 @@ const ROTATE: &str = "\
 /// The encrypted bytes change with the URL, and only then: what a receiver said at the old one is nothing to the new one.
 const GONE: &str = "\
     update notification_endpoints set state = 'GONE', updated_at = now() \
-    where endpoint_id = $1 and state = 'ENABLED' and url = $2";
+    where endpoint_id = $1 and tenant_id = $2 and state = 'ENABLED' and url = $3";
 
-const ENABLED_URL: &str =
-    "select url from notification_endpoints where endpoint_id = $1 and state = 'ENABLED'";
+const ENABLED_URL: &str = "\
+    select url from notification_endpoints \
+    where endpoint_id = $1 and tenant_id = $2 and state = 'ENABLED'";
 
 const DESTINATION: &str = "\
     select endpoint_id, url, secret, \
@@ -196,6 +197,12 @@ enum Sealed {
         secret: Vec<u8>,
         keep: f64,
     },
+    Gone {
+        id: Uuid,
+        tenant: String,
+        /// As it is stored.
+        url: Vec<u8>,
+    },
 }
 
 impl Sealed {
@@ -258,6 +265,13 @@ impl Sealed {
                     .bind::<Double, _>(keep);
                 rotate.execute(connection).await
             }
+            Self::Gone { id, tenant, url } => {
+                let gone = diesel::sql_query(GONE)
+                    .bind::<SqlUuid, _>(id)
+                    .bind::<Text, _>(tenant)
+                    .bind::<Binary, _>(url);
+                gone.execute(connection).await
+            }
         }
     }
 }
@@ -292,10 +306,14 @@ impl PgStore {
         sealing::seal(&self.inner.keys, None, place, text.expose().as_bytes())
     }
 
-    /// Seals what a change writes.
-    fn sealed(&self, tenant: &TenantId, change: EndpointChange) -> Result<Sealed, StoreError> {
+    /// Seals what a change writes. `None` where there is nothing to change.
+    async fn sealed(
+        &self,
+        tenant: &TenantId,
+        change: EndpointChange,
+    ) -> Result<Option<Sealed>, StoreError> {
         let tenant = tenant.as_str().to_owned();
-        Ok(match change {
+        Ok(Some(match change {
             EndpointChange::Create { endpoint, limit } => Sealed::Create {
                 url: self.seal_text(url_place(endpoint.id.0), &endpoint.url)?,
                 secret: self.seal_text(secret_place(endpoint.id.0), &endpoint.secret)?,
@@ -324,7 +342,37 @@ impl PgStore {
                 secret: self.seal_text(secret_place(id.0), &secret)?,
                 keep: keep.as_secs_f64(),
             },
-        })
+            EndpointChange::Gone { id, url } => {
+                let there = self.enabled_url(&tenant, id).await?;
+                let Some(sealed) = there.filter(|(_, there)| *there == url) else {
+                    return Ok(None);
+                };
+                Sealed::Gone {
+                    id: id.0,
+                    tenant,
+                    url: sealed.0,
+                }
+            }
+        }))
+    }
+
+    /// The URL of an endpoint that is on: as it is stored, and opened.
+    async fn enabled_url(
+        &self,
+        tenant: &str,
+        id: EndpointId,
+    ) -> Result<Option<(Vec<u8>, Sensitive<String>)>, StoreError> {
+        let read = self.inner.reader.read("read endpoint url", |connection| {
+            let query = diesel::sql_query(ENABLED_URL)
+                .bind::<SqlUuid, _>(id.0)
+                .bind::<Text, _>(tenant.to_owned());
+            async move { query.get_result::<UrlRow>(connection).await.optional() }.boxed()
+        });
+        let Some(UrlRow { url: sealed }) = read.await? else {
+            return Ok(None);
+        };
+        let opened = open_text(&self.inner.keys, url_place(id.0), &sealed)?;
+        Ok(Some((sealed, opened)))
     }
 
     /// Changes an endpoint and puts it on record, in one transaction.
@@ -334,7 +382,9 @@ impl PgStore {
         change: EndpointChange,
         entry: JournalEntry,
     ) -> Result<bool, StoreError> {
-        let sealed = self.sealed(tenant, change)?;
+        let Some(sealed) = self.sealed(tenant, change).await? else {
+            return Ok(false);
+        };
         let rows = Arc::new(entry_rows(entry, &self.inner.keys)?);
         let changed = self
             .inner
@@ -387,34 +437,6 @@ impl PgStore {
         });
         let rows = read.await?.into_iter();
         rows.map(|row| row.open(&self.inner.keys)).collect()
-    }
-
-    pub(crate) async fn switch_off_gone(
-        &self,
-        id: EndpointId,
-        url: &Sensitive<String>,
-    ) -> Result<bool, StoreError> {
-        let read = self.inner.reader.read("read endpoint url", |connection| {
-            let query = diesel::sql_query(ENABLED_URL).bind::<SqlUuid, _>(id.0);
-            async move { query.get_result::<UrlRow>(connection).await.optional() }.boxed()
-        });
-        let Some(UrlRow { url: sealed }) = read.await? else {
-            return Ok(false);
-        };
-        let there = open_text(&self.inner.keys, url_place(id.0), &sealed)?;
-        if there != *url {
-            return Ok(false);
-        }
-        let changed = self
-            .inner
-            .reader
-            .write("switch endpoint off", |connection, _| {
-                let query = diesel::sql_query(GONE)
-                    .bind::<SqlUuid, _>(id.0)
-                    .bind::<Binary, _>(sealed.clone());
-                async move { query.execute(connection).await }.boxed()
-            });
-        Ok(changed.await? == 1)
     }
 
     pub(crate) async fn read_destination(

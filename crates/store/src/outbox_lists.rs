@@ -17,7 +17,6 @@ use quittance_domain::notification::{
     StoredNotification,
 };
 use quittance_domain::ports::StoreError;
-use quittance_domain::text::Sensitive;
 use uuid::Uuid;
 
 use crate::payment_row::ReadAs as _;
@@ -217,14 +216,6 @@ impl Outbox for PgStore {
         id: EndpointId,
     ) -> Result<Option<Destination>, StoreError> {
         self.read_destination(tenant, id).await
-    }
-
-    async fn endpoint_gone(
-        &self,
-        id: EndpointId,
-        url: &Sensitive<String>,
-    ) -> Result<bool, StoreError> {
-        self.switch_off_gone(id, url).await
     }
 
     async fn plan_notifications(&self, limit: usize) -> Result<Planned, StoreError> {

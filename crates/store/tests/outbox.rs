@@ -52,6 +52,12 @@ async fn started() -> (TestDb, PgStore) {
     (db, store)
 }
 
+/// Its receiver at this URL says that it is gone.
+fn gone(id: EndpointId, url: &str) -> EndpointChange {
+    let url = Sensitive::new(url.to_owned());
+    EndpointChange::Gone { id, url }
+}
+
 /// A change of an endpoint, on record in a stream of its own.
 async fn changed(store: &PgStore, of: &str, change: EndpointChange) -> bool {
     let entry = entry_of_stream(of, Uuid::now_v7(), 1);
@@ -484,9 +490,8 @@ async fn what_waits_for_an_endpoint_that_is_off_becomes_a_dead_letter() {
     assert_eq!(replayed, Replayed::Again(2));
     assert_eq!(claim(&store).await.len(), 2);
     // Gone, it is off as well, once.
-    let url = Sensitive::new(URL.to_owned());
-    assert!(store.endpoint_gone(id, &url).await.unwrap());
-    assert!(!store.endpoint_gone(id, &url).await.unwrap());
+    assert!(changed(&store, "acme", gone(id, URL)).await);
+    assert!(!changed(&store, "acme", gone(id, URL)).await);
     assert_eq!(store.close_notifications(10).await.unwrap(), 0, "under way");
     let found = store.endpoint(&acme, id).await.unwrap().unwrap();
     assert_eq!(found.state, EndpointState::Gone);
@@ -508,11 +513,12 @@ async fn a_receiver_that_is_gone_from_an_old_url_does_not_switch_off_the_new_one
     let update = EndpointChange::Update { id, update: moved };
     assert!(changed(&store, "acme", update).await);
     let old = claimed.destination.unwrap().url;
-    assert!(!store.endpoint_gone(id, &old).await.unwrap());
+    assert!(!changed(&store, "acme", gone(id, old.expose())).await);
     let state = async || store.endpoint(&acme, id).await.unwrap().unwrap().state;
     assert_eq!(state().await, EndpointState::Enabled);
-    let new = Sensitive::new("https://new.example/hooks".to_owned());
-    assert!(store.endpoint_gone(id, &new).await.unwrap());
+    let new = gone(id, "https://new.example/hooks");
+    assert!(!changed(&store, "globex", new.clone()).await);
+    assert!(changed(&store, "acme", new).await);
     assert_eq!(state().await, EndpointState::Gone);
 }
 
@@ -585,6 +591,27 @@ async fn a_change_of_an_endpoint_and_its_entry_are_durable_together_or_not_at_al
     assert!(second.await.is_err());
     let there = store.list_endpoints(Some(&acme), None, 9).await.unwrap();
     assert_eq!((there.len(), entries(&db).await), (1, 1));
+    // Nor is the first switched off, though its receiver is gone.
+    let id = there[0].id;
+    let off = store.change_endpoint(&acme, gone(id, URL), entry());
+    assert!(off.await.is_err());
+    let state = async || store.endpoint(&acme, id).await.unwrap().unwrap().state;
+    assert_eq!(state().await, EndpointState::Enabled);
+    let next = entry_of_stream("acme", Uuid::now_v7(), 1);
+    let off = store.change_endpoint(&acme, gone(id, URL), next);
+    assert!(off.await.unwrap());
+    assert_eq!(
+        (state().await, entries(&db).await),
+        (EndpointState::Gone, 2)
+    );
+    let again = entry_of_stream("acme", Uuid::now_v7(), 1);
+    let off = store.change_endpoint(&acme, gone(id, URL), again);
+    assert!(!off.await.unwrap());
+    assert_eq!(
+        entries(&db).await,
+        2,
+        "nothing was done, and nothing is on record"
+    );
     // No tenant, no endpoint, no entry.
     let unknown = tenant("nobody");
     let nobody = store.change_endpoint(
@@ -593,7 +620,7 @@ async fn a_change_of_an_endpoint_and_its_entry_are_durable_together_or_not_at_al
         entry_of_stream("nobody", Uuid::now_v7(), 1),
     );
     assert!(nobody.await.is_err());
-    assert_eq!(entries(&db).await, 1);
+    assert_eq!(entries(&db).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

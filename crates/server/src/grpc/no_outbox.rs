@@ -12,7 +12,6 @@ use quittance_domain::notification::{
     Replayed, StoredAttempt, StoredNotification,
 };
 use quittance_domain::ports::StoreError;
-use quittance_domain::text::Sensitive;
 
 use crate::notifications::{AllowedNetworks, Sender, SenderSettings};
 
@@ -61,14 +60,6 @@ impl Outbox for NoOutbox {
         _: EndpointId,
     ) -> Result<Option<Destination>, StoreError> {
         Ok(None)
-    }
-
-    async fn endpoint_gone(
-        &self,
-        _: EndpointId,
-        _: &Sensitive<String>,
-    ) -> Result<bool, StoreError> {
-        Err(StoreError::Unavailable)
     }
 
     async fn plan_notifications(&self, _: usize) -> Result<Planned, StoreError> {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use quittance_domain::ids::{EndpointId, TransactionId};
 use quittance_domain::notification::{
-    AttemptLog, ClaimedNotification, NotificationCause, NotificationClaim, NotificationVerdict,
-    Outbox,
+    AttemptLog, ClaimedNotification, EndpointChange, NotificationCause, NotificationClaim,
+    NotificationVerdict, Outbox,
 };
 use quittance_domain::ports::{Clock, Store, StoreError};
 use quittance_evidence::Leaf;
@@ -385,26 +385,20 @@ impl NotificationParts {
         let Some(destination) = &claimed.destination else {
             return;
         };
-        let gone = self
-            .outbox
-            .endpoint_gone(claimed.endpoint, &destination.url);
-        match gone.await {
-            Ok(true) => {
-                let recorded = self.trail.endpoint_gone(&claimed.tenant, claimed.endpoint);
-                if let Err(error) = recorded.await {
-                    tracing::error!(
-                        endpoint.id = %claimed.endpoint,
-                        error.message = %error,
-                        "an endpoint is switched off, but that could not be put on record"
-                    );
-                }
-            }
-            Ok(false) => {}
-            Err(error) => tracing::warn!(
-                endpoint.id = %claimed.endpoint,
+        let change = EndpointChange::Gone {
+            id: claimed.endpoint,
+            url: destination.url.clone(),
+        };
+        let (tenant, endpoint) = (&claimed.tenant, claimed.endpoint);
+        let switch_off = |entry| self.outbox.change_endpoint(tenant, change, entry);
+        let gone = self.trail.endpoint_gone(tenant, endpoint, switch_off);
+        if let Err(error) = gone.await {
+            // What is sent to it next says so again.
+            tracing::warn!(
+                endpoint.id = %endpoint,
                 error.message = %error,
                 "an endpoint that is gone could not be switched off"
-            ),
+            );
         }
     }
 
