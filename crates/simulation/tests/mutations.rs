@@ -21,3 +21,15 @@ fn every_mutation_still_fits_the_text_that_it_changes() {
         );
     }
 }
+
+/// I1 to I13: each has a defect that breaks it.
+const INVARIANTS: u8 = 13;
+
+#[test]
+fn every_invariant_is_broken_by_a_mutation() {
+    for number in 1..=INVARIANTS {
+        let name = format!("I{number}");
+        let broken = list::MUTATIONS.iter().any(|row| row.breaks == name);
+        assert!(broken, "no mutation breaks {name}");
+    }
+}

@@ -18,8 +18,11 @@ pub struct Mutation {
 
 const FLOWS: &[&str] = &["-p", "quittance-domain", "-p", "quittance-simulation"];
 const STORE: &[&str] = &["-p", "quittance-store", "--tests"];
+const OUTBOX_TESTS: &[&str] = &["-p", "quittance-store", "--test", "outbox"];
 const ADAPTERS: &[&str] = &["-p", "quittance-providers", "--lib"];
 
+const ABANDON: &str = "crates/domain/src/decide/abandon.rs";
+const ENDPOINTS: &str = "crates/store/src/endpoints.rs";
 const OUTBOX: &str = "crates/store/src/outbox.rs";
 const COMMAND: &str = "crates/domain/src/flows/command.rs";
 const SEND: &str = "crates/domain/src/flows/send.rs";
@@ -133,6 +136,14 @@ pub const MUTATIONS: &[Mutation] = &[
         tests: FLOWS,
     },
     Mutation {
+        breaks: "I5",
+        defect: "a void that waited holds back more than is left",
+        file: "crates/domain/src/decide/done.rs",
+        text: "    let left = step.payment.amounts.capturable();",
+        becomes: "    let left = step.subject.row().amount;",
+        tests: FLOWS,
+    },
+    Mutation {
         breaks: "I6",
         defect: "a command is not found under its key",
         file: "crates/domain/src/decide/step.rs",
@@ -165,11 +176,51 @@ pub const MUTATIONS: &[Mutation] = &[
         tests: FLOWS,
     },
     Mutation {
+        breaks: "I7",
+        defect: "what an entry says of the amounts is not held to the entries before it",
+        file: "crates/domain/src/verification/replay.rs",
+        text: "            if derived != told {",
+        becomes: "            if derived != told && derived < 0 {",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "I7",
+        defect: "what an entry says of the payment's state is not held to the entries before it",
+        file: "crates/domain/src/verification/replay.rs",
+        text: "        if self.state != said.state_to {",
+        becomes: "        if self.state != said.state_to && said.leaf.makes.is_some() {",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "I7",
+        defect: "a change of an endpoint stays, though its entry could not be written",
+        file: ENDPOINTS,
+        text: "        Err(diesel::result::Error::RollbackTransaction)",
+        becomes: "        Ok(())",
+        tests: OUTBOX_TESTS,
+    },
+    Mutation {
         breaks: "I8",
         defect: "the application may change journal entries",
         file: "migrations/2026-11-23-000004_create_journal/up.sql",
         text: "grant select, insert on journal, journal_positions to quittance_app;",
         becomes: "grant select, insert, update on journal, journal_positions to quittance_app;",
+        tests: STORE,
+    },
+    Mutation {
+        breaks: "I8",
+        defect: "a head of the tree that somebody wrote into the database is believed",
+        file: "crates/store/src/tree/heads.rs",
+        text: "            Some(false) => Err(TreeDamage::HeadMac),",
+        becomes: "            Some(false) => Ok(head),",
+        tests: &["-p", "quittance-store", "--test", "tree"],
+    },
+    Mutation {
+        breaks: "I8",
+        defect: "an entry that somebody wrote into the database gets its position",
+        file: "crates/store/src/sequencer/authentic.rs",
+        text: "        key.is_some_and(|key| mac.verify(key, self.leaf).is_ok())",
+        becomes: "        key.is_some_and(|key| mac.verify(key, self.leaf).is_ok() || !self.mac.is_empty())",
         tests: STORE,
     },
     Mutation {
@@ -197,6 +248,30 @@ pub const MUTATIONS: &[Mutation] = &[
         tests: ADAPTERS,
     },
     Mutation {
+        breaks: "I9",
+        defect: "a webhook changes what was sent through another account",
+        file: "crates/store/src/inbox.rs",
+        text: "        where a.payment_id = $1 and a.provider_account = $3 and",
+        becomes: "        where a.payment_id = $1 and $3 <> '' and",
+        tests: &["-p", "quittance-store", "--test", "inbox"],
+    },
+    Mutation {
+        breaks: "I9",
+        defect: "what was asked of the customer before a confirmation replaces it",
+        file: "crates/domain/src/decide/fact.rs",
+        text: "    if matches!(fact.kind, FactKind::RequiresAction(_)) && confirmation_open(record, held) {",
+        becomes: "    if matches!(fact.kind, FactKind::Expired) && confirmation_open(record, held) {",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "I10",
+        defect: "a card number passes where it is written with separators",
+        file: "crates/domain/src/card_number.rs",
+        text: "fn separates(c: char) -> bool {",
+        becomes: "fn separates(c: char) -> bool {\n    if c != '\\0' {\n        return false;\n    }",
+        tests: FLOWS,
+    },
+    Mutation {
         breaks: "I10",
         defect: "a sensitive value is shown by Debug",
         file: "crates/domain/src/text.rs",
@@ -217,6 +292,30 @@ pub const MUTATIONS: &[Mutation] = &[
         becomes: "        .filter(payments::tenant_id.eq(tenant).or(payments::version.gt(0)))
         .select((PaymentRow",
         tests: STORE,
+    },
+    Mutation {
+        breaks: "I11",
+        defect: "notifications are listed whoever asks",
+        file: "crates/store/src/outbox_lists.rs",
+        text: "    where ($1 is null or tenant_id = $1) and",
+        becomes: "    where ($1 is null or tenant_id <> '') and",
+        tests: OUTBOX_TESTS,
+    },
+    Mutation {
+        breaks: "I11",
+        defect: "an endpoint is changed whoever asks",
+        file: ENDPOINTS,
+        text: "    where endpoint_id = $1 and tenant_id = $2 and state = 'ENABLED' and url = $3\";",
+        becomes: "    where endpoint_id = $1 and $2 <> '' and state = 'ENABLED' and url = $3\";",
+        tests: OUTBOX_TESTS,
+    },
+    Mutation {
+        breaks: "I12",
+        defect: "what the provider refuses to release is released again without end",
+        file: "crates/domain/src/retry.rs",
+        text: "        if refused >= release.steps || aged {",
+        becomes: "        if aged {",
+        tests: FLOWS,
     },
     Mutation {
         breaks: "I12",
@@ -253,10 +352,34 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         breaks: "exactly once",
         defect: "a payment is abandoned before its customer's time is over",
-        file: "crates/domain/src/decide/abandon.rs",
-        text: "    if !late || tried",
-        becomes: "    if tried",
+        file: ABANDON,
+        text: "        Some(NextStep::At(at)) => at <= stamp.now,",
+        becomes: "        Some(NextStep::At(at)) => at <= stamp.now || at > stamp.now,",
         tests: FLOWS,
+    },
+    Mutation {
+        breaks: "exactly once",
+        defect: "what the provider refused to release is forgotten",
+        file: ABANDON,
+        text: "    step.others.push(opening);",
+        becomes: "    opening.next_step_at = None;\n    step.others.push(opening);",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "exactly once",
+        defect: "two servers take up one transaction at the same time",
+        file: "crates/store/src/recovery.rs",
+        text: "            and (claimed_until is null or claimed_until <= now()) \\\n",
+        becomes: "",
+        tests: &["-p", "quittance-store", "--test", "recovery"],
+    },
+    Mutation {
+        breaks: "exactly once",
+        defect: "a commit that falls victim to a deadlock is given up",
+        file: "crates/store/src/failure.rs",
+        text: "            _ => Failure::Doubtful,",
+        becomes: "            _ => Failure::Refused(\"statement\".to_owned()),",
+        tests: &["-p", "quittance-store", "--test", "faults", "deadlock"],
     },
     Mutation {
         breaks: "exactly once",
@@ -288,7 +411,7 @@ pub const MUTATIONS: &[Mutation] = &[
         file: OUTBOX,
         text: "and e.entity_seq < d.entity_seq and e.state = 'PENDING') \\",
         becomes: "and e.entity_seq < d.entity_seq and e.state = 'DEAD') \\",
-        tests: &["-p", "quittance-store", "--test", "outbox"],
+        tests: OUTBOX_TESTS,
     },
     Mutation {
         breaks: "notified",
@@ -296,14 +419,22 @@ pub const MUTATIONS: &[Mutation] = &[
         file: OUTBOX,
         text: "        join journal_positions p on p.position >= r.low and p.position < r.high \\",
         becomes: "        join journal_positions p on p.position > r.low and p.position < r.high \\",
-        tests: &["-p", "quittance-store", "--test", "outbox"],
+        tests: OUTBOX_TESTS,
+    },
+    Mutation {
+        breaks: "notified",
+        defect: "a receiver that is gone from an old URL switches off the new one",
+        file: ENDPOINTS,
+        text: "                let Some(sealed) = there.filter(|(_, there)| *there == url) else {",
+        becomes: "                let Some(sealed) = there.filter(|_| !url.expose().is_empty()) else {",
+        tests: OUTBOX_TESTS,
     },
     Mutation {
         breaks: "I12",
         defect: "endpoints that are made at once exceed their limit",
-        file: "crates/store/src/endpoints.rs",
+        file: ENDPOINTS,
         text: "                lock.execute(connection).await?;",
         becomes: "                drop(lock);",
-        tests: &["-p", "quittance-store", "--test", "outbox"],
+        tests: OUTBOX_TESTS,
     },
 ];

@@ -1,5 +1,6 @@
 //! Breaks the product on purpose, one defect at a time, on a scratch copy, and demands that the tests notice:
-//! `make mutate`, or `make mutate ARGS="I4"` for the defects whose invariant or words hold that text.
+//! `make mutate`, or `make mutate ARGS="I4"` for the defects whose invariant or words hold that text. `ARGS=--check` only looks
+//! whether each still finds the text that it changes, as a test does with every run (`tests/mutations.rs`).
 #![allow(clippy::print_stdout)]
 
 mod list;
@@ -19,6 +20,9 @@ fn main() -> Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .canonicalize()?;
+    if wanted == ["--check"] {
+        return check(&root);
+    }
     let scratch = root.join("target/mutants/tree");
     copy(&root, &scratch)?;
     let chosen = MUTATIONS.iter().filter(|mutation| {
@@ -41,6 +45,26 @@ fn main() -> Result<ExitCode> {
     }
     println!("{caught} caught, {survived} survived");
     Ok(if survived == 0 && caught > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Names the defects whose text is not there once.
+fn check(root: &Path) -> Result<ExitCode> {
+    let mut stale = 0;
+    for mutation in MUTATIONS {
+        let text = fs::read_to_string(root.join(mutation.file))?;
+        let found = text.matches(mutation.text).count();
+        if found != 1 {
+            stale += 1;
+            let (breaks, defect, file) = (mutation.breaks, mutation.defect, mutation.file);
+            println!("STALE {breaks} {defect}: found {found} times in {file}");
+        }
+    }
+    println!("{} mutations, {stale} stale", MUTATIONS.len());
+    Ok(if stale == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
