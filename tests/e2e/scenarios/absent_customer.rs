@@ -222,6 +222,8 @@ async fn s06_an_older_challenge_does_not_replace_a_confirmation_that_waits_to_be
     hooks.db.execute(due, &[]).await;
     let paid = hooks.client.ok(sync(&payment)).await.message.payment;
     assert_eq!(paid.unwrap().state(), PaymentState::Captured);
+}
+
 /// Releases what its customer has left, and again soon where the provider refuses: at most `most` times.
 fn releasing(most: i64) -> SiteOptions {
     SiteOptions::default()

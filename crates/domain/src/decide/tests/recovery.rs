@@ -774,7 +774,7 @@ fn s60_what_was_really_moved_is_booked_though_the_transaction_had_ended() {
             (80, TransactionState::Succeeded)
         );
         // Whoever was told otherwise is to be told.
-        assert!(world.change().closes_cases);
+        assert_eq!(world.change().closes_cases, [id]);
         assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
         let state = TransactionState::Succeeded;
         let ended = Err(DecideError::Rejected(Rejection::TransactionEnded { state }));
