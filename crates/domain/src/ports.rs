@@ -392,6 +392,17 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<FailureSummary>, StoreError>;
 }
 
+/// Whether a payment can be voided before it is authorized, and by which name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VoidBefore {
+    /// It cannot.
+    Never,
+    /// By the provider's name, while its customer has to act.
+    Named,
+    /// By ours too: while its customer has to act, and where it is not known whether the provider holds it.
+    Ours,
+}
+
 /// What a provider can do.
 #[allow(clippy::struct_excessive_bools)] // independent yes-or-no answers, not a state
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -400,8 +411,8 @@ pub struct Capabilities {
     pub partial_capture: bool,
     /// Whether an authorization can be captured several times.
     pub several_captures: bool,
-    /// Whether an authorization can be voided while the customer still has to act.
-    pub void_before_authorization: bool,
+    /// Whether a payment can be voided before it is authorized.
+    pub void_before_authorization: VoidBefore,
     /// Whether its lookup by our transaction id sees every accepted request.
     pub authoritative_lookup: bool,
     /// Whether a lookup by the provider's own reference tells how the operation stands now. Where it does not, what
@@ -422,6 +433,9 @@ pub struct Operation<'a> {
     pub payment: &'a Payment,
     /// As which transaction; its id is the idempotency key.
     pub transaction: &'a Transaction,
+    /// The transaction that opened the payment: the provider knows the payment by its id, also before it gives it a name
+    /// of its own. `transaction` itself where that opens it.
+    pub opening: &'a Transaction,
     /// How much (the transaction's amount); `None` for voids and confirmations.
     pub amount: Option<Money>,
     /// What the customer's authentication returned (confirm only).

@@ -19,7 +19,7 @@ use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{NextAction, PaymentMethodType};
 use quittance_domain::ports::{
     Capabilities, Circuit, LookupQuery, Operation, Place, Provider, ProviderRules, Providers,
-    Saturated, Unpreparable,
+    Saturated, Unpreparable, VoidBefore,
 };
 use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::{
@@ -230,7 +230,12 @@ impl SimProvider {
         let capabilities = Capabilities {
             partial_capture: true,
             several_captures: true,
-            void_before_authorization: true,
+            // What cannot be asked for sure what it holds is asked to release it by our name.
+            void_before_authorization: if nature.authoritative {
+                VoidBefore::Named
+            } else {
+                VoidBefore::Ours
+            },
             authoritative_lookup: nature.authoritative,
             current_lookup: nature.authoritative,
             consistency_window: nature.window,

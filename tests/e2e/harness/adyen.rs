@@ -160,7 +160,8 @@ async fn read(stream: &mut TcpStream) -> Option<(String, Value)> {
 impl Ledger {
     /// The answer under this key: made once, and given again ever after. `None`: it is lost on its way.
     fn answer(&mut self, key: &str, path: String, body: &Value) -> Option<(u16, Value)> {
-        let status = if path.starts_with("/payments/") && path != "/payments/details" {
+        let modifies = path.starts_with("/payments/") && path != "/payments/details";
+        let status = if modifies || path == "/cancels" {
             201
         } else {
             200
@@ -194,6 +195,15 @@ impl Ledger {
     }
 
     fn make(&mut self, path: &str, body: &Value) -> Value {
+        if path == "/cancels" {
+            return json!({
+                "status": "received",
+                "pspReference": self.psp_reference("MODIF"),
+                "paymentReference": body["paymentReference"],
+                "merchantAccount": body["merchantAccount"],
+                "reference": body["reference"],
+            });
+        }
         if let Some(rest) = path
             .strip_prefix("/payments/")
             .filter(|it| *it != "details")
@@ -294,8 +304,12 @@ impl std::ops::Deref for AdyenWorld {
 
 impl AdyenWorld {
     pub async fn start() -> Self {
+        Self::start_with(SiteOptions::default()).await
+    }
+
+    pub async fn start_with(options: SiteOptions) -> Self {
         let adyen = PlayedAdyen::start().await;
-        let options = SiteOptions::default()
+        let options = options
             .with("webhooks.poll_interval_ms", 20)
             .with("webhooks.retry_first_ms", 20)
             .with("webhooks.retry_max_ms", 60);

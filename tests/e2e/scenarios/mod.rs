@@ -3,6 +3,7 @@
 mod absent_customer;
 mod adyen;
 mod adyen_reversals;
+mod adyen_voids;
 mod audit;
 mod books;
 mod card_numbers;

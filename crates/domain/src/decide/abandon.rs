@@ -13,10 +13,10 @@ use crate::transaction::{
 };
 
 use super::DecideError;
-use super::attempt::releases_before;
 use super::command::{accept, deadline, transaction};
 use super::recover::give_up;
 use super::step::Step;
+use super::voiding::releases_before;
 
 /// What the void says of itself.
 const REASON: &str = "The customer did not finish the payment in time.";
@@ -27,7 +27,7 @@ const REFUSED: &str = "releases_refused";
 /// is not that late, the provider cannot release it before it is authorized, a void is under way, or it was
 /// refused: then not before its wait is over, and only as often as is allowed.
 ///
-/// To be decided after the provider was asked: what the customer finished is not abandoned.
+/// To be decided after the provider was asked, where it can be: what the customer finished is not abandoned.
 pub fn abandon(
     record: &PaymentRecord,
     id: TransactionId,
@@ -42,6 +42,17 @@ pub fn abandon(
         Some(NextStep::GiveUp) | None => false,
     };
     if !due || void_under_way(record) || !releases_before(record, rules) {
+}
+
+    let late = stamp
+        .retries
+        .abandoned_at(held)
+        .is_some_and(|at| at <= stamp.now);
+    let tried = record.transactions.iter().any(|row| {
+        row.kind == TransactionKind::Void
+            && (!row.state.ended() || row.origin == TransactionOrigin::Service)
+    });
+    if !late || tried || !releases_before(record, rules, stamp.now) {
         return Ok(None);
     }
     let until = deadline(None, stamp)?;

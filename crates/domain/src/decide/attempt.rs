@@ -1,5 +1,6 @@
 //! Attempts: starting one (recorded before it is made, I1), and what its outcome does.
 
+use chrono::{DateTime, Utc};
 use quittance_evidence::EntryResult;
 
 use crate::change::{Change, Write};
@@ -7,7 +8,7 @@ use crate::decline::{Cause, Failure};
 use crate::ids::{ProviderAccount, TransactionId};
 use crate::journal::{Stamp, salted_digest};
 use crate::money::Money;
-use crate::payment::{Payment, PaymentRecord, PaymentState};
+use crate::payment::{Payment, PaymentRecord};
 use crate::ports::{Operation, ProviderRules};
 use crate::retry::WaitFor;
 use crate::text::Sensitive;
@@ -22,6 +23,7 @@ use super::fact::apply;
 use super::recover::defer;
 use super::resend::{MaySend, ProvedUnsent};
 use super::step::Step;
+use super::voiding::{releases_before, void_asked};
 
 /// The dotted prefix of event types about this kind of transaction.
 pub(super) fn prefix(kind: TransactionKind) -> &'static str {
@@ -47,9 +49,10 @@ pub(super) fn operation_of(kind: TransactionKind) -> Option<OperationKind> {
     }
 }
 
-/// Prepares the request of an operation, stores it with the transaction, and starts an attempt.
+/// Prepares the request of an operation, stores it with the transaction, and starts an attempt. `opening` is what opened
+/// the payment; `None` where that is the transaction.
 pub(super) fn first_attempt(
-    payment: &Payment,
+    (payment, opening): (&Payment, Option<&Transaction>),
     transaction: &mut Transaction,
     kind: OperationKind,
     parameters: &[(String, String)],
@@ -67,6 +70,7 @@ pub(super) fn first_attempt(
         kind,
         payment,
         transaction,
+        opening: opening.unwrap_or(transaction),
         amount,
         parameters,
     })?;
@@ -130,7 +134,7 @@ pub fn start_attempt(
         return Ok(None);
     } else {
         first_attempt(
-            &record.payment,
+            (&record.payment, record.opening()),
             &mut transaction,
             operation,
             &[],
@@ -170,7 +174,14 @@ pub fn fail_over(
     payment.provider_account = account.clone();
     let mut transaction = held.clone();
     transaction.provider_account = account.clone();
-    let attempt = first_attempt(&payment, &mut transaction, operation, &[], rules, stamp)?;
+    let attempt = first_attempt(
+        (&payment, None),
+        &mut transaction,
+        operation,
+        &[],
+        rules,
+        stamp,
+    )?;
     let event = "payment.failed_over".to_owned();
     let mut step = Step::on(&payment, Write::Update(transaction), event);
     step.tell("from_account", held.provider_account.as_str());
@@ -192,25 +203,19 @@ pub(crate) fn may_fail_over(record: &PaymentRecord, transaction: &Transaction) -
 }
 
 /// Whether the provider can be asked now: whatever rests on the opening of a payment wants it decided, except a
-/// void where the provider can release what waits for the customer.
+/// void where the provider can release what is not.
 pub(crate) fn can_be_sent(
     record: &PaymentRecord,
     transaction: &Transaction,
     rules: &dyn ProviderRules,
+    now: DateTime<Utc>,
 ) -> bool {
     let opened = record
         .opening()
         .is_some_and(|opening| opening.state.ended());
     opened
         || transaction.kind.opens()
-        || transaction.kind == TransactionKind::Void && releases_before(record, rules)
-}
-
-/// Whether a void can be sent while the customer still has to act.
-pub(super) fn releases_before(record: &PaymentRecord, rules: &dyn ProviderRules) -> bool {
-    record.payment.state == PaymentState::RequiresAction
-        && record.payment.provider_reference.is_some()
-        && rules.capabilities().void_before_authorization
+        || transaction.kind == TransactionKind::Void && releases_before(record, rules, now)
 }
 
 /// What the next send of a transaction asks for.
@@ -229,7 +234,7 @@ pub(crate) fn next_operation(
 /// Whether a send of the transaction is due at all; `spent` where it was sent as often as is allowed.
 fn may_start(record: &PaymentRecord, held: &Transaction, spent: bool, stamp: &Stamp<'_>) -> bool {
     let leased = held.lease_until.is_some_and(|until| until > stamp.now);
-    let voiding = held.kind.opens() && pending_void(record).is_some();
+    let voiding = held.kind.opens() && void_asked(record);
     // A void releases what may be held: it is never too late for it.
     let late = held.kind != TransactionKind::Void
         && !held.ever_unknown
@@ -331,7 +336,7 @@ fn not_sent(
         return unknown(step, cause, report, stamp);
     }
     step.event_type = format!("{}.not_sent", prefix(transaction.kind));
-    let voiding = transaction.kind.opens() && pending_void(record).is_some();
+    let voiding = transaction.kind.opens() && void_asked(record);
     let known_there = transaction.provider_reference.is_some();
     // A void releases what may be held: it is never too late for it.
     let too_late =
@@ -370,19 +375,6 @@ pub(super) fn awaits_customer_again(step: &mut Step, stamp: &Stamp<'_>) {
     });
     defer(step, WaitFor::Customer, None, stamp);
     step.advance(PaymentEvent::ActionRequired);
-}
-
-/// The void that waits for this payment's authorization, if one does.
-pub(super) fn pending_void(record: &PaymentRecord) -> Option<&Transaction> {
-    let waiting = matches!(
-        record.payment.state,
-        PaymentState::Pending | PaymentState::RequiresAction
-    );
-    record.transactions.iter().find(|transaction| {
-        transaction.kind == TransactionKind::Void
-            && transaction.state == TransactionState::Pending
-            && waiting
-    })
 }
 
 /// The attempt's row with its end.

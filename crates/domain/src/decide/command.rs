@@ -15,8 +15,9 @@ use crate::transaction::{
 };
 use crate::transition::{Next, PaymentEvent, transition};
 
-use super::attempt::{first_attempt, releases_before};
+use super::attempt::first_attempt;
 use super::step::Step;
+use super::voiding::{releases_before, releases_from};
 use super::{Ask, DecideError};
 
 /// Whether the state allows the command at all.
@@ -99,7 +100,7 @@ pub(super) fn accept(
 ) -> Result<Change, DecideError> {
     let mut transaction = step.subject.row().clone();
     let attempt = first_attempt(
-        &step.payment,
+        (&step.payment, record.opening()),
         &mut transaction,
         operation,
         &[],
@@ -191,7 +192,8 @@ pub fn refund(
 /// Accepts a void. Guards, in order: state, void under way, capture under way, something left.
 ///
 /// While the payment is pending it records the intent, which stops resends: what the authorization proves
-/// decides whether there is something to release.
+/// decides whether there is something to release. Where the provider can be asked by our name of the payment, it is,
+/// once nothing of the authorization can be under way.
 pub fn void(
     record: &PaymentRecord,
     command: &Void,
@@ -221,9 +223,12 @@ pub fn void(
     let until = deadline(None, stamp)?;
     let mut row = transaction(record, TransactionKind::Void, amount, until, stamp);
     row.reason = command.reason.clone();
+    let can_send = !unauthorized || releases_before(record, rules, stamp.now);
+    if !can_send {
+        row.next_step_at = releases_from(record, rules);
+    }
     let mut step = Step::on(payment, Write::Insert(row), "void.accepted".to_owned());
     step.payment.amounts.void_pending += amount;
-    let can_send = !unauthorized || releases_before(record, rules);
     if can_send {
         accept(step, record, Some(ask), OperationKind::Void, rules, stamp)
     } else {
@@ -258,7 +263,7 @@ pub fn confirm(
     row.execute_before = deadline(None, stamp)?;
     let parameters = command.parameters.expose();
     let attempt = first_attempt(
-        &record.payment,
+        (&record.payment, None),
         &mut row,
         OperationKind::Confirm,
         parameters,

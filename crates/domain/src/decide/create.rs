@@ -75,7 +75,14 @@ pub fn create(
         updated_at: stamp.now,
     };
     let payment = accepted(command, &new, stamp);
-    let attempt = first_attempt(&payment, &mut transaction, operation, &[], rules, stamp)?;
+    let attempt = first_attempt(
+        (&payment, None),
+        &mut transaction,
+        operation,
+        &[],
+        rules,
+        stamp,
+    )?;
     let mut step = Step::on(
         &payment,
         Write::Insert(transaction),

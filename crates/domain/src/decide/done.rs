@@ -10,6 +10,7 @@ use crate::transition::PaymentEvent;
 use super::WAITING_VOID_SENT_WITHIN;
 use super::attempt::{end, pending_void};
 use super::step::{Step, closes_when_known};
+use super::voiding::pending_void;
 
 use TransactionState::{Failed, Succeeded};
 
@@ -41,7 +42,18 @@ pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_
         // It was told not to be done, perhaps to a customer.
         step.open_case(OperatorActionKind::ContradictingFact);
     }
+    if transaction.kind == TransactionKind::Void && captured_at_once(record) {
+        // There was nothing to release, or the purchase is not captured after all: that is not told.
+        step.open_case(OperatorActionKind::ContradictingFact);
+    }
     step.report_excess(beyond_before);
+}
+
+/// Whether the payment was captured with its authorization.
+fn captured_at_once(record: &PaymentRecord) -> bool {
+    record.opening().is_some_and(|opening| {
+        opening.kind == TransactionKind::Purchase && opening.state == Succeeded
+    })
 }
 
 /// Books what a transaction moved; the event, and its name in the journal.

@@ -22,6 +22,7 @@ use super::resend::ProvedUnsent;
 use super::step::Step;
 use super::unasked::{dispute_closed, take_amount, tell_dispute};
 use super::undone::{done_again, not_done, reversed, taken_back, undone_before_told};
+use super::voiding::pending_void;
 use super::{DecideError, WAITING_VOID_SENT_WITHIN};
 
 /// Applies a fact that the provider told outside a send (a lookup, a webhook). `None` where it tells nothing

@@ -16,6 +16,7 @@ mod resend;
 mod step;
 mod unasked;
 mod undone;
+mod voiding;
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ use super::abandon::after_refusals;
 use super::attempt::{awaits_customer_again, next_operation, pending_void, prefix};
 use super::resend::ProvedUnsent;
 use super::step::Step;
+use super::voiding::void_asked;
 
 /// Sets when the transaction is taken up again; or gives up, and asks a person (I3: it stays pending).
 pub(super) fn defer(
@@ -202,7 +203,7 @@ pub fn give_up_unsent(
     if !pending || leased || known_there || !proof.holds(held) {
         return Ok(None);
     }
-    let voiding = held.kind.opens() && pending_void(record).is_some();
+    let voiding = held.kind.opens() && void_asked(record);
     let cause = match (voiding, held.ever_unknown) {
         _ if nothing_to_release(record, held) => Cause::NothingToVoid,
         (true, _) => Cause::Voided,
@@ -242,7 +243,7 @@ pub fn refuted_by_lookup(
 
 /// Whether a transaction that is proved unsent is to be sent now, rather than ended.
 pub(crate) fn still_wanted(record: &PaymentRecord, held: &Transaction, now: DateTime<Utc>) -> bool {
-    let voiding = held.kind.opens() && pending_void(record).is_some();
+    let voiding = held.kind.opens() && void_asked(record);
     let pointless = voiding || nothing_to_release(record, held);
     let in_time = held.kind == TransactionKind::Void || now < held.execute_before;
     next_operation(record, held).is_some() && in_time && !pointless

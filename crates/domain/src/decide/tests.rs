@@ -7,6 +7,7 @@ mod recovery;
 mod replay;
 mod reversals;
 mod unasked;
+mod voids;
 mod walk;
 
 use std::sync::LazyLock;
@@ -28,7 +29,7 @@ use crate::ids::{
 use crate::journal::Stamp;
 use crate::money::{Currency, Money};
 use crate::payment::{CaptureMethod, Initiator, PaymentMethod, PaymentMethodType, PaymentRecord};
-use crate::ports::{Capabilities, Operation, ProviderRules, Unpreparable};
+use crate::ports::{Capabilities, Operation, ProviderRules, Unpreparable, VoidBefore};
 use crate::retry::RetryPolicy;
 use crate::text::{Sensitive, Text};
 use crate::transaction::{
@@ -44,7 +45,7 @@ impl Rules {
         Self(Capabilities {
             partial_capture: true,
             several_captures: true,
-            void_before_authorization: true,
+            void_before_authorization: VoidBefore::Named,
             authoritative_lookup: true,
             current_lookup: true,
             consistency_window: Duration::ZERO,

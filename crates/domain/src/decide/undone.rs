@@ -9,10 +9,11 @@ use crate::payment::PaymentRecord;
 use crate::transaction::{Transaction, TransactionKind, TransactionOrigin, TransactionState};
 use crate::transition::PaymentEvent;
 
-use super::attempt::{end, pending_void, prefix};
+use super::attempt::{end, prefix};
 use super::done::was_sent;
 use super::step::Step;
 use super::unasked::take_amount;
+use super::voiding::pending_void;
 
 use TransactionState::{Declined, Failed, Reversed, Succeeded};
 

@@ -234,8 +234,9 @@ impl Flows {
             return Ok(None);
         };
         let provider = self.provider(&void.provider_account)?;
+        let now = self.ports().clock.now();
         let proof = ProvedUnsent::by_sends(void)
-            .filter(|_| decide::can_be_sent(record, void, provider.as_ref()));
+            .filter(|_| decide::can_be_sent(record, void, provider.as_ref(), now));
         let Some((id, allowed)) = proof.map(|proof| (void.id, MaySend::Unsent(proof))) else {
             return Ok(None);
         };

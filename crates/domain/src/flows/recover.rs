@@ -206,7 +206,8 @@ impl Flows {
         held: &Transaction,
         proof: ProvedUnsent,
     ) -> Result<Stepped, FlowError> {
-        if !decide::still_wanted(&record, held, self.ports().clock.now()) {
+        let now = self.ports().clock.now();
+        if !decide::still_wanted(&record, held, now) {
             let trace = self.ports().observer.current_trace();
             let stamp = self.stamp(caller, trace, Duration::ZERO);
             let change = decide::give_up_unsent(&record, held.id, proof, &stamp)?;
@@ -214,7 +215,7 @@ impl Flows {
             return Ok(Stepped::at(record));
         }
         let provider = self.provider_of(&record, held.id)?;
-        if !decide::can_be_sent(&record, held, provider.as_ref()) {
+        if !decide::can_be_sent(&record, held, provider.as_ref(), now) {
             return Ok(Stepped::at(record));
         }
         if !self.is_due(&record, held.id) {
@@ -300,7 +301,11 @@ impl Flows {
                     };
                     record = self.apply(caller, record, decide).await?;
                 }
-                Ok(Stepped::at(record))
+                if provider.lookup_asks() {
+                    return Ok(Stepped::at(record));
+                }
+                // It cannot be asked whether the customer has acted: its webhook would have said so.
+                Box::pin(self.abandon_or_leave(caller, record, id)).await
             }
             LookupOutcome::NotFound { authoritative } => match quiet {
                 Some(quiet) if authoritative => {
@@ -357,7 +362,20 @@ impl Flows {
         let decide =
             |record: &PaymentRecord, stamp: &Stamp<'_>| decide::fact(record, id, fact, stamp);
         record = self.apply(caller, record, decide).await?;
-        if still_asked && let Some(void) = self.abandon(caller, &mut record, id).await? {
+        if still_asked {
+            return Box::pin(self.abandon_or_leave(caller, record, id)).await;
+        }
+        self.go_on_with_void(caller, record).await
+    }
+
+    /// Releases a payment that its customer has left, if it is one; or sends the void that waited.
+    async fn abandon_or_leave(
+        &self,
+        caller: &Caller,
+        mut record: PaymentRecord,
+        id: TransactionId,
+    ) -> Result<Stepped, FlowError> {
+        if let Some(void) = self.abandon(caller, &mut record, id).await? {
             let record = self.carry_on(caller, record, void).await?;
             return Ok(Stepped::at(record));
         }

@@ -128,10 +128,16 @@ fn modification(body: &[u8], asked: &Prepared) -> Result<Fact, Unreadable> {
         },
         (Some(_) | None, _) => FactKind::Pending,
     };
+    let payment_reference = match (&request.payment_reference, &answer.payment_psp_reference) {
+        (None, named) => Some(reference(named.as_deref().ok_or(Unreadable)?)?),
+        // By our reference of the payment: its name is told by webhook.
+        (Some(asked), _) if answer.payment_reference.as_ref() == Some(asked) => None,
+        (Some(_), _) => return Err(Unreadable),
+    };
     Ok(Fact {
         kind,
         provider_reference: Some(reference(&answer.psp_reference)?),
-        payment_reference: Some(reference(&answer.payment_psp_reference)?),
+        payment_reference,
     })
 }
 

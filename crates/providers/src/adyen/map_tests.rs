@@ -213,3 +213,35 @@ fn s18_a_request_that_is_processed_under_the_same_key_is_not_refused() {
     assert_eq!(refused(400, b"<html>"), not_sent);
     assert_eq!(refused(409, b"{}"), in_progress);
 }
+
+/// The name that Adyen has given the payment is told by webhook: the answer repeats ours, and it must be that.
+#[test]
+fn s06_a_cancel_by_our_reference_is_answered_with_that() {
+    const REFERENCE: &str =
+        "00000000000000000000000000000003-00000000000000000000000000000008-purchase";
+    let asked = Prepared {
+        path: "/cancels".to_owned(),
+        body: format!(r#"{{"paymentReference":"{REFERENCE}"}}"#).into_bytes(),
+        ..asked(OperationKind::Void)
+    };
+    let answer = |payment_reference: &str| {
+        let body = format!(
+            r#"{{"status": "received", "pspReference": "JDZXCMLW35GXXN82", "merchantAccount": "A"{payment_reference}}}"#
+        );
+        answered(body.as_bytes(), &asked)
+    };
+    let good = answer(&format!(r#", "paymentReference": "{REFERENCE}""#));
+    let reference = ProviderReference::parse("JDZXCMLW35GXXN82").unwrap();
+    assert_eq!(
+        good,
+        SendOutcome::Answered(Fact {
+            kind: FactKind::Pending,
+            provider_reference: Some(reference),
+            payment_reference: None,
+        })
+    );
+    for other in ["", r#", "paymentReference": "order-3""#] {
+        let outcome = answer(other);
+        assert_eq!(outcome, SendOutcome::Unknown(Cause::UnreadableResponse));
+    }
+}

@@ -15,11 +15,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use quittance_domain::payment::{Initiator, PaymentMethodType};
 use quittance_domain::ports::{
-    Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable,
+    Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable, VoidBefore,
 };
 use quittance_domain::reconciliation::SettlementSource;
 use quittance_domain::transaction::{
-    Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendReport,
+    Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
 };
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName};
@@ -32,6 +32,8 @@ use reference::Reference;
 use signature::Keys;
 
 const JSON: &str = "application/json";
+/// Where a payment is cancelled that is known by our reference alone.
+const CANCELS: &str = "/cancels";
 static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// How the hosts of the live platform end, and those of the test platform.
@@ -82,8 +84,8 @@ impl Adyen {
                 // Adyen releases what a partial capture leaves, unless the account has multiple partial captures;
                 // with them a final capture would leave the rest reserved.
                 several_captures: false,
-                // A cancel needs the reference that an authorization brings.
-                void_before_authorization: false,
+                // A payment that has no name of Adyen's yet is cancelled by our reference of it.
+                void_before_authorization: VoidBefore::Ours,
                 // There is no lookup; the same bytes under the same key are answered as the first time.
                 authoritative_lookup: false,
                 current_lookup: false,
@@ -141,7 +143,7 @@ impl Provider for Adyen {
             .exchange(Outgoing {
                 method: prepared.method.clone(),
                 path: &prepared.path,
-                route: route(prepared.operation),
+                route: route(prepared.operation, prepared.path != CANCELS),
                 idempotency: Some((IDEMPOTENCY_KEY.clone(), &prepared.idempotency_key)),
                 content: Some((&prepared.content_type, prepared.body.clone())),
                 send,
@@ -191,8 +193,10 @@ impl Provider for Adyen {
     }
 }
 
-fn route(operation: OperationKind) -> &'static str {
+/// `named` where the payment has a name of Adyen's.
+fn route(operation: OperationKind, named: bool) -> &'static str {
     match operation {
+        OperationKind::Void if !named => CANCELS,
         OperationKind::Purchase | OperationKind::Authorize => "/payments",
         OperationKind::Confirm => "/payments/details",
         OperationKind::Capture => "/payments/{reference}/captures",
@@ -202,11 +206,13 @@ fn route(operation: OperationKind) -> &'static str {
 }
 
 fn path(operation: &Operation<'_>) -> Result<String, Unpreparable> {
-    let route = route(operation.kind);
+    let named = operation.payment.provider_reference.is_some();
+    let route = route(operation.kind, named);
     match operation.kind {
         OperationKind::Purchase | OperationKind::Authorize | OperationKind::Confirm => {
             Ok(route.to_owned())
         }
+        OperationKind::Void if !named => Ok(route.to_owned()),
         OperationKind::Capture | OperationKind::Void | OperationKind::Refund => {
             let reference = operation.payment.provider_reference.as_ref();
             let segment = reference.and_then(path_segment);
@@ -224,7 +230,14 @@ impl Adyen {
             OperationKind::Capture | OperationKind::Refund => {
                 self.modification(operation, Some(amount()?))
             }
-            OperationKind::Void => self.modification(operation, None),
+            OperationKind::Void if operation.payment.provider_reference.is_some() => {
+                self.modification(operation, None)
+            }
+            OperationKind::Void => json(&wire::CancelByReference {
+                merchant_account: &self.merchant_account,
+                payment_reference: reference(operation, operation.opening).to_string(),
+                reference: our_reference(operation).to_string(),
+            }),
         }
     }
 
@@ -293,10 +306,15 @@ impl Adyen {
 }
 
 fn our_reference(operation: &Operation<'_>) -> Reference {
+    reference(operation, operation.transaction)
+}
+
+/// Our reference of a transaction of the payment.
+fn reference(operation: &Operation<'_>, transaction: &Transaction) -> Reference {
     Reference {
         payment: operation.payment.id,
-        transaction: operation.transaction.id,
-        kind: operation.transaction.kind,
+        transaction: transaction.id,
+        kind: transaction.kind,
     }
 }
 

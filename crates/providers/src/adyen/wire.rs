@@ -67,10 +67,21 @@ pub(super) struct Modification<'a> {
     pub reference: String,
 }
 
+/// `POST /cancels`: of a payment that has no name of Adyen's yet.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CancelByReference<'a> {
+    pub merchant_account: &'a str,
+    pub payment_reference: String,
+    pub reference: String,
+}
+
 /// What of a request is compared with its answer.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Asked {
     pub amount: Option<Amount>,
+    pub payment_reference: Option<String>,
 }
 
 /// The answer to `/payments` and `/payments/details`.
@@ -90,7 +101,9 @@ pub(super) struct PaymentAnswer {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ModificationAnswer {
     pub psp_reference: String,
-    pub payment_psp_reference: String,
+    /// In the answer to a cancel by reference there is `payment_reference` instead.
+    pub payment_psp_reference: Option<String>,
+    pub payment_reference: Option<String>,
     pub reference: Option<String>,
     pub status: String,
     pub amount: Option<Amount>,

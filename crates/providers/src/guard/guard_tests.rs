@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use quittance_domain::ids::TransactionId;
+use quittance_domain::ports::VoidBefore;
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{Fact, FactKind, TransactionKind, TransactionOrigin};
 use tokio::sync::Notify;
@@ -45,7 +46,7 @@ impl Scripted {
             capabilities: Capabilities {
                 partial_capture: true,
                 several_captures: true,
-                void_before_authorization: true,
+                void_before_authorization: VoidBefore::Named,
                 authoritative_lookup: true,
                 current_lookup: true,
                 consistency_window: Duration::ZERO,

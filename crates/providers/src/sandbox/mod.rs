@@ -12,7 +12,7 @@ use quittance_domain::decline::Cause;
 use quittance_domain::money::Money;
 use quittance_domain::payment::Initiator;
 use quittance_domain::ports::{
-    Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable,
+    Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable, VoidBefore,
 };
 use quittance_domain::reconciliation::{SettlementPage, SettlementSource};
 use quittance_domain::transaction::{
@@ -64,7 +64,7 @@ impl Sandbox {
             capabilities: Capabilities {
                 partial_capture: true,
                 several_captures: true,
-                void_before_authorization: true,
+                void_before_authorization: VoidBefore::Named,
                 authoritative_lookup: true,
                 current_lookup: true,
                 consistency_window: Duration::ZERO,

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::ProviderReference;
 use quittance_domain::ports::{
-    Capabilities, LookupQuery, Named, Operation, Provider, ProviderRules, Unpreparable,
+    Capabilities, LookupQuery, Named, Operation, Provider, ProviderRules, Unpreparable, VoidBefore,
 };
 use quittance_domain::reconciliation::SettlementSource;
 use quittance_domain::transaction::{LookupOutcome, PreparedRequest, SendOutcome, SendReport};
@@ -76,7 +76,7 @@ impl Stripe {
                 partial_capture: true,
                 // Only some cards of some accounts can ("multicapture").
                 several_captures: false,
-                void_before_authorization: true,
+                void_before_authorization: VoidBefore::Named,
                 // A search sees a payment within about a minute, usually.
                 authoritative_lookup: false,
                 current_lookup: true,

@@ -9,9 +9,11 @@ use hmac::{Hmac, Mac as _};
 use quittance_domain::ids::ProviderReference;
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{Initiator, Payment, PaymentMethodType};
-use quittance_domain::ports::{LookupQuery, Provider as _, ProviderRules as _, Unpreparable};
+use quittance_domain::ports::{
+    LookupQuery, Operation, Provider as _, ProviderRules as _, Unpreparable,
+};
 use quittance_domain::text::{Sensitive, Text};
-use quittance_domain::transaction::{FactKind, LookupOutcome, OperationKind};
+use quittance_domain::transaction::{FactKind, LookupOutcome, OperationKind, Transaction};
 use quittance_domain::webhook::{Delivery, ProviderWebhooks as _};
 use quittance_providers::Prepared;
 use quittance_providers::adyen::Adyen;
@@ -238,6 +240,41 @@ fn what_adyen_needs_and_is_not_there_is_named() {
 }
 
 #[test]
+fn s06_what_adyen_has_not_named_is_cancelled_by_the_reference_of_its_opening() {
+    let unnamed = builders::payment("M5N7TQ4TG5PFWR50", None);
+    let opening = builders::transaction(&unnamed, OperationKind::Purchase, 1_000);
+    let void = builders::transaction(&unnamed, OperationKind::Void, 0);
+    let request = |payment: &Payment| {
+        let asked = Operation {
+            opening: &opening,
+            ..builders::operation(OperationKind::Void, payment, &void, &[])
+        };
+        let request = account(&"00".repeat(32)).prepare(&asked).unwrap();
+        Prepared::open(&request).unwrap()
+    };
+    let by_ours = request(&unnamed);
+    assert_eq!(by_ours.path, "/cancels");
+    let of = |transaction: &Transaction, kind: &str| {
+        let (payment, transaction) = (unnamed.id.0.simple(), transaction.id.0.simple());
+        format!("{payment}-{transaction}-{kind}")
+    };
+    let body: Value = serde_json::from_slice(&by_ours.body).unwrap();
+    let expected = json!({
+        "merchantAccount": "QuittanceECOM",
+        "paymentReference": of(&opening, "purchase"),
+        "reference": of(&void, "void"),
+    });
+    assert_eq!(body, expected);
+    let named = Payment {
+        provider_reference: ProviderReference::parse("NC6HT9CRT65ZGN82").ok(),
+        ..unnamed.clone()
+    };
+    let by_theirs = request(&named);
+    assert_eq!(by_theirs.path, "/payments/NC6HT9CRT65ZGN82/cancels");
+    assert_eq!(by_theirs.idempotency_key, by_ours.idempotency_key);
+}
+
+#[test]
 fn accounts_that_cannot_work_are_refused() {
     let good = || ProviderAccountConfig {
         merchant_account: Some("QuittanceECOM".to_owned()),
@@ -349,6 +386,12 @@ fn requests() -> Vec<Value> {
             json!({"schema": schema, "request": body})
         })
         .collect();
+    let void = builders::transaction(&payment, OperationKind::Void, 0);
+    let unnamed = builders::payment("M5N7TQ4TG5PFWR50", None);
+    let asked = builders::operation(OperationKind::Void, &unnamed, &void, &[]);
+    let request = Prepared::open(&account.prepare(&asked).unwrap()).unwrap();
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    requests.push(json!({"schema": "StandalonePaymentCancelRequest", "request": body}));
     payment.initiator = Initiator::Merchant;
     payment.method.kind = PaymentMethodType::BankDebit;
     let transaction = builders::transaction(&payment, OperationKind::Purchase, 1);

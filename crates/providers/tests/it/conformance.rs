@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::kit::{Reply, Subject, conforms};
 use crate::support::server::response;
-use quittance_domain::ports::Provider;
+use quittance_domain::ports::{Operation, Provider};
 use quittance_domain::transaction::{OperationKind, Transaction};
 use quittance_providers::adyen::Adyen;
 use quittance_providers::config::{ProviderAccountConfig, ProviderKind, Secret};
@@ -155,6 +155,18 @@ impl Subject for AdyenSubject {
         let amount = format!(r#"{{"currency": "{currency}", "value": {value}}}"#);
         let body = format!(r#"{{"pspReference": "JDZXCMLW35GXXN82", "amount": {amount}, {more}}}"#);
         response(status, "", &body)
+    }
+
+    fn voided_by_our_name(&self, void: &Operation<'_>) -> Option<Vec<u8>> {
+        let payment = void.payment.id.0.simple();
+        let opening = void.opening.id.0.simple();
+        let transaction = void.transaction.id.0.simple();
+        let body = format!(
+            r#"{{"merchantAccount": "QuittanceECOM", "paymentReference": "{payment}-{opening}-authorization",
+                "reference": "{payment}-{transaction}-void", "pspReference": "JDZXCMLW35GXXN82",
+                "status": "received"}}"#
+        );
+        Some(response(201, "", &body))
     }
 
     /// What is told later has one answer; another amount in it is noticed all the same.

@@ -99,7 +99,7 @@ pub fn transaction(payment: &Payment, operation: OperationKind, amount: i64) -> 
     }
 }
 
-/// The operation of a transaction; voids and confirmations name no amount.
+/// The operation of a transaction; voids and confirmations name no amount. It is taken for what opened the payment.
 pub fn operation<'a>(
     kind: OperationKind,
     payment: &'a Payment,
@@ -117,6 +117,7 @@ pub fn operation<'a>(
         kind,
         payment,
         transaction,
+        opening: transaction,
         amount,
         parameters,
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::ProviderAccount;
-use quittance_domain::ports::{LookupQuery, Provider};
+use quittance_domain::ports::{LookupQuery, Operation, Provider, Unpreparable, VoidBefore};
 use quittance_domain::transaction::{
     FactKind, LookupOutcome, MAX_STORED_RESPONSE, OperationKind, PreparedRequest, SendOutcome,
     SendReport, Transaction,
@@ -44,6 +44,11 @@ pub trait Subject: Send + Sync {
     /// [`Reply::Pending`] alone.
     fn replies(&self, _operation: OperationKind) -> Vec<Reply> {
         Reply::ALL.to_vec()
+    }
+    /// The whole HTTP response to this void of a payment that the provider has given no name; for adapters that can void
+    /// by our name of it.
+    fn voided_by_our_name(&self, _void: &Operation<'_>) -> Option<Vec<u8>> {
+        None
     }
     /// Whether an operation only asks, so that it needs no idempotency key.
     fn only_asks(&self, _operation: OperationKind) -> bool {
@@ -170,6 +175,7 @@ pub async fn conforms(subject: &dyn Subject) {
             .map(|operation| hangs(subject, *operation)),
     )
     .await;
+    without_a_name(subject).await;
     refused_connection(subject).await;
     reused_connection_that_dies(subject).await;
     lookups(subject).await;
@@ -214,6 +220,43 @@ async fn answers(subject: &dyn Subject, operation: OperationKind) {
                 .is_some_and(|body| body.expose().len() <= MAX_STORED_RESPONSE)
         );
         case.received(1);
+    }
+}
+
+/// What the provider has given no name can be neither captured nor refunded; voided, where the adapter says so.
+async fn without_a_name(subject: &dyn Subject) {
+    let payment = builders::payment(subject.token(), None);
+    let opening = builders::transaction(&payment, OperationKind::Authorize, AMOUNT);
+    for kind in [
+        OperationKind::Capture,
+        OperationKind::Void,
+        OperationKind::Refund,
+    ] {
+        let transaction = builders::transaction(&payment, kind, AMOUNT);
+        let asked = Operation {
+            opening: &opening,
+            ..builders::operation(kind, &payment, &transaction, &[])
+        };
+        let answer = subject.voided_by_our_name(&asked);
+        let server = Scripted::start(answer.into_iter().map(Act::Answer).collect()).await;
+        let account = guarded(subject.account(&server.base_url(), CONNECT, TOTAL));
+        let able = account.capabilities().void_before_authorization == VoidBefore::Ours;
+        if kind != OperationKind::Void || !able {
+            let refused = account.prepare(&asked).map(drop);
+            assert_eq!(refused, Err(Unpreparable::NoReference), "{kind}");
+            continue;
+        }
+        let request = account.prepare(&asked).unwrap();
+        assert_eq!(request, account.prepare(&asked).unwrap(), "{kind}");
+        let report = account.send(&request, 1).await;
+        let SendOutcome::Answered(fact) = &report.outcome else {
+            panic!("{kind}: {:?}", report.outcome);
+        };
+        assert!(fact.provider_reference.is_some(), "{kind}");
+        let received = server.received();
+        let body = String::from_utf8_lossy(&received[0].body);
+        let name = opening.id.0.simple().to_string();
+        assert!(body.replace('-', "").contains(&name), "{kind}: {body}");
     }
 }
 

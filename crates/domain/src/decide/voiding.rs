@@ -1,0 +1,75 @@
+//! Voids of what is not authorized yet: whether the provider can be asked, and what else is not done then.
+
+use chrono::{DateTime, Utc};
+
+use crate::payment::{PaymentRecord, PaymentState};
+use crate::ports::{ProviderRules, VoidBefore};
+use crate::transaction::{Transaction, TransactionKind, TransactionState};
+
+/// Whether a void can be sent before the payment is authorized. Not while a send of its opening may still arrive: a void
+/// that comes before it would release nothing.
+pub(super) fn releases_before(
+    record: &PaymentRecord,
+    rules: &dyn ProviderRules,
+    now: DateTime<Utc>,
+) -> bool {
+    let payment = &record.payment;
+    let waits = payment.state == PaymentState::RequiresAction;
+    match rules.capabilities().void_before_authorization {
+        VoidBefore::Never => false,
+        VoidBefore::Named => waits && payment.provider_reference.is_some(),
+        VoidBefore::Ours => may_be_there(record)
+            .is_some_and(|opening| opening.lease_until.is_none_or(|until| until <= now)),
+    }
+}
+
+/// When a void that was accepted before the authorization can be sent, though nothing becomes known of that; `None`
+/// where it waits for that alone.
+pub(super) fn releases_from(
+    record: &PaymentRecord,
+    rules: &dyn ProviderRules,
+) -> Option<DateTime<Utc>> {
+    let by_our_name = rules.capabilities().void_before_authorization == VoidBefore::Ours;
+    may_be_there(record).filter(|_| by_our_name)?.lease_until
+}
+
+/// The opening of a payment that is not decided, where the provider may hold it.
+fn may_be_there(record: &PaymentRecord) -> Option<&Transaction> {
+    let open = matches!(
+        record.payment.state,
+        PaymentState::Pending | PaymentState::RequiresAction
+    );
+    let undecided = |opening: &&Transaction| !opening.state.ended();
+    let opening = record.opening().filter(undecided)?;
+    (open && !opening.certainly_unprocessed()).then_some(opening)
+}
+
+/// The void that waits for this payment's authorization, if one does.
+pub(super) fn pending_void(record: &PaymentRecord) -> Option<&Transaction> {
+    let waiting = matches!(
+        record.payment.state,
+        PaymentState::Pending | PaymentState::RequiresAction
+    );
+    record.transactions.iter().find(|transaction| {
+        transaction.kind == TransactionKind::Void
+            && transaction.state == TransactionState::Pending
+            && waiting
+    })
+}
+
+/// Whether a payment that is not decided was to be voided, so that nothing of it is sent (again): also where the provider
+/// had nothing to release when it was asked, since it could only be sent for the first time now. What the customer was
+/// asked to do may still be confirmed then: that is at the provider.
+pub(super) fn void_asked(record: &PaymentRecord) -> bool {
+    let refused = |held: &Transaction| {
+        let ended = matches!(
+            held.state,
+            TransactionState::Declined | TransactionState::Failed
+        );
+        held.kind == TransactionKind::Void && held.attempts > 0 && ended
+    };
+    let undecided = record.payment.state == PaymentState::Pending;
+    let unasked = record.payment.next_action.is_none();
+    pending_void(record).is_some()
+        || undecided && unasked && record.transactions.iter().any(refused)
+}
