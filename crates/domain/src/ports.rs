@@ -26,7 +26,7 @@ use crate::transaction::{
     Attempt, LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
     TransactionKind, TransactionOrigin, TransactionState,
 };
-use crate::webhook::ProviderWebhooks;
+use crate::webhook::{ProviderWebhooks, WebhookFact};
 
 /// Why the store could not answer. Messages carry no values.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -551,6 +551,16 @@ pub trait Provider: ProviderRules + ProviderWebhooks + 'static {
     /// provider's reference alone.
     async fn payment_named(&self, _reference: &ProviderReference) -> Result<Named, Cause> {
         Ok(Named::NotFound)
+    }
+
+    /// Asks for all operations of a kind on the payment that the provider knows by this reference, as its webhooks would
+    /// tell of each. For webhooks that do not say which of them they are about.
+    async fn operations(
+        &self,
+        _kind: TransactionKind,
+        _payment: &ProviderReference,
+    ) -> Result<Vec<WebhookFact>, Cause> {
+        Err(Cause::RequestRefused)
     }
 
     /// How it is learnt what the account settled; `None` where that cannot be read.

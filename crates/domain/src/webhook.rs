@@ -109,6 +109,13 @@ pub enum Subject {
         /// What a chargeback, or its reversal, is about.
         dispute: Option<Dispute>,
     },
+    /// There is an operation of this kind, and the event does not say which: the provider is asked for all of them
+    /// ([`Provider::operations`](crate::ports::Provider::operations)). Of the fact, only the payment's reference says
+    /// something, and it must be there.
+    Unnamed {
+        /// What it does.
+        kind: TransactionKind,
+    },
 }
 
 /// How the webhooks of an account are verified and read. Every adapter has to say it: there is no default.

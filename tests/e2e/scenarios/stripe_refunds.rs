@@ -77,3 +77,47 @@ async fn another_payment_at_stripe_with_our_names_is_a_case_and_not_ours() {
     let case = now.transactions[0].open_operator_action();
     assert_eq!(case, OperatorActionKind::ContradictingFact);
 }
+
+/// As an endpoint of an older version is told of it: that there was a refund, and not which.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s51_refunds_that_stripe_does_not_name_are_asked_for_and_booked_once_each() {
+    let Some(world) = StripeWorld::start().await else {
+        return;
+    };
+    let payment = paid(&world).await;
+    // One of ours, and two in the dashboard that look alike.
+    let ours = crate::harness::refund(&payment, 100);
+    world.client.ok(ours).await;
+    let intent = payment.provider_reference.as_str();
+    let charge = json!({
+        "id": "ch_refunded", "object": "charge", "status": "succeeded", "payment_intent": intent,
+        "amount_refunded": 300, "metadata": {},
+    });
+    let form = [("payment_intent", intent), ("amount", "200")];
+    let mut made = Vec::new();
+    for (refunded, created) in [("evt_1", "evt_2"), ("evt_3", "evt_4")] {
+        made.push(world.post("/v1/refunds", &form).await);
+        world
+            .tell(refunded, "charge.refunded", false, &charge)
+            .await;
+        assert_eq!(world.kept(refunded).await, kept("APPLIED"));
+        // Told by its own event as well.
+        let refund = made.last().unwrap();
+        world.tell(created, "refund.created", false, refund).await;
+        assert_eq!(world.kept(created).await, kept("IGNORED"));
+    }
+    world.tell("evt_5", "charge.refunded", false, &charge).await;
+    assert_eq!(world.kept("evt_5").await, kept("IGNORED"));
+    let payment = world.client.payment(&payment.payment_id).await;
+    assert_eq!(
+        (payment.state(), payment.refunded()),
+        (PaymentState::PartiallyRefunded, 500)
+    );
+    let theirs = payment.transactions.iter();
+    let theirs = theirs.filter(|row| row.origin() == TransactionOrigin::Provider);
+    let mut named: Vec<_> = theirs.map(|row| row.provider_reference.as_str()).collect();
+    named.sort_unstable();
+    let mut expected: Vec<_> = made.iter().map(|it| it["id"].as_str().unwrap()).collect();
+    expected.sort_unstable();
+    assert_eq!(named, expected);
+}

@@ -64,6 +64,8 @@ impl Flows {
         let named = match &told.subject {
             Subject::Transaction(transaction) => Some(*transaction),
             Subject::Operation { .. } => None,
+            // To be asked for first.
+            Subject::Unnamed { .. } => return Ok(Told::Nameless),
         };
         let sent = self.ports().store.sent_through(payment, named, account);
         let tenant = match sent.await.map_err(read_error)? {
@@ -90,7 +92,33 @@ impl Flows {
                 };
                 self.told_of(&caller, payment, &operation, &told.fact).await
             }
+            Subject::Unnamed { .. } => Ok(Told::Nameless),
         }
+    }
+
+    /// What a webhook tells about this payment, each operation by its name: where it says only that there is one of a
+    /// kind, the provider is asked for all of them. Those that are known already change nothing.
+    ///
+    /// # Errors
+    /// Why the provider could not tell.
+    pub async fn operations_told(
+        &self,
+        account: &ProviderAccount,
+        payment: PaymentId,
+        told: &WebhookFact,
+    ) -> Result<Vec<WebhookFact>, Cause> {
+        let Subject::Unnamed { kind } = told.subject else {
+            return Ok(vec![told.clone()]);
+        };
+        let provider = self.ports().providers.account(account);
+        let Some((provider, reference)) = provider.zip(told.fact.payment_reference.as_ref()) else {
+            return Ok(Vec::new());
+        };
+        let mut facts = provider.operations(kind, reference).await?;
+        for fact in &mut facts {
+            fact.payment = PaymentName::Ours(payment);
+        }
+        Ok(facts)
     }
 
     /// Applies what was told of an operation that the provider names by its own reference: to the transaction that

@@ -17,7 +17,9 @@ use quittance_domain::ports::{
     Saturated, Unpreparable,
 };
 use quittance_domain::reconciliation::{SettlementPage, SettlementSource};
-use quittance_domain::transaction::{LookupOutcome, PreparedRequest, SendOutcome, SendReport};
+use quittance_domain::transaction::{
+    LookupOutcome, PreparedRequest, SendOutcome, SendReport, TransactionKind,
+};
 use quittance_domain::webhook::{
     Delivery, ProviderWebhooks, Unreadable, Unverified, VerifiedEvent, WebhookFact,
 };
@@ -110,6 +112,23 @@ impl Guarded {
             ticket: Some(ticket),
             started,
         })
+    }
+
+    /// Asks the provider something: as a lookup, within the limits and the circuit.
+    async fn ask<T>(&self, question: impl Future<Output = Result<T, Cause>>) -> Result<T, Cause> {
+        let place = tokio::time::timeout(self.send_timeout(), self.lookups.acquire()).await;
+        let Ok(Ok(_place)) = place else {
+            return Err(Cause::RateLimited);
+        };
+        let Ok(call) = self.begin() else {
+            return Err(Cause::CircuitOpen);
+        };
+        let answer = question.await;
+        call.ended(match &answer {
+            Ok(_) => Health::Working,
+            Err(cause) => health_after(*cause),
+        });
+        answer
     }
 
     /// Every use of the breaker; tells operators when its state changed.
@@ -209,19 +228,15 @@ impl Provider for Guarded {
     }
 
     async fn payment_named(&self, reference: &ProviderReference) -> Result<Named, Cause> {
-        let place = tokio::time::timeout(self.send_timeout(), self.lookups.acquire()).await;
-        let Ok(Ok(_place)) = place else {
-            return Err(Cause::RateLimited);
-        };
-        let Ok(call) = self.begin() else {
-            return Err(Cause::CircuitOpen);
-        };
-        let named = self.inner.payment_named(reference).await;
-        call.ended(match &named {
-            Ok(_) => Health::Working,
-            Err(cause) => health_after(*cause),
-        });
-        named
+        self.ask(self.inner.payment_named(reference)).await
+    }
+
+    async fn operations(
+        &self,
+        kind: TransactionKind,
+        payment: &ProviderReference,
+    ) -> Result<Vec<WebhookFact>, Cause> {
+        self.ask(self.inner.operations(kind, payment)).await
     }
 
     fn settlements(&self) -> Option<SettlementSource> {
@@ -229,19 +244,7 @@ impl Provider for Guarded {
     }
 
     async fn settlement_page(&self, after: u64) -> Result<SettlementPage, Cause> {
-        let place = tokio::time::timeout(self.send_timeout(), self.lookups.acquire()).await;
-        let Ok(Ok(_place)) = place else {
-            return Err(Cause::RateLimited);
-        };
-        let Ok(call) = self.begin() else {
-            return Err(Cause::CircuitOpen);
-        };
-        let page = self.inner.settlement_page(after).await;
-        call.ended(match &page {
-            Ok(_) => Health::Working,
-            Err(cause) => health_after(*cause),
-        });
-        page
+        self.ask(self.inner.settlement_page(after)).await
     }
 
     fn send_timeout(&self) -> Duration {

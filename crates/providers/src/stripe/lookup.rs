@@ -6,10 +6,11 @@ use quittance_domain::ports::{LookupQuery, Named};
 use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, TransactionKind, TransactionOrigin,
 };
+use quittance_domain::webhook::WebhookFact;
 use serde::de::DeserializeOwned;
 
 use super::map::{self, CAPTURE, TRANSACTION, Unreadable};
-use super::webhook::disputed;
+use super::webhook::{self, disputed};
 use super::wire::{Charge, Dispute, ErrorBody, IntentStatus, Page, PaymentIntent, Refund};
 use crate::http::{Exchange, HttpClient, Query, Verdict, path_segment};
 
@@ -146,22 +147,64 @@ async fn refund(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
 /// The refund among those of the payment that names our transaction.
 async fn listed(http: &HttpClient, query: &LookupQuery) -> Asked<Refund> {
     let intent = known_intent(query).ok_or(NOT_FOUND)?;
-    let mut after: Option<String> = None;
+    let mut after = None;
     for _ in 0..MAX_PAGES {
-        let mut parameters = vec![("payment_intent", intent.as_str()), ("limit", PAGE)];
-        parameters.extend(after.as_deref().map(|id| ("starting_after", id)));
-        let exchange = http.get("/v1/refunds", "/v1/refunds", &parameters).await;
-        let page: Page<Refund> = read(&exchange)?;
+        let (page, more) = refunds_after(http, intent, after).await?;
         let ours = |refund: &&Refund| map::names(&refund.metadata, TRANSACTION, query.transaction);
-        if let Some(found) = page.data.iter().find(ours) {
+        if let Some(found) = page.iter().find(ours) {
             return Ok(found.clone());
         }
-        after = page.data.last().map(|refund| refund.id.clone());
-        if !page.has_more || after.is_none() {
+        if !more {
             break;
         }
+        after = page.last().map(|refund| refund.id.clone());
     }
     Err(NOT_FOUND)
+}
+
+/// A page of a payment's refunds, behind the one with this id, newest first; and whether there are more.
+async fn refunds_after(
+    http: &HttpClient,
+    payment: &ProviderReference,
+    after: Option<String>,
+) -> Asked<(Vec<Refund>, bool)> {
+    let intent = payment.as_str().starts_with(INTENT);
+    let by = if intent { "payment_intent" } else { "charge" };
+    let mut parameters = vec![(by, payment.as_str()), ("limit", PAGE)];
+    parameters.extend(after.as_deref().map(|id| ("starting_after", id)));
+    let exchange = http.get("/v1/refunds", "/v1/refunds", &parameters).await;
+    let page: Page<Refund> = read(&exchange)?;
+    let more = page.has_more && !page.data.is_empty();
+    Ok((page.data, more))
+}
+
+/// What there is to tell of a payment's refunds, each as an event of its own would.
+pub(super) async fn refunds(
+    http: &HttpClient,
+    payment: &ProviderReference,
+) -> Result<Vec<WebhookFact>, Cause> {
+    let mut facts = Vec::new();
+    let mut after = None;
+    for _ in 0..MAX_PAGES {
+        let (page, more) = match refunds_after(http, payment, after).await {
+            Ok(page) => page,
+            Err(LookupOutcome::Unavailable { cause, .. }) => return Err(cause),
+            Err(LookupOutcome::NotFound { .. } | LookupOutcome::Found(_)) => {
+                return Err(Cause::NotProcessed);
+            }
+        };
+        for refund in &page {
+            let told = webhook::refund(refund).map_err(|_| Cause::UnreadableResponse)?;
+            facts.extend(told);
+        }
+        if !more {
+            break;
+        }
+        after = page.last().map(|refund| refund.id.clone());
+    }
+    // Oldest first, as events come.
+    facts.reverse();
+    Ok(facts)
 }
 
 async fn dispute(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {

@@ -22,7 +22,10 @@ use quittance_domain::ports::{
     Capabilities, LookupQuery, Named, Operation, Provider, ProviderRules, Unpreparable, VoidBefore,
 };
 use quittance_domain::reconciliation::SettlementSource;
-use quittance_domain::transaction::{LookupOutcome, PreparedRequest, SendOutcome, SendReport};
+use quittance_domain::transaction::{
+    LookupOutcome, PreparedRequest, SendOutcome, SendReport, TransactionKind,
+};
+use quittance_domain::webhook::WebhookFact;
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
@@ -138,6 +141,22 @@ impl Provider for Stripe {
 
     async fn payment_named(&self, reference: &ProviderReference) -> Result<Named, Cause> {
         lookup::payment_named(&self.http, reference).await
+    }
+
+    async fn operations(
+        &self,
+        kind: TransactionKind,
+        payment: &ProviderReference,
+    ) -> Result<Vec<WebhookFact>, Cause> {
+        match kind {
+            TransactionKind::Refund => lookup::refunds(&self.http, payment).await,
+            TransactionKind::Purchase
+            | TransactionKind::Authorization
+            | TransactionKind::Capture
+            | TransactionKind::Void
+            | TransactionKind::Chargeback
+            | TransactionKind::ChargebackReversal => Err(Cause::RequestRefused),
+        }
     }
 
     fn settlements(&self) -> Option<SettlementSource> {

@@ -14,24 +14,20 @@ use quittance_domain::webhook::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::Stripe;
 use super::map::{self, CAPTURE, TRANSACTION};
 use super::wire::{self, CaptureMethod, DisputeStatus, IntentStatus, Metadata, PaymentIntent};
-use super::{API_VERSION, Stripe};
 
 /// Events about payments that tell nothing which another one does not tell better.
-const TOLD_BY_OTHERS: [&str; 8] = [
+const TOLD_BY_OTHERS: [&str; 7] = [
     "charge.captured",
     "charge.failed",
     "charge.pending",
-    "charge.refunded",
     "charge.succeeded",
     "charge.updated",
     "payment_intent.created",
     "payment_intent.partially_funded",
 ];
-
-/// How long the date is that a version of the API begins with, in characters.
-const DATE_LENGTH: usize = 10;
 
 impl ProviderWebhooks for Stripe {
     fn verify(&self, delivery: &Delivery<'_>) -> Result<Vec<VerifiedEvent>, Unverified> {
@@ -73,21 +69,10 @@ fn read(body: &[u8], livemode: bool) -> Result<Vec<WebhookFact>, Unreadable> {
         | "charge.dispute.closed"
         | "charge.dispute.funds_withdrawn"
         | "charge.dispute.funds_reinstated" => dispute(&shaped(object)?),
-        // Where no event of a refund tells it, nothing else will.
-        "charge.refunded" if !refunds_are_told(event.api_version.as_deref()) => {
-            Err(Unreadable::Unexpected)
-        }
+        "charge.refunded" => refunded(&shaped(object)?),
         told if TOLD_BY_OTHERS.contains(&told) => Ok(Vec::new()),
         _ => Err(Unreadable::Unexpected),
     }
-}
-
-/// Whether an endpoint of this version is told of refunds by events of their own. Versions begin with their date.
-fn refunds_are_told(version: Option<&str>) -> bool {
-    let date = |version: &str| version.get(..DATE_LENGTH).map(str::to_owned);
-    version
-        .and_then(date)
-        .is_none_or(|told| Some(told) >= date(API_VERSION))
 }
 
 fn shaped<T: DeserializeOwned>(object: Value) -> Result<T, Unreadable> {
@@ -170,7 +155,7 @@ fn expired(charge: &wire::Charge) -> Result<Vec<WebhookFact>, Unreadable> {
 
 /// A refund of ours, or one that was made in the dashboard. What releases an authorization, or the rest of one, is a
 /// refund to Stripe as well; but no money had moved, so nothing is booked for it.
-fn refund(refund: &wire::Refund) -> Result<Vec<WebhookFact>, Unreadable> {
+pub(super) fn refund(refund: &wire::Refund) -> Result<Vec<WebhookFact>, Unreadable> {
     let fact = map::refund(refund).map_err(malformed)?;
     if let Ok(ours) = ours(&refund.metadata) {
         return Ok(about(ours, fact));
@@ -181,6 +166,24 @@ fn refund(refund: &wire::Refund) -> Result<Vec<WebhookFact>, Unreadable> {
     let payment = theirs(refund.payment_intent.as_ref(), refund.charge.as_ref())?;
     let subject = by_reference(TransactionKind::Refund);
     Ok(about((payment, subject), fact))
+}
+
+/// That a charge was refunded, and not by which refund: what the charge says is a sum, in which releases count as well. An
+/// endpoint of a version before [`API_VERSION`](super::API_VERSION) hears of a refund in the dashboard by this alone.
+fn refunded(charge: &wire::Charge) -> Result<Vec<WebhookFact>, Unreadable> {
+    let named = theirs(charge.payment_intent.as_ref(), Some(&charge.id))?;
+    let payment =
+        map::payment_id(&charge.metadata).map_or_else(|| named.clone(), PaymentName::Ours);
+    let PaymentName::Theirs(reference) = named else {
+        return Err(Unreadable::Malformed);
+    };
+    let kind = TransactionKind::Refund;
+    let fact = Fact {
+        kind: FactKind::Pending,
+        provider_reference: None,
+        payment_reference: Some(reference),
+    };
+    Ok(about((payment, Subject::Unnamed { kind }), fact))
 }
 
 /// The payment by its payment intent; by its charge where it has none.

@@ -8,6 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
+use crate::stripe::API_VERSION;
 
 const SUCCEEDED: &str = include_str!("fixtures/intent_succeeded.json");
 const REQUIRES_CAPTURE: &str = include_str!("fixtures/intent_requires_capture.json");
@@ -186,19 +187,27 @@ fn refunds_are_told_apart_by_their_own_names() {
     assert_eq!(failed.fact.kind, reported);
 }
 
-/// An endpoint of an older version hears of a dashboard's refund by `charge.refunded` alone.
+/// An endpoint of an older version hears of a dashboard's refund by `charge.refunded` alone, which does not name it.
 #[test]
-fn a_refund_that_no_event_of_its_own_tells_is_no_silence() {
-    let told_by = |version: &str| {
-        let body = event("charge.refunded", &object(SUCCEEDED, &[]));
-        read(body.replace(API_VERSION, version).as_bytes(), false)
+fn s51_that_a_charge_was_refunded_has_its_refunds_asked_for() {
+    let charge = |metadata: Value| {
+        json!({
+            "id": "ch_1", "status": "succeeded", "payment_intent": "pi_1", "amount_refunded": 400,
+            "metadata": metadata,
+        })
     };
-    for version in ["2024-06-20", "2024-09-30.acacia", "2019-05-16"] {
-        assert_eq!(told_by(version), Err(Unreadable::Unexpected), "{version}");
+    let refunds = Subject::Unnamed {
+        kind: TransactionKind::Refund,
+    };
+    let metadata = object(SUCCEEDED, &[])["metadata"].clone();
+    for (metadata, payment) in [(metadata, OURS), (json!({}), theirs("pi_1"))] {
+        let told = one("charge.refunded", &charge(metadata).to_string(), &[]);
+        assert_eq!((told.payment, &told.subject), (payment, &refunds));
+        assert_eq!(told.fact.payment_reference.unwrap().as_str(), "pi_1");
     }
-    for version in [API_VERSION, "2025-03-31.basil"] {
-        assert_eq!(told_by(version), Ok(Vec::new()), "{version}");
-    }
+    let without = [("payment_intent", Value::Null)];
+    let told = one("charge.refunded", &charge(json!({})).to_string(), &without);
+    assert_eq!(told.payment, theirs("ch_1"));
 }
 
 #[test]
@@ -233,7 +242,7 @@ fn s44_a_dispute_takes_the_money_back_and_a_won_one_returns_it() {
         let facts = told(event, DISPUTE, &[("status", json!(status))]).unwrap();
         let kinds = facts.into_iter().map(|told| match told.subject {
             Subject::Operation { kind, .. } => kind,
-            Subject::Transaction(_) => panic!("by our id"),
+            Subject::Transaction(_) | Subject::Unnamed { .. } => panic!("by another name"),
         });
         kinds.collect()
     };

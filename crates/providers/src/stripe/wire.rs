@@ -197,8 +197,6 @@ pub(super) struct Named {
 pub(super) struct Event {
     pub r#type: String,
     pub livemode: bool,
-    /// The version of the endpoint that it was made for.
-    pub api_version: Option<String>,
     pub data: EventData,
 }
 

@@ -12,6 +12,7 @@ use quittance_domain::transaction::{
     FactKind, LookupOutcome, OperationKind, SendOutcome, Transaction, TransactionKind,
     TransactionOrigin,
 };
+use quittance_domain::webhook::Subject;
 use quittance_providers::config::{ProviderAccountConfig, ProviderKind, Secret};
 use quittance_providers::stripe::{API_VERSION, Stripe};
 use serde_json::{Value, json};
@@ -382,6 +383,67 @@ async fn a_refund_is_found_by_its_reference_or_among_those_of_its_payment() {
     let (outcome, lines) = found(&query, &[refund("re_3", &ours)]).await;
     assert!(matches!(kind(outcome), FactKind::Approved { .. }));
     assert_eq!(lines, ["GET /v1/refunds/re_3 HTTP/1.1"]);
+}
+
+/// What a refund is told as: those that released an authorization are none, and ours bear our id.
+#[tokio::test]
+async fn s51_all_refunds_of_a_payment_are_told_oldest_first() {
+    let payment = builders::payment("pm_1", Some("pi_1"));
+    let ours = builders::transaction(&payment, OperationKind::Refund, 400);
+    let mut own = refund("re_1", &ours.id.to_string());
+    own["metadata"]["quittance_payment"] = json!(payment.id.to_string());
+    let mut release = refund("re_2", "");
+    release["balance_transaction"] = Value::Null;
+    let dashboard = |id: &str| {
+        let mut refund = refund(id, "");
+        refund["balance_transaction"] = json!("txn_1");
+        refund["metadata"] = json!({});
+        refund
+    };
+    let first = json!({"data": [dashboard("re_4"), dashboard("re_3")], "has_more": true});
+    let second = json!({"data": [release, own], "has_more": false});
+    let (account, server) = scripted(&[first, second]).await;
+    let reference = ProviderReference::parse("pi_1").unwrap();
+    let told = account
+        .operations(TransactionKind::Refund, &reference)
+        .await;
+    let told: Vec<_> = told
+        .unwrap()
+        .into_iter()
+        .map(|told| {
+            (
+                told.subject,
+                told.fact.provider_reference.unwrap().to_string(),
+            )
+        })
+        .collect();
+    let unasked = || Subject::Operation {
+        kind: TransactionKind::Refund,
+        dispute: None,
+    };
+    let expected = [
+        (Subject::Transaction(ours.id), "re_1".to_owned()),
+        (unasked(), "re_3".to_owned()),
+        (unasked(), "re_4".to_owned()),
+    ];
+    assert_eq!(told, expected);
+    let lines: Vec<_> = server
+        .received()
+        .into_iter()
+        .map(|it| it.head.lines().next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "GET /v1/refunds?payment_intent=pi_1&limit=100 HTTP/1.1",
+            "GET /v1/refunds?payment_intent=pi_1&limit=100&starting_after=re_3 HTTP/1.1",
+        ]
+    );
+    let (account, _server) = scripted(&[json!({})]).await;
+    let unreadable = account
+        .operations(TransactionKind::Refund, &reference)
+        .await;
+    assert_eq!(unreadable, Err(Cause::UnreadableResponse));
 }
 
 #[tokio::test]

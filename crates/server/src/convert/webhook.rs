@@ -131,7 +131,7 @@ fn statement(told: &WebhookFact) -> v1::WebhookStatement {
     };
     let transaction_id = match &told.subject {
         Subject::Transaction(transaction) => transaction.to_string(),
-        Subject::Operation { .. } => String::new(),
+        Subject::Operation { .. } | Subject::Unnamed { .. } => String::new(),
     };
     let payment_reference = named.or(told.fact.payment_reference.as_ref());
     let (outcome, amount) = outcome(&told.fact.kind);

@@ -190,23 +190,36 @@ impl WebhookWorkerParts {
     /// What is to become of it, and which payments it is about.
     async fn judge(&self, webhook: &ClaimedWebhook) -> (WebhookVerdict, Vec<PaymentId>) {
         let retries = self.settings.retries;
-        let mut facts = match self.facts(webhook) {
+        let facts = match self.facts(webhook) {
             Ok(facts) => facts,
             Err(verdict) => return (verdict, Vec::new()),
         };
         let mut outcomes = Vec::with_capacity(facts.len());
         let mut about = Vec::new();
-        for fact in &mut facts {
-            if let Some(outcome) = self.name(webhook, fact).await {
-                outcomes.push(outcome);
-                continue;
-            }
-            if let PaymentName::Ours(payment) = fact.payment
-                && !about.contains(&payment)
-            {
+        for told in facts {
+            let payment = match self.name(webhook, &told).await {
+                Ok(payment) => payment,
+                Err(outcome) => {
+                    outcomes.push(outcome);
+                    continue;
+                }
+            };
+            if !about.contains(&payment) {
                 about.push(payment);
             }
-            outcomes.push(self.apply(webhook, fact).await);
+            let told = WebhookFact {
+                payment: PaymentName::Ours(payment),
+                ..told
+            };
+            let account = &webhook.account;
+            match self.flows.operations_told(account, payment, &told).await {
+                Ok(named) => {
+                    for fact in &named {
+                        outcomes.push(self.apply(webhook, fact).await);
+                    }
+                }
+                Err(cause) => outcomes.push(outcome(Told::NotConfirmed(cause))),
+            }
         }
         (together(&outcomes, webhook.tries, retries), about)
     }
@@ -232,20 +245,21 @@ impl WebhookWorkerParts {
             })
     }
 
-    /// Has a payment that only the provider's reference names be named by our id; or says why that cannot be.
-    async fn name(&self, webhook: &ClaimedWebhook, fact: &mut WebhookFact) -> Option<Outcome> {
+    /// The payment by our id, where only the provider's reference names it; or why that cannot be known.
+    async fn name(
+        &self,
+        webhook: &ClaimedWebhook,
+        fact: &WebhookFact,
+    ) -> Result<PaymentId, Outcome> {
         match self
             .flows
             .payment_named(&webhook.account, &fact.payment)
             .await
         {
-            Ok(Named::Ours(payment)) => {
-                fact.payment = PaymentName::Ours(payment);
-                None
-            }
-            Ok(Named::NotOurs) => Some(outcome(Told::NotOurs)),
-            Ok(Named::NotFound) => Some(outcome(Told::UnknownPayment)),
-            Err(cause) => Some(outcome(Told::NotConfirmed(cause))),
+            Ok(Named::Ours(payment)) => Ok(payment),
+            Ok(Named::NotOurs) => Err(outcome(Told::NotOurs)),
+            Ok(Named::NotFound) => Err(outcome(Told::UnknownPayment)),
+            Err(cause) => Err(outcome(Told::NotConfirmed(cause))),
         }
     }
 
