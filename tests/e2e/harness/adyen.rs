@@ -1,7 +1,6 @@
 //! Plays Adyen: answers the Checkout API over HTTP on loopback, and tells results by webhook when a test says so.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use base64::Engine as _;
@@ -11,11 +10,9 @@ use quittance_proto::v1::{CreatePaymentRequest, Customer};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
 use toml::Table;
 
+use super::played::Played;
 use super::site::Setting;
 use super::webhooks::Post;
 use super::{Site, SiteOptions, World, authorization, eventually, purchase};
@@ -68,29 +65,40 @@ struct Ledger {
 /// The played Adyen; it stops when dropped.
 pub struct PlayedAdyen {
     ledger: Arc<Mutex<Ledger>>,
-    addr: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-impl Drop for PlayedAdyen {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    played: Played,
 }
 
 impl PlayedAdyen {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let shared = Arc::clone(&ledger);
-        let task = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&shared)));
-            }
-        });
-        Self { ledger, addr, task }
+        let played = Played::start(move |asked| {
+            assert_eq!(asked.header("x-api-key"), Some("adyen-key"));
+            let key = asked.header("idempotency-key").unwrap();
+            let body = serde_json::from_slice(&asked.body).unwrap();
+            let mut ledger = shared.lock().unwrap();
+            ledger.answer(key, asked.target.clone(), &body)
+        })
+        .await;
+        Self { ledger, played }
+    }
+
+    /// The configuration of an account here.
+    pub fn account(&self) -> Table {
+        let mut account = Table::new();
+        for (key, value) in [
+            ("name", ADYEN),
+            ("kind", "adyen"),
+            ("api_key", "adyen-key"),
+            ("merchant_account", MERCHANT_ACCOUNT),
+        ] {
+            account.insert(key.to_owned(), value.into());
+        }
+        let base_url = format!("http://{}", self.played.addr);
+        account.insert("base_url".to_owned(), base_url.into());
+        account.insert("allow_plaintext".to_owned(), true.into());
+        account.insert("webhook_secrets".to_owned(), vec![HMAC_KEY].into());
+        account
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -111,50 +119,6 @@ impl PlayedAdyen {
         assert_eq!(all.len(), 1, "{all:?}");
         all.remove(0)
     }
-}
-
-/// One connection: requests with their bodies, one after the other.
-async fn serve(mut stream: TcpStream, ledger: Arc<Mutex<Ledger>>) {
-    while let Some((head, body)) = read(&mut stream).await {
-        let header = |name: &str| {
-            let mut lines = head.lines().filter_map(|line| line.split_once(':'));
-            let found = lines.find(|(known, _)| known.eq_ignore_ascii_case(name));
-            found.map(|(_, value)| value.trim().to_owned())
-        };
-        assert_eq!(header("x-api-key").as_deref(), Some("adyen-key"));
-        let key = header("idempotency-key").unwrap();
-        let path = head.split(' ').nth(1).unwrap().to_owned();
-        let answered = ledger.lock().unwrap().answer(&key, path, &body);
-        let Some((status, answer)) = answered else {
-            // Processed, and the answer is lost.
-            return;
-        };
-        let answer = answer.to_string();
-        let response = format!(
-            "HTTP/1.1 {status} Whatever\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{answer}",
-            answer.len()
-        );
-        if stream.write_all(response.as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn read(stream: &mut TcpStream) -> Option<(String, Value)> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    let head = String::from_utf8(head).unwrap();
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse().unwrap())
-    });
-    let mut body = vec![0; length.unwrap()];
-    stream.read_exact(&mut body).await.ok()?;
-    Some((head, serde_json::from_slice(&body).unwrap()))
 }
 
 impl Ledger {
@@ -263,6 +227,22 @@ pub fn item(event: &str, about: &Processed, original: Option<&Processed>) -> Val
     })
 }
 
+/// A webhook of these items, from the live platform (`"true"`), or from that for tests.
+pub fn batch(live: &str, items: &[Value]) -> Post {
+    let items: Vec<_> = items
+        .iter()
+        .map(|item| json!({"NotificationRequestItem": item}))
+        .collect();
+    let batch = json!({"live": live, "notificationItems": items});
+    Post {
+        account: ADYEN,
+        id: None,
+        timestamp: None,
+        signature: None,
+        body: serde_json::to_vec(&batch).unwrap(),
+    }
+}
+
 /// The item with its signature.
 pub fn signed(mut item: Value) -> Value {
     let text = |value: &Value| match value {
@@ -314,22 +294,7 @@ impl AdyenWorld {
             .with("webhooks.retry_first_ms", 20)
             .with("webhooks.retry_max_ms", 60);
         let site = Site::new(options).await;
-        let mut account = Table::new();
-        for (key, value) in [
-            ("name", ADYEN),
-            ("kind", "adyen"),
-            ("api_key", "adyen-key"),
-            ("merchant_account", MERCHANT_ACCOUNT),
-        ] {
-            account.insert(key.to_owned(), value.into());
-        }
-        account.insert(
-            "base_url".to_owned(),
-            format!("http://{}", adyen.addr).into(),
-        );
-        account.insert("allow_plaintext".to_owned(), true.into());
-        account.insert("webhook_secrets".to_owned(), vec![HMAC_KEY].into());
-        let settings: Vec<Setting> = vec![("providers.accounts", vec![account].into())];
+        let settings: Vec<Setting> = vec![("providers.accounts", vec![adyen.account()].into())];
         let world = World::on(site, settings).await;
         Self { world, adyen }
     }
@@ -341,18 +306,7 @@ impl AdyenWorld {
 
     /// Delivers them from the live platform (`"true"`), or from that for tests.
     pub async fn deliver_from(&self, live: &str, items: &[Value]) -> StatusCode {
-        let items: Vec<_> = items
-            .iter()
-            .map(|item| json!({"NotificationRequestItem": item}))
-            .collect();
-        let batch = json!({"live": live, "notificationItems": items});
-        let post = Post {
-            account: ADYEN,
-            id: None,
-            timestamp: None,
-            signature: None,
-            body: serde_json::to_vec(&batch).unwrap(),
-        };
+        let post = batch(live, items);
         post.send(self.world.server.http_addr()).await
     }
 

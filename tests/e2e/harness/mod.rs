@@ -9,6 +9,8 @@ pub mod failure;
 pub mod fields;
 pub mod links;
 pub mod meter;
+pub mod played;
+pub mod played_stripe;
 pub mod process;
 pub mod python;
 pub mod receiver;

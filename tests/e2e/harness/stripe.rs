@@ -19,7 +19,7 @@ use super::{Site, SiteOptions, World, eventually};
 
 /// The account's name.
 pub const STRIPE: &str = "stripe-eu";
-const SECRET: &str = "whsec_0123456789abcdef0123456789abcdef";
+pub const SECRET: &str = "whsec_0123456789abcdef0123456789abcdef";
 const NEXT_SECRET: &str = "whsec_fedcba9876543210fedcba9876543210";
 const KEY: &str = "sk_test_e2e";
 

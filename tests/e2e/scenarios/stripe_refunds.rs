@@ -1,9 +1,12 @@
 //! What is done at Stripe by others than us, told by signed events: refunds in the dashboard, and payments that bear our
 //! names.
 
-use quittance_proto::v1::{OperatorActionKind, Payment, PaymentState, TransactionOrigin};
+use quittance_proto::v1::{
+    OperatorActionKind, Payment, PaymentState, TransactionKind, TransactionOrigin, TransactionState,
+};
 use serde_json::{Value, json};
 
+use crate::harness::played_stripe::{PlayedStripeWorld, charge};
 use crate::harness::stripe::StripeWorld;
 use crate::harness::{Amounts as _, purchase};
 
@@ -120,4 +123,90 @@ async fn s51_refunds_that_stripe_does_not_name_are_asked_for_and_booked_once_eac
     let mut expected: Vec<_> = made.iter().map(|it| it["id"].as_str().unwrap()).collect();
     expected.sort_unstable();
     assert_eq!(named, expected);
+}
+
+/// A refund of ours that Stripe made, and its payment intent.
+async fn refunded(world: &PlayedStripeWorld) -> (Payment, Value) {
+    let payment = world.client.create(purchase("pm_card_visa", 900)).await;
+    assert_eq!(payment.state(), PaymentState::Captured);
+    let answer = world
+        .client
+        .ok(crate::harness::refund(&payment, 300))
+        .await
+        .message
+        .payment
+        .unwrap();
+    assert_eq!(answer.refunded(), 300);
+    let intent = world.stripe.intent(&payment.payment_id);
+    (payment, intent)
+}
+
+fn is_taken_back(payment: &Payment) {
+    assert_eq!(
+        (payment.state(), payment.refunded()),
+        (PaymentState::Captured, 0)
+    );
+    let refund = payment.transactions.last().unwrap();
+    assert_eq!(refund.kind(), TransactionKind::Refund);
+    assert_eq!(refund.state(), TransactionState::Reversed);
+    assert_eq!(payment.transactions.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s43_a_refund_that_fails_later_at_stripe_gives_its_amount_back() {
+    let world = PlayedStripeWorld::start().await;
+    let (payment, intent) = refunded(&world).await;
+    let refund = world.stripe.refunds(&intent).remove(0);
+    // What contradicts the outcome is asked for again, and Stripe does not confirm it: a forgery could not either.
+    let mut failed = refund.clone();
+    failed["status"] = json!("failed");
+    assert_eq!(
+        world.tell("evt_early", "refund.failed", &failed).await,
+        "IGNORED"
+    );
+    assert_eq!(world.now(&payment).await.refunded(), 300);
+
+    let failed = world.stripe.fail(&refund);
+    assert_eq!(
+        world.tell("evt_failed", "refund.failed", &failed).await,
+        "APPLIED"
+    );
+    is_taken_back(&world.now(&payment).await);
+    // Its amount can be refunded again.
+    let again = crate::harness::refund(&payment, 900);
+    let again = world.client.ok(again).await.message.payment.unwrap();
+    assert_eq!(
+        (again.state(), again.refunded()),
+        (PaymentState::Refunded, 900)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s52_events_of_a_refund_at_stripe_told_backwards_end_as_in_order() {
+    for backwards in [false, true] {
+        let world = PlayedStripeWorld::start().await;
+        let (payment, intent) = refunded(&world).await;
+        let succeeded = world.stripe.refunds(&intent).remove(0);
+        let failed = world.stripe.fail(&succeeded);
+        let charge = charge(&intent);
+        let mut events = vec![
+            ("evt_1", "payment_intent.succeeded", &intent),
+            ("evt_2", "refund.created", &succeeded),
+            ("evt_3", "charge.refunded", &charge),
+            ("evt_4", "refund.updated", &succeeded),
+            ("evt_5", "refund.failed", &failed),
+            ("evt_6", "charge.refund.updated", &failed),
+        ];
+        if backwards {
+            events.reverse();
+        }
+        for (id, kind, object) in events {
+            let state = world.tell(id, kind, object).await;
+            assert!(
+                ["APPLIED", "IGNORED"].contains(&state.as_str()),
+                "{kind}: {state}"
+            );
+        }
+        is_taken_back(&world.now(&payment).await);
+    }
 }

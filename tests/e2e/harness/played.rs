@@ -1,0 +1,95 @@
+//! HTTP on loopback for the providers that tests play.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// A request as it came.
+pub struct Asked {
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    head: String,
+    pub body: Vec<u8>,
+}
+
+impl Asked {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        let found = lines.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.trim())
+    }
+}
+
+/// Status and body; `None`: the request is processed, and the answer is lost.
+pub type Reply = Option<(u16, Value)>;
+type Answers = Arc<dyn Fn(&Asked) -> Reply + Send + Sync>;
+
+/// A server that answers so. It stops when dropped.
+pub struct Played {
+    pub addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Played {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Played {
+    pub async fn start(answers: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let answers: Answers = Arc::new(answers);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, Arc::clone(&answers)));
+            }
+        });
+        Self { addr, task }
+    }
+}
+
+/// One connection: requests with their bodies, one after the other.
+async fn serve(mut stream: TcpStream, answers: Answers) {
+    while let Some(asked) = read(&mut stream).await {
+        let Some((status, answer)) = answers(&asked) else {
+            return;
+        };
+        let answer = answer.to_string();
+        let response = format!(
+            "HTTP/1.1 {status} Whatever\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{answer}",
+            answer.len()
+        );
+        if stream.write_all(response.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> Option<Asked> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let mut first = head.split(' ').map(str::to_owned);
+    let (method, target) = (first.next()?, first.next()?);
+    let mut asked = Asked {
+        method,
+        target,
+        head,
+        body: Vec::new(),
+    };
+    let length = asked.header("content-length").map(str::parse);
+    asked.body = vec![0; length.map_or(0, Result::unwrap)];
+    stream.read_exact(&mut asked.body).await.ok()?;
+    Some(asked)
+}

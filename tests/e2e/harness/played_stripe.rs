@@ -1,0 +1,270 @@
+//! Plays Stripe, as far as purchases, refunds and disputes go: it holds them, and a test says what becomes of them and what
+//! is told. Beside localstripe, which cannot let a refund fail, nor dispute a payment.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use hmac::{Hmac, Mac as _};
+use quittance_proto::v1::Payment;
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use toml::{Table, Value as Setting};
+
+use super::played::{Asked, Played};
+use super::stripe::{SECRET, STRIPE};
+use super::webhooks::{Post, now};
+use super::{Site, SiteOptions, World, eventually};
+
+/// Objects by their kind, as Stripe's API has them, oldest first.
+#[derive(Default)]
+struct Ledger {
+    intents: Vec<Value>,
+    refunds: Vec<Value>,
+    disputes: Vec<Value>,
+    /// By idempotency key.
+    answers: Vec<(String, Value)>,
+}
+
+pub struct PlayedStripe {
+    ledger: Arc<Mutex<Ledger>>,
+    played: Played,
+}
+
+impl PlayedStripe {
+    pub async fn start() -> Self {
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let shared = Arc::clone(&ledger);
+        let played = Played::start(move |asked| Some(shared.lock().unwrap().answer(asked))).await;
+        Self { ledger, played }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap()
+    }
+
+    /// The configuration of an account here.
+    pub fn account(&self) -> Table {
+        let mut account = Table::new();
+        for (key, value) in [
+            ("name", Setting::from(STRIPE)),
+            ("kind", "stripe".into()),
+            ("base_url", format!("http://{}", self.played.addr).into()),
+            ("api_key", "sk_test_e2e".into()),
+            ("allow_plaintext", true.into()),
+            ("webhook_secrets", vec![SECRET].into()),
+        ] {
+            account.insert(key.to_owned(), value);
+        }
+        account
+    }
+
+    /// The payment intent of a payment.
+    pub fn intent(&self, payment_id: &str) -> Value {
+        let ledger = self.ledger();
+        let mut all = ledger.intents.iter();
+        let found = all.find(|it| it["metadata"]["quittance_payment"] == payment_id);
+        found.unwrap().clone()
+    }
+
+    /// The refunds of a payment intent, oldest first.
+    pub fn refunds(&self, intent: &Value) -> Vec<Value> {
+        let ledger = self.ledger();
+        let all = ledger.refunds.iter();
+        let own = all.filter(|it| it["payment_intent"] == intent["id"]);
+        own.cloned().collect()
+    }
+
+    /// Refunds in the dashboard.
+    pub fn refund(&self, intent: &Value, amount: i64) -> Value {
+        self.ledger()
+            .refund(intent["id"].as_str().unwrap(), amount, &json!({}))
+    }
+
+    /// The bank cannot take a refund.
+    pub fn fail(&self, refund: &Value) -> Value {
+        let mut ledger = self.ledger();
+        let mut all = ledger.refunds.iter_mut();
+        let held = all.find(|it| it["id"] == refund["id"]).unwrap();
+        held["status"] = json!("failed");
+        held.clone()
+    }
+
+    /// The customer disputes the payment, and loses.
+    pub fn win_dispute(&self, intent: &Value) -> [Value; 2] {
+        let mut ledger = self.ledger();
+        let id = format!("du_{}", ledger.disputes.len() + 1);
+        let dispute = |status: &str| {
+            json!({
+                "id": id, "object": "dispute", "status": status, "amount": intent["amount"],
+                "currency": intent["currency"], "charge": intent["latest_charge"],
+                "payment_intent": intent["id"], "reason": "fraudulent", "evidence_details": null,
+            })
+        };
+        ledger.disputes.push(dispute("won"));
+        ["needs_response", "won"].map(dispute)
+    }
+}
+
+impl Ledger {
+    fn answer(&mut self, asked: &Asked) -> (u16, Value) {
+        assert_eq!(asked.header("authorization"), Some("Bearer sk_test_e2e"));
+        let url = Url::parse(&format!("http://stripe{}", asked.target)).unwrap();
+        let parts: Vec<_> = url.path_segments().unwrap().skip(1).collect();
+        if asked.method == "POST" {
+            let key = asked.header("idempotency-key").unwrap().to_owned();
+            let known = self.answers.iter().find(|(known, _)| *known == key);
+            if let Some((_, answer)) = known {
+                return (200, answer.clone());
+            }
+            let answer = self.make(&parts, &form(&asked.body));
+            self.answers.push((key, answer.clone()));
+            return (200, answer);
+        }
+        let all = match parts[0] {
+            "payment_intents" => &self.intents,
+            "refunds" => &self.refunds,
+            "disputes" => &self.disputes,
+            other => panic!("nobody asks for {other}"),
+        };
+        if let Some(id) = parts.get(1) {
+            let found = all.iter().find(|it| it["id"] == *id).cloned();
+            let missing =
+                json!({"error": {"type": "invalid_request_error", "code": "resource_missing"}});
+            return found.map_or((404, missing), |found| (200, found));
+        }
+        let intent = url.query_pairs().find(|(name, _)| name == "payment_intent");
+        let (_, intent) = intent.unwrap();
+        let mut page: Vec<_> = all
+            .iter()
+            .filter(|it| it["payment_intent"] == *intent)
+            .cloned()
+            .collect();
+        page.reverse();
+        (200, json!({"data": page, "has_more": false}))
+    }
+
+    fn make(&mut self, parts: &[&str], form: &Value) -> Value {
+        let metadata = json!({
+            "quittance_payment": form["metadata[quittance_payment]"],
+            "quittance_transaction": form["metadata[quittance_transaction]"],
+        });
+        let amount = form["amount"].as_str().unwrap().parse().unwrap();
+        if parts == ["refunds"] {
+            let intent = form["payment_intent"].as_str().unwrap();
+            return self.refund(intent, amount, &metadata);
+        }
+        assert_eq!(parts, ["payment_intents"], "what is played");
+        let number = self.intents.len() + 1;
+        let intent = json!({
+            "id": format!("pi_{number}"), "object": "payment_intent", "status": "succeeded",
+            "amount": amount, "amount_capturable": 0, "amount_received": amount,
+            "currency": form["currency"], "capture_method": "automatic", "metadata": metadata,
+            "latest_charge": format!("ch_{number}"),
+        });
+        self.intents.push(intent.clone());
+        intent
+    }
+
+    fn refund(&mut self, intent: &str, amount: i64, metadata: &Value) -> Value {
+        let number = self.refunds.len() + 1;
+        let charge = intent.replace("pi_", "ch_");
+        let refund = json!({
+            "id": format!("re_{number}"), "object": "refund", "status": "succeeded", "amount": amount,
+            "currency": "eur", "payment_intent": intent, "charge": charge, "metadata": metadata,
+            "balance_transaction": format!("txn_{number}"),
+        });
+        self.refunds.push(refund.clone());
+        refund
+    }
+}
+
+/// The fields of a form.
+fn form(body: &[u8]) -> Value {
+    let text = std::str::from_utf8(body).unwrap();
+    let url = Url::parse(&format!("http://stripe/?{text}")).unwrap();
+    let pairs = url.query_pairs().into_owned();
+    pairs.map(|(name, value)| (name, json!(value))).collect()
+}
+
+/// The charge of a payment intent, as events have it.
+pub fn charge(intent: &Value) -> Value {
+    json!({
+        "id": intent["latest_charge"], "object": "charge", "status": "succeeded",
+        "payment_intent": intent["id"], "metadata": intent["metadata"],
+    })
+}
+
+/// An event as Stripe sends it to an endpoint of a version that says little.
+pub fn event(id: &str, kind: &str, object: &Value) -> Value {
+    json!({
+        "id": id, "object": "event", "api_version": "2022-11-15", "type": kind, "livemode": false,
+        "data": {"object": object},
+    })
+}
+
+/// Its delivery, signed now.
+pub fn delivery(event: &Value, http: &Client, server: std::net::SocketAddr) -> RequestBuilder {
+    let (time, body) = (now(), event.to_string());
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(format!("{time}.{body}").as_bytes());
+    let signature = hex::encode(mac.finalize().into_bytes());
+    let post = Post {
+        account: STRIPE,
+        id: None,
+        timestamp: None,
+        signature: None,
+        body: body.into_bytes(),
+    };
+    let request = post.request_by(http, server);
+    request.header("stripe-signature", format!("t={time},v1={signature}"))
+}
+
+/// A world whose server has an account at the played Stripe, which serves the tenant.
+pub struct PlayedStripeWorld {
+    pub world: World,
+    pub stripe: PlayedStripe,
+}
+
+impl std::ops::Deref for PlayedStripeWorld {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl PlayedStripeWorld {
+    pub async fn start() -> Self {
+        let stripe = PlayedStripe::start().await;
+        let options = SiteOptions::default()
+            .with("webhooks.poll_interval_ms", 20)
+            .with("webhooks.retry_first_ms", 20)
+            .with("webhooks.retry_max_ms", 60);
+        let site = Site::new(options).await;
+        let accounts = vec![Setting::from(stripe.account())];
+        let world = World::on(site, vec![("providers.accounts", accounts.into())]).await;
+        Self { world, stripe }
+    }
+
+    /// Delivers an event, and waits for what becomes of it.
+    pub async fn tell(&self, id: &str, kind: &str, object: &Value) -> String {
+        let http = super::webhooks::client();
+        let request = delivery(
+            &event(id, kind, object),
+            &http,
+            self.world.server.http_addr(),
+        );
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+        eventually(&format!("{id} has ended"), async || {
+            let sql = "select state from webhook_inbox where event_id = $1 \
+                       and state not in ('RECEIVED', 'PARKED')";
+            let rows = self.world.db.rows(sql, &[&id]).await;
+            rows.first().map(|row| row.get(0))
+        })
+        .await
+    }
+
+    pub async fn now(&self, payment: &Payment) -> Payment {
+        self.world.client.payment(&payment.payment_id).await
+    }
+}
