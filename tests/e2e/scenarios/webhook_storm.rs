@@ -1,5 +1,6 @@
 //! Webhooks shuffled, repeated, from four senders to two replicas that are killed meanwhile: in the end every payment
-//! stands where the same events, each delivered once and in order, bring it.
+//! stands where the same events, each delivered once and in order, bring it. They are the sandbox's, Adyen's and Stripe's,
+//! signed as each of them does.
 //!
 //! `QUITTANCE_WEBHOOKS=10000 QUITTANCE_WEBHOOK_KILLS=20` is the long run. The seed is printed; `QUITTANCE_WEBHOOKS_SEED`
 //! repeats the choices of a run, though not its timing.
@@ -9,14 +10,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
-use quittance_proto::v1::{Payment, PaymentState};
+use quittance_proto::v1::{CreatePaymentRequest, Payment, PaymentState};
 use quittance_sandbox::Event;
-use reqwest::StatusCode;
+use reqwest::{RequestBuilder, StatusCode};
+use serde_json::{Value as Json, json};
 use toml::Value;
 
 use super::kills_under_load::{Chance, number};
+use crate::harness::adyen::{
+    ADYEN, APPROVED, PlayedAdyen, Processed, adyen_authorization, adyen_purchase, batch, item,
+    signed,
+};
+use crate::harness::played_stripe::{PlayedStripe, charge, delivery, event};
 use crate::harness::process::ServerProcess;
 use crate::harness::site::{ACCOUNT, SANDBOX_KEY, account};
+use crate::harness::stripe::STRIPE;
 use crate::harness::webhooks::{Post, SECRET, client};
 use crate::harness::{
     Amounts as _, Client, Keyed as _, PATIENCE, Site, SiteOptions, authorization, capture,
@@ -41,25 +49,187 @@ enum Life {
     RefundThatFails,
     CapturesAndVoid,
     CaptureThatFails,
+    AdyenRefundTakenBack,
+    AdyenCaptureTakenBack,
+    AdyenCancelled,
+    AdyenChargebackReturned,
+    StripeRefundThatFails,
+    StripeRefundsInDashboard,
+    StripeDisputeWon,
 }
 
 impl Life {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 12] = [
         Self::PendingThenPaid,
         Self::PendingThenDeclined,
         Self::RefundThatFails,
         Self::CapturesAndVoid,
         Self::CaptureThatFails,
+        Self::AdyenRefundTakenBack,
+        Self::AdyenCaptureTakenBack,
+        Self::AdyenCancelled,
+        Self::AdyenChargebackReturned,
+        Self::StripeRefundThatFails,
+        Self::StripeRefundsInDashboard,
+        Self::StripeDisputeWon,
     ];
 
     /// How many events it has: all of them are awaited before any is delivered.
     const fn events(self) -> u64 {
         match self {
             Self::PendingThenPaid | Self::PendingThenDeclined => 1,
-            Self::RefundThatFails => 3,
-            Self::CapturesAndVoid => 4,
-            Self::CaptureThatFails => 2,
+            Self::CaptureThatFails | Self::AdyenCancelled => 2,
+            Self::RefundThatFails
+            | Self::AdyenRefundTakenBack
+            | Self::AdyenCaptureTakenBack
+            | Self::AdyenChargebackReturned
+            | Self::StripeDisputeWon => 3,
+            Self::CapturesAndVoid | Self::StripeRefundThatFails => 4,
+            Self::StripeRefundsInDashboard => 5,
         }
+    }
+}
+
+/// Something that a provider has to tell.
+enum Told {
+    Sandbox(Box<Event>),
+    Adyen(Json),
+    Stripe(Json),
+}
+
+impl Told {
+    /// Its delivery: what is signed with a time is signed anew each time.
+    fn request_by(&self, http: &reqwest::Client, server: std::net::SocketAddr) -> RequestBuilder {
+        match self {
+            Self::Sandbox(event) => Post::of(event).request_by(http, server),
+            Self::Adyen(item) => batch("false", &[signed(item.clone())]).request_by(http, server),
+            Self::Stripe(event) => delivery(event, http, server),
+        }
+    }
+}
+
+/// The site, and the providers that are played beside its sandbox.
+struct Stage {
+    site: Site,
+    adyen: PlayedAdyen,
+    stripe: PlayedStripe,
+}
+
+impl std::ops::Deref for Stage {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
+/// What Adyen processed of a payment at paths that end so; the last of it.
+fn at_adyen(stage: &Stage, payment: &Payment, path: &str) -> Processed {
+    let id = payment.payment_id.replace('-', "");
+    let all = stage.adyen.processed(path).into_iter();
+    let mut own = all.rev().filter(|it| it.reference().starts_with(&id));
+    own.next().unwrap()
+}
+
+/// A payment at Adyen, and what is told of it, oldest first.
+async fn live_at_adyen(
+    stage: &Stage,
+    client: &Client,
+    life: Life,
+    (payment, key): (&Payment, &str),
+) -> Vec<Told> {
+    let opening = at_adyen(stage, payment, "/payments");
+    let about = |event: &str, path: &str| {
+        let mut told = item(event, &at_adyen(stage, payment, path), Some(&opening));
+        told["amount"] = opening.body["amount"].clone();
+        told
+    };
+    let disputed = |event: &str| {
+        let mut told = item(event, &opening, Some(&opening));
+        told["pspReference"] = json!(opening.psp_reference().replace("PAYMENT", "DISPUTE"));
+        told
+    };
+    let key = format!("{key}-2");
+    let later = match life {
+        Life::AdyenRefundTakenBack => {
+            client.ok(refund(payment, 600).key(&key)).await;
+            [("REFUND", "/refunds"), ("REFUND_FAILED", "/refunds")]
+                .map(|(event, path)| about(event, path))
+                .to_vec()
+        }
+        Life::AdyenCaptureTakenBack => {
+            client.ok(capture(payment, None).key(&key)).await;
+            [("CAPTURE", "/captures"), ("CAPTURE_FAILED", "/captures")]
+                .map(|(event, path)| about(event, path))
+                .to_vec()
+        }
+        Life::AdyenCancelled => {
+            client.ok(void(payment).key(&key)).await;
+            vec![about("CANCELLATION", "/cancels")]
+        }
+        _ => ["CHARGEBACK", "CHARGEBACK_REVERSED"].map(disputed).to_vec(),
+    };
+    let first = item("AUTHORISATION", &opening, None);
+    std::iter::once(first)
+        .chain(later)
+        .map(Told::Adyen)
+        .collect()
+}
+
+/// The same at Stripe.
+async fn live_at_stripe(
+    stage: &Stage,
+    client: &Client,
+    life: Life,
+    (payment, key): (&Payment, &str),
+) -> Vec<Told> {
+    let stripe = &stage.stripe;
+    let intent = stripe.intent(&payment.payment_id);
+    let refunded = || ("charge.refunded", charge(&intent));
+    let later = match life {
+        Life::StripeRefundThatFails => {
+            client
+                .ok(refund(payment, 300).key(&format!("{key}-2")))
+                .await;
+            let made = stripe.refunds(&intent).remove(0);
+            let failed = stripe.fail(&made);
+            vec![
+                ("refund.created", made),
+                refunded(),
+                ("refund.failed", failed),
+            ]
+        }
+        Life::StripeRefundsInDashboard => {
+            // They look alike.
+            let [one, two] = [200, 200].map(|amount| stripe.refund(&intent, amount));
+            vec![
+                refunded(),
+                ("refund.created", one),
+                refunded(),
+                ("refund.created", two),
+            ]
+        }
+        _ => {
+            let [taken, won] = stripe.win_dispute(&intent);
+            vec![
+                ("charge.dispute.created", taken),
+                ("charge.dispute.closed", won),
+            ]
+        }
+    };
+    let first = ("payment_intent.succeeded", intent.clone());
+    let all = std::iter::once(first).chain(later).enumerate();
+    let told = all.map(|(number, (kind, object))| {
+        let id = format!("evt_{}_{number}", payment.payment_id);
+        Told::Stripe(event(&id, kind, &object))
+    });
+    told.collect()
+}
+
+fn at(account: &str, request: CreatePaymentRequest) -> CreatePaymentRequest {
+    CreatePaymentRequest {
+        provider_account: account.to_owned(),
+        ..request
     }
 }
 
@@ -72,14 +242,30 @@ async fn control(site: &Site, payment: &Payment, what: &str) {
     assert!(status.is_success(), "{what}: {status}");
 }
 
-async fn live(site: &Site, client: &Client, life: Life, key: &str) -> String {
-    let first = match life {
-        Life::PendingThenPaid => purchase("tok_pending_then_approve", 400),
-        Life::PendingThenDeclined => purchase("tok_pending_then_decline", 500),
-        Life::RefundThatFails => purchase("tok_approve", 600),
-        Life::CapturesAndVoid => authorization("tok_approve", 700),
-        Life::CaptureThatFails => authorization("tok_capture_fails", 800),
-    };
+/// How it begins.
+fn first(life: Life) -> CreatePaymentRequest {
+    match life {
+        Life::PendingThenPaid => at(ACCOUNT, purchase("tok_pending_then_approve", 400)),
+        Life::PendingThenDeclined => at(ACCOUNT, purchase("tok_pending_then_decline", 500)),
+        Life::RefundThatFails => at(ACCOUNT, purchase("tok_approve", 600)),
+        Life::CapturesAndVoid => at(ACCOUNT, authorization("tok_approve", 700)),
+        Life::CaptureThatFails => at(ACCOUNT, authorization("tok_capture_fails", 800)),
+        Life::AdyenRefundTakenBack | Life::AdyenChargebackReturned => {
+            at(ADYEN, adyen_purchase(APPROVED, 600))
+        }
+        Life::AdyenCaptureTakenBack | Life::AdyenCancelled => {
+            at(ADYEN, adyen_authorization(APPROVED, 700))
+        }
+        Life::StripeRefundThatFails | Life::StripeRefundsInDashboard | Life::StripeDisputeWon => {
+            at(STRIPE, purchase("pm_card_visa", 900))
+        }
+    }
+}
+
+/// Its id, and what is told of it by others than the sandbox.
+async fn live(site: &Stage, client: &Client, life: Life, key: &str) -> (String, Vec<Told>) {
+    let first = first(life);
+    let mut told = Vec::new();
     let payment = client.create(first.key(key)).await;
     match life {
         Life::PendingThenPaid | Life::PendingThenDeclined => {
@@ -105,12 +291,26 @@ async fn live(site: &Site, client: &Client, life: Life, key: &str) -> String {
                 .await;
             control(site, &payment, "settle").await;
         }
+        Life::AdyenRefundTakenBack
+        | Life::AdyenCaptureTakenBack
+        | Life::AdyenCancelled
+        | Life::AdyenChargebackReturned => {
+            told = live_at_adyen(site, client, life, (&payment, key)).await;
+        }
+        Life::StripeRefundThatFails | Life::StripeRefundsInDashboard | Life::StripeDisputeWon => {
+            told = live_at_stripe(site, client, life, (&payment, key)).await;
+        }
     }
-    payment.payment_id
+    (payment.payment_id, told)
 }
 
-/// Makes the payments of these lives; their ids, in the same order.
-async fn make(site: &Site, client: &Client, lives: &[Life], prefix: &str) -> Vec<String> {
+/// Makes the payments of these lives: their ids, in the same order, and what is told of them.
+async fn make(
+    site: &Stage,
+    client: &Client,
+    lives: &[Life],
+    prefix: &str,
+) -> Vec<(String, Vec<Told>)> {
     let making = lives.iter().enumerate().map(|(number, life)| {
         let key = format!("{prefix}-{number}");
         async move { live(site, client, *life, &key).await }
@@ -118,15 +318,17 @@ async fn make(site: &Site, client: &Client, lives: &[Life], prefix: &str) -> Vec
     stream::iter(making).buffered(MAKERS).collect().await
 }
 
-/// What the provider has to tell, by payment, oldest first.
-fn events(site: &Site) -> HashMap<String, Vec<Event>> {
-    let mut told: HashMap<String, Vec<Event>> = HashMap::new();
+/// What the sandbox has to tell, by payment, oldest first.
+fn events(site: &Site) -> HashMap<String, Vec<Told>> {
+    let mut told: HashMap<String, Vec<Told>> = HashMap::new();
     let mut after = 0;
     loop {
         let page = site.sandbox.events(after, 1_000);
         for event in page.events {
             let payment = event.payment_reference.clone().unwrap();
-            told.entry(payment).or_default().push(event);
+            told.entry(payment)
+                .or_default()
+                .push(Told::Sandbox(Box::new(event)));
         }
         match page.next {
             Some(next) => after = next,
@@ -153,13 +355,13 @@ async fn until_done(site: &Site) {
 }
 
 /// Every event once, each after the one before it was done with.
-async fn in_order(site: &Site, server: &ServerProcess, told: Vec<&Vec<Event>>) {
+async fn in_order(site: &Site, server: &ServerProcess, told: Vec<&Vec<Told>>) {
     let http = client();
     let most = told.iter().map(|events| events.len()).max().unwrap_or(0);
     for round in 0..most {
         let posts = told.iter().filter_map(|events| events.get(round));
         let sending = posts.map(|event| {
-            let post = Post::of(event).request_by(&http, server.http_address());
+            let post = event.request_by(&http, server.http_address());
             async move { post.send().await.unwrap().status() }
         });
         let statuses: Vec<_> = stream::iter(sending)
@@ -173,7 +375,7 @@ async fn in_order(site: &Site, server: &ServerProcess, told: Vec<&Vec<Event>>) {
 
 /// Delivers as a provider does: until it is acknowledged, at whichever replica is there.
 async fn sender(
-    deliveries: Vec<&Event>,
+    deliveries: Vec<&Told>,
     servers: [std::net::SocketAddr; 2],
     mut chance: Chance,
     acknowledged: &AtomicU64,
@@ -184,7 +386,7 @@ async fn sender(
         let mut replica = usize::from(chance.below(2) == 1);
         let begun = Instant::now();
         loop {
-            let post = Post::of(event).request_by(&http, servers[replica]);
+            let post = event.request_by(&http, servers[replica]);
             match post.send().await.map(|answer| answer.status()) {
                 Ok(StatusCode::OK) => break,
                 Ok(StatusCode::SERVICE_UNAVAILABLE) | Err(_) => {}
@@ -219,14 +421,18 @@ async fn kill(
     }
 }
 
-/// Where a payment stands, without what names it.
+/// Where a payment stands, without what names it, nor in which order it was heard of.
 async fn stand(client: &Client, payment_id: &str) -> String {
     let payment = client.payment(payment_id).await;
-    let transactions: Vec<_> = payment
+    let mut transactions: Vec<_> = payment
         .transactions
         .iter()
-        .map(|one| (one.kind(), one.state(), one.open_operator_action()))
+        .map(|one| {
+            let case = one.open_operator_action();
+            format!("{:?} {:?} {case:?}", one.kind(), one.state())
+        })
         .collect();
+    transactions.sort_unstable();
     format!(
         "{:?} {:?} {:?} {transactions:?}",
         payment.state(),
@@ -247,7 +453,7 @@ fn lives(webhooks: u64, chance: &mut Chance) -> Vec<Life> {
 }
 
 /// Each event one to five times, in any order, dealt out to the senders.
-fn shuffled<'a>(told: &[&'a Vec<Event>], chance: &mut Chance) -> Vec<Vec<&'a Event>> {
+fn shuffled<'a>(told: &[&'a Vec<Told>], chance: &mut Chance) -> Vec<Vec<&'a Told>> {
     let mut deliveries = Vec::new();
     for event in told.iter().flat_map(|events| events.iter()) {
         for _ in 0..=chance.below(MOST_COPIES) {
@@ -265,11 +471,18 @@ fn shuffled<'a>(told: &[&'a Vec<Event>], chance: &mut Chance) -> Vec<Vec<&'a Eve
     dealt
 }
 
-async fn replica(site: &Site) -> ServerProcess {
-    let mut only = account(ACCOUNT, &site.sandbox.base_url(), 1_000);
-    only.insert("webhook_secrets".to_owned(), Value::from(vec![SECRET]));
+async fn replica(site: &Stage) -> ServerProcess {
+    let mut sandbox = account(ACCOUNT, &site.sandbox.base_url(), 1_000);
+    sandbox.insert("webhook_secrets".to_owned(), Value::from(vec![SECRET]));
+    let mut accounts = vec![sandbox, site.adyen.account(), site.stripe.account()];
+    for account in &mut accounts {
+        // What two replicas and the claims of dead ones fit to.
+        account.insert("total_timeout_ms".to_owned(), Value::from(1_000));
+        account.insert("connect_timeout_ms".to_owned(), Value::from(500));
+    }
+    let accounts: Vec<_> = accounts.into_iter().map(Value::from).collect();
     let settings = vec![
-        ("providers.accounts", Value::from(vec![Value::from(only)])),
+        ("providers.accounts", Value::from(accounts)),
         ("webhooks.claim_seconds", Value::from(3)),
         ("webhooks.poll_interval_ms", Value::from(50)),
         ("webhooks.retry_first_ms", Value::from(20)),
@@ -286,7 +499,11 @@ async fn s52_a_storm_of_webhooks_over_killed_replicas_ends_where_in_order_delive
     let seed = number("QUITTANCE_WEBHOOKS_SEED").unwrap_or(random);
     println!("{webhooks} webhooks, {kills} kills; QUITTANCE_WEBHOOKS_SEED={seed}");
     let mut chance = Chance(seed);
-    let site = Site::new(SiteOptions::short_leases()).await;
+    let site = Stage {
+        site: Site::new(SiteOptions::short_leases()).await,
+        adyen: PlayedAdyen::start().await,
+        stripe: PlayedStripe::start().await,
+    };
     let mut replicas = [replica(&site).await, replica(&site).await];
 
     // Two of each: one for the storm, and one that hears everything once and in order.
@@ -294,13 +511,20 @@ async fn s52_a_storm_of_webhooks_over_killed_replicas_ends_where_in_order_delive
     let calm = make(&site, &replicas[0].client, &lives, "calm").await;
     let stormy = make(&site, &replicas[1].client, &lives, "storm").await;
     let mut told = events(&site);
+    let [calm, stormy] = [calm, stormy].map(|made| {
+        let put = |(payment, theirs): (String, Vec<Told>)| {
+            told.entry(payment.clone()).or_default().extend(theirs);
+            payment
+        };
+        made.into_iter().map(put).collect::<Vec<_>>()
+    });
     for (payments, what) in [(&calm, "calm"), (&stormy, "storm")] {
         for (payment, life) in payments.iter().zip(&lives) {
             let heard = u64::try_from(told.entry(payment.clone()).or_default().len());
             assert_eq!(heard.unwrap(), life.events(), "{what} {payment}");
         }
     }
-    let of = |payments: &[String]| -> Vec<&Vec<Event>> {
+    let of = |payments: &[String]| -> Vec<&Vec<Told>> {
         payments.iter().map(|payment| &told[payment]).collect()
     };
     in_order(&site, &replicas[0], of(&calm)).await;
