@@ -1,10 +1,15 @@
 //! What Adyen had done and takes back: told in order, before its success, and done again.
 
-use quittance_proto::v1::{OperatorActionKind, Payment, PaymentState, TransactionState};
+use quittance_proto::v1::{
+    OperatorActionKind, Payment, PaymentState, ResolveTransactionRequest, TransactionResolution,
+    TransactionState,
+};
+use quittance_server::auth::Role;
 use serde_json::json;
 
 use super::adyen::{authorized, last, paid, until};
 use crate::harness::adyen::{AdyenWorld, item};
+use crate::harness::site::TENANT;
 use crate::harness::{Amounts as _, capture, eventually, refund};
 
 /// The payment, once its last transaction is so.
@@ -44,7 +49,7 @@ async fn s52_a_refund_that_adyen_takes_back_before_it_tells_of_it_ends_as_in_ord
 
 /// Adyen does again by itself what a card scheme rejected, and tells it by the same event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s51_a_capture_that_adyen_does_again_is_shown_to_a_person() {
+async fn s51_a_capture_that_adyen_does_again_is_shown_to_a_person_who_books_it() {
     let world = AdyenWorld::start().await;
     let (payment, opening) = authorized(&world, 1_000).await;
     world.client.ok(capture(&payment, None)).await;
@@ -75,6 +80,28 @@ async fn s51_a_capture_that_adyen_does_again_is_shown_to_a_person() {
     );
     let case = last(&payment).open_operator_action();
     assert_eq!(case, OperatorActionKind::ContradictingFact);
+
+    // Who has looked it up at Adyen books it.
+    let operator = world.as_role(TENANT, &[Role::Admin]).await;
+    let found = ResolveTransactionRequest {
+        payment_id: payment.payment_id.clone(),
+        transaction_id: last(&payment).transaction_id.clone(),
+        resolution: TransactionResolution::Succeeded.into(),
+        reason: "captured again, says the Customer Area".to_owned(),
+        ..ResolveTransactionRequest::default()
+    };
+    operator.ok(found.clone()).await;
+    let payment = world.client.payment(&payment.payment_id).await;
+    assert_eq!(
+        (payment.state(), payment.captured()),
+        (PaymentState::Captured, 1_000)
+    );
+    assert_eq!(last(&payment).state(), TransactionState::Succeeded);
+    assert!(last(&payment).resolved_by_operator);
+    let cases = "select count(*) from operator_actions where closed_at is null";
+    assert_eq!(world.db.number(cases).await, 0);
+    let refused = operator.refused(found).await;
+    assert_eq!(refused.code, tonic::Code::FailedPrecondition, "once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,6 +15,7 @@ use super::DecideError;
 use super::attempt::prefix;
 use super::fact::apply;
 use super::step::Step;
+use super::undone::booked_again;
 
 /// Decides a transaction whose outcome nobody can learn, or closes the case about one. What the provider
 /// proves later still counts: it is applied, and opens a case again.
@@ -31,6 +32,14 @@ pub fn resolve(
                 return Err(Rejection::NothingOpen.into());
             }
             step.event_type = format!("{}.case_closed", prefix(held.kind));
+        }
+        Resolution::Succeeded {
+            provider_reference,
+            amount,
+        } if may_be_done_again(held) => {
+            nothing_under_way(record, stamp)?;
+            really_moved(&mut step, *amount)?;
+            booked_again(&mut step, record, provider_reference.clone());
         }
         Resolution::Succeeded {
             provider_reference,
@@ -173,6 +182,30 @@ fn succeeded_otherwise(held: &Transaction) -> bool {
 /// Nor does a person decide what a send can still decide.
 fn not_being_sent(record: &PaymentRecord, stamp: &Stamp<'_>) -> Result<(), Rejection> {
     // What becomes of one transaction can end another: a void that is done ends what was to be authorized.
+}
+
+/// Whether a person may say that the provider did again what it had taken back: while they are asked to look into it.
+fn may_be_done_again(held: &Transaction) -> bool {
+    held.state == TransactionState::Reversed
+        && held.kind.can_be_taken_back()
+        && held.amount > 0
+        && held.open_case == Some(OperatorActionKind::ContradictingFact)
+}
+
+/// A person decides only what is not decided, and what no send can decide any more.
+fn undecided(
+    record: &PaymentRecord,
+    held: &Transaction,
+    stamp: &Stamp<'_>,
+) -> Result<(), Rejection> {
+    if held.state.ended() {
+        return Err(Rejection::TransactionEnded { state: held.state });
+    }
+    nothing_under_way(record, stamp)
+}
+
+/// What becomes of one transaction can end another: a void that is done ends what was to be authorized.
+fn nothing_under_way(record: &PaymentRecord, stamp: &Stamp<'_>) -> Result<(), Rejection> {
     let mut all = record.transactions.iter();
     if all.any(|other| other.lease_until.is_some_and(|until| until > stamp.now)) {
         return Err(Rejection::BeingSent);

@@ -4,6 +4,7 @@ use quittance_evidence::EntryResult;
 
 use crate::change::OperatorActionKind;
 use crate::decline::{Cause, Decline};
+use crate::ids::ProviderReference;
 use crate::money::Money;
 use crate::payment::PaymentRecord;
 use crate::transaction::{Transaction, TransactionKind, TransactionOrigin, TransactionState};
@@ -190,6 +191,52 @@ pub(super) fn done_again(step: &mut Step, amount: Option<Money>) {
     // So that it is put on record once also while a case about it is open.
     step.edit(|transaction| transaction.ever_unknown = true);
     contradicted(step, None);
+}
+
+/// The provider did again what it had taken back: a person has found that out, since its word does not tell it from the
+/// older one.
+pub(super) fn booked_again(
+    step: &mut Step,
+    record: &PaymentRecord,
+    named: Option<ProviderReference>,
+) {
+    let transaction = step.subject.row().clone();
+    let beyond_before = step.payment.amounts.beyond();
+    let amounts = &mut step.payment.amounts;
+    let (event, name) = match transaction.kind {
+        // Of a purchase, its capture: what was authorized had stayed so.
+        TransactionKind::Capture | TransactionKind::Purchase => {
+            amounts.add_captured(transaction.amount);
+            if transaction.final_capture {
+                amounts.add_voided_rest();
+            }
+            let name = if transaction.kind.opens() {
+                "payment.captured"
+            } else {
+                "capture.succeeded"
+            };
+            (PaymentEvent::CaptureSucceeded, name)
+        }
+        TransactionKind::Refund => {
+            amounts.add_refunded(transaction.amount);
+            (PaymentEvent::RefundSucceeded, "refund.succeeded")
+        }
+        TransactionKind::Authorization
+        | TransactionKind::Void
+        | TransactionKind::Chargeback
+        | TransactionKind::ChargebackReversal => return contradicted(step, None),
+    };
+    step.end(Succeeded, None);
+    step.edit(|transaction| {
+        transaction.decline = None;
+        if named.is_some() {
+            transaction.provider_reference = named;
+        }
+    });
+    name.clone_into(&mut step.event_type);
+    step.rebook(record);
+    step.advance(event);
+    step.report_excess(beyond_before);
 }
 
 /// A success that the provider took back later.

@@ -94,12 +94,14 @@ enum Happened {
     Done,
     NotDone,
     TakenBack,
+    /// A person says that the provider did again what it had taken back.
+    DoneAgain,
     Nothing,
 }
 
 impl Happened {
-    /// `None` where the one state cannot follow the other.
-    fn of(before: Option<Held>, after: Held, event_type: &str) -> Option<Self> {
+    /// `None` where the one state cannot follow the other. `decided` where a person says so.
+    fn of(before: Option<Held>, after: Held, event_type: &str, decided: bool) -> Option<Self> {
         if event_type == "payment.expired" {
             return before.map(|_| Self::Expired);
         }
@@ -126,6 +128,7 @@ impl Happened {
             // The provider took it back, and says so before its older word that it was done.
             (Pending | RequiresAction | Declined | Failed, Reversed) => Some(Self::NotDone),
             (Succeeded, Declined | Failed | Reversed) => Some(Self::TakenBack),
+            (Reversed, Succeeded) if decided => Some(Self::DoneAgain),
             (Pending | RequiresAction | Declined | Failed | Succeeded | Reversed, _) => None,
         }
     }
@@ -190,7 +193,7 @@ impl Replay {
         }
         after.state = said.state;
         after.amount = said.amount;
-        let Some(happened) = Happened::of(before, after, &leaf.event_type) else {
+        let Some(happened) = Happened::of(before, after, &leaf.event_type, leaf.decided) else {
             let from = before.map_or("nothing", |before| before.state.name());
             report(differs(
                 "transaction_state",

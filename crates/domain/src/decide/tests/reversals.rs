@@ -3,8 +3,10 @@
 use super::unasked::named;
 use super::*;
 use crate::change::OperatorActionKind;
-use crate::decide::{names_another, taken_back_early, told_of_another};
+use crate::command::{Resolution, Resolve};
+use crate::decide::{self, DecideError, names_another, taken_back_early, told_of_another};
 use crate::decline::Cause;
+use crate::error::Rejection;
 use crate::payment::PaymentState;
 use crate::transaction::{TransactionKind as Kind, TransactionOrigin};
 
@@ -262,6 +264,115 @@ fn what_is_done_again_after_it_was_taken_back_is_shown_to_a_person() {
     assert!(world.learn(id, &told(approved(40))));
     let case = world.changes.last().unwrap().operator_action.unwrap().kind;
     assert_eq!(case, OperatorActionKind::ContradictingFact);
+}
+
+impl World {
+    fn decided(&mut self, amount: Option<i64>) -> Result<(), DecideError> {
+        let command = Resolve {
+            payment: self.record.payment.id,
+            transaction: self.newest(),
+            resolution: Resolution::Succeeded {
+                provider_reference: None,
+                amount: amount.map(eur),
+            },
+            reason: Text::parse("captured again, says the Customer Area").unwrap(),
+            evidence: Text::default(),
+        };
+        self.decide(|record, _, stamp| decide::resolve(record, &command, stamp))
+    }
+}
+
+#[test]
+fn s51_what_the_provider_did_again_is_booked_by_a_person() {
+    for kind in [Kind::Refund, Kind::Capture] {
+        // Whether it is told again before the person looks, or not.
+        for told_again in [true, false] {
+            let mut world = under_way(kind);
+            let id = world.newest();
+            assert!(world.learn(id, &told(approved(40))));
+            let done = world.record.payment.amounts;
+            assert!(world.learn(id, &told(taken_back())));
+            assert_eq!(
+                told_again,
+                told_again && world.learn(id, &told(approved(40)))
+            );
+            world.decided(None).unwrap();
+            assert_eq!(world.record.payment.amounts, done, "{kind}");
+            let row = world.record.transactions.last().unwrap();
+            assert!(row.resolved_by_operator && row.open_case.is_none() && row.failure.is_none());
+            assert_eq!(row.state, TransactionState::Succeeded);
+            assert!(world.events().last().unwrap().ends_with(".succeeded"));
+            let state = TransactionState::Succeeded;
+            let ended = Err(Rejection::TransactionEnded { state }.into());
+            assert_eq!(world.decided(None), ended, "once");
+            // The provider has the last word.
+            assert!(!world.learn(id, &told(approved(40))));
+            assert!(world.learn(id, &told(taken_back())));
+            let case = Some(OperatorActionKind::ContradictingFact);
+            assert_eq!(
+                (world.standing().0, world.standing().2),
+                (TransactionState::Reversed, case)
+            );
+        }
+    }
+}
+
+#[test]
+fn s51_a_purchase_that_was_captured_again_is_captured_and_not_authorized_twice() {
+    let mut world = World::captured(100);
+    let purchase = world.newest();
+    assert!(world.learn(purchase, &told(taken_back())));
+    world.decided(None).unwrap();
+    let amounts = world.record.payment.amounts;
+    assert_eq!((amounts.authorized, amounts.captured), (100, 100));
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+    assert_eq!(world.events().last(), Some(&"payment.captured"));
+}
+
+#[test]
+fn s51_what_was_done_again_in_part_or_beyond_what_is_left_is_booked_as_it_is() {
+    let mut world = under_way(Kind::Capture);
+    let id = world.newest();
+    assert!(world.learn(id, &told(approved(40))));
+    assert!(world.learn(id, &told(taken_back())));
+    world.decided(Some(30)).unwrap();
+    assert_eq!(world.record.payment.amounts.captured, 30);
+    // The whole was captured anew meanwhile: what was captured twice is excess, and another case.
+    let mut world = under_way(Kind::Capture);
+    let id = world.newest();
+    assert!(world.learn(id, &told(approved(40))));
+    assert!(world.learn(id, &told(taken_back())));
+    world.capture(None, false).unwrap();
+    let again = world.newest();
+    assert!(world.learn(again, &told(approved(100))));
+    let command = Resolve {
+        payment: world.record.payment.id,
+        transaction: id,
+        resolution: Resolution::Succeeded {
+            provider_reference: None,
+            amount: None,
+        },
+        reason: Text::parse("captured again").unwrap(),
+        evidence: Text::default(),
+    };
+    world
+        .decide(|record, _, stamp| decide::resolve(record, &command, stamp))
+        .unwrap();
+    let amounts = world.record.payment.amounts;
+    assert_eq!((amounts.captured, amounts.excess), (100, 40));
+    let row = world.record.transaction(id).unwrap();
+    assert_eq!(row.open_case, Some(OperatorActionKind::ExcessAmount));
+}
+
+#[test]
+fn s51_without_a_case_about_it_what_was_taken_back_is_not_called_done() {
+    let mut world = under_way(Kind::Refund);
+    let id = world.newest();
+    assert!(world.learn(id, &told(taken_back())));
+    assert_eq!(world.standing().2, None);
+    let state = TransactionState::Reversed;
+    let ended = Err(Rejection::TransactionEnded { state }.into());
+    assert_eq!(world.decided(None), ended);
 }
 
 /// An authorization of 100 under which this is under way, when it runs out.

@@ -45,6 +45,10 @@ impl Replay {
                 let was = self.put(id, after);
                 self.taken_back(said, &was, after);
             }
+            Happened::DoneAgain => {
+                self.put(id, after);
+                self.done_again(after);
+            }
             Happened::Accepted => self.accepted(after, left),
             Happened::Noticed if said.leaf.event_type == "chargeback.inquiry_opened" => {
                 self.advance(PaymentEvent::ChargebackOpened);
@@ -296,6 +300,28 @@ impl Replay {
                     self.amounts.add_voided_rest();
                 }
                 PaymentEvent::CaptureFailed
+            }
+            TransactionKind::Authorization
+            | TransactionKind::Void
+            | TransactionKind::Chargeback
+            | TransactionKind::ChargebackReversal => return,
+        };
+        self.amounts.rebook(self.proved());
+        self.advance(event);
+    }
+
+    fn done_again(&mut self, after: Held) {
+        let event = match after.kind {
+            TransactionKind::Refund => {
+                self.amounts.add_refunded(after.amount);
+                PaymentEvent::RefundSucceeded
+            }
+            TransactionKind::Capture | TransactionKind::Purchase => {
+                self.amounts.add_captured(after.amount);
+                if after.final_capture {
+                    self.amounts.add_voided_rest();
+                }
+                PaymentEvent::CaptureSucceeded
             }
             TransactionKind::Authorization
             | TransactionKind::Void
