@@ -40,6 +40,7 @@ mod python;
 mod races;
 mod receipt_keys;
 mod reconciliation;
+mod reconciliation_memory;
 mod recovery;
 mod stripe;
 mod stripe_disputes;

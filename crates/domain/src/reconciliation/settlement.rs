@@ -55,24 +55,21 @@ impl Settlement {
     /// # Errors
     /// There are as many as one run compares.
     pub fn add(&mut self, line: SettledLine) -> Result<(), TooManyLines> {
+        // Also of lines about the same operation, since each may bring another name to remember.
+        if self.lines >= u64::try_from(MAX_SETTLED_LINES).unwrap_or(u64::MAX) {
+            return Err(TooManyLines);
+        }
         self.lines += 1;
         self.note_time(line.at);
         let keys = keys_of(line.kind, &line.names);
         let known = keys.iter().find_map(|key| self.by_name.get(key)).copied();
-        let at = match known {
-            Some(at) => {
-                if let Some(settled) = self.settled.get_mut(at) {
-                    settled.add(&line);
-                }
-                at
-            }
-            None if self.settled.len() >= MAX_SETTLED_LINES => return Err(TooManyLines),
-            None => {
-                self.settled.push(Settled::from(line));
-                self.matched.push(false);
-                self.settled.len() - 1
-            }
-        };
+        let at = known.unwrap_or(self.settled.len());
+        if let Some(settled) = self.settled.get_mut(at) {
+            settled.add(&line);
+        } else {
+            self.settled.push(Settled::from(line));
+            self.matched.push(false);
+        }
         for key in keys {
             self.by_name.entry(key).or_insert(at);
         }
