@@ -14,7 +14,12 @@ use crate::harness::{Amounts as _, SiteOptions, eventually, void};
 
 /// Waits for the cancel, and looks at what it asks for.
 async fn cancelled(world: &AdyenWorld, opening: &Processed) -> Processed {
+    // Recovery looks at both transactions of the payment. Where it decides on both at once, the one that comes second is
+    // taken up again when its claim has run out: not waited for here.
+    let due = "update transactions set next_step_at = now(), claimed_until = null \
+               where kind = 'VOID' and attempts = 0 and lease_until is null";
     let cancel = eventually("Adyen is asked", async || {
+        world.db.execute(due, &[]).await;
         world.adyen.processed("/cancels").pop()
     })
     .await;
@@ -92,8 +97,6 @@ async fn unheard(
         "the payment may still be under way"
     );
     world.let_leases_run_out().await;
-    let due = "update transactions set next_step_at = now() where next_step_at is not null";
-    world.db.execute(due, &[]).await;
     let opening = world.adyen.only("/payments");
     let cancel = cancelled(world, &opening).await;
     (pending, opening, cancel)
