@@ -16,7 +16,7 @@ use chrono::{TimeDelta, Utc};
 use quittance_domain::change::{OperatorAction, OperatorActionKind, Write};
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::{ProviderAccount, ProviderReference, TransactionId};
-use quittance_domain::ports::{Backlog, CaseFilter, Claim, Commit, DueKind, Store, StoreError};
+use quittance_domain::ports::{Backlog, CaseFilter, Claim, Commit, DueKind, Store};
 use quittance_domain::transaction::{AttemptOutcome, Transaction, TransactionKind};
 use quittance_store::PgStore;
 use quittance_test_support::{SALT_BYTE, Story, TestDb, eventually, tenant};

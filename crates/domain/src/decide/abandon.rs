@@ -41,18 +41,7 @@ pub fn abandon(
         Some(NextStep::At(at)) => at <= stamp.now,
         Some(NextStep::GiveUp) | None => false,
     };
-    if !due || void_under_way(record) || !releases_before(record, rules) {
-}
-
-    let late = stamp
-        .retries
-        .abandoned_at(held)
-        .is_some_and(|at| at <= stamp.now);
-    let tried = record.transactions.iter().any(|row| {
-        row.kind == TransactionKind::Void
-            && (!row.state.ended() || row.origin == TransactionOrigin::Service)
-    });
-    if !late || tried || !releases_before(record, rules, stamp.now) {
+    if !due || void_under_way(record) || !releases_before(record, rules, stamp.now) {
         return Ok(None);
     }
     let until = deadline(None, stamp)?;

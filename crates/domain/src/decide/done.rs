@@ -8,7 +8,7 @@ use crate::transaction::{Transaction, TransactionKind, TransactionOrigin, Transa
 use crate::transition::PaymentEvent;
 
 use super::WAITING_VOID_SENT_WITHIN;
-use super::attempt::{end, pending_void};
+use super::attempt::end;
 use super::step::{Step, closes_when_known};
 use super::voiding::pending_void;
 

@@ -15,7 +15,7 @@ use crate::transaction::{
 use crate::transition::PaymentEvent;
 
 use super::abandon::release_refused;
-use super::attempt::{end, pending_void, prefix};
+use super::attempt::{end, prefix};
 use super::done::{approved, was_sent};
 use super::recover::defer;
 use super::resend::ProvedUnsent;

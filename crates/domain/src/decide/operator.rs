@@ -48,7 +48,7 @@ pub fn resolve(
             if !succeeded_otherwise(held) {
                 undecided(held)?;
             }
-            not_being_sent(record, stamp)?;
+            nothing_under_way(record, stamp)?;
             really_moved(&mut step, *amount)?;
             let held = step.subject.row().clone();
             let amount = Money::new(held.amount, record.payment.currency()).ok();
@@ -67,7 +67,7 @@ pub fn resolve(
         }
         Resolution::NotProcessed => {
             undecided(held)?;
-            not_being_sent(record, stamp)?;
+            nothing_under_way(record, stamp)?;
             let fact = Fact {
                 kind: FactKind::Failed(Cause::ResolvedByOperator),
                 provider_reference: None,
@@ -179,11 +179,6 @@ fn succeeded_otherwise(held: &Transaction) -> bool {
     ) && held.open_case == Some(OperatorActionKind::AmountMismatch)
 }
 
-/// Nor does a person decide what a send can still decide.
-fn not_being_sent(record: &PaymentRecord, stamp: &Stamp<'_>) -> Result<(), Rejection> {
-    // What becomes of one transaction can end another: a void that is done ends what was to be authorized.
-}
-
 /// Whether a person may say that the provider did again what it had taken back: while they are asked to look into it.
 fn may_be_done_again(held: &Transaction) -> bool {
     held.state == TransactionState::Reversed
@@ -192,19 +187,8 @@ fn may_be_done_again(held: &Transaction) -> bool {
         && held.open_case == Some(OperatorActionKind::ContradictingFact)
 }
 
-/// A person decides only what is not decided, and what no send can decide any more.
-fn undecided(
-    record: &PaymentRecord,
-    held: &Transaction,
-    stamp: &Stamp<'_>,
-) -> Result<(), Rejection> {
-    if held.state.ended() {
-        return Err(Rejection::TransactionEnded { state: held.state });
-    }
-    nothing_under_way(record, stamp)
-}
-
-/// What becomes of one transaction can end another: a void that is done ends what was to be authorized.
+/// Nor does a person decide what a send can still decide. What becomes of one transaction can end another: a void that is
+/// done ends what was to be authorized.
 fn nothing_under_way(record: &PaymentRecord, stamp: &Stamp<'_>) -> Result<(), Rejection> {
     let mut all = record.transactions.iter();
     if all.any(|other| other.lease_until.is_some_and(|until| until > stamp.now)) {

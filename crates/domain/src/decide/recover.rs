@@ -19,7 +19,7 @@ use crate::transaction::{
 
 use super::DecideError;
 use super::abandon::after_refusals;
-use super::attempt::{awaits_customer_again, next_operation, pending_void, prefix};
+use super::attempt::{awaits_customer_again, next_operation, prefix};
 use super::resend::ProvedUnsent;
 use super::step::Step;
 use super::voiding::void_asked;

@@ -197,7 +197,7 @@ fn s06_a_release_that_is_due_and_cannot_be_started_is_not_forgotten() {
 
 #[test]
 fn s06_what_cannot_be_released_or_may_wait_for_ever_is_not_abandoned() {
-    let unable = Rules::with(|able| able.void_before_authorization = false);
+    let unable = Rules::with(|able| able.void_before_authorization = VoidBefore::Never);
     let mut world = World::accepted_by(unable, 100, CaptureMethod::Automatic);
     let opening = world.newest();
     world.answer(action());

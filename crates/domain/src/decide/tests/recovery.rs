@@ -7,7 +7,6 @@ use crate::decide::{self, DecideError, KeyAlive};
 use crate::decline::Cause;
 use crate::error::Rejection;
 use crate::payment::PaymentState;
-use crate::ports::VoidBefore;
 use crate::retry::WaitFor;
 
 const TIMED_OUT: SendOutcome = SendOutcome::Unknown(Cause::ResponseTimeout);
@@ -671,63 +670,6 @@ fn s06_what_waits_for_the_customer_is_looked_at_on_a_schedule_of_its_own() {
     // What is proved later still counts.
     assert!(world.learn(id, &told(approved(100))));
     assert_eq!(world.record.payment.state, PaymentState::Captured);
-}
-
-#[test]
-fn s06_what_its_customer_has_left_is_released_once_and_only_the_provider_ends_it() {
-    let mut world = World::accepted(100, CaptureMethod::Automatic);
-    let opening = world.newest();
-    let abandon = |world: &mut World| {
-        world.decide(|record, rules, stamp| {
-            decide::abandon(record, opening, rules, stamp)
-                .unwrap()
-                .ok_or(())
-        })
-    };
-    assert_eq!(abandon(&mut world), Err(()), "nobody is asked to act");
-    world.answer(action());
-    world.pass(86_000);
-    assert_eq!(abandon(&mut world), Err(()), "the customer has a day");
-    world.pass(400);
-    abandon(&mut world).unwrap();
-    let void = world.held().clone();
-    assert_eq!(
-        (void.kind, void.origin),
-        (TransactionKind::Void, TransactionOrigin::Service)
-    );
-    assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
-    assert_eq!(world.state_of(opening), TransactionState::RequiresAction);
-    assert_eq!(world.change().entry.event_type, "void.accepted");
-    assert_eq!(world.change().idempotency, None, "nobody's key");
-    assert_eq!(world.attempt().transaction, void.id);
-    assert_eq!(abandon(&mut world), Err(()), "one is under way");
-    // The provider has its reasons: it is not asked again and again.
-    world.report(SendOutcome::NotSent(Cause::RequestRefused));
-    assert_eq!(world.state_of(void.id), TransactionState::Failed);
-    assert_eq!(abandon(&mut world), Err(()), "it was tried");
-    assert!(world.learn(opening, &told(approved(100))));
-    assert_eq!(world.record.payment.state, PaymentState::Captured);
-}
-
-#[test]
-fn s06_what_cannot_be_released_or_may_wait_for_ever_is_not_abandoned() {
-    let unable = Rules::with(|able| able.void_before_authorization = VoidBefore::Never);
-    let mut world = World::accepted_by(unable, 100, CaptureMethod::Automatic);
-    let opening = world.newest();
-    world.answer(action());
-    world.pass(100_000);
-    let decided = |rules: &Rules, policy: &RetryPolicy| {
-        let mut stamp = stamp(&world.caller, &world.instance, world.next_n());
-        stamp.retries = policy;
-        decide::abandon(&world.record, opening, rules, &stamp).unwrap()
-    };
-    assert_eq!(decided(&world.rules, &POLICY), None);
-    let patient = RetryPolicy {
-        abandon_after: None,
-        ..*POLICY
-    };
-    assert_eq!(decided(&Rules::able(), &patient), None);
-    assert!(decided(&Rules::able(), &POLICY).is_some());
 }
 
 #[test]
