@@ -7,7 +7,7 @@ use quittance_proto::v1::{
 use serde_json::{Value, json};
 
 use crate::harness::stripe::StripeWorld;
-use crate::harness::{Amounts as _, purchase};
+use crate::harness::{Amounts as _, purchase, refund};
 
 /// A dispute of a payment, as its events show it.
 struct Dispute {
@@ -37,8 +37,13 @@ impl Dispute {
 
     /// Delivers an event about it. What there is to it is applied.
     async fn tell(&self, world: &StripeWorld, event: &str, kind: &str, status: &str) {
-        let kind = format!("charge.dispute.{kind}");
-        world.tell(event, &kind, false, &self.object(status)).await;
+        let object = self.object(status);
+        self.tell_so(world, event, kind, &object).await;
+    }
+
+    async fn tell_so(&self, world: &StripeWorld, event: &str, kind: &str, object: &Value) {
+        let (kind, status) = (format!("charge.dispute.{kind}"), &object["status"]);
+        world.tell(event, &kind, false, object).await;
         let (state, reason) = world.kept(event).await;
         assert!(
             ["APPLIED", "IGNORED"].contains(&state.as_str()),
@@ -123,6 +128,46 @@ async fn s44_a_dispute_at_stripe_takes_the_money_back_and_is_won_or_lost() {
         };
         assert_eq!(unasked(&closed), expected);
         assert_eq!(closed.captured(), 900);
+    }
+}
+
+/// The Dashboard calls it "partially won": the status is `lost`, and what had been refunded comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s44_a_lost_dispute_at_stripe_returns_what_had_been_refunded_before_it() {
+    let Some(world) = StripeWorld::start().await else {
+        return;
+    };
+    for (id, events, amount, currency) in [
+        ("dp_part", ["evt_p1", "evt_p2", "evt_p3"], 300, "eur"),
+        ("dp_settled", ["evt_s1", "evt_s2", "evt_s3"], 330, "usd"),
+    ] {
+        let payment = paid(&world).await;
+        world.client.ok(refund(&payment, 300)).await;
+        let dispute = Dispute::of(&payment, id);
+        dispute
+            .tell(&world, events[0], "funds_withdrawn", "needs_response")
+            .await;
+        let mut object = dispute.object("lost");
+        object["balance_transactions"] = json!([
+            {"amount": -900, "currency": currency}, {"amount": amount, "currency": currency},
+        ]);
+        for (event, kind) in [(events[1], "funds_reinstated"), (events[2], "closed")] {
+            dispute.tell_so(&world, event, kind, &object).await;
+        }
+        let closed = now(&world, &payment).await;
+        assert_eq!((closed.refunded(), closed.disputed), (300, true));
+        let row = closed.transactions.last().unwrap();
+        assert_eq!(row.kind(), TransactionKind::ChargebackReversal);
+        if currency == "eur" {
+            assert_eq!((charged_back(&closed), row.state()), (600, RETURNED.1));
+        } else {
+            // What was returned is not said in the payment's currency.
+            let case = OperatorActionKind::AmountMismatch;
+            assert_eq!(
+                (charged_back(&closed), row.open_operator_action()),
+                (900, case)
+            );
+        }
     }
 }
 

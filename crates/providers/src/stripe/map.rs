@@ -17,7 +17,7 @@ use super::wire::{
     CaptureMethod, ChargeStatus, ErrorBody, IntentStatus, LatestCharge, Metadata, PaymentIntent,
     Refund, RefundStatus,
 };
-use super::{decline, money};
+use super::{decline, money, wire};
 use crate::http::refusal;
 use crate::outcome::Unknown;
 
@@ -275,6 +275,25 @@ pub(super) fn refund(refund: &Refund) -> Result<Fact, Unreadable> {
         provider_reference: Some(reference(refund.id.as_str())?),
         payment_reference: payment?,
     })
+}
+
+/// What a dispute returned of what it withdrew, in the account's currency; what was withdrawn once more after that is
+/// not returned any more. `None` where it is nothing, or is not said.
+pub(super) fn reinstated(dispute: &wire::Dispute) -> Option<Money> {
+    let all = dispute.balance_transactions.as_deref().unwrap_or_default();
+    let currency = all.first()?.currency.as_str();
+    let (mut left, mut withdrawn) = (0_i64, false);
+    for moved in all {
+        if moved.currency != currency {
+            return None;
+        }
+        if moved.amount < 0 && !withdrawn {
+            withdrawn = true;
+            continue;
+        }
+        left = left.checked_add(moved.amount)?;
+    }
+    amount(left, currency).ok().filter(|_| left > 0)
 }
 
 /// Where the customer is sent; without a URL, Stripe's client code goes on with the secret of this payment.

@@ -70,6 +70,12 @@ fn read(body: &[u8], livemode: bool) -> Result<Vec<WebhookFact>, Unreadable> {
         | "charge.dispute.funds_withdrawn"
         | "charge.dispute.funds_reinstated" => dispute(&shaped(object)?),
         "charge.refunded" => refunded(&shaped(object)?),
+        | "charge.dispute.funds_withdrawn" => dispute(&shaped(object)?, false),
+        "charge.dispute.funds_reinstated" => dispute(&shaped(object)?, true),
+        // Where no event of a refund tells it, nothing else will.
+        "charge.refunded" if !refunds_are_told(event.api_version.as_deref()) => {
+            Err(Unreadable::Unexpected)
+        }
         told if TOLD_BY_OTHERS.contains(&told) => Ok(Vec::new()),
         _ => Err(Unreadable::Unexpected),
     }
@@ -193,7 +199,8 @@ fn theirs(intent: Option<&String>, charge: Option<&String>) -> Result<PaymentNam
     Ok(PaymentName::Theirs(reference))
 }
 
-fn dispute(dispute: &wire::Dispute) -> Result<Vec<WebhookFact>, Unreadable> {
+/// About a dispute; `reinstated` where it is told for what it returns.
+fn dispute(dispute: &wire::Dispute, reinstated: bool) -> Result<Vec<WebhookFact>, Unreadable> {
     let payment = theirs(dispute.payment_intent.as_ref(), dispute.charge.as_ref())?;
     let details = dispute.evidence_details.as_ref();
     let about = Dispute {
@@ -201,55 +208,90 @@ fn dispute(dispute: &wire::Dispute) -> Result<Vec<WebhookFact>, Unreadable> {
         due_at: map::time(details.and_then(|details| details.due_by)),
         amount: map::amount(dispute.amount, &dispute.currency).map_err(malformed)?,
     };
-    let facts = disputed(dispute).map_err(malformed)?.into_iter();
-    let facts = facts.map(|(kind, fact)| WebhookFact {
+    let mut facts = disputed(dispute).map_err(malformed)?;
+    let unsaid = facts.len() < 2 && dispute.status == DisputeStatus::Lost;
+    if let Some((_, taken)) = facts.first().filter(|_| reinstated && unsaid) {
+        // Money was returned, and it is not said how much: a person decides.
+        let returned = Fact {
+            kind: FactKind::Approved {
+                amount: None,
+                expires_at: None,
+            },
+            ..taken.clone()
+        };
+        facts.push((TransactionKind::ChargebackReversal, returned));
+    }
+    let facts = facts.into_iter().map(|(kind, fact)| WebhookFact {
         payment: payment.clone(),
         subject: Subject::Operation {
             kind,
-            dispute: Some(about.clone()),
+            dispute: about_of(dispute.status, kind, &about, &fact),
         },
         fact,
     });
     Ok(facts.collect())
 }
 
-/// What a dispute proves: that the money was taken back, and where it was won, that it was returned. An inquiry
+/// What one side of a dispute is about: of a lost one, only what was returned of it is its reversal.
+fn about_of(
+    status: DisputeStatus,
+    kind: TransactionKind,
+    about: &Dispute,
+    fact: &Fact,
+) -> Option<Dispute> {
+    let in_part = status == DisputeStatus::Lost && kind == TransactionKind::ChargebackReversal;
+    match &fact.kind {
+        FactKind::Approved { amount, .. } if in_part => amount.map(|amount| Dispute {
+            amount,
+            ..about.clone()
+        }),
+        FactKind::Approved { .. }
+        | FactKind::Declined(_)
+        | FactKind::RequiresAction(_)
+        | FactKind::Pending
+        | FactKind::Failed(_)
+        | FactKind::TakenBack(_)
+        | FactKind::Expired => Some(about.clone()),
+    }
+}
+
+/// What a dispute proves: that the money was taken back, and where it was won, that it was returned. One that is lost
+/// returns a part of it where as much had been refunded before (the Dashboard calls it "partially won"). An inquiry
 /// (`warning_…`) takes nothing (yet); a dispute that was prevented never will.
 pub(super) fn disputed(
     dispute: &wire::Dispute,
 ) -> Result<Vec<(TransactionKind, Fact)>, map::Unreadable> {
-    const TAKEN: &[TransactionKind] = &[TransactionKind::Chargeback];
-    const RETURNED: &[TransactionKind] = &[
-        TransactionKind::Chargeback,
-        TransactionKind::ChargebackReversal,
-    ];
-    let moved = FactKind::Approved {
-        amount: Some(map::amount(dispute.amount, &dispute.currency)?),
+    let payment = dispute.payment_intent.as_deref().map(map::reference);
+    let (reference, payment) = (map::reference(dispute.id.as_str())?, payment.transpose()?);
+    let fact = |kind| Fact {
+        kind,
+        provider_reference: Some(reference.clone()),
+        payment_reference: payment.clone(),
+    };
+    let moved = |amount| FactKind::Approved {
+        amount: Some(amount),
         expires_at: None,
     };
-    let (kinds, kind) = match dispute.status {
+    let whole = map::amount(dispute.amount, &dispute.currency)?;
+    let (taken, returned) = match dispute.status {
         DisputeStatus::WarningNeedsResponse | DisputeStatus::WarningUnderReview => {
-            (TAKEN, FactKind::Pending)
+            (FactKind::Pending, None)
         }
-        DisputeStatus::WarningClosed => {
-            let closed = FactKind::Failed(Cause::ProviderReportedFailure);
-            (TAKEN, closed)
-        }
+        DisputeStatus::WarningClosed => (FactKind::Failed(Cause::ProviderReportedFailure), None),
         DisputeStatus::Prevented => return Ok(Vec::new()),
         DisputeStatus::NeedsResponse
         | DisputeStatus::UnderReview
         | DisputeStatus::AppealNeedsResponse
-        | DisputeStatus::AppealUnderReview
-        | DisputeStatus::Lost => (TAKEN, moved),
-        DisputeStatus::Won => (RETURNED, moved),
+        | DisputeStatus::AppealUnderReview => (moved(whole), None),
+        DisputeStatus::Lost => (moved(whole), map::reinstated(dispute)),
+        DisputeStatus::Won => (moved(whole), Some(whole)),
     };
-    let payment = dispute.payment_intent.as_deref().map(map::reference);
-    let fact = Fact {
-        kind,
-        provider_reference: Some(map::reference(dispute.id.as_str())?),
-        payment_reference: payment.transpose()?,
-    };
-    Ok(kinds.iter().map(|kind| (*kind, fact.clone())).collect())
+    let taken = (TransactionKind::Chargeback, fact(taken));
+    let returned = returned.map(|amount| {
+        let returned = fact(moved(amount));
+        (TransactionKind::ChargebackReversal, returned)
+    });
+    Ok(std::iter::once(taken).chain(returned).collect())
 }
 
 #[cfg(test)]

@@ -139,6 +139,17 @@ pub(super) struct Dispute {
     #[serde(default)]
     pub reason: String,
     pub evidence_details: Option<EvidenceDetails>,
+    /// What was withdrawn for it, and reinstated.
+    pub balance_transactions: Option<Vec<BalanceTransaction>>,
+}
+
+/// <https://docs.stripe.com/api/balance_transactions/object>
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct BalanceTransaction {
+    /// Gross, without Stripe's fees: above 0 reinstated, below 0 withdrawn.
+    pub amount: i64,
+    /// The account's, which need not be the dispute's.
+    pub currency: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -1,0 +1,83 @@
+//! Tests of disputes that are lost, and return a part: as much had been refunded before.
+
+use super::*;
+
+/// What an event about a lost dispute tells, as kind and what was moved, with these movements of money in it.
+fn lost(kind: &str, moved: &[(i64, &str)]) -> Vec<(TransactionKind, FactKind, Option<String>)> {
+    let moved: Vec<_> = moved
+        .iter()
+        .map(|(amount, currency)| json!({"object": "balance_transaction", "amount": amount, "currency": currency}))
+        .collect();
+    let changes = [
+        ("status", json!("lost")),
+        ("balance_transactions", json!(moved)),
+    ];
+    let told = told(&format!("charge.dispute.{kind}"), DISPUTE, &changes).unwrap();
+    let told = told.into_iter().map(|told| match told.subject {
+        Subject::Operation { kind, dispute } => {
+            let about = dispute.map(|about| about.amount.to_string());
+            (kind, told.fact.kind, about)
+        }
+        Subject::Transaction(_) => panic!("by our id"),
+    });
+    told.collect()
+}
+
+fn taken() -> (TransactionKind, FactKind, Option<String>) {
+    let whole = Some("10.00 EUR".to_owned());
+    (TransactionKind::Chargeback, moved(1_000), whole)
+}
+
+fn returned(
+    amount: Option<Money>,
+    about: Option<&str>,
+) -> (TransactionKind, FactKind, Option<String>) {
+    let kind = FactKind::Approved {
+        amount,
+        expires_at: None,
+    };
+    let about = about.map(str::to_owned);
+    (TransactionKind::ChargebackReversal, kind, about)
+}
+
+#[test]
+fn s44_a_lost_dispute_returns_what_had_been_refunded_before() {
+    let eur = Money::new(300, Currency::parse("EUR").unwrap()).ok();
+    let part = returned(eur, Some("3.00 EUR"));
+    for kind in ["closed", "funds_reinstated", "updated"] {
+        for order in [
+            [(-1_000, "eur"), (300, "eur")],
+            [(300, "eur"), (-1_000, "eur")],
+        ] {
+            assert_eq!(lost(kind, &order), [taken(), part.clone()], "{kind}");
+        }
+    }
+    // Nothing was returned, or it was taken once more.
+    for nothing in [
+        &[][..],
+        &[(-1_000, "eur")],
+        &[(-1_000, "eur"), (1_000, "eur"), (-1_000, "eur")],
+    ] {
+        assert_eq!(lost("closed", nothing), [taken()], "{nothing:?}");
+    }
+}
+
+#[test]
+fn s45_what_a_lost_dispute_returns_in_another_currency_is_no_amount_of_its_own() {
+    let usd = Money::new(330, Currency::parse("USD").unwrap()).ok();
+    let settled = [(-1_100, "usd"), (330, "usd")];
+    let part = returned(usd, Some("3.30 USD"));
+    assert_eq!(lost("funds_reinstated", &settled), [taken(), part]);
+}
+
+#[test]
+fn s44_that_money_was_returned_is_no_silence_where_it_is_not_said_how_much() {
+    let unsaid = [taken(), returned(None, None)];
+    for unclear in [
+        &[][..],
+        &[(-1_000, "eur")],
+        &[(-1_000, "eur"), (330, "usd")],
+    ] {
+        assert_eq!(lost("funds_reinstated", unclear), unsaid, "{unclear:?}");
+    }
+}
