@@ -133,6 +133,27 @@ async fn s17_a_webhook_of_adyen_s_tells_what_no_answer_told() {
     assert_eq!(payment.provider_reference, charged.psp_reference());
 }
 
+/// Adyen cannot be asked, so its word is all there is: the customer may have paid twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s17_a_second_authorization_at_adyen_under_our_reference_is_shown_to_a_person() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 500).await;
+    let mut second = item("AUTHORISATION", &opening, None);
+    second["pspReference"] = json!("PAYMENT000SECOND");
+    world.tell(second).await;
+    world
+        .kept("AUTHORISATION:true:PAYMENT000SECOND", "APPLIED")
+        .await;
+    let after = world.client.payment(&payment.payment_id).await;
+    assert_eq!(
+        (after.state(), after.captured()),
+        (PaymentState::Captured, 500)
+    );
+    assert_eq!(after.provider_reference, opening.psp_reference());
+    let case = last(&after).open_operator_action();
+    assert_eq!(case, OperatorActionKind::ContradictingFact);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s06_what_a_redirect_of_adyen_s_returned_completes_the_payment() {
     let world = AdyenWorld::start().await;

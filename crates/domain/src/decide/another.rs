@@ -6,7 +6,7 @@ use quittance_evidence::EntryResult;
 use crate::change::{Change, OperatorActionKind, Write};
 use crate::ids::{ProviderAccount, TransactionId};
 use crate::journal::Stamp;
-use crate::payment::PaymentRecord;
+use crate::payment::{Payment, PaymentRecord};
 use crate::transaction::{Fact, FactKind, Transaction};
 
 use super::DecideError;
@@ -35,6 +35,13 @@ pub(crate) fn names_another(held: &Transaction, fact: &Fact) -> bool {
     let known = held.provider_reference.as_ref();
     let told = fact.provider_reference.as_ref();
     held.kind.opens() && known.zip(told).is_some_and(|(known, told)| known != told)
+}
+
+/// Whether a fact speaks of another payment at the provider than the one that is known to be ours.
+pub(super) fn of_another_payment(payment: &Payment, fact: &Fact) -> bool {
+    let known = payment.provider_reference.as_ref();
+    let told = fact.payment_reference.as_ref();
+    known.zip(told).is_some_and(|(known, told)| known != told)
 }
 
 /// Records what was told of another payment at the provider that bears our names: a case for a person, since the

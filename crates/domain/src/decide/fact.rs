@@ -15,13 +15,14 @@ use crate::transaction::{
 use crate::transition::PaymentEvent;
 
 use super::abandon::release_refused;
-use super::attempt::{end, prefix};
+use super::another::of_another_payment;
+use super::attempt::{end, prefix, pending_void};
 use super::done::{approved, was_sent};
 use super::recover::defer;
 use super::resend::ProvedUnsent;
 use super::step::Step;
 use super::unasked::{dispute_closed, take_amount, tell_dispute};
-use super::undone::{done_again, not_done, reversed, taken_back, undone_before_told};
+use super::undone::{done_again, not_done, reversed, taken_back, undone_before_told, done_by_another};
 use super::voiding::pending_void;
 use super::{DecideError, WAITING_VOID_SENT_WITHIN};
 
@@ -200,6 +201,11 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             take_back(step, record, fact, *cause);
         }
         (FactKind::Approved { amount, .. }, Reversed) => done_again(step, *amount),
+        (FactKind::Approved { .. }, Succeeded)
+            if kind.opens() && of_another_payment(&step.payment, fact) =>
+        {
+            done_by_another(step, fact);
+        }
         (FactKind::Declined(decline), Succeeded) if step.subject.row().resolved_by_operator => {
             let decline = Some(decline.clone());
             taken_back(step, record, Cause::ProviderReportedFailure, decline);

@@ -7,7 +7,7 @@ use crate::decline::{Cause, Decline};
 use crate::ids::ProviderReference;
 use crate::money::Money;
 use crate::payment::PaymentRecord;
-use crate::transaction::{Transaction, TransactionKind, TransactionOrigin, TransactionState};
+use crate::transaction::{Fact, Transaction, TransactionKind, TransactionOrigin, TransactionState};
 use crate::transition::PaymentEvent;
 
 use super::attempt::{end, prefix};
@@ -237,6 +237,15 @@ pub(super) fn booked_again(
     step.rebook(record);
     step.advance(event);
     step.report_excess(beyond_before);
+}
+
+/// The provider says that it opened the payment once more, under another reference than the one that is known: the
+/// customer may have paid twice. A person finds out, and what is known stays.
+pub(super) fn done_by_another(step: &mut Step, fact: &Fact) {
+    if let Some(reference) = &fact.payment_reference {
+        step.tell("told_reference", reference.as_str());
+    }
+    contradicted(step, None);
 }
 
 /// A success that the provider took back later.

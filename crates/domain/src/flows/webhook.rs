@@ -256,7 +256,8 @@ impl Flows {
     }
 
     /// Whether a fact is about another payment at the provider that bears our names. Only a provider that can be asked
-    /// names a payment once and for all: of others the name is known when it is decided.
+    /// names a payment once and for all: of others the name is known when it is decided, and what names another after
+    /// that is a case by the decision itself.
     fn is_of_another(
         &self,
         record: &PaymentRecord,

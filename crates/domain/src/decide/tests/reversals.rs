@@ -465,3 +465,42 @@ fn another_payment_at_the_provider_with_our_names_is_a_case_and_not_ours() {
     let again = world.decide(|record, _, stamp| tell(record, stamp));
     assert_eq!(again, Err(()), "once");
 }
+
+/// Where the provider cannot be asked: who was told of the first, was not told of the second.
+#[test]
+fn a_second_success_under_another_reference_is_shown_to_a_person() {
+    for method in [CaptureMethod::Automatic, CaptureMethod::Manual] {
+        let mut world = World::accepted(100, method);
+        world.answer(approved(100));
+        let (id, before) = (world.newest(), world.record.clone());
+        let other = ProviderReference::parse("prov-2").ok();
+        let second = Fact {
+            payment_reference: other.clone(),
+            ..named("prov-2", approved(100))
+        };
+        // Its operation may have a name of its own.
+        let known = Fact {
+            provider_reference: other,
+            ..told(approved(100))
+        };
+        assert!(!world.learn(id, &known));
+        assert!(world.learn(id, &second));
+        let row = &world.record.transactions[0];
+        assert_eq!(row.open_case, Some(OperatorActionKind::ContradictingFact));
+        assert_eq!(
+            row.provider_reference, before.transactions[0].provider_reference,
+            "the known one stays"
+        );
+        let payment = &world.record.payment;
+        assert_eq!(
+            (payment.state, payment.amounts),
+            (before.payment.state, before.payment.amounts)
+        );
+        assert_eq!(world.events().last(), Some(&"payment.contradicted"));
+        let entry = &world.changes.last().unwrap().entry;
+        let leaf = String::from_utf8(entry.leaf.as_bytes().to_vec()).unwrap();
+        assert!(leaf.contains("\"told_reference\":\"prov-2\""), "{leaf}");
+        assert!(!world.learn(id, &second), "once");
+        assert!(!world.learn(id, &told(approved(100))), "the known one");
+    }
+}
