@@ -12,7 +12,7 @@ use super::attempt::end;
 use super::step::{Step, closes_when_known};
 use super::voiding::pending_void;
 
-use TransactionState::{Failed, Succeeded};
+use TransactionState::{Failed, Reversed, Succeeded};
 
 /// The transaction is proved done.
 pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) {
@@ -20,8 +20,14 @@ pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_
     step.settle_case();
     let beyond_before = step.payment.amounts.beyond();
     let released = was_released(record, &transaction);
+    let purchased = transaction.kind == TransactionKind::Purchase;
     let (event, name) = move_amounts(&mut step.payment, &transaction, released);
-    step.end(Succeeded, None);
+    if released && purchased {
+        // It was authorized, and never captured.
+        step.end(Reversed, Some(Cause::Voided));
+    } else {
+        step.end(Succeeded, None);
+    }
     step.edit(|transaction| transaction.decline = None);
     step.event_type = name.to_owned();
     step.book_dispute(record);
@@ -36,10 +42,11 @@ pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_
     }
     if transaction.kind == TransactionKind::Void {
         end_unauthorized_opening(step, record);
+        take_back_purchase(step, record);
     }
     step.advance(event);
-    if transaction.state.ended() && !released {
-        // It was told not to be done, perhaps to a customer.
+    if transaction.state.ended() && (purchased || !released) {
+        // It was told not to be done, perhaps to a customer; or a purchase and its void are both proved done.
         step.open_case(OperatorActionKind::ContradictingFact);
     }
     if transaction.kind == TransactionKind::Void && captured_at_once(record) {
@@ -65,7 +72,7 @@ fn move_amounts(
     let reserved = transaction.reserved();
     let amounts = &mut payment.amounts;
     match transaction.kind {
-        TransactionKind::Authorization if released => {
+        TransactionKind::Authorization | TransactionKind::Purchase if released => {
             amounts.authorized += transaction.amount;
             amounts.add_voided_rest();
             (PaymentEvent::VoidSucceeded, "payment.authorized")
@@ -132,8 +139,8 @@ fn settle_waiting_void(
     step.others.push(void);
 }
 
-/// Whether an authorization, taken for never made when its void succeeded, had been made before it: the same
-/// void released it.
+/// Whether an authorization, that of a purchase too, taken for never made when its void succeeded, had been made before
+/// it: the same void released it.
 fn was_released(record: &PaymentRecord, opening: &Transaction) -> bool {
     let voided = opening
         .failure
@@ -143,7 +150,7 @@ fn was_released(record: &PaymentRecord, opening: &Transaction) -> bool {
             && transaction.state == Succeeded
             && was_sent(transaction)
     });
-    opening.kind == TransactionKind::Authorization && voided && by_void
+    opening.kind.opens() && voided && by_void
 }
 
 /// Whether a void may be at the provider, so that its own outcome decides it; or was made there.
@@ -163,4 +170,27 @@ fn end_unauthorized_opening(step: &mut Step, record: &PaymentRecord) {
         step.others.push(opening);
         step.payment.next_action = None;
     }
+}
+
+/// The purchase whose capture a void undoes that is proved done: a provider that books captures later was told to
+/// forget it before. What was authorized stays so, and is released.
+pub(super) fn voided_purchase(record: &PaymentRecord) -> Option<&Transaction> {
+    let purchase = |opening: &&Transaction| opening.kind == TransactionKind::Purchase;
+    let opening = record.opening().filter(purchase)?;
+    (opening.state == Succeeded).then_some(opening)
+}
+
+/// A void that is proved done takes back the capture of a purchase: what is released is not captured any more.
+fn take_back_purchase(step: &mut Step, record: &PaymentRecord) {
+    let Some(purchase) = voided_purchase(record) else {
+        return;
+    };
+    let mut purchase = purchase.clone();
+    step.payment.amounts.take_back_capture(purchase.amount);
+    step.payment.amounts.add_voided_rest();
+    // It was told to be captured.
+    step.rebook_without(record, Some(purchase.id));
+    step.open_case(OperatorActionKind::ContradictingFact);
+    end(&mut purchase, Reversed, Some(Cause::Voided));
+    step.others.push(purchase);
 }

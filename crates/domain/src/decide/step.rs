@@ -126,7 +126,13 @@ impl Step {
     /// Books what the provider proved and what had no room beside a reservation that is gone now, or before what it
     /// rests on was proved: out of the excess, into what it is.
     pub fn rebook(&mut self, record: &PaymentRecord) {
-        let mut proved = self.proved(record);
+        self.rebook_without(record, None);
+    }
+
+    /// The same, where the step takes back what another transaction than its subject had done.
+    pub fn rebook_without(&mut self, record: &PaymentRecord, taken_back: Option<TransactionId>) {
+        let left = self.after(record);
+        let mut proved = proved(left.filter(|held| Some(held.id) != taken_back));
         proved.released |= self.payment.expired;
         self.payment.amounts.rebook(proved);
     }

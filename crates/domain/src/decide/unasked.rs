@@ -21,7 +21,7 @@ use crate::transition::PaymentEvent;
 
 use super::DecideError;
 use super::attempt::prefix;
-use super::done::approved;
+use super::done::{approved, voided_purchase};
 use super::fact::{as_asked, mismatch, take_references};
 use super::step::Step;
 
@@ -169,7 +169,8 @@ fn releases_nothing(record: &PaymentRecord, kind: TransactionKind) -> bool {
         PaymentState::Pending | PaymentState::RequiresAction
     );
     let left = amounts.authorized - amounts.captured - amounts.voided;
-    kind == TransactionKind::Void && !unauthorized && left <= 0
+    let nothing = left <= 0 && voided_purchase(record).is_none();
+    kind == TransactionKind::Void && !unauthorized && nothing
 }
 
 /// Takes over what the provider says it moved; whether it says so in the payment's currency.

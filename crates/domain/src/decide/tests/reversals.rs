@@ -7,7 +7,7 @@ use crate::command::{Resolution, Resolve};
 use crate::decide::{self, DecideError, names_another, taken_back_early, told_of_another};
 use crate::decline::Cause;
 use crate::error::Rejection;
-use crate::payment::PaymentState;
+use crate::payment::{PaymentState, NextAction};
 use crate::transaction::{TransactionKind as Kind, TransactionOrigin};
 
 fn taken_back() -> FactKind {
@@ -502,5 +502,81 @@ fn a_second_success_under_another_reference_is_shown_to_a_person() {
         assert!(leaf.contains("\"told_reference\":\"prov-2\""), "{leaf}");
         assert!(!world.learn(id, &second), "once");
         assert!(!world.learn(id, &told(approved(100))), "the known one");
+    }
+}
+
+/// A purchase that a provider captures later than it authorizes it can be cancelled in between.
+#[test]
+fn s52_a_void_of_a_purchase_takes_its_capture_back_in_either_order() {
+    for ours in [false, true] {
+        let ends = [false, true].map(|void_first| {
+            let mut world = World::accepted(100, CaptureMethod::Automatic);
+            let purchase = world.newest();
+            let done = |world: &mut World| assert!(world.learn(purchase, &told(approved(100))));
+            let cancelled = named("vo-1", approved(100));
+            if ours {
+                let action = FactKind::RequiresAction(NextAction {
+                    redirect_url: Sensitive::default(),
+                    data: Sensitive::default(),
+                });
+                world.answer(action);
+                world.void().unwrap();
+                world.answer(FactKind::Pending);
+            }
+            if !void_first {
+                done(&mut world);
+                assert_eq!(world.record.payment.state, PaymentState::Captured);
+            }
+            let told = world.try_hear(Kind::Void, None, &cancelled).unwrap();
+            assert!(told.is_some());
+            let void_first_state = world.record.payment.state;
+            if void_first {
+                done(&mut world);
+            }
+            assert_eq!(void_first_state, PaymentState::Voided);
+            let again = world.try_hear(Kind::Void, None, &cancelled).unwrap();
+            let other = world.try_hear(Kind::Void, None, &named("vo-2", approved(100)));
+            assert_eq!((again, other.unwrap()), (None, None), "told again");
+            let rows = world.record.transactions.iter();
+            let cases = rows.clone().filter_map(|row| row.open_case).count();
+            assert_eq!(cases, 1, "a person hears of it");
+            let rows: Vec<_> = rows.map(|row| (row.kind, row.state, row.failure)).collect();
+            (
+                world.record.payment.state,
+                world.record.payment.amounts,
+                rows,
+            )
+        });
+        assert_eq!(ends[0], ends[1], "ours: {ours}");
+        let (state, amounts, rows) = &ends[0];
+        assert_eq!(*state, PaymentState::Voided);
+        assert_eq!((amounts.authorized, amounts.captured), (100, 0));
+        assert_eq!((amounts.voided, amounts.excess), (100, 0));
+        assert_eq!(rows[0].1, TransactionState::Reversed);
+        assert_eq!(rows[1].1, TransactionState::Succeeded);
+    }
+}
+
+#[test]
+fn a_void_of_a_purchase_leaves_what_was_refunded_of_it_and_asks_a_person() {
+    for refunded in [true, false] {
+        let mut world = World::captured(100);
+        world.refund(Some(30)).unwrap();
+        let refund = world.newest();
+        if refunded {
+            world.answer(approved(30));
+        }
+        let cancelled = named("vo-1", approved(100));
+        let told = world.try_hear(Kind::Void, None, &cancelled).unwrap();
+        assert!(told.unwrap().operator_action.is_some());
+        let amounts = world.record.payment.amounts;
+        assert_eq!((amounts.captured, amounts.excess), (30, 30));
+        assert_eq!((amounts.voided, amounts.capturable()), (70, 0));
+        if !refunded {
+            assert!(world.learn(refund, &super::told(declined())));
+            let amounts = world.record.payment.amounts;
+            assert_eq!((amounts.captured, amounts.excess), (0, 0));
+            assert_eq!((amounts.voided, amounts.capturable()), (100, 0));
+        }
     }
 }

@@ -37,6 +37,19 @@ impl Replay {
                 let was = self.put(id, after);
                 return self.done(&was, before, after);
             }
+            // It was authorized before the void that was taken to have kept it from being made.
+            Happened::NotDone
+                if after.kind == TransactionKind::Purchase
+                    && after.state == Reversed
+                    && before.is_some_and(|before| before.voided) =>
+            {
+                self.put(id, after);
+                self.amounts.authorized += after.amount;
+                self.amounts.add_voided_rest();
+                self.amounts.rebook(self.proved());
+                self.expired = false;
+                self.advance(PaymentEvent::VoidSucceeded);
+            }
             Happened::NotDone => {
                 let was = self.put(id, after);
                 return self.not_done(said, &was, before, after);
@@ -162,6 +175,7 @@ impl Replay {
         }
         if after.kind == TransactionKind::Void {
             others.extend(self.end_opening());
+            others.extend(self.take_back_purchase());
         }
         self.advance(event);
         others
@@ -202,6 +216,22 @@ impl Replay {
         }
         (opening.state, opening.voided) = (Failed, true);
         Some((*id, opening))
+    }
+
+    /// A void that succeeded takes back the capture of a purchase: what is released is not captured any more.
+    fn take_back_purchase(&mut self) -> Option<(Uuid, Held)> {
+        let mut all = self.transactions.iter();
+        let (id, purchase) = all.find(|(_, held)| held.kind.opens())?;
+        let (id, mut purchase) = (*id, *purchase);
+        if purchase.kind != TransactionKind::Purchase || purchase.state != Succeeded {
+            return None;
+        }
+        self.amounts.take_back_capture(purchase.amount);
+        self.amounts.add_voided_rest();
+        purchase.state = Reversed;
+        self.transactions.insert(id, purchase);
+        self.amounts.rebook(self.proved());
+        Some((id, purchase))
     }
 
     fn not_done(
