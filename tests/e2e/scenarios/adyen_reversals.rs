@@ -8,7 +8,7 @@ use quittance_server::auth::Role;
 use serde_json::json;
 
 use super::adyen::{authorized, last, paid, until};
-use crate::harness::adyen::{AdyenWorld, item};
+use crate::harness::adyen::{AdyenWorld, item, UNHEARD, adyen_purchase};
 use crate::harness::site::TENANT;
 use crate::harness::{Amounts as _, capture, eventually, refund};
 
@@ -104,16 +104,53 @@ async fn s51_a_capture_that_adyen_does_again_is_shown_to_a_person_who_books_it()
     assert_eq!(refused.code, tonic::Code::FailedPrecondition, "once");
 }
 
+/// Told that it failed at once, or that the card scheme rejected it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s43_a_purchase_whose_capture_adyen_takes_back_is_no_longer_captured() {
-    let world = AdyenWorld::start().await;
-    let (payment, opening) = paid(&world, 1_000).await;
-    world
-        .tell(item("CAPTURE_FAILED", &opening, Some(&opening)))
-        .await;
-    let payment = until(&world, &payment, PaymentState::Authorized).await;
-    assert_eq!(payment.captured(), 0);
-    assert_eq!(last(&payment).state(), TransactionState::Reversed);
-    let case = last(&payment).open_operator_action();
-    assert_eq!(case, OperatorActionKind::ContradictingFact);
+    for (event, success) in [("CAPTURE_FAILED", "true"), ("CAPTURE", "false")] {
+        let world = AdyenWorld::start().await;
+        let (payment, opening) = paid(&world, 1_000).await;
+        let mut told = item(event, &opening, Some(&opening));
+        told["success"] = json!(success);
+        world.tell(told).await;
+        let payment = until(&world, &payment, PaymentState::Authorized).await;
+        assert_eq!(payment.captured(), 0);
+        assert_eq!(last(&payment).state(), TransactionState::Reversed);
+        let case = last(&payment).open_operator_action();
+        assert_eq!(case, OperatorActionKind::ContradictingFact);
+    }
+}
+
+/// It is booked as captured when it is authorized, and can be cancelled until Adyen captures it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s52_a_purchase_that_is_cancelled_at_adyen_is_no_longer_captured_in_either_order() {
+    for cancelled_first in [false, true] {
+        let world = AdyenWorld::start().await;
+        let pending = world.client.create(adyen_purchase(UNHEARD, 1_000)).await;
+        let opening = world.adyen.only("/payments");
+        let mut cancelled = item("CANCELLATION", &opening, Some(&opening));
+        cancelled["pspReference"] = json!("CANCEL0000000001");
+        let mut told = [item("AUTHORISATION", &opening, None), cancelled];
+        let mut states = [PaymentState::Captured, PaymentState::Voided];
+        if cancelled_first {
+            told.reverse();
+            states = [PaymentState::Voided; 2];
+        }
+        let mut names = told.clone().into_iter().map(|item| {
+            let text = |name: &str| item[name].as_str().unwrap().to_owned();
+            format!("{}:true:{}", text("eventCode"), text("pspReference"))
+        });
+        let mut payment = pending;
+        for (item, state) in told.into_iter().zip(states) {
+            world.tell(item).await;
+            world.kept(&names.next().unwrap(), "APPLIED").await;
+            payment = until(&world, &payment, state).await;
+        }
+        assert_eq!(payment.captured(), 0);
+        assert_eq!(payment.transactions[0].state(), TransactionState::Reversed);
+        assert_eq!(last(&payment).state(), TransactionState::Succeeded);
+        let open = "select count(*) from operator_actions where kind = 'CONTRADICTING_FACT' \
+                    and closed_at is null";
+        assert_eq!(world.db.number(open).await, 1);
+    }
 }

@@ -259,6 +259,17 @@ fn ended(ours: Reference, kind: FactKind) -> Result<WebhookFact, Unreadable> {
     )
 }
 
+    // A purchase is booked as captured when it is authorized: that its capture failed takes this back.
+    let told = match told {
+        FactKind::Failed(cause) if at_once => FactKind::TakenBack(cause),
+        FactKind::Failed(_)
+        | FactKind::Approved { .. }
+        | FactKind::Declined(_)
+        | FactKind::RequiresAction(_)
+        | FactKind::Pending
+        | FactKind::TakenBack(_)
+        | FactKind::Expired => told,
+    };
 fn about_opening(ours: Reference, fact: Fact) -> Result<WebhookFact, Unreadable> {
     if !ours.kind.opens() {
         return Err(Unreadable::Unexpected);

@@ -96,8 +96,12 @@ fn an_operation_is_told_by_our_reference_or_by_the_provider_s() {
 
 #[test]
 fn the_capture_of_a_purchase_is_part_of_it() {
-    for (code, expected) in [("CAPTURE", approved()), ("CAPTURE_FAILED", map::TAKEN_BACK)] {
-        let told = event(code, true, TransactionKind::Purchase).unwrap();
+    for (code, success, expected) in [
+        ("CAPTURE", true, approved()),
+        ("CAPTURE", false, map::TAKEN_BACK),
+        ("CAPTURE_FAILED", true, map::TAKEN_BACK),
+    ] {
+        let told = event(code, success, TransactionKind::Purchase).unwrap();
         assert_eq!(told.subject, ours());
         assert_eq!(told.fact.kind, expected);
         assert_eq!(
