@@ -65,6 +65,9 @@ pub enum Unreadable {
 pub struct VerifiedEvent {
     /// What the provider calls it, the same for every delivery of it; `None` where it names none.
     pub id: Option<EventId>,
+    /// SHA-256 of all that is signed of it. One that has no id, or cannot be read, is known by this: what is not signed
+    /// can be varied by whoever holds it.
+    pub signed: [u8; 32],
     /// What is stored of it, and what [`ProviderWebhooks::webhook`] reads: the body of a delivery that tells one
     /// event, or as much of it as tells this one.
     pub body: Sensitive<Vec<u8>>,

@@ -1,6 +1,7 @@
 //! The adapter of Adyen: Checkout API, version 71 (`docs/adyen.md`).
 
 mod amount;
+mod event;
 mod map;
 mod reference;
 mod refusals;

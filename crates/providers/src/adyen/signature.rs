@@ -94,7 +94,8 @@ impl SignedFields {
         !self.0.iter().any(|field| field.contains(SEPARATOR))
     }
 
-    fn joined(&self) -> String {
+    /// What is signed, as it is signed.
+    pub fn joined(&self) -> String {
         self.0.join(":")
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use quittance_domain::decline::{Cause, Decline, DeclineCode};
-use quittance_domain::ids::{EventId, ProviderReference};
+use quittance_domain::ids::ProviderReference;
 use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::{Dispute, Fact, FactKind, TransactionKind};
 use quittance_domain::webhook::{
@@ -10,8 +10,8 @@ use quittance_domain::webhook::{
     WebhookFact,
 };
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
+use super::event::{event_id, signed};
 use super::reference::Reference;
 use super::signature::SignedFields;
 use super::{Adyen, amount, map, refusals, wire};
@@ -27,8 +27,6 @@ const INFORMING: [&str; 6] = [
     "PREARBITRATION_OPEN",
     "SCHEME_ARBITRATION",
 ];
-/// How many hexadecimal digits of its digest tell one reason from another in the name of an event.
-const DIGITS_OF_REASON: usize = 16;
 
 impl ProviderWebhooks for Adyen {
     /// Every item must verify. There is no time in it: a replay is a known event.
@@ -43,8 +41,13 @@ impl ProviderWebhooks for Adyen {
             return Err(Unverified::Unsigned);
         }
         let events = batch.notification_items.iter().map(|wrapped| {
-            // What is not applied as it came must not take the name of what will be.
-            let id = self.verify_item(wrapped)?.filter(|_| self.is_mine(&batch));
+            let item: wire::Item =
+                serde_json::from_str(wrapped.item.get()).map_err(|_| Unverified::Unsigned)?;
+            let fields = self.verify_item(&item)?;
+            // What is not applied as it came must not take the name of what will be: what could be divided otherwise,
+            // or comes from elsewhere.
+            let named = fields.unambiguous() && self.is_mine(&batch);
+            let id = event_id(&item).filter(|_| named);
             let body = if count == 1 {
                 delivery.body.to_vec()
             } else {
@@ -52,6 +55,7 @@ impl ProviderWebhooks for Adyen {
             };
             Ok(VerifiedEvent {
                 id,
+                signed: signed(&fields, batch.live),
                 body: Sensitive::new(body),
             })
         });
@@ -85,43 +89,19 @@ impl Adyen {
         (batch.live == wire::Live::Live) == self.livemode
     }
 
-    /// Verifies one item, and gives the event's id: what Adyen says to know a repetition by.
-    fn verify_item(&self, wrapped: &wire::Wrapped<'_>) -> Result<Option<EventId>, Unverified> {
-        let item: wire::Item =
-            serde_json::from_str(wrapped.item.get()).map_err(|_| Unverified::Unsigned)?;
+    /// Verifies one item, and gives what is signed of it.
+    fn verify_item(&self, item: &wire::Item) -> Result<SignedFields, Unverified> {
         let additional = item.additional_data.as_ref();
         let signature = additional
             .and_then(|data| data.hmac_signature.as_ref())
             .and_then(Value::as_str)
             .ok_or(Unverified::Unsigned)?;
-        let fields = SignedFields::of(&item);
+        let fields = SignedFields::of(item);
         if !self.keys.match_any(&fields, signature) {
             return Err(Unverified::Signature);
         }
-        // One that could be divided otherwise must not take the name of another.
-        Ok(event_id(&item).filter(|_| fields.unambiguous()))
+        Ok(fields)
     }
-}
-
-fn event_id(item: &wire::Item) -> Option<EventId> {
-    let (code, success) = (item.event_code.as_deref()?, item.success.as_ref()?.text());
-    let reference = item.psp_reference.as_deref()?;
-    let named = !code.is_empty() && !reference.is_empty();
-    let again = told_again(item, code, success).unwrap_or_default();
-    EventId::parse(format!("{code}:{success}:{reference}{again}"))
-        .ok()
-        .filter(|_| named)
-}
-
-/// What tells the success of a capture or refund that Adyen did again after it had failed from its first: the same
-/// event, success and reference, and a reason, such as "Transaction Recaptured". The first has none. The reason is not
-/// signed, so this decides whether a person hears of it, and nothing else.
-fn told_again(item: &wire::Item, code: &str, success: &str) -> Option<String> {
-    let moves = matches!(code, "CAPTURE" | "REFUND") && success == "true";
-    let reason = item.reason.as_deref().unwrap_or_default().trim();
-    let digest = hex::encode(Sha256::digest(reason));
-    let short = digest.get(..DIGITS_OF_REASON)?;
-    (moves && !reason.is_empty()).then(|| format!(":{short}"))
 }
 
 /// One item of several, as a batch of its own.
@@ -259,17 +239,6 @@ fn ended(ours: Reference, kind: FactKind) -> Result<WebhookFact, Unreadable> {
     )
 }
 
-    // A purchase is booked as captured when it is authorized: that its capture failed takes this back.
-    let told = match told {
-        FactKind::Failed(cause) if at_once => FactKind::TakenBack(cause),
-        FactKind::Failed(_)
-        | FactKind::Approved { .. }
-        | FactKind::Declined(_)
-        | FactKind::RequiresAction(_)
-        | FactKind::Pending
-        | FactKind::TakenBack(_)
-        | FactKind::Expired => told,
-    };
 fn about_opening(ours: Reference, fact: Fact) -> Result<WebhookFact, Unreadable> {
     if !ours.kind.opens() {
         return Err(Unreadable::Unexpected);
@@ -290,6 +259,17 @@ fn operation(
     told: FactKind,
 ) -> Result<WebhookFact, Unreadable> {
     let at_once = ours.kind == TransactionKind::Purchase && kind == TransactionKind::Capture;
+    // A purchase is booked as captured when it is authorized: that its capture failed takes this back.
+    let told = match told {
+        FactKind::Failed(cause) if at_once => FactKind::TakenBack(cause),
+        FactKind::Failed(_)
+        | FactKind::Approved { .. }
+        | FactKind::Declined(_)
+        | FactKind::RequiresAction(_)
+        | FactKind::Pending
+        | FactKind::TakenBack(_)
+        | FactKind::Expired => told,
+    };
     let (subject, reference) = if at_once {
         // The capture of a purchase is part of it.
         (Subject::Transaction(ours.transaction), None)

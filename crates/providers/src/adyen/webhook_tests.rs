@@ -13,6 +13,8 @@ use crate::config::{ProviderAccountConfig, ProviderKind, Secret};
 
 #[path = "webhook_event_tests.rs"]
 mod events;
+#[path = "webhook_name_tests.rs"]
+mod names;
 
 const KEY: &str = "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056";
 const CAPTURE: &str = include_str!("fixtures/event_capture.json");
@@ -110,26 +112,6 @@ fn an_item_is_known_by_its_event_its_reference_and_its_success() {
     assert_eq!(*event.body.expose(), body, "byte by byte as it came");
     let facts = account().webhook(event.body.expose()).unwrap();
     assert_eq!(facts.len(), 1);
-}
-
-#[test]
-fn a_capture_that_is_done_again_is_no_repetition() {
-    let named = |fixture: &str, event: &str, reason: &str| {
-        let mut item = item_of(fixture);
-        item["eventCode"] = json!(event);
-        item["reason"] = json!(reason);
-        let events = verify(&account(), &batch(&[signed(item)])).unwrap();
-        events[0].id.as_ref().unwrap().as_str().to_owned()
-    };
-    for event in ["CAPTURE", "REFUND"] {
-        let first = named(CAPTURE, event, "");
-        let again = named(CAPTURE, event, "Transaction Recaptured");
-        assert_ne!(first, again);
-        assert!(again.starts_with(&first), "{again}");
-        assert_eq!(again, named(CAPTURE, event, "Transaction Recaptured"));
-    }
-    let refused = named(CAPTURE, "AUTHORISATION", "Refused");
-    assert_eq!(refused, named(CAPTURE, "AUTHORISATION", ""));
 }
 
 #[test]

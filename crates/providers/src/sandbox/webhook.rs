@@ -6,6 +6,7 @@ use quittance_domain::webhook::{
     Delivery, PaymentName, ProviderWebhooks, Subject, Unreadable, Unverified, VerifiedEvent,
     WebhookFact,
 };
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{Sandbox, map, wire};
@@ -32,6 +33,7 @@ impl ProviderWebhooks for Sandbox {
     fn verify(&self, delivery: &Delivery<'_>) -> Result<Vec<VerifiedEvent>, Unverified> {
         let event = VerifiedEvent {
             id: Some(self.webhooks.verify(delivery)?),
+            signed: Sha256::digest(delivery.body).into(),
             body: Sensitive::new(delivery.body.to_vec()),
         };
         Ok(vec![event])

@@ -13,6 +13,7 @@ use quittance_domain::webhook::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::Stripe;
 use super::map::{self, CAPTURE, TRANSACTION};
@@ -36,6 +37,7 @@ impl ProviderWebhooks for Stripe {
         let event = serde_json::from_slice::<wire::Named>(delivery.body);
         Ok(vec![VerifiedEvent {
             id: event.ok().and_then(|event| EventId::parse(event.id).ok()),
+            signed: Sha256::digest(delivery.body).into(),
             body: Sensitive::new(delivery.body.to_vec()),
         }])
     }

@@ -20,7 +20,6 @@ use quittance_domain::webhook::{
     Delivery, Inbox, NewWebhook, Receipt, Unreadable, Unverified, VerifiedEvent, WebhookReason,
 };
 use quittance_telemetry::Metrics;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
@@ -272,7 +271,7 @@ impl Receiver {
         Some(NewWebhook {
             id,
             account: account.clone(),
-            event: event_of(event.id, dead, event.body.expose())?,
+            event: event_of(event.id, dead, &event.signed)?,
             body: event.body,
             dead: dead.map(reason_of),
         })
@@ -402,13 +401,10 @@ async fn read_within(
     Ok(kept.freeze())
 }
 
-/// What the event is known by. A body without an id, or that cannot be read, is known by its digest: then a
-/// corrected one under the same id is no repetition.
-fn event_of(event: Option<EventId>, dead: Option<Unreadable>, body: &[u8]) -> Option<EventId> {
-    let digest = |prefix: &str| {
-        let digest = hex::encode(Sha256::digest(body));
-        EventId::parse(format!("{prefix}:{digest}")).ok()
-    };
+/// What the event is known by. One without an id, or that cannot be read, is known by the digest of what is signed of
+/// it: then a corrected one under the same id is no repetition.
+fn event_of(event: Option<EventId>, dead: Option<Unreadable>, signed: &[u8]) -> Option<EventId> {
+    let digest = |prefix: &str| EventId::parse(format!("{prefix}:{}", hex::encode(signed))).ok();
     match (event, dead) {
         (_, Some(Unreadable::Malformed)) => digest("unreadable"),
         (Some(event), Some(Unreadable::Unexpected) | None) => Some(event),
