@@ -1,15 +1,13 @@
 //! What Adyen had done and takes back: told in order, before its success, and done again.
 
-use quittance_proto::v1::{
-    OperatorActionKind, Payment, PaymentState, ResolveTransactionRequest, TransactionResolution,
-    TransactionState,
-};
-use quittance_server::auth::Role;
-use serde_json::json;
-
-use super::adyen::{authorized, last, paid, until};
+use chrono::{DateTime, TimeDelta};
 use crate::harness::adyen::{AdyenWorld, item, UNHEARD, adyen_purchase};
 use crate::harness::site::TENANT;
+use crate::harness::webhooks::now;
+use quittance_proto::v1::{OperatorActionKind, Payment, PaymentState, ResolveTransactionRequest, TransactionResolution, TransactionState};
+use quittance_server::auth::Role;
+use serde_json::json;
+use super::adyen::{authorized, last, paid, until};
 use crate::harness::{Amounts as _, capture, eventually, refund};
 
 /// The payment, once its last transaction is so.
@@ -102,6 +100,48 @@ async fn s51_a_capture_that_adyen_does_again_is_shown_to_a_person_who_books_it()
     assert_eq!(world.db.number(cases).await, 0);
     let refused = operator.refused(found).await;
     assert_eq!(refused.code, tonic::Code::FailedPrecondition, "once");
+}
+
+/// The scheme rejects it again: the same event, success and reference, on another day.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s51_a_capture_that_fails_again_after_adyen_did_it_again_is_no_repetition() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = authorized(&world, 1_000).await;
+    world.client.ok(capture(&payment, None)).await;
+    let captured = world.adyen.only("/captures");
+    let today = DateTime::from_timestamp(now(), 0).unwrap();
+    let mut told = Vec::new();
+    for (event, reason, days_ago) in [
+        ("CAPTURE", "", 9),
+        ("CAPTURE_FAILED", "", 7),
+        ("CAPTURE", "Transaction Recaptured", 5),
+        ("CAPTURE_FAILED", "", 3),
+    ] {
+        let at = today - TimeDelta::days(days_ago);
+        let mut item = item(event, &captured, Some(&opening));
+        item["eventDate"] = json!(at.to_rfc3339());
+        item["reason"] = json!(reason);
+        for _ in 0..2 {
+            world.tell(item.clone()).await;
+        }
+        let dated = if days_ago < 9 {
+            format!(":{}", at.date_naive())
+        } else {
+            String::new()
+        };
+        told.push(format!("{event}:true:{}{dated}", captured.psp_reference()));
+        let state = if days_ago == 3 { "IGNORED" } else { "APPLIED" };
+        world.kept(told.last().unwrap(), state).await;
+    }
+    assert_eq!(
+        world.db.number("select count(*) from webhook_inbox").await,
+        4
+    );
+    let payment = world.client.payment(&payment.payment_id).await;
+    assert_eq!(
+        (payment.captured(), last(&payment).state()),
+        (0, TransactionState::Reversed)
+    );
 }
 
 /// Told that it failed at once, or that the card scheme rejected it.

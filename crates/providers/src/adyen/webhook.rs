@@ -47,7 +47,7 @@ impl ProviderWebhooks for Adyen {
             // What is not applied as it came must not take the name of what will be: what could be divided otherwise,
             // or comes from elsewhere.
             let named = fields.unambiguous() && self.is_mine(&batch);
-            let id = event_id(&item).filter(|_| named);
+            let id = event_id(&item, delivery.received_at).filter(|_| named);
             let body = if count == 1 {
                 delivery.body.to_vec()
             } else {

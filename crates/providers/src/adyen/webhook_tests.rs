@@ -73,10 +73,18 @@ fn batch(items: &[Value]) -> Vec<u8> {
 }
 
 fn verify(account: &Adyen, body: &[u8]) -> Result<Vec<VerifiedEvent>, Unverified> {
+    verify_at(account, body, DateTime::UNIX_EPOCH)
+}
+
+fn verify_at(
+    account: &Adyen,
+    body: &[u8],
+    received_at: DateTime<Utc>,
+) -> Result<Vec<VerifiedEvent>, Unverified> {
     account.verify(&Delivery {
         header: &|_| None,
         body,
-        received_at: DateTime::UNIX_EPOCH,
+        received_at,
     })
 }
 

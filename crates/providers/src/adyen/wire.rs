@@ -170,6 +170,8 @@ pub(super) struct Item {
     pub event_code: Option<String>,
     pub success: Option<Success>,
     pub reason: Option<String>,
+    /// Of any form: it only informs.
+    pub event_date: Option<Value>,
     pub additional_data: Option<AdditionalData>,
 }
 
