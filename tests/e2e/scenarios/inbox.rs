@@ -167,10 +167,10 @@ async fn s68_webhooks_are_for_who_administers_the_platform_and_pages_hold_each_o
     for number in 0..5 {
         let id = format!("evt_{number}");
         let post = Post::signed(&id, b"{}", SECRET);
-        assert_eq!(post.send(hooks.at()).await, StatusCode::BAD_REQUEST);
+        assert_eq!(post.send(hooks.at()).await, StatusCode::OK);
         let body = format!("{{\"number\": {number}}}");
         let post = Post::signed(&id, body.as_bytes(), SECRET);
-        assert_eq!(post.send(hooks.at()).await, StatusCode::BAD_REQUEST);
+        assert_eq!(post.send(hooks.at()).await, StatusCode::OK);
     }
     let platform = hooks.as_role(TENANT, &[Role::PlatformAdmin]).await;
     let dead = listed(&platform, &[WebhookState::Dead]).await;
@@ -256,7 +256,7 @@ async fn bodies_are_wiped_when_their_time_has_passed_and_repetitions_are_known_f
     hooks.deliver(&Post::of(&event)).await;
     hooks.until(&event.id, "APPLIED").await;
     let unreadable = Post::signed("evt_dead", b"{}", SECRET);
-    assert_eq!(unreadable.send(hooks.at()).await, StatusCode::BAD_REQUEST);
+    assert_eq!(unreadable.send(hooks.at()).await, StatusCode::OK);
     let age = async |days: &str| {
         let sql = format!(
             "update webhook_inbox set finished_at = now() - interval '{days} days 1 minute'"

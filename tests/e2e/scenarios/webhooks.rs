@@ -411,7 +411,7 @@ async fn s55_an_unknown_type_is_acknowledged_and_kept_as_a_dead_letter() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s58_oversized_unreadable_encoded_and_slow_bodies_are_refused() {
+async fn s58_oversized_encoded_and_slow_bodies_are_refused_and_unreadable_ones_kept() {
     let options = SiteOptions::default().with("webhooks.read_timeout_ms", 300);
     let hooks = Hooks::start_with(options).await;
     let large = Post::signed("evt_large", &vec![b' '; 262_145], SECRET);
@@ -448,9 +448,13 @@ async fn s58_oversized_unreadable_encoded_and_slow_bodies_are_refused() {
     let body = b"{\"id\":\"\xff\xfe\"}";
     let not_text = Post::signed("evt_bytes", body, SECRET);
     for _ in 0..2 {
-        assert_eq!(not_text.send(hooks.at()).await, StatusCode::BAD_REQUEST);
+        // Acknowledged: the provider would send it again and again, and what follows it later.
+        assert_eq!(not_text.send(hooks.at()).await, StatusCode::OK);
     }
     assert_eq!(hooks.stored().await, 1, "kept once, for a person");
+    let counted =
+        "payment_webhook_rejected_total{cause=\"unreadable\",provider_account=\"sandbox\"";
+    assert_eq!(hooks.metric(counted), Some(2.0));
     let sql = "select state || ' ' || reason from webhook_inbox";
     let kept: String = hooks.db.row(sql, &[]).await.get(0);
     assert_eq!(kept, "DEAD UNREADABLE");

@@ -65,7 +65,7 @@ struct Receiver {
     stores: Semaphore,
 }
 
-/// Why a webhook is refused. Nothing of it is believed.
+/// Why a webhook is refused, or kept without being understood. Nothing of it is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rejection {
     UnknownAccount,
@@ -74,7 +74,7 @@ enum Rejection {
     TooSlow,
     Broken,
     Unverified(Unverified),
-    /// Verified, and stored as a dead letter.
+    /// Verified, and stored as a dead letter: acknowledged, and counted all the same.
     Unreadable,
 }
 
@@ -128,7 +128,9 @@ impl Rejection {
             Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Broken | Self::Unreadable => StatusCode::BAD_REQUEST,
+            Self::Broken => StatusCode::BAD_REQUEST,
+            // Sent again it would be no better understood, and what waits behind it would come no further.
+            Self::Unreadable => StatusCode::OK,
             Self::Unverified(_) => StatusCode::UNAUTHORIZED,
         }
     }
