@@ -105,6 +105,22 @@ async fn s11_a_refusal_of_adyen_s_in_an_http_200_is_a_decline() {
     assert_eq!(decline.code().as_str_name(), "DECLINE_CODE_CARD_EXPIRED");
 }
 
+/// As by Auto Rescue, where somebody switched it on: a payment that the caller was told to be declined is paid.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s11_what_adyen_declined_and_authorizes_later_is_booked_and_shown_to_a_person() {
+    let world = AdyenWorld::start().await;
+    let declined = world.client.create(adyen_purchase(REFUSED, 500)).await;
+    assert_eq!(declined.state(), PaymentState::Declined);
+    let mut rescued = item("AUTHORISATION", &world.adyen.only("/payments"), None);
+    rescued["pspReference"] = json!("RESCUED000000001");
+    world.tell(rescued).await;
+    let paid = until(&world, &declined, PaymentState::Captured).await;
+    assert_eq!((paid.captured(), paid.decline.as_ref()), (500, None));
+    assert_eq!(paid.provider_reference, "RESCUED000000001");
+    let case = last(&paid).open_operator_action();
+    assert_eq!(case, OperatorActionKind::ContradictingFact);
+}
+
 /// Adyen has no lookup: the same bytes under the same key are answered as the first time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s15_an_answer_of_adyen_s_that_was_lost_is_asked_for_again_under_the_same_key() {

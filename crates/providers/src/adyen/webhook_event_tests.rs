@@ -218,6 +218,10 @@ fn s55_events_that_are_not_handled_are_told_from_those_that_cannot_be_read() {
         "REPORT_AVAILABLE",
         "CANCEL_OR_REFUND",
         "ORDER_CLOSED",
+        // Auto Rescue is on, and must not be: somebody has to hear of it.
+        "AUTORESCUE",
+        "AUTORESCUE_NEXT_ATTEMPT",
+        "CANCEL_AUTORESCUE",
         "CELEBRATION",
         "",
     ] {
