@@ -496,6 +496,32 @@ fn every_setting_is_explained_and_its_stated_range_is_that_of_the_code() {
 }
 
 #[test]
+fn notifications_are_tried_again_by_the_documented_schedule() {
+    let retries = Config::load(&minimal()).unwrap().notifications.retries;
+    let (minute, hour) = (60, 3_600);
+    let waits = [
+        5,
+        5 * minute,
+        30 * minute,
+        2 * hour,
+        5 * hour,
+        10 * hour,
+        14 * hour,
+        20 * hour,
+        24 * hour,
+    ];
+    let expected = NotificationRetries {
+        schedule: waits.map(std::time::Duration::from_secs).to_vec(),
+        jitter_percent: 10,
+        max_retry_after: std::time::Duration::from_secs(hour),
+    };
+    assert_eq!(retries, expected);
+    let docs = include_str!("../../../../docs/notifications.md");
+    let told = "after 5 seconds, 5 and 30 minutes, 2, 5, 10, 14, 20 and 24 hours";
+    assert!(docs.contains(told), "{told}");
+}
+
+#[test]
 fn webhooks_have_their_documented_defaults_and_their_waits_fit_together() {
     let webhooks = Config::load(&minimal()).unwrap().webhooks;
     let seconds = std::time::Duration::from_secs;
