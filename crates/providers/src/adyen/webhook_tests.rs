@@ -11,6 +11,8 @@ use uuid::Uuid;
 use super::*;
 use crate::config::{ProviderAccountConfig, ProviderKind, Secret};
 
+#[path = "webhook_docs_tests.rs"]
+mod docs;
 #[path = "webhook_event_tests.rs"]
 mod events;
 #[path = "webhook_name_tests.rs"]

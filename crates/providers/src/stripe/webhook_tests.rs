@@ -12,6 +12,8 @@ use crate::stripe::API_VERSION;
 
 #[path = "webhook_dispute_tests.rs"]
 mod disputes;
+#[path = "webhook_docs_tests.rs"]
+mod docs;
 
 const SUCCEEDED: &str = include_str!("fixtures/intent_succeeded.json");
 const REQUIRES_CAPTURE: &str = include_str!("fixtures/intent_requires_capture.json");
