@@ -13,6 +13,7 @@ use quittance_proto::v1::{
     TestNotificationEndpointRequest, UpdateNotificationEndpointRequest,
 };
 use quittance_server::auth::Role;
+use serde_json::json;
 use tempfile::TempDir;
 use toml::Value;
 use tonic::Code;
@@ -23,6 +24,7 @@ use crate::harness::process::{ServerProcess, command};
 use crate::harness::receiver::{Answer, Got, Receiver};
 use crate::harness::site::{TENANT, TENANT_ROLES};
 use crate::harness::tls::pki;
+use crate::harness::webhooks::Hooks;
 use crate::harness::{
     Client, Site, SiteOptions, World, authorization, capture, eventually, purchase, refund,
 };
@@ -179,6 +181,45 @@ async fn every_event_of_a_payment_arrives_signed_and_in_order_and_says_what_is_t
         ((backlog, unplanned, done) == (0, 0, events)).then_some(())
     })
     .await;
+}
+
+/// Also what nobody here did: the network's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s44_a_chargeback_and_its_reversal_are_told_to_an_endpoint() {
+    let hooks = Hooks::start_with(options()).await;
+    let admin = administrator(&hooks.world, TENANT).await;
+    let receiver = Receiver::start().await;
+    let wanted = ["chargeback.opened", "chargeback.reversed"];
+    let made = endpoint(&admin, &receiver, &wanted).await;
+    let payment = hooks.client.create(purchase("tok_approve", 900)).await;
+    for (what, body) in [
+        ("chargebacks", json!({ "amount": 400 })),
+        ("close_dispute", json!({ "won": true })),
+    ] {
+        let event = hooks.control(&payment, what, body).await;
+        hooks.tell(&event, "APPLIED").await;
+    }
+    eventually("both arrive", async || {
+        (receiver.different() == 2).then_some(())
+    })
+    .await;
+    let got = receiver.taken();
+    let entries = hooks.client.entries_of(&payment.payment_id).await;
+    for ((one, event), charged_back) in got.iter().zip(wanted).zip([400, 0]) {
+        assert!(one.is_signed_by(&made.secret));
+        let json = one.json();
+        let entry = entries.iter().find(|it| it.event_type == event).unwrap();
+        assert_eq!(json["type"], event);
+        assert_eq!(json["data"]["event_id"], entry.entry_id);
+        assert_eq!(json["data"]["payment_id"], payment.payment_id);
+        assert_eq!(json["data"]["state"], "CAPTURED");
+        assert_eq!(json["data"]["amounts"]["charged_back"], charged_back);
+        let transaction = &json["data"]["transaction"];
+        assert_eq!(transaction["transaction_id"], entry.transaction_id);
+        assert_eq!(transaction["amount"], 400);
+        let documented = include_str!("../../../docs/notifications.md");
+        assert!(documented.contains(&format!("`{event}`")), "{event}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
