@@ -11,12 +11,14 @@ use futures::future::join_all;
 use futures::stream::{self, StreamExt as _};
 use quittance_proto::v1::PaymentState;
 use reqwest::{Client as Http, StatusCode};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use toml::Value;
 
+use crate::harness::adyen;
 use crate::harness::process::ServerProcess;
 use crate::harness::site::{ACCOUNT, account};
 use crate::harness::tls::pki;
@@ -263,4 +265,133 @@ async fn s58_hostile_webhooks_are_refused_in_bounded_memory_while_payments_go_on
         );
     }
     site.everything_agrees().await;
+}
+
+/// Adyen's signatures are inside of the body, so it is read before it is believed.
+fn at_adyen() -> Vec<(&'static str, Vec<u8>)> {
+    let batch = |items: &str| format!("{{\"live\":\"false\",\"notificationItems\":[{items}]}}");
+    let one = |item: &str| batch(&format!("{{\"NotificationRequestItem\":{item}}}"));
+    let many = |item: &str| {
+        let count = (MAX_BODY - 60) / (item.len() + 1);
+        batch(&vec![item; count].join(","))
+    };
+    let signed_as = |signature: &str| {
+        one(&format!(
+            "{{\"eventCode\":\"CAPTURE\",\"additionalData\":{{\"hmacSignature\":{signature}}}}}"
+        ))
+    };
+    let deep = |open: &str| open.repeat(MAX_BODY / 2 / open.len());
+    let zeros = vec!["0"; MAX_BODY / 2 - 100].join(",");
+    let forged = {
+        let mut item = theirs("hostile");
+        item["amount"]["value"] = json!(1);
+        one(&item.to_string())
+    };
+    let twice = one("{\"success\":\"true\",\"success\":\"false\"}");
+    let texts = [
+        ("nothing", String::new()),
+        ("no JSON", "hello".to_owned()),
+        (
+            "half of it",
+            "{\"live\":\"false\",\"notificationItems\":[{".to_owned(),
+        ),
+        ("an array", "[1,2,3]".to_owned()),
+        ("no items", batch("")),
+        (
+            "items without end",
+            many("{\"NotificationRequestItem\":{}}"),
+        ),
+        ("items that are none", many("0")),
+        ("deep", deep("[")),
+        ("deep inside", one(&deep("{\"a\":"))),
+        ("deep where the signature is", signed_as(&deep("["))),
+        ("a list for a signature", signed_as(&format!("[{zeros}]"))),
+        (
+            "a long signature",
+            signed_as(&format!("\"{}\"", "A".repeat(MAX_BODY / 2))),
+        ),
+        ("no base64", signed_as("\"\\u0000\"")),
+        ("a field that is there twice", twice),
+        ("unsigned", one("{\"eventCode\":\"CAPTURE\"}")),
+        ("forged", forged),
+    ];
+    let mut all: Vec<_> = texts.map(|(name, text)| (name, text.into_bytes())).into();
+    all.push(("not UTF-8", b"{\"live\":\"\xff\xfe\"}".to_vec()));
+    all
+}
+
+/// Signed, and about a payment that somebody else made through the account.
+fn theirs(reference: &str) -> serde_json::Value {
+    adyen::signed(json!({
+        "eventCode": "AUTHORISATION", "success": "true", "pspReference": "THEIRS0000000001",
+        "originalReference": null, "merchantReference": reference,
+        "merchantAccountCode": adyen::MERCHANT_ACCOUNT,
+        "amount": {"currency": "EUR", "value": 100}, "reason": "",
+    }))
+}
+
+/// A real server with an account at Adyen, of which nothing is asked here.
+async fn server_at_adyen(site: &Site) -> ServerProcess {
+    let mut only = account(adyen::ADYEN, &site.sandbox.base_url(), 5_000);
+    for (key, value) in [
+        ("kind", Value::from("adyen")),
+        ("merchant_account", Value::from(adyen::MERCHANT_ACCOUNT)),
+        ("webhook_secrets", Value::from(vec![adyen::HMAC_KEY])),
+    ] {
+        only.insert(key.to_owned(), value);
+    }
+    let max_body = i64::try_from(MAX_BODY).unwrap();
+    let settings = vec![
+        ("webhooks.max_body_bytes", Value::from(max_body)),
+        ("providers.accounts", Value::from(vec![Value::from(only)])),
+    ];
+    ServerProcess::start(site, settings).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s58_hostile_bodies_at_adyen_s_address_are_refused_in_bounded_memory() {
+    let site = Site::new(SiteOptions::default()).await;
+    let server = server_at_adyen(&site).await;
+    let (http, at) = (client(), server.http_address());
+    let deliver = async |body: Vec<u8>| {
+        let post = Post {
+            account: adyen::ADYEN,
+            id: None,
+            timestamp: None,
+            signature: None,
+            body,
+        };
+        status(post.request_by(&http, at)).await
+    };
+    let refused = async || {
+        for (name, body) in at_adyen() {
+            let sent = deliver(body).await;
+            assert_eq!(sent, Some(StatusCode::UNAUTHORIZED), "{name}");
+        }
+    };
+    refused().await;
+    let before = server.peak_memory_kb();
+    join_all((0..SENDERS).map(|_| refused())).await;
+    let too_large = deliver(vec![b'['; MAX_BODY + 1]).await;
+    assert_eq!(too_large, Some(StatusCode::PAYLOAD_TOO_LARGE));
+    let grown = server.peak_memory_kb().saturating_sub(before);
+    println!("{grown} kB more at the peak, {before} kB before");
+    assert!(grown < MEMORY_LIMIT_KB, "{grown} kB");
+    let stored = "select count(*) from webhook_inbox";
+    assert_eq!(site.db.number(stored).await, 0);
+
+    // One that is signed is kept once, whatever is varied that is not signed.
+    for reference in ["order-3", "order:3"] {
+        for reason in ["", "one", "another"] {
+            let mut item = theirs(reference);
+            item["reason"] = json!(reason);
+            let batch = json!({"live": "false", "more": reason,
+                "notificationItems": [{"NotificationRequestItem": item}]});
+            let sent = deliver(batch.to_string().into_bytes()).await;
+            assert_eq!(sent, Some(StatusCode::OK), "{reference}");
+        }
+    }
+    assert_eq!(site.db.number(stored).await, 2, "both once");
+    let log = server.stop().await;
+    assert!(!log.contains("panicked"), "{log}");
 }
