@@ -1,14 +1,17 @@
 //! What Adyen had done and takes back: told in order, before its success, and done again.
 
-use chrono::{DateTime, TimeDelta};
-use crate::harness::adyen::{AdyenWorld, item, UNHEARD, adyen_purchase};
+use super::adyen::{authorized, last, paid, until};
+use crate::harness::adyen::{AdyenWorld, UNHEARD, adyen_purchase, item};
 use crate::harness::site::TENANT;
 use crate::harness::webhooks::now;
-use quittance_proto::v1::{OperatorActionKind, Payment, PaymentState, ResolveTransactionRequest, TransactionResolution, TransactionState};
+use crate::harness::{Amounts as _, capture, eventually, refund};
+use chrono::{DateTime, TimeDelta};
+use quittance_proto::v1::{
+    OperatorActionKind, Payment, PaymentState, ResolveTransactionRequest, TransactionResolution,
+    TransactionState,
+};
 use quittance_server::auth::Role;
 use serde_json::json;
-use super::adyen::{authorized, last, paid, until};
-use crate::harness::{Amounts as _, capture, eventually, refund};
 
 /// The payment, once its last transaction is so.
 async fn until_last(world: &AdyenWorld, payment: &Payment, state: TransactionState) -> Payment {

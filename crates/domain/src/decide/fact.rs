@@ -16,13 +16,15 @@ use crate::transition::PaymentEvent;
 
 use super::abandon::release_refused;
 use super::another::of_another_payment;
-use super::attempt::{end, prefix, pending_void};
+use super::attempt::{end, prefix};
 use super::done::{approved, was_sent};
 use super::recover::defer;
 use super::resend::ProvedUnsent;
 use super::step::Step;
 use super::unasked::{dispute_closed, take_amount, tell_dispute};
-use super::undone::{done_again, not_done, reversed, taken_back, undone_before_told, done_by_another};
+use super::undone::{
+    done_again, done_by_another, not_done, reversed, taken_back, undone_before_told,
+};
 use super::voiding::pending_void;
 use super::{DecideError, WAITING_VOID_SENT_WITHIN};
 

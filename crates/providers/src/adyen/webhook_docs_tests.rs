@@ -61,7 +61,7 @@ fn told_as(code: &str, success: bool) -> &'static str {
         return "nothing";
     };
     let kind = match &told.subject {
-        Subject::Operation { kind, .. } => Some(*kind),
+        Subject::Operation { kind, .. } | Subject::Unnamed { kind } => Some(*kind),
         Subject::Transaction(_) => None,
     };
     match (&told.fact.kind, kind) {

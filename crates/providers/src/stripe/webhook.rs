@@ -69,15 +69,9 @@ fn read(body: &[u8], livemode: bool) -> Result<Vec<WebhookFact>, Unreadable> {
         "charge.dispute.created"
         | "charge.dispute.updated"
         | "charge.dispute.closed"
-        | "charge.dispute.funds_withdrawn"
-        | "charge.dispute.funds_reinstated" => dispute(&shaped(object)?),
-        "charge.refunded" => refunded(&shaped(object)?),
         | "charge.dispute.funds_withdrawn" => dispute(&shaped(object)?, false),
         "charge.dispute.funds_reinstated" => dispute(&shaped(object)?, true),
-        // Where no event of a refund tells it, nothing else will.
-        "charge.refunded" if !refunds_are_told(event.api_version.as_deref()) => {
-            Err(Unreadable::Unexpected)
-        }
+        "charge.refunded" => refunded(&shaped(object)?),
         told if TOLD_BY_OTHERS.contains(&told) => Ok(Vec::new()),
         _ => Err(Unreadable::Unexpected),
     }

@@ -18,7 +18,7 @@ fn lost(kind: &str, moved: &[(i64, &str)]) -> Vec<(TransactionKind, FactKind, Op
             let about = dispute.map(|about| about.amount.to_string());
             (kind, told.fact.kind, about)
         }
-        Subject::Transaction(_) => panic!("by our id"),
+        Subject::Transaction(_) | Subject::Unnamed { .. } => panic!("by our id, or by none"),
     });
     told.collect()
 }

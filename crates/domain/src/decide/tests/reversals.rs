@@ -7,7 +7,7 @@ use crate::command::{Resolution, Resolve};
 use crate::decide::{self, DecideError, names_another, taken_back_early, told_of_another};
 use crate::decline::Cause;
 use crate::error::Rejection;
-use crate::payment::{PaymentState, NextAction};
+use crate::payment::{NextAction, PaymentState};
 use crate::transaction::{TransactionKind as Kind, TransactionOrigin};
 
 fn taken_back() -> FactKind {
