@@ -43,6 +43,7 @@ mod migrations;
 mod observer;
 mod outbox;
 mod outbox_lists;
+mod outbox_replay;
 mod outbox_upkeep;
 mod payment_row;
 mod payments;
