@@ -11,6 +11,7 @@ mod create;
 mod done;
 mod fact;
 mod operator;
+mod outcome;
 mod recover;
 mod resend;
 mod step;
@@ -36,12 +37,13 @@ pub use abandon::abandon;
 pub use another::told_by_former_account;
 pub(crate) use another::{names_another, told_of_another};
 pub(crate) use attempt::{can_be_sent, may_fail_over, next_operation};
-pub use attempt::{fail_over, outcome, start_attempt};
+pub use attempt::{fail_over, start_attempt};
 pub use command::{capture, confirm, refund, void};
 pub use create::{NewPayment, create};
 pub use fact::{confirmation_lost, fact};
 pub(crate) use fact::{confirmation_open, confirmation_waits, fact_about, taken_back_early};
 pub use operator::{resolve, retry};
+pub use outcome::outcome;
 pub(crate) use recover::still_wanted;
 pub use recover::{
     give_up_unsent, key_expired, refuted_by_lookup, sender_lost, too_late_to_begin, unresolved,

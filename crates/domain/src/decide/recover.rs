@@ -19,7 +19,8 @@ use crate::transaction::{
 
 use super::DecideError;
 use super::abandon::after_refusals;
-use super::attempt::{awaits_customer_again, next_operation, prefix};
+use super::attempt::{next_operation, prefix};
+use super::outcome::awaits_customer_again;
 use super::resend::ProvedUnsent;
 use super::step::Step;
 use super::voiding::void_asked;

@@ -94,7 +94,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         breaks: "I4",
         defect: "a refusal after an unknown outcome is believed",
-        file: ATTEMPT,
+        file: "crates/domain/src/decide/outcome.rs",
         text: "    if transaction.ever_unknown {",
         becomes: "    if transaction.ever_unknown && transaction.attempts == 0 {",
         tests: FLOWS,
