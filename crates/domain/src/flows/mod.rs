@@ -9,6 +9,7 @@ mod command;
 mod execute;
 mod inbox;
 mod operator;
+mod outcome;
 pub mod reconcile;
 mod recover;
 mod replay;
