@@ -8,6 +8,7 @@ pub mod audit;
 mod command;
 mod execute;
 mod inbox;
+mod look_up;
 mod operator;
 mod outcome;
 pub mod reconcile;

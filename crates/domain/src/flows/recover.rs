@@ -4,19 +4,16 @@ use std::time::Duration;
 
 use crate::change::Change;
 use crate::context::{Actor, ActorKind, Caller, Origin};
-use crate::decide::{self, KeyAlive, MaySend, ProvedUnsent, Quiet};
+use crate::decide::{self, MaySend, ProvedUnsent};
 use crate::decline::Cause;
 use crate::error::FlowError;
 use crate::ids::{TenantId, TransactionId};
-use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
-use crate::ports::{Circuit, Commit, Due, LookupQuery};
+use crate::ports::{Circuit, Commit, Due};
 use crate::retry::WaitFor;
-use crate::transaction::{
-    AttemptOutcome, Fact, FactKind, LookupOutcome, Transaction, TransactionKind, TransactionState,
-};
+use crate::transaction::{Transaction, TransactionState};
 
-use super::execute::{Start, Started};
+use super::execute::Start;
 use super::{Flows, accept_error, read_error};
 
 /// How journal entries name recovery.
@@ -41,15 +38,15 @@ pub enum Recovered {
 /// Where a transaction was left by one step.
 pub(super) struct Stepped {
     pub record: PaymentRecord,
-    busy: bool,
+    pub busy: bool,
     /// What it waits for if there is no news, and why.
-    wait: WaitFor,
-    cause: Option<Cause>,
-    retry_after: Option<Duration>,
+    pub wait: WaitFor,
+    pub cause: Option<Cause>,
+    pub retry_after: Option<Duration>,
 }
 
 impl Stepped {
-    fn at(record: PaymentRecord) -> Self {
+    pub fn at(record: PaymentRecord) -> Self {
         Self {
             record,
             busy: false,
@@ -59,7 +56,7 @@ impl Stepped {
         }
     }
 
-    fn without_news(record: PaymentRecord) -> Self {
+    pub fn without_news(record: PaymentRecord) -> Self {
         Self {
             wait: WaitFor::Outcome,
             ..Self::at(record)
@@ -180,7 +177,7 @@ impl Flows {
     }
 
     /// Commits a decision about the payment as it was read; reads it again where it has moved.
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         caller: &Caller,
         record: &mut PaymentRecord,
@@ -199,7 +196,7 @@ impl Flows {
     }
 
     /// Nothing of it was processed: it is sent while that is wanted, at any account that may serve it; else it ends.
-    async fn unsent(
+    pub(super) async fn unsent(
         &self,
         caller: &Caller,
         mut record: PaymentRecord,
@@ -248,7 +245,7 @@ impl Flows {
     }
 
     /// Starts an attempt and carries it out, if it is time for it.
-    async fn send_again(
+    pub(super) async fn send_again(
         &self,
         caller: &Caller,
         mut record: PaymentRecord,
@@ -272,225 +269,6 @@ impl Flows {
                 ..Stepped::at(record)
             }),
         }
-    }
-
-    /// Asks the provider about it, and applies what it says.
-    async fn look_up(
-        &self,
-        caller: &Caller,
-        mut record: PaymentRecord,
-        held: &Transaction,
-    ) -> Result<Stepped, FlowError> {
-        let id = held.id;
-        let provider = self.provider_of(&record, id)?;
-        let query = LookupQuery::about(&record.payment, held);
-        // Judged before the question: what is still under way may arrive while it is being answered.
-        let capabilities = provider.capabilities();
-        let now = self.ports().clock.now();
-        let quiet = Quiet::judge(held, capabilities.consistency_window, now);
-        self.retried(&record, id, "lookup");
-        let found = provider.lookup(&query).await;
-        let pending = held.state == TransactionState::Pending;
-        match found {
-            LookupOutcome::Found(fact) => self.found(caller, record, held, &fact, quiet).await,
-            LookupOutcome::NotFound { authoritative } if !pending => {
-                if let Some(quiet) = quiet.filter(|_| authoritative) {
-                    let proof = ProvedUnsent::by_lookup(quiet);
-                    let decide = |record: &PaymentRecord, stamp: &Stamp<'_>| {
-                        decide::refuted_by_lookup(record, id, proof, stamp)
-                    };
-                    record = self.apply(caller, record, decide).await?;
-                }
-                if provider.lookup_asks() {
-                    return Ok(Stepped::at(record));
-                }
-                // It cannot be asked whether the customer has acted: its webhook would have said so.
-                Box::pin(self.abandon_or_leave(caller, record, id)).await
-            }
-            LookupOutcome::NotFound { authoritative } => match quiet {
-                Some(quiet) if authoritative => {
-                    let proof = ProvedUnsent::by_lookup(quiet);
-                    self.unsent(caller, record, held, proof).await
-                }
-                Some(_) => self.resend_same_key(caller, record, held).await,
-                None => Ok(Stepped::without_news(record)),
-            },
-            LookupOutcome::Unavailable { cause, retry_after } => {
-                tracing::warn!(payment.id = %record.payment.id, cause = %cause, "the provider could not be asked");
-                Ok(Stepped {
-                    retry_after,
-                    wait: WaitFor::after(cause),
-                    cause: Some(cause),
-                    ..Stepped::at(record)
-                })
-            }
-        }
-    }
-
-    /// Applies what a lookup found, and goes on with what that makes due.
-    async fn found(
-        &self,
-        caller: &Caller,
-        mut record: PaymentRecord,
-        held: &Transaction,
-        fact: &Fact,
-        quiet: Option<Quiet>,
-    ) -> Result<Stepped, FlowError> {
-        let id = held.id;
-        let still_asked = matches!(fact.kind, FactKind::RequiresAction(_));
-        if still_asked && decide::confirmation_open(&record, held) {
-            // It still waits for the customer: once all is quiet, the confirmation did not arrive, and never will.
-            let Some(quiet) = quiet else {
-                return Ok(Stepped::without_news(record));
-            };
-            let proof = ProvedUnsent::by_lookup(quiet);
-            let decide = |record: &PaymentRecord, stamp: &Stamp<'_>| {
-                decide::confirmation_lost(record, id, fact, proof, stamp)
-            };
-            let record = self.apply(caller, record, decide).await?;
-            return self.go_on_with_void(caller, record).await;
-        }
-        if still_asked && self.confirmation_unsent(&record, held).await? {
-            // It still waits for the customer, who has done that already.
-            let Some(quiet) = quiet else {
-                return Ok(Stepped::without_news(record));
-            };
-            self.retried(&record, id, "resend");
-            let allowed = MaySend::Unsent(ProvedUnsent::by_lookup(quiet));
-            return self.send_again(caller, record, id, allowed).await;
-        }
-        let decide =
-            |record: &PaymentRecord, stamp: &Stamp<'_>| decide::fact(record, id, fact, stamp);
-        record = self.apply(caller, record, decide).await?;
-        if still_asked {
-            return Box::pin(self.abandon_or_leave(caller, record, id)).await;
-        }
-        self.go_on_with_void(caller, record).await
-    }
-
-    /// Releases a payment that its customer has left, if it is one; or sends the void that waited.
-    async fn abandon_or_leave(
-        &self,
-        caller: &Caller,
-        mut record: PaymentRecord,
-        id: TransactionId,
-    ) -> Result<Stepped, FlowError> {
-        if let Some(void) = self.abandon(caller, &mut record, id).await? {
-            let record = self.carry_on(caller, record, void).await?;
-            return Ok(Stepped::at(record));
-        }
-        self.go_on_with_void(caller, record).await
-    }
-
-    /// Whether a confirmation was proved not sent, is still wanted, and so is to be sent again: what the customer returned
-    /// is not asked for twice.
-    pub(super) async fn confirmation_unsent(
-        &self,
-        record: &PaymentRecord,
-        held: &Transaction,
-    ) -> Result<bool, FlowError> {
-        let now = self.ports().clock.now();
-        if !decide::confirmation_waits(record, held) || !decide::still_wanted(record, held, now) {
-            return Ok(false);
-        }
-        let (payment, store) = (record.payment.id, &self.ports().store);
-        let last = store.attempt(payment, held.id, held.attempts).await;
-        let ended = last.map_err(read_error)?.and_then(|attempt| attempt.ended);
-        Ok(ended.is_some_and(|end| end.outcome == AttemptOutcome::NotSent))
-    }
-
-    /// Starts the void of a payment that its customer has left, if it is one.
-    async fn abandon(
-        &self,
-        caller: &Caller,
-        record: &mut PaymentRecord,
-        id: TransactionId,
-    ) -> Result<Option<Started>, FlowError> {
-        let provider = self.provider_of(record, id)?;
-        let Ok(place) = provider.reserve() else {
-            // At the next step.
-            return Ok(None);
-        };
-        let trace = self.ports().observer.current_trace();
-        let stamp = self.stamp(caller, trace, provider.send_timeout());
-        let Some(change) = decide::abandon(record, id, provider.as_ref(), &stamp)? else {
-            return Ok(None);
-        };
-        match self.commit(&change).await {
-            Ok(Commit::Committed) => {
-                *record = change.apply_to(Some(record.clone()));
-                Ok(Started::by(&change, place))
-            }
-            // Someone else is at it: the customer, perhaps.
-            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(None),
-            Err(error) => Err(accept_error(error)),
-        }
-    }
-
-    /// Sends the void that waited for what was found.
-    async fn go_on_with_void(
-        &self,
-        caller: &Caller,
-        mut record: PaymentRecord,
-    ) -> Result<Stepped, FlowError> {
-        let void = self.start_waiting_void(caller, &mut record).await?;
-        let record = match void {
-            Some(started) => self.carry_on(caller, record, started).await?,
-            None => record,
-        };
-        Ok(Stepped::at(record))
-    }
-
-    /// The provider cannot say whether it holds it: the same bytes under the same key, while it remembers the key;
-    /// after that a person decides.
-    async fn resend_same_key(
-        &self,
-        caller: &Caller,
-        mut record: PaymentRecord,
-        held: &Transaction,
-    ) -> Result<Stepped, FlowError> {
-        if self.may_never_have_begun(&record, held).await? {
-            let trace = self.ports().observer.current_trace();
-            let stamp = self.stamp(caller, trace, Duration::ZERO);
-            let change = decide::too_late_to_begin(&record, held.id, &stamp)?;
-            self.settle(caller, &mut record, change).await?;
-            return Ok(Stepped::at(record));
-        }
-        let provider = self.provider_of(&record, held.id)?;
-        let now = self.ports().clock.now();
-        if let Some(alive) = KeyAlive::judge(held, provider.capabilities(), now) {
-            self.retried(&record, held.id, "resend");
-            let allowed = MaySend::SameKey(alive);
-            return self.send_again(caller, record, held.id, allowed).await;
-        }
-        let trace = self.ports().observer.current_trace();
-        let stamp = self.stamp(caller, trace, Duration::ZERO);
-        let change = decide::key_expired(&record, held.id, &stamp)?;
-        self.settle(caller, &mut record, change).await?;
-        Ok(Stepped::at(record))
-    }
-}
-
-impl Flows {
-    /// Whether the time of a first send has passed, and the only send that can have been processed is one whose process
-    /// died: perhaps before it began.
-    async fn may_never_have_begun(
-        &self,
-        record: &PaymentRecord,
-        held: &Transaction,
-    ) -> Result<bool, FlowError> {
-        let in_time = self.ports().clock.now() < held.execute_before;
-        if in_time || held.kind == TransactionKind::Void {
-            return Ok(false);
-        }
-        let (payment, store) = (record.payment.id, &self.ports().store);
-        let last = store.attempt(payment, held.id, held.attempts).await;
-        let ended = last.map_err(read_error)?.and_then(|attempt| attempt.ended);
-        if ended.and_then(|end| end.cause) != Some(Cause::SenderLost) {
-            return Ok(false);
-        }
-        let in_doubt = store.attempts_in_doubt(payment, held.id).await;
-        Ok(in_doubt.map_err(read_error)? == 1)
     }
 }
 
