@@ -56,13 +56,8 @@ fn verified(world: &World, violations: &mut Vec<String>) {
     });
 }
 
-/// The payment and the provider's books agree, to the unit and transaction by transaction.
-fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) {
-    let id = record.payment.id;
-    let amounts = &record.payment.amounts;
-    if !amounts.holds_limits() {
-        violations.push(format!("I5: {id} has {amounts:?}"));
-    }
+/// I12: what its customer has left is released as often as is allowed.
+fn released_within_limits(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) {
     let refused = record.transactions.iter().filter(|row| {
         let ours = row.kind == TransactionKind::Void && row.origin == TransactionOrigin::Service;
         ours && matches!(
@@ -72,8 +67,21 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     });
     let most = usize::try_from(world.retries().release.steps).unwrap_or(usize::MAX);
     if refused.count() > most {
-        violations.push(format!("I12: {id} is released again and again"));
+        violations.push(format!(
+            "I12: {} is released again and again",
+            record.payment.id
+        ));
     }
+}
+
+/// The payment and the provider's books agree, to the unit and transaction by transaction.
+fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) {
+    let id = record.payment.id;
+    let amounts = &record.payment.amounts;
+    if !amounts.holds_limits() {
+        violations.push(format!("I5: {id} has {amounts:?}"));
+    }
+    released_within_limits(world, record, violations);
     let theirs = world.provider.balance(id);
     let mut rows = record.transactions.iter();
     let by_person = rows.any(|row| row.resolved_by_operator);

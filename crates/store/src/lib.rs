@@ -29,6 +29,7 @@ mod connection;
 mod constraints;
 mod customers;
 mod durability;
+mod endpoint_changes;
 mod endpoints;
 mod erasures;
 mod evidence;

@@ -22,7 +22,7 @@ const OUTBOX_TESTS: &[&str] = &["-p", "quittance-store", "--test", "outbox"];
 const ADAPTERS: &[&str] = &["-p", "quittance-providers", "--lib"];
 
 const ABANDON: &str = "crates/domain/src/decide/abandon.rs";
-const ENDPOINTS: &str = "crates/store/src/endpoints.rs";
+const ENDPOINTS: &str = "crates/store/src/endpoint_changes.rs";
 const OUTBOX: &str = "crates/store/src/outbox.rs";
 const COMMAND: &str = "crates/domain/src/flows/command.rs";
 const SEND: &str = "crates/domain/src/flows/send.rs";
@@ -433,8 +433,8 @@ pub const MUTATIONS: &[Mutation] = &[
         breaks: "I12",
         defect: "endpoints that are made at once exceed their limit",
         file: ENDPOINTS,
-        text: "                lock.execute(connection).await?;",
-        becomes: "                drop(lock);",
+        text: "        lock.execute(connection).await?;",
+        becomes: "        drop(lock);",
         tests: OUTBOX_TESTS,
     },
 ];

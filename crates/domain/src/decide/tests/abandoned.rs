@@ -108,11 +108,7 @@ fn s06_a_refused_release_is_repeated_ever_later_and_in_the_end_a_person_is_asked
 
 #[test]
 fn s06_a_release_that_is_declined_or_called_failed_is_repeated_as_well() {
-    let declined = FactKind::Declined(Decline {
-        code: DeclineCode::Other,
-        provider_code: Text::default(),
-    });
-    for refusal in [declined, FactKind::Failed(Cause::ProviderReportedFailure)] {
+    for refusal in [declined(), FactKind::Failed(Cause::ProviderReportedFailure)] {
         let (mut world, opening) = left();
         world.abandon(opening).unwrap();
         world.answer(FactKind::Pending);
