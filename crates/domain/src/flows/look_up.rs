@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::context::Caller;
 use crate::decide::{self, KeyAlive, MaySend, ProvedUnsent, Quiet};
+use crate::decline::Cause;
 use crate::error::FlowError;
 use crate::ids::TransactionId;
 use crate::journal::Stamp;
