@@ -3,7 +3,7 @@
 use quittance_evidence::EntryResult;
 
 use crate::change::{Change, OperatorActionKind, Write};
-use crate::decline::Cause;
+use crate::decline::{Cause, Decline};
 use crate::ids::TransactionId;
 use crate::journal::Stamp;
 use crate::money::Money;
@@ -186,14 +186,10 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             dispute_closed(step, record, &fact.kind);
         }
         (FactKind::Declined(decline), Pending | RequiresAction | Failed) => {
-            take_references(step, fact);
-            not_done(step, record, Err(decline.clone()));
-            release_refused(step, record, stamp);
+            proved_not_done(step, record, (fact, Err(decline.clone())), stamp);
         }
         (FactKind::Failed(cause), Pending | RequiresAction) => {
-            take_references(step, fact);
-            not_done(step, record, Ok(*cause));
-            release_refused(step, record, stamp);
+            proved_not_done(step, record, (fact, Ok(*cause)), stamp);
         }
         (FactKind::Failed(cause), Succeeded) => {
             let decline = None;
@@ -229,6 +225,18 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
         | (FactKind::Pending, Succeeded | Declined | Failed | Reversed)
         | (FactKind::TakenBack(_) | FactKind::RequiresAction(_) | FactKind::Expired, _) => {}
     }
+}
+
+/// The provider has not done it, nor will it: that of ours is asked for again, where it is a release.
+fn proved_not_done(
+    step: &mut Step,
+    record: &PaymentRecord,
+    (fact, why): (&Fact, Result<Cause, Decline>),
+    stamp: &Stamp<'_>,
+) {
+    take_references(step, fact);
+    not_done(step, record, why);
+    release_refused(step, record, stamp);
 }
 
 /// The provider takes back what it did, whether that is known already or not. What opens a payment has to be known.
