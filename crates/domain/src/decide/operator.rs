@@ -6,6 +6,7 @@ use crate::change::{Change, OperatorActionKind, Write};
 use crate::command::{Resolution, Resolve, Retry};
 use crate::decline::Cause;
 use crate::error::Rejection;
+use crate::ids::ProviderReference;
 use crate::journal::{RESOLUTION, Stamp};
 use crate::money::Money;
 use crate::payment::PaymentRecord;
@@ -50,19 +51,7 @@ pub fn resolve(
             }
             nothing_under_way(record, stamp)?;
             really_moved(&mut step, *amount)?;
-            let held = step.subject.row().clone();
-            let amount = Money::new(held.amount, record.payment.currency()).ok();
-            let payment_reference = provider_reference
-                .clone()
-                .filter(|_| held.kind.opens() && record.payment.provider_reference.is_none());
-            let fact = Fact {
-                kind: FactKind::Approved {
-                    amount: amount.filter(|_| held.kind != TransactionKind::Void),
-                    expires_at: None,
-                },
-                provider_reference: provider_reference.clone(),
-                payment_reference,
-            };
+            let fact = said_to_have_succeeded(&step, record, provider_reference.clone());
             apply(&mut step, record, &fact, stamp);
         }
         Resolution::NotProcessed => {
@@ -89,6 +78,25 @@ pub fn resolve(
     step.tell("reason", command.reason.as_str());
     step.tell("evidence", command.evidence.as_str());
     step.close(Some(record), None, stamp)
+}
+
+/// A person's word that the transaction of the step is done, with the amount that it has by now.
+fn said_to_have_succeeded(
+    step: &Step,
+    record: &PaymentRecord,
+    named: Option<ProviderReference>,
+) -> Fact {
+    let held = step.subject.row();
+    let amount = Money::new(held.amount, record.payment.currency()).ok();
+    let of_payment = held.kind.opens() && record.payment.provider_reference.is_none();
+    Fact {
+        kind: FactKind::Approved {
+            amount: amount.filter(|_| held.kind != TransactionKind::Void),
+            expires_at: None,
+        },
+        payment_reference: named.clone().filter(|_| of_payment),
+        provider_reference: named,
+    }
 }
 
 /// What the transaction moved is not what was asked for: from now on that is its amount, and what was held back for

@@ -103,6 +103,7 @@ pub struct CheckedEntry {
 }
 
 /// What the other stages need of an entry's bytes.
+#[allow(clippy::struct_excessive_bools)] // independent yes-or-no answers, not a state
 #[derive(Debug, Clone)]
 pub struct LeafFacts {
     /// Whose it is.
