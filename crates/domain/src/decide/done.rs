@@ -49,18 +49,7 @@ pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_
         // It was told not to be done, perhaps to a customer; or a purchase and its void are both proved done.
         step.open_case(OperatorActionKind::ContradictingFact);
     }
-    if transaction.kind == TransactionKind::Void && captured_at_once(record) {
-        // There was nothing to release, or the purchase is not captured after all: that is not told.
-        step.open_case(OperatorActionKind::ContradictingFact);
-    }
     step.report_excess(beyond_before);
-}
-
-/// Whether the payment was captured with its authorization.
-fn captured_at_once(record: &PaymentRecord) -> bool {
-    record.opening().is_some_and(|opening| {
-        opening.kind == TransactionKind::Purchase && opening.state == Succeeded
-    })
 }
 
 /// Books what a transaction moved; the event, and its name in the journal.
