@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use toml::{Table, Value};
@@ -156,9 +156,12 @@ impl ServerProcess {
         self.signal(Signal::TERM);
     }
 
-    /// Stops it where it is, with SIGSTOP: it runs on with [`Self::go_on`], and has noticed nothing.
+    /// Stops it where it is, with SIGSTOP: it runs on with [`Self::go_on`], and has noticed nothing. Returns once it does
+    /// nothing any more: the signal alone only asks for that.
     pub fn suspend(&self) {
         self.signal(Signal::STOP);
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(self.pid()), stopped).unwrap();
     }
 
     pub fn go_on(&self) {
@@ -166,11 +169,12 @@ impl ServerProcess {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.running.0.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        let pid = i32::try_from(self.running.0.id()).ok();
+        pid.and_then(Pid::from_raw).unwrap()
     }
 
     /// Waits for its end; then its log is complete, and its spans are exported.

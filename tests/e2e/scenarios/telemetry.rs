@@ -173,6 +173,7 @@ async fn a_resend_is_a_client_span_of_its_own_with_its_count_and_fails_nobody_ab
         .await;
     assert_eq!(lost.state(), PaymentState::Pending);
     site.let_leases_run_out().await;
+    site.let_waits_end().await;
     let answer = server.client.traced(TRACE, SPAN).ok(sync(&lost)).await;
     assert_eq!(
         answer.message.payment.unwrap().state(),
