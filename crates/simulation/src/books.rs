@@ -97,6 +97,7 @@ fn row(entry: &JournalEntry, arrival: i64, keys: &Keys) -> LoggedRow {
         mac: mac.tag().to_vec(),
         mac_key_id: mac.key_id().as_str().to_owned(),
         arrival,
+        refused: false,
         placed: Some(Placed {
             position: arrival,
             entry_id: entry.id.0,

@@ -56,6 +56,8 @@ pub struct LoggedRow {
     pub mac_key_id: String,
     /// Column `arrival`.
     pub arrival: i64,
+    /// Whether it has no position, and `refused_entries` says that it is to have none.
+    pub refused: bool,
     /// The position that was given to this arrival.
     pub placed: Option<Placed>,
 }
@@ -182,6 +184,9 @@ pub fn check_entry(
         }
     };
     check_position(row, low_arrival, &mut faults);
+    if genuine && row.refused {
+        faults.push(Fault::RefusedThoughGenuine);
+    }
     out.extend(faults.into_iter().map(|fault| Mismatch {
         fault,
         entry: Some(EntryId(row.entry_id)),

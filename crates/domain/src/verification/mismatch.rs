@@ -129,6 +129,11 @@ pub enum Fault {
         /// The last one given out.
         given: i64,
     },
+    /// The service wrote it, and `refused_entries` has it, so that the sequencer gives it no position: somebody put it there.
+    #[error(
+        "the entry has no position, since it is taken for refused, though the service wrote it"
+    )]
+    RefusedThoughGenuine,
     /// The row of its position is about another entry.
     #[error("the position's {column} should be {expected}, and is {found}")]
     PositionDiffers {
@@ -303,6 +308,7 @@ impl Fault {
             Self::OtherTenant => "OTHER_TENANT",
             Self::NotSequenced { .. } => "NOT_SEQUENCED",
             Self::ArrivalNotGiven { .. } => "ARRIVAL_NOT_GIVEN",
+            Self::RefusedThoughGenuine => "REFUSED_THOUGH_GENUINE",
             Self::PositionDiffers { .. } => "POSITION_DIFFERS",
             Self::PositionsReordered { .. } => "POSITIONS_REORDERED",
             Self::PositionGap { .. } => "POSITION_GAP",
@@ -340,6 +346,7 @@ impl Fault {
             | Self::OtherTenant
             | Self::NotSequenced { .. }
             | Self::ArrivalNotGiven { .. }
+            | Self::RefusedThoughGenuine
             | Self::PositionDiffers { .. }
             | Self::PositionsReordered { .. }
             | Self::PositionGap { .. }

@@ -90,6 +90,7 @@ type EntryTypes = (
         Nullable<BigInt>,
         Nullable<Text>,
     ),
+    Bool,
 );
 
 type EntryTuple = (
@@ -118,6 +119,7 @@ type EntryTuple = (
         Option<i64>,
         Option<String>,
     ),
+    bool,
 );
 
 impl QueryFragment<Pg> for ReadEntries {
@@ -127,7 +129,9 @@ impl QueryFragment<Pg> for ReadEntries {
              left(j.event_type, 1024), left(j.result, 1024), left(j.cause, 1024), left(j.actor, 1024), \
              left(j.source, 1024), left(j.provider_account, 1024), substr(j.trace_id, 1, 17), j.occurred_at, \
              substr(j.leaf, 1, 65536), substr(j.leaf_hash, 1, 33), substr(j.mac, 1, 33), left(j.mac_key_id, 1024), \
-             j.arrival, p.position, p.entry_id, p.stream_id, p.entity_seq, left(p.tenant_id, 1024) \
+             j.arrival, p.position, p.entry_id, p.stream_id, p.entity_seq, left(p.tenant_id, 1024), \
+             p.position is null and exists (select from refused_entries r where r.arrival = j.arrival \
+             and r.stream_id = j.stream_id and r.entity_seq = j.entity_seq) \
              from (select * from journal where stream_id >= ",
         );
         out.push_bind_param::<SqlUuid, _>(&self.stream)?;
@@ -531,6 +535,7 @@ fn logged_row(row: EntryTuple) -> LoggedRow {
         (leaf, leaf_hash, mac, mac_key_id),
         arrival,
         (position, placed_entry, placed_stream, placed_seq, placed_tenant),
+        refused,
     ) = row;
     let placed = match (position, placed_entry, placed_stream, placed_seq) {
         (Some(position), Some(entry_id), Some(stream_id), Some(entity_seq)) => Some(Placed {
@@ -563,6 +568,7 @@ fn logged_row(row: EntryTuple) -> LoggedRow {
         mac,
         mac_key_id,
         arrival,
+        refused,
         placed,
     }
 }

@@ -446,6 +446,15 @@ pub const KINDS: &[Kind] = &[
         &["ARRIVAL_NOT_GIVEN"],
     ),
     kind(
+        "an entry kept out of the tree while an earlier number is open, and taken for refused",
+        LAST,
+        "update sequencer_head set low_arrival = (select arrival from journal where entry_id = $entry); \
+         insert into refused_entries select arrival, entry_id, stream_id, entity_seq, 'MAC_WRONG' from journal \
+         where entry_id = $entry; \
+         delete from journal_positions where position = $position",
+        &["REFUSED_THOUGH_GENUINE"],
+    ),
+    kind(
         "a genuine entry of another payment put in",
         LAST,
         "insert into journal select (j).* from (select moved_row(j, $stream, $seq + 1) as j from journal j \

@@ -49,6 +49,7 @@ fn row(change: &Change, keys: &Keys) -> LoggedRow {
         mac: mac.tag().to_vec(),
         mac_key_id: mac.key_id().as_str().to_owned(),
         arrival: entity_seq,
+        refused: false,
         placed: Some(Placed {
             position: entity_seq,
             entry_id: entry.id.0,
