@@ -67,6 +67,11 @@ pub enum Rejection {
     /// No case is open about the transaction.
     #[error("no case is open about this transaction")]
     NothingOpen,
+    /// The outcome of the transaction is not known, and nobody would be asked about it any more.
+    #[error(
+        "the outcome of this transaction is not known: say what became of it, or have it taken up again"
+    )]
+    OutcomeUnknown,
     /// `execute_before` has passed already.
     #[error("execute_before has passed")]
     ExecuteBeforePassed,

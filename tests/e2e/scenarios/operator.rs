@@ -373,7 +373,11 @@ async fn s68_operators_act_within_their_tenant_and_the_platforms_in_all() {
     let world = World::start().await;
     let ours = operator(&world).await;
     let pending = ours.create(purchase("tok_wrong_amount", 100)).await;
-    let request = resolve(&pending, TransactionResolution::Acknowledged);
+    let request = resolve(&pending, TransactionResolution::NotProcessed);
+
+    let acknowledged = resolve(&pending, TransactionResolution::Acknowledged);
+    let failure = ours.refused(acknowledged).await;
+    failure.is(Code::FailedPrecondition, "TRANSACTION_OUTCOME_UNKNOWN");
 
     let reader = world.as_role(TENANT, &TENANT_ROLES).await;
     let list = ListOperatorActionsRequest::default;
@@ -407,7 +411,7 @@ async fn s68_operators_act_within_their_tenant_and_the_platforms_in_all() {
     failure.is(Code::NotFound, "PAYMENT_NOT_FOUND");
     let closed = platform.ok(named).await.message.payment.unwrap();
     assert_eq!(closed.tenant_id, TENANT);
-    decision(&ours, &closed, "ACKNOWLEDGED").await;
+    decision(&ours, &closed, "NOT_PROCESSED").await;
     assert_eq!(actions(&ours, false).await, []);
     assert_eq!(actions(&platform, false).await.len(), 1);
 }

@@ -15,7 +15,7 @@ use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, Transacti
 use super::DecideError;
 use super::attempt::prefix;
 use super::fact::apply;
-use super::step::Step;
+use super::step::{Step, closes_when_known};
 use super::undone::booked_again;
 
 /// Decides a transaction whose outcome nobody can learn, or closes the case about one. What the provider
@@ -31,6 +31,9 @@ pub fn resolve(
         Resolution::Acknowledged => {
             if held.open_case.is_none() {
                 return Err(Rejection::NothingOpen.into());
+            }
+            if would_be_left_to_nobody(held) {
+                return Err(Rejection::OutcomeUnknown.into());
             }
             step.event_type = format!("{}.case_closed", prefix(held.kind));
         }
@@ -176,6 +179,14 @@ fn undecided(held: &Transaction) -> Result<(), Rejection> {
         return Err(Rejection::TransactionEnded { state: held.state });
     }
     Ok(())
+}
+
+/// Whether closing the case about a transaction would leave its unknown outcome to nobody: the service does not ask
+/// about it any more, and no person would be asked.
+fn would_be_left_to_nobody(held: &Transaction) -> bool {
+    let given_up =
+        held.state == TransactionState::Pending && held.attempts > 0 && held.next_step_at.is_none();
+    !held.state.ended() && (closes_when_known(held) || given_up)
 }
 
 /// Whether the provider has proved that a transaction succeeded after it had ended otherwise, but for another amount

@@ -108,6 +108,7 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::TooManyTransactions
         | R::TransactionEnded
         | R::OperatorActionNotOpen
+        | R::TransactionOutcomeUnknown
         | R::WebhookNotReplayable
         | R::WebhookWiped
         | R::NotificationNotDead
@@ -416,6 +417,9 @@ impl From<Rejection> for Failure {
             Rejection::BeingSent => forbidden(R::TransactionBeingSent).precondition("BEING_SENT"),
             Rejection::NothingOpen => {
                 forbidden(R::OperatorActionNotOpen).precondition("OPERATOR_ACTION")
+            }
+            Rejection::OutcomeUnknown => {
+                forbidden(R::TransactionOutcomeUnknown).precondition("OUTCOME_UNKNOWN")
             }
             Rejection::ExecuteBeforePassed => {
                 forbidden(R::InvalidField).field("execute_before", "must lie in the future")

@@ -452,6 +452,29 @@ fn an_operator_cannot_decide_what_a_request_under_way_may_decide() {
 }
 
 #[test]
+fn what_nobody_knows_is_not_acknowledged_away() {
+    let unknown = Err(DecideError::Rejected(Rejection::OutcomeUnknown));
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(TIMED_OUT);
+    while world.held().open_case.is_none() {
+        world.pass(1_000);
+        world.unresolved().unwrap();
+    }
+    assert_eq!(world.resolve(Resolution::Acknowledged), unknown);
+    // Behind a case that outlasts the outcome, too.
+    world.record.transactions[0].open_case = Some(OperatorActionKind::ContradictingFact);
+    assert_eq!(world.resolve(Resolution::Acknowledged), unknown);
+    world.record.transactions[0].open_case = Some(OperatorActionKind::RecoveryExhausted);
+    world.resolve(Resolution::NotProcessed).unwrap();
+
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(approved(90));
+    assert_eq!(world.opened(), Some(OperatorActionKind::AmountMismatch));
+    assert_eq!(world.resolve(Resolution::Acknowledged), unknown);
+    world.resolve(succeeded()).unwrap();
+}
+
+#[test]
 fn a_retry_that_an_operator_asks_for_is_due_at_once() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.report(TIMED_OUT);
