@@ -87,8 +87,9 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     let by_person = rows.any(|row| row.resolved_by_operator);
     let contradicted = is_contradicted(record);
     // What the provider does by itself may be more than we had left.
-    let unasked = world.provider.unasked();
-    let by_itself = unasked.iter().any(|unasked| unasked.payment == id);
+    let mut unasked = world.provider.unasked();
+    unasked.retain(|unasked| unasked.payment == id);
+    let by_itself = !unasked.is_empty();
     let booked = world.provider.operations();
     let takes_back = booked
         .values()
@@ -122,10 +123,12 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         },
         ..theirs
     };
+    let early = waiting_for_ours(record, &mut unasked, with_person);
+    let theirs = early.iter().fold(theirs, without);
     if !agree(amounts, &theirs, by_itself, undecided_refund) {
         violations.push(format!("{id}: we say {amounts:?}, the provider {theirs:?}"));
     }
-    unasked_are_recorded(record, &unasked, violations);
+    unasked_are_recorded(record, unasked, violations);
     for row in &record.transactions {
         let waits = row.kind == TransactionKind::Void && row.attempts == 0;
         if with_person(row) || waits && record.opening().is_some_and(with_person) {
@@ -159,11 +162,17 @@ fn agree(amounts: &Amounts, theirs: &Balance, by_itself: bool, undecided_refund:
         charged_back: amounts.charged_back,
     };
     // A void that succeeded while the customer could still act: whether it released an authorization that was
-    // made just before, or kept it from being made, is the same to the unit.
-    let released = amounts.all().iter().all(|amount| *amount == 0)
-        && (theirs.captured, theirs.voided) == (0, theirs.authorized);
-    // What it did by itself and had no room, beside what we hold back or at all.
+    // made just before, or kept it from being made, is the same to the unit. What was captured in between is out of place.
     let moved = |balance: &Balance| balance.captured + balance.refunded + balance.charged_back;
+    let nothing_else = Amounts {
+        excess: amounts.excess,
+        ..Amounts::default()
+    };
+    let released = *amounts == nothing_else
+        && (by_itself || amounts.excess == 0)
+        && theirs.captured + theirs.voided == theirs.authorized
+        && moved(theirs) == amounts.excess;
+    // What it did by itself and had no room, beside what we hold back or at all.
     let in_excess = by_itself
         && ours.authorized == theirs.authorized
         && moved(&ours) + amounts.excess == moved(theirs);
@@ -174,8 +183,51 @@ fn agree(amounts: &Amounts, theirs: &Balance, by_itself: bool, undecided_refund:
     ours == *theirs || released || in_excess || undecided
 }
 
+/// Takes out what the provider did by itself and what may be the operation of ours that a person is asked about: of the
+/// same kind and amount, it waits for that one.
+fn waiting_for_ours(
+    record: &PaymentRecord,
+    unasked: &mut Vec<Unasked>,
+    with_person: impl Fn(&Transaction) -> bool,
+) -> Vec<Unasked> {
+    let rows = &record.transactions;
+    let is_recorded = |unasked: &Unasked| {
+        let mut names = rows
+            .iter()
+            .filter_map(|row| row.provider_reference.as_ref());
+        names.any(|name| name.to_string() == unasked.reference)
+    };
+    let waits = |unasked: &mut Unasked| {
+        let may_be_ours = |row: &Transaction| {
+            let alike = (row.kind, row.amount) == (unasked.kind, unasked.amount);
+            alike && row.provider_reference.is_none() && with_person(row)
+        };
+        !is_recorded(unasked) && rows.iter().any(may_be_ours)
+    };
+    unasked.extract_if(.., waits).collect()
+}
+
+/// What a balance would be, had the provider not done this by itself.
+fn without(balance: Balance, unasked: &Unasked) -> Balance {
+    let mut balance = balance;
+    match unasked.kind {
+        TransactionKind::Capture => balance.captured -= unasked.amount,
+        TransactionKind::Refund => balance.refunded -= unasked.amount,
+        TransactionKind::Purchase
+        | TransactionKind::Authorization
+        | TransactionKind::Void
+        | TransactionKind::Chargeback
+        | TransactionKind::ChargebackReversal => {}
+    }
+    balance
+}
+
 /// What the provider did by itself is recorded, each once.
-fn unasked_are_recorded(record: &PaymentRecord, unasked: &[Unasked], violations: &mut Vec<String>) {
+fn unasked_are_recorded(
+    record: &PaymentRecord,
+    theirs: Vec<Unasked>,
+    violations: &mut Vec<String>,
+) {
     let id = record.payment.id;
     let rows = record.transactions.iter();
     let mut ours: Vec<_> = rows
@@ -185,10 +237,10 @@ fn unasked_are_recorded(record: &PaymentRecord, unasked: &[Unasked], violations:
             (row.kind, reference, row.amount, row.state)
         })
         .collect();
-    let theirs = unasked.iter().filter(|unasked| unasked.payment == id);
     let mut theirs: Vec<_> = theirs
+        .into_iter()
         .map(|unasked| {
-            let reference = Some(unasked.reference.clone());
+            let reference = Some(unasked.reference);
             let state = TransactionState::Succeeded;
             (unasked.kind, reference, unasked.amount, state)
         })
