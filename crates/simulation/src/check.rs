@@ -82,6 +82,8 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         violations.push(format!("I5: {id} has {amounts:?}"));
     }
     released_within_limits(world, record, violations);
+    let booked = world.provider.operations();
+    carried_out_once(record, &booked, violations);
     let theirs = world.provider.balance(id);
     let mut rows = record.transactions.iter();
     let by_person = rows.any(|row| row.resolved_by_operator);
@@ -90,7 +92,6 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     let mut unasked = world.provider.unasked();
     unasked.retain(|unasked| unasked.payment == id);
     let by_itself = !unasked.is_empty();
-    let booked = world.provider.operations();
     let takes_back = booked
         .values()
         .any(|booked| booked.payment == id && booked.status == Status::TakenBack);
@@ -142,6 +143,20 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     }
 }
 
+/// I2: whatever anybody decided or the provider contradicts, nothing is carried out twice.
+fn carried_out_once(
+    record: &PaymentRecord,
+    booked: &BTreeMap<TransactionId, Booked>,
+    violations: &mut Vec<String>,
+) {
+    for row in &record.transactions {
+        if booked.get(&row.id).is_some_and(|booked| booked.times > 1) {
+            let (kind, id) = (row.kind, row.id);
+            violations.push(format!("I2: {kind} {id} was carried out more than once"));
+        }
+    }
+}
+
 fn is_contradicted(record: &PaymentRecord) -> bool {
     record.transactions.iter().any(|row| {
         matches!(
@@ -173,7 +188,11 @@ fn agree(amounts: &Amounts, theirs: &Balance, by_itself: bool, undecided_refund:
         && theirs.captured + theirs.voided == theirs.authorized
         && moved(theirs) == amounts.excess;
     // What it did by itself and had no room, beside what we hold back or at all.
+    let is_near = |ours: i64, theirs: i64| (ours - theirs).abs() <= amounts.excess;
     let in_excess = by_itself
+        && is_near(ours.captured, theirs.captured)
+        && is_near(ours.refunded, theirs.refunded)
+        && is_near(ours.charged_back, theirs.charged_back)
         && ours.authorized == theirs.authorized
         && moved(&ours) + amounts.excess == moved(theirs);
     // Of a capture that was taken back while a refund of it is undecided, nobody can say whether money left.
@@ -285,12 +304,6 @@ fn transaction(row: &Transaction, booked: Option<&Booked>, violations: &mut Vec<
         violations.push(format!(
             "{} {id} is {}, at the provider {status:?}",
             row.kind, row.state
-        ));
-    }
-    if booked.is_some_and(|booked| booked.times > 1) {
-        violations.push(format!(
-            "{} {} was carried out more than once",
-            row.kind, row.id
         ));
     }
 }
