@@ -66,6 +66,17 @@ impl PlayedStripe {
         found.unwrap().clone()
     }
 
+    /// Makes another payment with the same metadata, as a copied request would.
+    pub fn copy(&self, payment_id: &str) -> Value {
+        let mut copy = self.intent(payment_id);
+        let mut ledger = self.ledger();
+        let number = ledger.intents.len() + 1;
+        copy["id"] = json!(format!("pi_{number}"));
+        copy["latest_charge"] = json!(format!("ch_{number}"));
+        ledger.intents.push(copy.clone());
+        copy
+    }
+
     /// The refunds of a payment intent, oldest first.
     pub fn refunds(&self, intent: &Value) -> Vec<Value> {
         let ledger = self.ledger();

@@ -171,6 +171,53 @@ async fn s17_a_second_authorization_at_adyen_under_our_reference_is_shown_to_a_p
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i9_what_adyen_does_to_a_second_authorization_is_not_done_to_ours() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 500).await;
+    let about_second = |event: &str, reference: &str| {
+        let mut told = item(event, &opening, Some(&opening));
+        told["pspReference"] = json!(reference);
+        told["originalReference"] = json!("PAYMENT000SECOND");
+        told
+    };
+    let mut second = item("AUTHORISATION", &opening, None);
+    second["pspReference"] = json!("PAYMENT000SECOND");
+    world.tell(second).await;
+    world
+        .kept("AUTHORISATION:true:PAYMENT000SECOND", "APPLIED")
+        .await;
+    for (event, reference) in [
+        ("CAPTURE", "SECOND0000000001"),
+        ("CAPTURE_FAILED", "SECOND0000000001"),
+        ("REFUND", "SECOND0000000002"),
+        ("CHARGEBACK", "SECOND0000000003"),
+        ("CANCELLATION", "SECOND0000000004"),
+        ("EXPIRE", "SECOND0000000005"),
+    ] {
+        world.tell(about_second(event, reference)).await;
+        eventually(&format!("{event} was looked at"), async || {
+            let sql = "select state from webhook_inbox where event_id like $1 || ':%' \
+                       and state in ('APPLIED', 'IGNORED')";
+            let rows = world.db.rows(sql, &[&event]).await;
+            (!rows.is_empty()).then_some(())
+        })
+        .await;
+        let after = world.client.payment(&payment.payment_id).await;
+        assert_eq!(after.provider_reference, opening.psp_reference(), "{event}");
+        assert_eq!(
+            (after.state(), after.captured(), after.refunded()),
+            (PaymentState::Captured, 500, 0),
+            "{event}"
+        );
+        assert_eq!((after.transactions.len(), after.disputed), (1, false));
+    }
+    // So a refund still goes to ours.
+    world.client.ok(refund(&payment, 200)).await;
+    let refunds = format!("/payments/{}/refunds", opening.psp_reference());
+    assert_eq!(world.adyen.only("/refunds").path, refunds);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s06_what_a_redirect_of_adyen_s_returned_completes_the_payment() {
     let world = AdyenWorld::start().await;
     let waiting = world

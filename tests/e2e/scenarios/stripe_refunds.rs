@@ -81,6 +81,43 @@ async fn another_payment_at_stripe_with_our_names_is_a_case_and_not_ours() {
     assert_eq!(case, OperatorActionKind::ContradictingFact);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i9_what_is_done_to_another_payment_at_stripe_with_our_names_is_not_done_to_ours() {
+    let world = PlayedStripeWorld::start().await;
+    let payment = world.client.create(purchase("pm_card_visa", 900)).await;
+    let copy = world.stripe.copy(&payment.payment_id);
+    let told = world.tell("evt_1", "payment_intent.succeeded", &copy).await;
+    assert_eq!(told, "APPLIED", "a case");
+    // Whoever sees it refunds the copy in the dashboard.
+    let returned = world.stripe.refund(&copy, 900);
+    let mut canceled = copy.clone();
+    canceled["status"] = json!("canceled");
+    canceled["cancellation_reason"] = json!("requested_by_customer");
+    let mut captured = copy.clone();
+    captured["capture_method"] = json!("manual");
+    for (event, kind, object) in [
+        ("evt_2", "refund.created", &returned),
+        ("evt_3", "charge.refunded", &charge(&copy)),
+        ("evt_4", "payment_intent.canceled", &canceled),
+        ("evt_5", "payment_intent.succeeded", &captured),
+    ] {
+        let told = world.tell(event, kind, object).await;
+        assert!(["APPLIED", "IGNORED"].contains(&told.as_str()), "{kind}");
+        let now = world.now(&payment).await;
+        assert_eq!(now.provider_reference, payment.provider_reference, "{kind}");
+        assert_eq!(
+            (now.state(), now.captured(), now.refunded()),
+            (PaymentState::Captured, 900, 0),
+            "{kind}"
+        );
+        assert_eq!(now.transactions.len(), 1, "{kind}");
+    }
+    let ours = world.client.ok(crate::harness::refund(&payment, 300)).await;
+    assert_eq!(ours.message.payment.unwrap().refunded(), 300);
+    let intent = world.stripe.intent(&payment.payment_id);
+    assert_eq!(world.stripe.refunds(&intent).len(), 1);
+}
+
 /// As an endpoint of an older version is told of it: that there was a refund, and not which.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s51_refunds_that_stripe_does_not_name_are_asked_for_and_booked_once_each() {

@@ -6,8 +6,8 @@ use quittance_evidence::EntryResult;
 use crate::change::{Change, OperatorActionKind, Write};
 use crate::ids::{ProviderAccount, TransactionId};
 use crate::journal::Stamp;
-use crate::payment::{Payment, PaymentRecord};
-use crate::transaction::{Fact, FactKind, Transaction};
+use crate::payment::PaymentRecord;
+use crate::transaction::{Fact, FactKind, Transaction, TransactionKind};
 
 use super::DecideError;
 use super::attempt::prefix;
@@ -26,54 +26,33 @@ pub fn told_by_former_account(
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
-    contradicted_by(record, held, account, fact, stamp)
-}
-
-/// Whether a fact about the opening of a payment speaks of another payment at the provider than the one that is known
-/// to be ours.
-pub(crate) fn names_another(held: &Transaction, fact: &Fact) -> bool {
-    let known = held.provider_reference.as_ref();
-    let told = fact.provider_reference.as_ref();
-    held.kind.opens() && known.zip(told).is_some_and(|(known, told)| known != told)
-}
-
-/// Whether a fact speaks of another payment at the provider than the one that is known to be ours.
-pub(super) fn of_another_payment(payment: &Payment, fact: &Fact) -> bool {
-    let known = payment.provider_reference.as_ref();
-    let told = fact.payment_reference.as_ref();
-    known.zip(told).is_some_and(|(known, told)| known != told)
+    contradicted_by(record, held, (account, held.kind), fact, stamp)
 }
 
 /// Records what was told of another payment at the provider that bears our names: a case for a person, since the
-/// customer may have paid twice. `None` where it says that nothing was done, or where that case is open already.
+/// customer may have paid twice. `None` where it says that nothing was done, or that it was undone, or where that case
+/// is open already. `kind` is what was done there.
 pub(crate) fn told_of_another(
     record: &PaymentRecord,
     id: TransactionId,
-    fact: &Fact,
+    (kind, fact): (TransactionKind, &Fact),
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
-    contradicted_by(record, held, &held.provider_account, fact, stamp)
+    contradicted_by(record, held, (&held.provider_account, kind), fact, stamp)
 }
 
 /// A case for a person: what an account says may be a second payment.
 fn contradicted_by(
     record: &PaymentRecord,
     held: &Transaction,
-    account: &ProviderAccount,
+    (account, kind): (&ProviderAccount, TransactionKind),
     fact: &Fact,
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
-    let harmless = match &fact.kind {
-        FactKind::Declined(_)
-        | FactKind::Failed(_)
-        | FactKind::TakenBack(_)
-        | FactKind::Expired => true,
-        FactKind::Approved { .. } | FactKind::RequiresAction(_) | FactKind::Pending => false,
-    };
-    if harmless || held.open_case == Some(OperatorActionKind::ContradictingFact) {
+    if harmless(kind, &fact.kind) || held.open_case == Some(OperatorActionKind::ContradictingFact) {
         return Ok(None);
     }
     let event = format!("{}.contradicted", prefix(held.kind));
@@ -84,9 +63,31 @@ fn contradicted_by(
     }
     step.result = EntryResult::Unknown;
     step.tell("told_by_account", account.as_str());
-    if let Some(reference) = &fact.provider_reference {
+    let told = fact.payment_reference.as_ref();
+    if let Some(reference) = told.or(fact.provider_reference.as_ref()) {
         step.tell("told_reference", reference.as_str());
     }
     step.open_case(OperatorActionKind::ContradictingFact);
     step.close(Some(record), None, stamp).map(Some)
+}
+
+/// Whether what is told of what may be a second payment takes no money from the customer, nor from us: it was not done, or
+/// it gives back or releases what was.
+fn harmless(kind: TransactionKind, told: &FactKind) -> bool {
+    let takes = match kind {
+        TransactionKind::Purchase
+        | TransactionKind::Authorization
+        | TransactionKind::Capture
+        | TransactionKind::Chargeback => true,
+        TransactionKind::Void | TransactionKind::Refund | TransactionKind::ChargebackReversal => {
+            false
+        }
+    };
+    match told {
+        FactKind::Declined(_)
+        | FactKind::Failed(_)
+        | FactKind::TakenBack(_)
+        | FactKind::Expired => true,
+        FactKind::Approved { .. } | FactKind::RequiresAction(_) | FactKind::Pending => !takes,
+    }
 }

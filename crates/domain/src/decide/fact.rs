@@ -15,9 +15,9 @@ use crate::transaction::{
 use crate::transition::PaymentEvent;
 
 use super::abandon::release_refused;
-use super::another::of_another_payment;
 use super::attempt::{end, prefix};
 use super::done::{approved, was_sent};
+use super::names::{names_anew, of_another_payment, take_references};
 use super::recover::defer;
 use super::resend::ProvedUnsent;
 use super::step::Step;
@@ -174,7 +174,7 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             FactKind::Approved { amount, expires_at },
             Pending | RequiresAction | Declined | Failed,
         ) => {
-            take_references(step, fact);
+            take_references(step, record, fact);
             if !as_asked(step, *amount) {
                 return mismatch(step, record, *amount);
             }
@@ -182,7 +182,7 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             approved(step, record, stamp);
         }
         (FactKind::Failed(_) | FactKind::Declined(_), Pending) if kind.disputes() => {
-            take_references(step, fact);
+            take_references(step, record, fact);
             dispute_closed(step, record, &fact.kind);
         }
         (FactKind::Declined(decline), Pending | RequiresAction | Failed) => {
@@ -209,11 +209,11 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             taken_back(step, record, Cause::ProviderReportedFailure, decline);
         }
         (FactKind::RequiresAction(action), Pending | RequiresAction) if kind.opens() => {
-            take_references(step, fact);
+            take_references(step, record, fact);
             requires_action(step, record, action, stamp);
         }
         (FactKind::Pending, Pending | RequiresAction) => {
-            told_pending(step, fact, stamp);
+            told_pending(step, record, fact, stamp);
         }
         (FactKind::Expired, Pending | RequiresAction | Succeeded) if kind.opens() => {
             expired(step, record);
@@ -234,7 +234,7 @@ fn proved_not_done(
     (fact, why): (&Fact, Result<Cause, Decline>),
     stamp: &Stamp<'_>,
 ) {
-    take_references(step, fact);
+    take_references(step, record, fact);
     not_done(step, record, why);
     release_refused(step, record, stamp);
 }
@@ -244,7 +244,7 @@ fn take_back(step: &mut Step, record: &PaymentRecord, fact: &Fact, cause: Cause)
     match step.subject.row().state {
         Succeeded => reversed(step, record, cause),
         Pending | RequiresAction | Declined | Failed if !step.subject.row().kind.opens() => {
-            take_references(step, fact);
+            take_references(step, record, fact);
             undone_before_told(step, record, cause);
         }
         Pending | RequiresAction | Declined | Failed | Reversed => {}
@@ -252,11 +252,11 @@ fn take_back(step: &mut Step, record: &PaymentRecord, fact: &Fact, cause: Cause)
 }
 
 /// The provider has it, and has not carried it out yet.
-fn told_pending(step: &mut Step, fact: &Fact, stamp: &Stamp<'_>) {
+fn told_pending(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp: &Stamp<'_>) {
     let row = step.subject.row();
     let named = row.provider_reference.is_some() || row.ever_unknown;
     let known = row.state == Pending && named && !names_anew(step, fact);
-    take_references(step, fact);
+    take_references(step, record, fact);
     still_pending(step, known, stamp);
 }
 
@@ -298,23 +298,6 @@ pub(super) fn mismatch(step: &mut Step, record: &PaymentRecord, named: Option<Mo
     });
 }
 
-/// Whether a fact brings a reference of the provider's that is not known yet.
-fn names_anew(step: &Step, fact: &Fact) -> bool {
-    let new = |told: &Option<_>, held: &Option<_>| told.is_some() && told != held;
-    new(
-        &fact.provider_reference,
-        &step.subject.row().provider_reference,
-    ) || new(&fact.payment_reference, &step.payment.provider_reference)
-}
-
-pub(super) fn take_references(step: &mut Step, fact: &Fact) {
-    if let Some(reference) = &fact.payment_reference {
-        step.payment.provider_reference = Some(reference.clone());
-    }
-    if let Some(reference) = &fact.provider_reference {
-        step.edit(|transaction| transaction.provider_reference = Some(reference.clone()));
-    }
-}
 fn requires_action(
     step: &mut Step,
     record: &PaymentRecord,

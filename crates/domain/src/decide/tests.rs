@@ -1,6 +1,7 @@
 //! Decisions, tested by table and by random walks over commands and facts.
 
 mod abandoned;
+mod another;
 mod commands;
 mod facts;
 mod recovery;

@@ -22,7 +22,8 @@ use crate::transition::PaymentEvent;
 use super::DecideError;
 use super::attempt::prefix;
 use super::done::{approved, voided_purchase};
-use super::fact::{as_asked, mismatch, take_references};
+use super::fact::{as_asked, mismatch};
+use super::names::take_references;
 use super::step::Step;
 
 /// An operation as a provider reports it, by its own reference.
@@ -105,7 +106,7 @@ pub fn unasked(
     let row = transaction(record, told, stamp);
     let mut step = Step::on(&record.payment, Write::Insert(row), String::new());
     step.by_provider();
-    take_references(&mut step, fact);
+    take_references(&mut step, record, fact);
     match &fact.kind {
         FactKind::Approved { .. } if releases_nothing(record, told.kind) => return Ok(None),
         FactKind::Approved { amount, .. } if as_asked(&mut step, *amount) => {

@@ -15,6 +15,7 @@ pub mod reconcile;
 mod recover;
 mod replay;
 mod send;
+mod set_aside;
 mod sync;
 mod webhook;
 

@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use crate::change::Change;
 use crate::context::{Actor, ActorKind, Caller, Origin};
 use crate::decide::{self, Reported, Unasked};
 use crate::decline::Cause;
 use crate::error::FlowError;
 use crate::ids::{PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId};
-use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
 use crate::ports::{Commit, LookupQuery, Named, SentThrough};
 use crate::transaction::{Dispute, Fact, FactKind, LookupOutcome, Transaction, TransactionState};
 use crate::webhook::{PaymentName, Subject, WebhookFact};
 
+use super::set_aside::Aside;
 use super::{Flows, accept_error, read_error};
 
 /// How journal entries name webhooks.
@@ -138,13 +137,13 @@ impl Flows {
             };
             let trace = self.ports().observer.current_trace();
             let stamp = self.stamp(caller, trace, Duration::ZERO);
-            if opening.provider_account != *account {
-                let change =
-                    decide::told_by_former_account(&record, opening.id, account, fact, &stamp)?;
-                match self.note_former(change).await? {
-                    Noted::Done => return Ok(Told::MovedOn),
-                    Noted::Overtaken => continue,
-                }
+            match self
+                .not_ours(&record, opening, operation, fact, &stamp)
+                .await?
+            {
+                Aside::No => {}
+                Aside::Told(told) => return Ok(told),
+                Aside::Overtaken => continue,
             }
             match decide::reported(&record, operation.kind, fact) {
                 Reported::Known(id) => {
@@ -222,55 +221,6 @@ impl Flows {
         Err(FlowError::ConcurrentChange)
     }
 
-    /// Deals with what is not to be applied to the transaction (yet): a former account's word, what takes back what is
-    /// not known to be done, what waits to be sent again, and what is about another payment.
-    async fn set_aside(
-        &self,
-        record: &PaymentRecord,
-        held: &Transaction,
-        account: &ProviderAccount,
-        fact: &Fact,
-        stamp: &Stamp<'_>,
-    ) -> Result<Aside, FlowError> {
-        let (change, told) = if held.provider_account != *account {
-            let change = decide::told_by_former_account(record, held.id, account, fact, stamp)?;
-            (change, Told::MovedOn)
-        } else if decide::taken_back_early(held, fact) {
-            return Ok(Aside::Told(Told::Early));
-        } else if matches!(fact.kind, FactKind::RequiresAction(_))
-            && self.confirmation_unsent(record, held).await?
-        {
-            // The customer has done it; that is about to be sent again.
-            return Ok(Aside::Told(Told::NoNews));
-        } else if self.is_of_another(record, held, fact)? {
-            let change = decide::told_of_another(record, held.id, fact, stamp)?;
-            let told = change.as_ref().map_or(Told::NoNews, |_| Told::Applied);
-            (change, told)
-        } else {
-            return Ok(Aside::No);
-        };
-        Ok(match self.note_former(change).await? {
-            Noted::Done => Aside::Told(told),
-            Noted::Overtaken => Aside::Overtaken,
-        })
-    }
-
-    /// Whether a fact is about another payment at the provider that bears our names. Only a provider that can be asked
-    /// names a payment once and for all: of others the name is known when it is decided, and what names another after
-    /// that is a case by the decision itself.
-    fn is_of_another(
-        &self,
-        record: &PaymentRecord,
-        held: &Transaction,
-        fact: &Fact,
-    ) -> Result<bool, FlowError> {
-        if !decide::names_another(held, fact) {
-            return Ok(false);
-        }
-        let provider = self.provider_of(record, held.id)?;
-        Ok(provider.capabilities().current_lookup)
-    }
-
     /// The payment that a webhook names; where it gives only a reference of the provider's, the provider is asked.
     ///
     /// # Errors
@@ -286,19 +236,6 @@ impl Flows {
                 provider.payment_named(reference).await
             }
             (PaymentName::Theirs(_), None) => Ok(Named::NotFound),
-        }
-    }
-
-    /// Puts on record what perhaps moved money twice: what a former account says, where the transaction was proved not
-    /// sent, or what is told of another payment with our names.
-    async fn note_former(&self, change: Option<Change>) -> Result<Noted, FlowError> {
-        let Some(change) = change else {
-            return Ok(Noted::Done);
-        };
-        match self.commit(&change).await {
-            Ok(Commit::Committed) => Ok(Noted::Done),
-            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(Noted::Overtaken),
-            Err(error) => Err(accept_error(error)),
         }
     }
 
@@ -345,24 +282,6 @@ impl Flows {
             );
         }
     }
-}
-
-/// Whether what a former account says is on record.
-enum Noted {
-    /// It is, or there is nothing to record.
-    Done,
-    /// Someone else moved the payment: decide again.
-    Overtaken,
-}
-
-/// Whether a fact was dealt with without being applied.
-enum Aside {
-    /// It is to be applied.
-    No,
-    /// This became of it.
-    Told(Told),
-    /// Someone else moved the payment: decide again.
-    Overtaken,
 }
 
 /// What asking the provider showed.

@@ -153,9 +153,11 @@ fn read(item: &wire::Item) -> Result<WebhookFact, Unreadable> {
         "REFUND_FAILED" | "REFUNDED_REVERSED" => {
             happened.and_then(|()| operation(item, ours, T::Refund, map::TAKEN_BACK))
         }
-        "EXPIRE" => happened.and_then(|()| ended(ours, FactKind::Expired)),
+        "EXPIRE" => happened.and_then(|()| ended(item, ours, FactKind::Expired)),
         // The customer never completed it; what was authorized all the same stays so.
-        "OFFER_CLOSED" => happened.and_then(|()| ended(ours, FactKind::Failed(Cause::Expired))),
+        "OFFER_CLOSED" => {
+            happened.and_then(|()| ended(item, ours, FactKind::Failed(Cause::Expired)))
+        }
         // CANCEL_OR_REFUND among them: which of the two it was, is not signed.
         _ => Err(Unreadable::Unexpected),
     }
@@ -227,14 +229,15 @@ fn opening(item: &wire::Item, ours: Reference, kind: FactKind) -> Result<Webhook
     )
 }
 
-/// That a payment ended without being paid, or captured. It has a reference of its own, which names nothing of ours.
-fn ended(ours: Reference, kind: FactKind) -> Result<WebhookFact, Unreadable> {
+/// That a payment ended without being paid, or captured. It has a reference of its own, which names nothing of ours; which
+/// payment it is about, is said where there is one.
+fn ended(item: &wire::Item, ours: Reference, kind: FactKind) -> Result<WebhookFact, Unreadable> {
     about_opening(
         ours,
         Fact {
             kind,
             provider_reference: None,
-            payment_reference: None,
+            payment_reference: original_reference(item)?,
         },
     )
 }

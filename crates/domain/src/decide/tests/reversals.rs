@@ -4,7 +4,7 @@ use super::unasked::named;
 use super::*;
 use crate::change::OperatorActionKind;
 use crate::command::{Resolution, Resolve};
-use crate::decide::{self, DecideError, names_another, taken_back_early, told_of_another};
+use crate::decide::{self, DecideError, taken_back_early};
 use crate::decline::Cause;
 use crate::error::Rejection;
 use crate::payment::{NextAction, PaymentState};
@@ -439,70 +439,6 @@ fn what_is_captured_or_released_whole_does_not_run_out() {
     world.answer(approved(100));
     assert!(!world.learn(opening, &told(FactKind::Expired)));
     assert_eq!(world.record.payment.state, PaymentState::Voided);
-}
-
-#[test]
-fn another_payment_at_the_provider_with_our_names_is_a_case_and_not_ours() {
-    let mut world = World::accepted(100, CaptureMethod::Automatic);
-    world.answer(FactKind::Pending);
-    let id = world.newest();
-    let other = named("prov-2", approved(100));
-    assert!(names_another(&world.record.transactions[0], &other));
-    let known = named("prov-1", approved(100));
-    assert!(!names_another(&world.record.transactions[0], &known));
-    let tell = |record: &PaymentRecord, stamp: &Stamp<'_>| {
-        told_of_another(record, id, &other, stamp)
-            .unwrap()
-            .ok_or(())
-    };
-    world
-        .decide(|record, _, stamp| tell(record, stamp))
-        .unwrap();
-    let row = &world.record.transactions[0];
-    assert_eq!(row.open_case, Some(OperatorActionKind::ContradictingFact));
-    assert_eq!(row.provider_reference, known.provider_reference);
-    assert_eq!(world.record.payment.amounts.captured, 0);
-    let again = world.decide(|record, _, stamp| tell(record, stamp));
-    assert_eq!(again, Err(()), "once");
-}
-
-/// Where the provider cannot be asked: who was told of the first, was not told of the second.
-#[test]
-fn a_second_success_under_another_reference_is_shown_to_a_person() {
-    for method in [CaptureMethod::Automatic, CaptureMethod::Manual] {
-        let mut world = World::accepted(100, method);
-        world.answer(approved(100));
-        let (id, before) = (world.newest(), world.record.clone());
-        let other = ProviderReference::parse("prov-2").ok();
-        let second = Fact {
-            payment_reference: other.clone(),
-            ..named("prov-2", approved(100))
-        };
-        // Its operation may have a name of its own.
-        let known = Fact {
-            provider_reference: other,
-            ..told(approved(100))
-        };
-        assert!(!world.learn(id, &known));
-        assert!(world.learn(id, &second));
-        let row = &world.record.transactions[0];
-        assert_eq!(row.open_case, Some(OperatorActionKind::ContradictingFact));
-        assert_eq!(
-            row.provider_reference, before.transactions[0].provider_reference,
-            "the known one stays"
-        );
-        let payment = &world.record.payment;
-        assert_eq!(
-            (payment.state, payment.amounts),
-            (before.payment.state, before.payment.amounts)
-        );
-        assert_eq!(world.events().last(), Some(&"payment.contradicted"));
-        let entry = &world.changes.last().unwrap().entry;
-        let leaf = String::from_utf8(entry.leaf.as_bytes().to_vec()).unwrap();
-        assert!(leaf.contains("\"told_reference\":\"prov-2\""), "{leaf}");
-        assert!(!world.learn(id, &second), "once");
-        assert!(!world.learn(id, &told(approved(100))), "the known one");
-    }
 }
 
 /// A purchase that a provider captures later than it authorizes it can be cancelled in between.

@@ -1,0 +1,102 @@
+//! How the provider names a payment and what is done with it; and which payment there a fact is about.
+
+use crate::payment::{Payment, PaymentRecord};
+use crate::transaction::{Fact, FactKind, Transaction, TransactionState};
+
+use super::step::Step;
+
+/// Which payment at the provider a fact is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meant {
+    /// The one that is ours, as far as is known.
+    Ours,
+    /// Another one, which bears our names.
+    Another,
+    /// One that is not known to be ours: what opens it has to be told first.
+    NotYetOurs,
+}
+
+/// Which payment at the provider a fact is about: `held` is the transaction that it names, `None` where it names an
+/// operation by its own reference.
+///
+/// A provider that can be asked (`named_once`) names a payment once and for all. Of others the name is known when it is
+/// decided: until then what opens a payment may still give it another name, and nothing else may.
+pub(crate) fn payment_meant(
+    record: &PaymentRecord,
+    held: Option<&Transaction>,
+    fact: &Fact,
+    named_once: bool,
+) -> Meant {
+    let opening = held.filter(|held| held.kind.opens());
+    let renamed = named_once && opening.is_some_and(|held| names_another(held, fact));
+    let of_another = named_by_provider(record) && of_another_payment(&record.payment, fact);
+    if !renamed && !of_another {
+        return Meant::Ours;
+    }
+    if named_once || record.opening().is_some_and(settled) {
+        return Meant::Another;
+    }
+    let opens = match &fact.kind {
+        FactKind::Approved { .. }
+        | FactKind::Declined(_)
+        | FactKind::RequiresAction(_)
+        | FactKind::Pending => opening.is_some(),
+        FactKind::Failed(_) | FactKind::TakenBack(_) | FactKind::Expired => false,
+    };
+    if opens {
+        Meant::Ours
+    } else {
+        Meant::NotYetOurs
+    }
+}
+
+/// Whether it is decided which payment at the provider is ours.
+fn settled(opening: &Transaction) -> bool {
+    matches!(
+        opening.state,
+        TransactionState::Succeeded | TransactionState::Reversed
+    )
+}
+
+/// Whether the payment's name at the provider is the provider's own word: a person may have said another one.
+fn named_by_provider(record: &PaymentRecord) -> bool {
+    let by_person = |opening: &Transaction| opening.resolved_by_operator;
+    !record.opening().is_some_and(by_person)
+}
+
+/// Whether a fact about the opening of a payment gives it another name than the one that is known.
+fn names_another(held: &Transaction, fact: &Fact) -> bool {
+    let known = held.provider_reference.as_ref();
+    let told = fact.provider_reference.as_ref();
+    known.zip(told).is_some_and(|(known, told)| known != told)
+}
+
+/// Whether a fact speaks of another payment at the provider than the one that is known to be ours.
+pub(super) fn of_another_payment(payment: &Payment, fact: &Fact) -> bool {
+    let known = payment.provider_reference.as_ref();
+    let told = fact.payment_reference.as_ref();
+    known.zip(told).is_some_and(|(known, told)| known != told)
+}
+
+/// Whether a fact brings a reference of the provider's that is not known yet.
+pub(super) fn names_anew(step: &Step, fact: &Fact) -> bool {
+    let new = |told: &Option<_>, held: &Option<_>| told.is_some() && told != held;
+    new(
+        &fact.provider_reference,
+        &step.subject.row().provider_reference,
+    ) || new(&fact.payment_reference, &step.payment.provider_reference)
+}
+
+/// Takes over the names that the provider gives. That of a payment stays, once it is known: only what opens it, and is not
+/// done yet, can give it another one.
+pub(super) fn take_references(step: &mut Step, record: &PaymentRecord, fact: &Fact) {
+    let row = step.subject.row();
+    let opens = row.kind.opens() && !settled(row);
+    let known = step.payment.provider_reference.is_some() && named_by_provider(record);
+    if let Some(reference) = fact.payment_reference.as_ref().filter(|_| opens || !known) {
+        step.payment.provider_reference = Some(reference.clone());
+    }
+    if let Some(reference) = &fact.provider_reference {
+        step.edit(|transaction| transaction.provider_reference = Some(reference.clone()));
+    }
+}

@@ -1,0 +1,228 @@
+//! What is told of another payment at the provider that bears our names: what it does is not done to ours.
+
+use super::facts::action;
+use super::unasked::named;
+use super::*;
+use crate::change::OperatorActionKind;
+use crate::decide::{self, Meant, Unasked, payment_meant, told_of_another};
+use crate::decline::Cause;
+use crate::transaction::TransactionKind as Kind;
+
+impl World {
+    fn meant(&self, id: Option<TransactionId>, fact: &Fact, named_once: bool) -> Meant {
+        let held = id.map(|id| self.record.transaction(id).unwrap());
+        payment_meant(&self.record, held, fact, named_once)
+    }
+
+    /// Puts on record what is told of another payment; whether it was news.
+    fn hear_of_another(&mut self, kind: Kind, fact: &Fact) -> bool {
+        let opening = self.record.transactions[0].id;
+        let told = |record: &PaymentRecord, stamp: &Stamp<'_>| {
+            let told = told_of_another(record, opening, (kind, fact), stamp);
+            told.unwrap().ok_or(())
+        };
+        self.decide(|record, _, stamp| told(record, stamp)).is_ok()
+    }
+}
+
+fn failed() -> FactKind {
+    FactKind::Failed(Cause::ProviderReportedFailure)
+}
+
+/// What is told of an operation on the payment that the provider calls so.
+fn of(payment: &str, reference: &str, kind: FactKind) -> Fact {
+    Fact {
+        payment_reference: ProviderReference::parse(payment).ok(),
+        ..named(reference, kind)
+    }
+}
+
+#[test]
+fn i9_what_is_done_to_another_payment_with_our_names_is_not_done_to_ours() {
+    let taken_back = FactKind::TakenBack(Cause::ProviderReportedFailure);
+    for method in [CaptureMethod::Automatic, CaptureMethod::Manual] {
+        let mut world = World::accepted(100, method);
+        world.answer(approved(100));
+        let opening = world.newest();
+        for named_once in [true, false] {
+            for kind in [
+                approved(100),
+                failed(),
+                declined(),
+                FactKind::Pending,
+                taken_back.clone(),
+            ] {
+                let theirs = of("prov-2", "op-2", kind.clone());
+                assert_eq!(world.meant(None, &theirs, named_once), Meant::Another);
+                assert_eq!(
+                    world.meant(Some(opening), &theirs, named_once),
+                    Meant::Another
+                );
+                let ours = of("prov-1", "op-1", kind.clone());
+                assert_eq!(world.meant(None, &ours, named_once), Meant::Ours);
+                let unsaid = named("op-1", kind);
+                assert_eq!(world.meant(None, &unsaid, named_once), Meant::Ours);
+            }
+            // An authorization that ran out, and has no name of its own.
+            let ran_out = Fact {
+                provider_reference: None,
+                ..of("prov-2", "-", FactKind::Expired)
+            };
+            assert_eq!(
+                world.meant(Some(opening), &ran_out, named_once),
+                Meant::Another
+            );
+        }
+    }
+}
+
+#[test]
+fn where_the_provider_cannot_be_asked_only_what_opens_a_payment_gives_it_another_name() {
+    let mut pending = World::accepted(100, CaptureMethod::Automatic);
+    pending.answer(FactKind::Pending);
+    let mut refused = World::accepted(100, CaptureMethod::Automatic);
+    refused.answer(declined());
+    for world in [&mut pending, &mut refused] {
+        let opening = Some(world.newest());
+        for kind in [approved(100), declined(), action(), FactKind::Pending] {
+            let told = of("prov-2", "prov-2", kind);
+            assert_eq!(world.meant(opening, &told, false), Meant::Ours);
+            assert_eq!(world.meant(opening, &told, true), Meant::Another);
+            assert_eq!(world.meant(None, &told, false), Meant::NotYetOurs);
+            assert_eq!(world.meant(None, &told, true), Meant::Another);
+        }
+        for kind in [FactKind::Expired, failed()] {
+            let told = of("prov-2", "prov-2", kind);
+            assert_eq!(world.meant(opening, &told, false), Meant::NotYetOurs);
+        }
+        let id = world.newest();
+        assert!(world.learn(id, &of("prov-2", "prov-2", approved(100))));
+        let named = world.record.payment.provider_reference.as_ref();
+        assert_eq!(named.unwrap().as_str(), "prov-2");
+    }
+}
+
+/// A person may have said a name that is not the provider's.
+#[test]
+fn a_name_that_a_person_said_gives_way_to_the_provider_s() {
+    let mut world = World::captured(100);
+    world.tampered = true;
+    world.record.transactions[0].resolved_by_operator = true;
+    let theirs = of("prov-2", "re-1", approved(30));
+    assert_eq!(world.meant(None, &theirs, true), Meant::Ours);
+    assert!(
+        world
+            .try_hear(Kind::Refund, None, &theirs)
+            .unwrap()
+            .is_some()
+    );
+    let named = world.record.payment.provider_reference.as_ref();
+    assert_eq!(named.unwrap().as_str(), "prov-2");
+}
+
+#[test]
+fn an_operation_does_not_give_a_payment_another_name() {
+    let mut world = World::captured(100);
+    world.refund(Some(30)).unwrap();
+    let refund = world.newest();
+    let account = ProviderAccount::parse("sandbox").unwrap();
+    let told = Unasked {
+        kind: Kind::Refund,
+        dispute: None,
+        account: &account,
+        captures_once: false,
+    };
+    let fact = of("prov-2", "re-1", approved(10));
+    world
+        .decide(|record, _, stamp| decide::unasked(record, &told, &fact, stamp).map(Option::unwrap))
+        .unwrap();
+    assert!(world.learn(refund, &of("prov-2", "re-2", approved(30))));
+    let named = world.record.payment.provider_reference.as_ref();
+    assert_eq!(named.unwrap().as_str(), "prov-1");
+}
+
+#[test]
+fn what_gives_back_or_releases_another_payment_is_nothing_that_a_person_has_to_see() {
+    let mut world = World::captured(100);
+    let before = world.record.clone();
+    for kind in [Kind::Void, Kind::Refund, Kind::ChargebackReversal] {
+        assert!(!world.hear_of_another(kind, &of("prov-2", "op-1", approved(100))));
+    }
+    for kind in [Kind::Capture, Kind::Chargeback] {
+        assert!(!world.hear_of_another(kind, &of("prov-2", "op-1", failed())));
+        let mut world = World::captured(100);
+        assert!(world.hear_of_another(kind, &of("prov-2", "op-1", approved(100))));
+        let row = &world.record.transactions[0];
+        assert_eq!(row.open_case, Some(OperatorActionKind::ContradictingFact));
+        assert_eq!(world.record.payment.amounts, before.payment.amounts);
+        assert_eq!(world.record.transactions.len(), 1);
+    }
+    assert_eq!(world.record, before);
+}
+
+#[test]
+fn another_payment_at_the_provider_with_our_names_is_a_case_and_not_ours() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(FactKind::Pending);
+    let id = world.newest();
+    let other = named("prov-2", approved(100));
+    assert_eq!(world.meant(Some(id), &other, true), Meant::Another);
+    let known = named("prov-1", approved(100));
+    assert_eq!(world.meant(Some(id), &known, true), Meant::Ours);
+    let tell = |record: &PaymentRecord, stamp: &Stamp<'_>| {
+        told_of_another(record, id, (Kind::Purchase, &other), stamp)
+            .unwrap()
+            .ok_or(())
+    };
+    world
+        .decide(|record, _, stamp| tell(record, stamp))
+        .unwrap();
+    let row = &world.record.transactions[0];
+    assert_eq!(row.open_case, Some(OperatorActionKind::ContradictingFact));
+    assert_eq!(row.provider_reference, known.provider_reference);
+    assert_eq!(world.record.payment.amounts.captured, 0);
+    let again = world.decide(|record, _, stamp| tell(record, stamp));
+    assert_eq!(again, Err(()), "once");
+}
+
+/// Where the provider cannot be asked: who was told of the first, was not told of the second.
+#[test]
+fn a_second_success_under_another_reference_is_shown_to_a_person() {
+    for method in [CaptureMethod::Automatic, CaptureMethod::Manual] {
+        let mut world = World::accepted(100, method);
+        world.answer(approved(100));
+        let (id, before) = (world.newest(), world.record.clone());
+        let other = ProviderReference::parse("prov-2").ok();
+        let second = Fact {
+            payment_reference: other.clone(),
+            ..named("prov-2", approved(100))
+        };
+        // Its operation may have a name of its own.
+        let known = Fact {
+            provider_reference: other,
+            ..told(approved(100))
+        };
+        assert!(!world.learn(id, &known));
+        assert!(world.learn(id, &second));
+        let row = &world.record.transactions[0];
+        assert_eq!(row.open_case, Some(OperatorActionKind::ContradictingFact));
+        assert_eq!(
+            row.provider_reference, before.transactions[0].provider_reference,
+            "the known one stays"
+        );
+        let payment = &world.record.payment;
+        assert_eq!(
+            (payment.state, payment.amounts),
+            (before.payment.state, before.payment.amounts)
+        );
+        assert_eq!(
+            world.changes.last().unwrap().entry.event_type,
+            "payment.contradicted"
+        );
+        let entry = &world.changes.last().unwrap().entry;
+        let leaf = String::from_utf8(entry.leaf.as_bytes().to_vec()).unwrap();
+        assert!(leaf.contains("\"told_reference\":\"prov-2\""), "{leaf}");
+        assert!(!world.learn(id, &second), "once");
+        assert!(!world.learn(id, &told(approved(100))), "the known one");
+    }
+}
