@@ -7,6 +7,7 @@ pub mod card_number;
 pub mod change;
 pub mod command;
 pub mod context;
+pub mod contradictions;
 pub mod decide;
 pub mod decline;
 pub mod erasure;

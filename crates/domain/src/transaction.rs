@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::change::OperatorActionKind;
+use crate::contradictions::Contradictions;
 use crate::decline::{Cause, Decline, Failure};
 use crate::ids::{AttemptId, ProviderAccount, ProviderReference, TransactionId};
 use crate::money::Money;
@@ -137,6 +138,8 @@ pub struct Transaction {
     pub resolved_by_operator: bool,
     /// The case that is open about it, so that the same finding does not open it again.
     pub open_case: Option<OperatorActionKind>,
+    /// What was told against what is known of it, and is on record, while a case about that is open.
+    pub contradictions: Contradictions,
     /// The bytes that every send carries (I2); wiped when the transaction ends.
     pub request: Option<PreparedRequest>,
     /// No first send after this; of a confirmation's once one is accepted.

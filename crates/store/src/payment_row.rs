@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use quittance_domain::amounts::Amounts;
 use quittance_domain::change::OperatorActionKind;
+use quittance_domain::contradictions::Contradictions;
 use quittance_domain::decline::{Cause, Decline, DeclineCode, Failure};
 use quittance_domain::ids::{
     PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
@@ -120,6 +121,7 @@ pub(crate) struct TransactionRow {
     dispute_due_at: Option<DateTime<Utc>>,
     dispute_amount: Option<i64>,
     dispute_currency: Option<String>,
+    contradictions: String,
 }
 
 /// A value that its column should not hold.
@@ -351,6 +353,7 @@ impl TransactionRow {
             retries: u32::try_from(self.retries).at("transactions.retries")?,
             resolved_by_operator: self.resolved_by_operator,
             open_case,
+            contradictions: Contradictions::from_stored(&self.contradictions),
             request,
             execute_before: self.execute_before,
             lease_until: self.lease_until,

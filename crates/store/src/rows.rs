@@ -213,6 +213,7 @@ rows! {
         dispute_due_at: Option<DateTime<Utc>>,
         dispute_amount: Option<i64>,
         dispute_currency: Option<&'static str>,
+        contradictions: String,
     }
     /// The columns of `transactions` that change.
     TransactionUpdate as TransactionUpdates {
@@ -239,6 +240,7 @@ rows! {
         dispute_due_at: Option<DateTime<Utc>>,
         dispute_amount: Option<i64>,
         dispute_currency: Option<&'static str>,
+        contradictions: String,
     }
     /// A new row of `attempts`.
     AttemptInsert as AttemptInserts {

@@ -238,6 +238,7 @@ diesel::table! {
         dispute_due_at -> Nullable<Timestamptz>,
         dispute_amount -> Nullable<BigInt>,
         dispute_currency -> Nullable<Text>,
+        contradictions -> Text,
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use quittance_domain::change::{OperatorAction, OperatorActionKind, Write};
+use quittance_domain::contradictions::Contradictions;
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::{ProviderAccount, ProviderReference, TransactionId};
 use quittance_domain::ports::{Backlog, CaseFilter, Claim, Commit, DueKind, Store};
@@ -360,6 +361,8 @@ async fn what_recovery_needs_is_stored() {
     store.commit(accepted).await.unwrap();
     story.transaction.retries = 7;
     story.transaction.resolved_by_operator = true;
+    let told = Contradictions::from_stored("PURCHASE APPROVED stripe pi_2\nFAILED DECLINED");
+    story.transaction.contradictions = told.clone();
     story.payment.routed = true;
     let other = ProviderAccount::parse("adyen").unwrap();
     story.payment.provider_account = other.clone();
@@ -370,6 +373,7 @@ async fn what_recovery_needs_is_stored() {
     let held: &Transaction = &read.transactions[0];
     assert_eq!(held, &story.transaction);
     assert_eq!((held.retries, held.resolved_by_operator), (7, true));
+    assert_eq!(held.contradictions, told);
     assert_eq!(
         (read.payment.routed, read.payment.provider_account.as_str()),
         (true, "adyen")

@@ -7,6 +7,7 @@ use quittance_domain::amounts::Amounts;
 use quittance_domain::change::{
     Change, CommandKind, CustomerData, IdempotencyRecord, JournalEntry, PersonalField, Write,
 };
+use quittance_domain::contradictions::Contradictions;
 use quittance_domain::decline::Cause;
 use quittance_domain::fingerprint::Fingerprint;
 use quittance_domain::ids::{
@@ -415,6 +416,7 @@ fn new_transaction(kind: TransactionKind, minor_units: i64, now: DateTime<Utc>) 
         retries: 0,
         resolved_by_operator: false,
         open_case: None,
+        contradictions: Contradictions::default(),
         request: Some(PreparedRequest {
             bytes: Sensitive::new(b"{\"source\":\"tok_approve\"}".to_vec()),
         }),

@@ -168,6 +168,39 @@ async fn s17_a_second_authorization_at_adyen_under_our_reference_is_shown_to_a_p
     assert_eq!(after.provider_reference, opening.psp_reference());
     let case = last(&after).open_operator_action();
     assert_eq!(case, OperatorActionKind::ContradictingFact);
+
+    // A third one, while that case is open.
+    let mut third = item("AUTHORISATION", &opening, None);
+    third["pspReference"] = json!("PAYMENT0000THIRD");
+    world.tell(third).await;
+    world
+        .kept("AUTHORISATION:true:PAYMENT0000THIRD", "APPLIED")
+        .await;
+    let cases = "select count(*) from operator_actions where closed_at is null";
+    assert_eq!(world.db.number(cases).await, 2);
+}
+
+/// What was called declined and is paid all the same opens a case: a second payment is not lost behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s17_a_second_authorization_at_adyen_is_shown_though_a_case_is_open() {
+    let world = AdyenWorld::start().await;
+    let declined = world.client.create(adyen_purchase(REFUSED, 500)).await;
+    let opening = world.adyen.only("/payments");
+    for reference in ["RESCUED000000001", "RESCUED000000002"] {
+        let mut rescued = item("AUTHORISATION", &opening, None);
+        rescued["pspReference"] = json!(reference);
+        world.tell(rescued).await;
+        let event = format!("AUTHORISATION:true:{reference}");
+        world.kept(&event, "APPLIED").await;
+    }
+    let paid = world.client.payment(&declined.payment_id).await;
+    assert_eq!(
+        (paid.state(), paid.captured()),
+        (PaymentState::Captured, 500)
+    );
+    assert_eq!(paid.provider_reference, "RESCUED000000001");
+    let cases = "select count(*) from operator_actions where closed_at is null";
+    assert_eq!(world.db.number(cases).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,8 @@ use crate::harness::played_stripe::{PlayedStripeWorld, charge};
 use crate::harness::stripe::StripeWorld;
 use crate::harness::{Amounts as _, purchase};
 
+const OPEN_CASES: &str = "select count(*) from operator_actions where closed_at is null";
+
 async fn paid(world: &StripeWorld) -> Payment {
     let payment = world.client.create(purchase("pm_card_visa", 900)).await;
     assert_eq!(payment.state(), PaymentState::Captured);
@@ -74,6 +76,14 @@ async fn another_payment_at_stripe_with_our_names_is_a_case_and_not_ours() {
             .await;
         assert_eq!(world.kept(event).await, kept(state));
     }
+    // A third one, while the case about the second is open.
+    let mut third = copy;
+    third["id"] = json!("pi_third");
+    world
+        .tell("evt_c3", "payment_intent.succeeded", false, &third)
+        .await;
+    assert_eq!(world.kept("evt_c3").await, kept("APPLIED"));
+    assert_eq!(world.db.number(OPEN_CASES).await, 2);
     let now = world.client.payment(&payment.payment_id).await;
     assert_eq!(now.provider_reference, payment.provider_reference);
     assert_eq!(now.captured(), 900);
@@ -116,6 +126,21 @@ async fn i9_what_is_done_to_another_payment_at_stripe_with_our_names_is_not_done
     assert_eq!(ours.message.payment.unwrap().refunded(), 300);
     let intent = world.stripe.intent(&payment.payment_id);
     assert_eq!(world.stripe.refunds(&intent).len(), 1);
+
+    // A third one is another case, and so is a dispute of the second.
+    let cases = world.db.number(OPEN_CASES).await;
+    let third = world.stripe.copy(&payment.payment_id);
+    let told = world
+        .tell("evt_6", "payment_intent.succeeded", &third)
+        .await;
+    assert_eq!(told, "APPLIED");
+    let [disputed, _] = world.stripe.win_dispute(&copy);
+    let told = world
+        .tell("evt_7", "charge.dispute.created", &disputed)
+        .await;
+    assert_eq!(told, "APPLIED");
+    assert_eq!(world.db.number(OPEN_CASES).await, cases + 2);
+    assert!(!world.now(&payment).await.disputed);
 }
 
 /// As an endpoint of an older version is told of it: that there was a refund, and not which.

@@ -3,7 +3,7 @@
 
 use quittance_evidence::EntryResult;
 
-use crate::change::{Change, OperatorActionKind, Write};
+use crate::change::{Change, Write};
 use crate::ids::{ProviderAccount, TransactionId};
 use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
@@ -15,7 +15,7 @@ use super::step::Step;
 
 /// Records what an account says about a transaction that was proved not sent through it, and went to another: a
 /// case for a person, since it may have been carried out twice. `None` where it says that nothing was done, or
-/// where that case is open already.
+/// where that is on record and its case open.
 pub fn told_by_former_account(
     record: &PaymentRecord,
     id: TransactionId,
@@ -30,8 +30,8 @@ pub fn told_by_former_account(
 }
 
 /// Records what was told of another payment at the provider that bears our names: a case for a person, since the
-/// customer may have paid twice. `None` where it says that nothing was done, or that it was undone, or where that case
-/// is open already. `kind` is what was done there.
+/// customer may have paid twice. `None` where it says that nothing was done, or that it was undone, or where that is on
+/// record and its case open. `kind` is what was done there.
 pub(crate) fn told_of_another(
     record: &PaymentRecord,
     id: TransactionId,
@@ -52,9 +52,9 @@ fn contradicted_by(
     fact: &Fact,
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
-    if harmless(kind, &fact.kind) || held.open_case == Some(OperatorActionKind::ContradictingFact) {
+    let Some(told) = taking(kind, &fact.kind) else {
         return Ok(None);
-    }
+    };
     let event = format!("{}.contradicted", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.by_provider();
@@ -63,17 +63,20 @@ fn contradicted_by(
     }
     step.result = EntryResult::Unknown;
     step.tell("told_by_account", account.as_str());
-    let told = fact.payment_reference.as_ref();
-    if let Some(reference) = told.or(fact.provider_reference.as_ref()) {
-        step.tell("told_reference", reference.as_str());
+    let named = fact.payment_reference.as_ref();
+    let named = named.or(fact.provider_reference.as_ref());
+    let named = named.map_or("", |reference| reference.as_str());
+    step.tell("told_reference", named);
+    step.tell("told_fact", told);
+    if !step.contradict(&format!("{kind} {told} {account} {named}")) {
+        return Ok(None);
     }
-    step.open_case(OperatorActionKind::ContradictingFact);
     step.close(Some(record), None, stamp).map(Some)
 }
 
-/// Whether what is told of what may be a second payment takes no money from the customer, nor from us: it was not done, or
-/// it gives back or releases what was.
-fn harmless(kind: TransactionKind, told: &FactKind) -> bool {
+/// What is told of what may be a second payment, where that takes money from the customer, or from us, or may: it was not
+/// refused, and does not give back or release what was taken.
+fn taking(kind: TransactionKind, told: &FactKind) -> Option<&'static str> {
     let takes = match kind {
         TransactionKind::Purchase
         | TransactionKind::Authorization
@@ -83,11 +86,14 @@ fn harmless(kind: TransactionKind, told: &FactKind) -> bool {
             false
         }
     };
-    match told {
+    let told = match told {
+        FactKind::Approved { .. } => "APPROVED",
+        FactKind::RequiresAction(_) => "REQUIRES_ACTION",
+        FactKind::Pending => "PENDING",
         FactKind::Declined(_)
         | FactKind::Failed(_)
         | FactKind::TakenBack(_)
-        | FactKind::Expired => true,
-        FactKind::Approved { .. } | FactKind::RequiresAction(_) | FactKind::Pending => !takes,
-    }
+        | FactKind::Expired => return None,
+    };
+    takes.then_some(told)
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::change::{Change, Write};
 use crate::command::{Capture, Confirm, DEFAULT_EXECUTE_WITHIN, Refund, Void};
+use crate::contradictions::Contradictions;
 use crate::error::Rejection;
 use crate::journal::Stamp;
 use crate::money::Money;
@@ -80,6 +81,7 @@ pub(super) fn transaction(
         retries: 0,
         resolved_by_operator: false,
         open_case: None,
+        contradictions: Contradictions::default(),
         request: None,
         execute_before,
         lease_until: None,

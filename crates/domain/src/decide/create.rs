@@ -3,6 +3,7 @@
 use crate::amounts::Amounts;
 use crate::change::{Change, CustomerData, Write};
 use crate::command::{Create, DEFAULT_EXECUTE_WITHIN};
+use crate::contradictions::Contradictions;
 use crate::error::Rejection;
 use crate::ids::{PaymentId, ProviderAccount, TenantId};
 use crate::journal::Stamp;
@@ -67,6 +68,7 @@ pub fn create(
         retries: 0,
         resolved_by_operator: false,
         open_case: None,
+        contradictions: Contradictions::default(),
         request: None,
         execute_before,
         lease_until: None,

@@ -10,6 +10,7 @@ use crate::change::{
     Change, CustomerData, IdempotencyRecord, OperatorAction, OperatorActionKind, Write,
 };
 use crate::context::{Actor, ActorKind};
+use crate::contradictions::Contradictions;
 use crate::decline::Cause;
 use crate::ids::TransactionId;
 use crate::journal::{EntryFacts, Stamp, payment_entry, tell_rows};
@@ -105,6 +106,27 @@ impl Step {
         if !(lasting && passing) {
             self.edit(|transaction| transaction.open_case = Some(kind));
         }
+    }
+
+    /// Opens a case for a person about what was told against what is known of the transaction: once for each while a case
+    /// about it is open, whatever opened that. Whether it is news.
+    pub fn contradict(&mut self, told: &str) -> bool {
+        let asked = matches!(
+            self.subject.row().open_case,
+            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
+        );
+        let mut news = false;
+        self.edit(|transaction| {
+            if !asked {
+                transaction.contradictions = Contradictions::default();
+            }
+            news = transaction.contradictions.add(told);
+        });
+        if news {
+            self.open_case(OperatorActionKind::ContradictingFact);
+            self.action = Some(OperatorActionKind::ContradictingFact);
+        }
+        news
     }
 
     /// The payment's transactions as they are after the step; those that it ends beside its subject as they were.

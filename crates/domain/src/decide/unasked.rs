@@ -7,6 +7,7 @@ use chrono::SecondsFormat;
 use quittance_evidence::EntryResult;
 
 use crate::change::{Change, Write};
+use crate::contradictions::Contradictions;
 use crate::decline::{Cause, Decline};
 use crate::error::Rejection;
 use crate::ids::{ProviderAccount, TransactionId};
@@ -153,6 +154,7 @@ fn transaction(record: &PaymentRecord, told: &Unasked<'_>, stamp: &Stamp<'_>) ->
         retries: 0,
         resolved_by_operator: false,
         open_case: None,
+        contradictions: Contradictions::default(),
         request: None,
         execute_before: stamp.now,
         lease_until: None,

@@ -128,7 +128,7 @@ pub(super) fn taken_back(
         return refute(step, cause, decline);
     }
     if step.subject.row().kind.opens() {
-        return contradicted(step, Some(cause));
+        return contradicted(step, &format!("FAILED {cause}"), Some(cause));
     }
     reversed(step, record, cause);
 }
@@ -160,12 +160,14 @@ fn refute(step: &mut Step, cause: Cause, decline: Option<Decline>) {
     step.open_case(OperatorActionKind::ContradictingFact);
 }
 
-/// Contradicts what is known without saying where the money is: recorded for a person.
-fn contradicted(step: &mut Step, cause: Option<Cause>) {
+/// Contradicts what is known without saying where the money is: recorded for a person, once for what is `told`.
+fn contradicted(step: &mut Step, told: &str, cause: Option<Cause>) {
+    if !step.contradict(told) {
+        return;
+    }
     step.cause = cause;
     step.result = EntryResult::Unknown;
     step.event_type = format!("{}.contradicted", prefix(step.subject.row().kind));
-    step.open_case(OperatorActionKind::ContradictingFact);
 }
 
 /// The provider took it back, and says so before its older word that it was done.
@@ -188,9 +190,7 @@ pub(super) fn done_again(step: &mut Step, amount: Option<Money>) {
     if step.subject.row().origin == TransactionOrigin::Provider && step.subject.row().amount == 0 {
         take_amount(step, amount);
     }
-    // So that it is put on record once also while a case about it is open.
-    step.edit(|transaction| transaction.ever_unknown = true);
-    contradicted(step, None);
+    contradicted(step, "APPROVED", None);
 }
 
 /// The provider did again what it had taken back: a person has found that out, since its word does not tell it from the
@@ -224,7 +224,7 @@ pub(super) fn booked_again(
         TransactionKind::Authorization
         | TransactionKind::Void
         | TransactionKind::Chargeback
-        | TransactionKind::ChargebackReversal => return contradicted(step, None),
+        | TransactionKind::ChargebackReversal => return contradicted(step, "APPROVED", None),
     };
     step.end(Succeeded, None);
     step.edit(|transaction| {
@@ -242,10 +242,10 @@ pub(super) fn booked_again(
 /// The provider says that it opened the payment once more, under another reference than the one that is known: the
 /// customer may have paid twice. A person finds out, and what is known stays.
 pub(super) fn done_by_another(step: &mut Step, fact: &Fact) {
-    if let Some(reference) = &fact.payment_reference {
-        step.tell("told_reference", reference.as_str());
-    }
-    contradicted(step, None);
+    let named = fact.payment_reference.as_ref();
+    let named = named.map_or("", |reference| reference.as_str());
+    step.tell("told_reference", named);
+    contradicted(step, &format!("APPROVED {named}"), None);
 }
 
 /// A success that the provider took back later.
@@ -268,7 +268,9 @@ pub(super) fn reversed(step: &mut Step, record: &PaymentRecord, cause: Cause) {
         TransactionKind::Authorization
         | TransactionKind::Void
         | TransactionKind::Chargeback
-        | TransactionKind::ChargebackReversal => return contradicted(step, Some(cause)),
+        | TransactionKind::ChargebackReversal => {
+            return contradicted(step, &format!("TAKEN_BACK {cause}"), Some(cause));
+        }
     };
     step.cause = Some(cause);
     step.result = EntryResult::Failure;

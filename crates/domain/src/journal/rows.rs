@@ -118,6 +118,10 @@ pub fn transaction_row_digest(payment: &Payment, row: &Transaction) -> [u8; 32] 
         line("retries", &row.retries);
         line("resolved_by_operator", &row.resolved_by_operator);
         line("open_case", &row.open_case.map_or("", |it| it.name()));
+        // Since they are remembered; the digest of a row without any is what it was before.
+        if !row.contradictions.is_empty() {
+            line("contradictions", &row.contradictions.to_stored());
+        }
         line("execute_before", &micros(row.execute_before));
         line("lease_until", &optional(row.lease_until));
         line("next_step_at", &optional(row.next_step_at));

@@ -47,6 +47,7 @@ pub(super) fn new_transaction(
         dispute_due_at: dispute.and_then(|about| about.due_at),
         dispute_amount: dispute.map(|about| about.amount.minor_units()),
         dispute_currency: dispute.map(|about| about.amount.currency().code()),
+        contradictions: row.contradictions.to_stored(),
     })
 }
 
@@ -81,6 +82,7 @@ pub(super) fn old_transaction(
         dispute_due_at: dispute.and_then(|about| about.due_at),
         dispute_amount: dispute.map(|about| about.amount.minor_units()),
         dispute_currency: dispute.map(|about| about.amount.currency().code()),
+        contradictions: row.contradictions.to_stored(),
     })
 }
 

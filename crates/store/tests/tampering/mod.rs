@@ -757,6 +757,11 @@ pub const KINDS: &[Kind] = &[
         &["TRANSACTION_ROW_DIFFERS"],
     ),
     transaction!(
+        "transactions.contradictions",
+        "contradictions = contradictions || 'x'",
+        &["TRANSACTION_ROW_DIFFERS"],
+    ),
+    transaction!(
         "transactions.execute_before",
         "execute_before = execute_before + interval '1 day'",
         &["TRANSACTION_ROW_DIFFERS"],

@@ -4,6 +4,7 @@ use super::facts::action;
 use super::unasked::named;
 use super::*;
 use crate::change::OperatorActionKind;
+use crate::command::{Resolution, Resolve};
 use crate::decide::{self, Meant, Unasked, payment_meant, told_of_another};
 use crate::decline::Cause;
 use crate::transaction::TransactionKind as Kind;
@@ -183,6 +184,63 @@ fn another_payment_at_the_provider_with_our_names_is_a_case_and_not_ours() {
     assert_eq!(world.record.payment.amounts.captured, 0);
     let again = world.decide(|record, _, stamp| tell(record, stamp));
     assert_eq!(again, Err(()), "once");
+}
+
+/// The case that is open may be about something else, or about another one.
+#[test]
+fn i9_each_payment_with_our_names_is_a_case_of_its_own_whatever_case_is_open() {
+    let case = |world: &World| {
+        let action = world.changes.last().unwrap().operator_action;
+        action.map(|action| action.kind)
+    };
+    let contradicting = Some(OperatorActionKind::ContradictingFact);
+    // Called not done, and done after all: a case is open.
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let id = world.newest();
+    world.report(SendOutcome::NotSent(Cause::RequestRefused));
+    assert!(world.learn(id, &told(approved(100))));
+    assert_eq!(case(&world), contradicting);
+    for reference in ["prov-2", "prov-3"] {
+        // As a provider tells it that cannot be asked, and one that can.
+        let second = of(reference, reference, approved(100));
+        assert!(world.learn(id, &second), "{reference}");
+        assert_eq!(case(&world), contradicting);
+        assert!(!world.learn(id, &second), "once");
+        for kind in [FactKind::Pending, approved(100)] {
+            let told = of(reference, reference, kind);
+            assert!(world.hear_of_another(Kind::Purchase, &told), "{reference}");
+            assert_eq!(case(&world), contradicting);
+            assert!(!world.hear_of_another(Kind::Purchase, &told), "once");
+        }
+        let taken = of(reference, "dp-1", approved(100));
+        assert!(world.hear_of_another(Kind::Chargeback, &taken));
+    }
+    assert!(!world.record.transactions[0].contradictions.is_empty());
+    // Nor is it lost that the provider says it failed.
+    let failure = told(failed());
+    assert!(world.learn(id, &failure));
+    assert_eq!(case(&world), contradicting);
+    assert!(!world.learn(id, &failure), "once");
+    assert_eq!(world.record.payment.amounts.captured, 100);
+}
+
+#[test]
+fn what_is_told_again_once_a_person_has_closed_its_case_opens_another_one() {
+    let mut world = World::captured(100);
+    let other = of("prov-2", "prov-2", approved(100));
+    assert!(world.hear_of_another(Kind::Purchase, &other));
+    let command = Resolve {
+        payment: world.record.payment.id,
+        transaction: world.newest(),
+        resolution: Resolution::Acknowledged,
+        reason: Text::parse("refunded by hand").unwrap(),
+        evidence: Text::default(),
+    };
+    world
+        .decide(|record, _, stamp| decide::resolve(record, &command, stamp))
+        .unwrap();
+    assert!(world.hear_of_another(Kind::Purchase, &other));
+    assert!(!world.hear_of_another(Kind::Purchase, &other));
 }
 
 /// Where the provider cannot be asked: who was told of the first, was not told of the second.
