@@ -21,7 +21,7 @@ use super::DecideError;
 use super::abandon::after_refusals;
 use super::attempt::{next_operation, prefix};
 use super::outcome::awaits_customer_again;
-use super::resend::ProvedUnsent;
+use super::resend::{ProvedUnsent, Quiet, known_there};
 use super::step::Step;
 use super::voiding::void_asked;
 
@@ -199,9 +199,7 @@ pub fn give_up_unsent(
         awaits_customer_again(&mut step, stamp);
         return step.close(Some(record), None, stamp).map(Some);
     }
-    // A provider that has named a transaction holds it, whatever a lookup misses.
-    let known_there = held.provider_reference.is_some() || record.payment.next_action.is_some();
-    if !pending || leased || known_there || !proof.holds(held) {
+    if !pending || leased || known_there(record, held) || !proof.holds(held) {
         return Ok(None);
     }
     let voiding = held.kind.opens() && void_asked(record);
@@ -219,19 +217,19 @@ pub fn give_up_unsent(
     super::fact::learned(record, id, &fact, false, stamp)
 }
 
-/// The provider does not hold a transaction that an operator had called done. `None` where no operator did: a
+/// The provider's authoritative lookup, asked after all was quiet, does not hold a transaction that an operator had called done. `None` where no operator did: a
 /// lookup that misses something does not take back what the provider itself has proved.
 pub fn refuted_by_lookup(
     record: &PaymentRecord,
     id: TransactionId,
-    proof: ProvedUnsent,
+    quiet: Quiet,
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
     let by_person = held.resolved_by_operator && held.state == TransactionState::Succeeded;
-    if !by_person || !proof.holds(held) {
+    if !by_person || !quiet.holds(held) {
         return Ok(None);
     }
     let fact = Fact {

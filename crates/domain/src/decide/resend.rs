@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::ids::TransactionId;
+use crate::payment::PaymentRecord;
 use crate::ports::Capabilities;
 use crate::retry::KEY_AGE_MARGIN;
 use crate::transaction::Transaction;
@@ -54,6 +55,11 @@ impl Judged {
 }
 
 impl Quiet {
+    /// Whether it still says something about the transaction.
+    pub(super) fn holds(self, transaction: &Transaction) -> bool {
+        self.0 == Judged::of(transaction)
+    }
+
     /// Judges by the sender's lease and by the `window` in which the provider's lookup may miss a request.
     pub fn judge(transaction: &Transaction, window: Duration, now: DateTime<Utc>) -> Option<Self> {
         // The end of a lease has room for clocks that differ; the time of an answer has none.
@@ -79,8 +85,14 @@ impl ProvedUnsent {
             .then(|| Self(Judged::of(transaction)))
     }
 
-    /// The provider's authoritative lookup does not hold it, asked after all was quiet.
-    pub fn by_lookup(quiet: Quiet) -> Self {
+    /// The provider's authoritative lookup does not hold it, asked after all was quiet. `None` where the provider has it, as
+    /// it once said itself: whatever the lookup misses, it does not prove that nothing was processed.
+    pub fn by_lookup(quiet: Quiet, record: &PaymentRecord, held: &Transaction) -> Option<Self> {
+        (!known_there(record, held)).then_some(Self(quiet.0))
+    }
+
+    /// Of a confirmation: the provider still waits for the customer, asked after all was quiet.
+    pub fn by_waiting(quiet: Quiet) -> Self {
         Self(quiet.0)
     }
 
@@ -88,6 +100,11 @@ impl ProvedUnsent {
     pub(super) fn holds(self, transaction: &Transaction) -> bool {
         self.0 == Judged::of(transaction)
     }
+}
+
+/// Whether the provider has named a transaction, or asked its customer for something: it holds it, whatever a lookup misses.
+pub(super) fn known_there(record: &PaymentRecord, held: &Transaction) -> bool {
+    held.provider_reference.is_some() || held.kind.opens() && record.payment.next_action.is_some()
 }
 
 impl KeyAlive {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{Ask, MaySend, NewPayment, ProvedUnsent, Quiet, create};
+use super::{Ask, KeyAlive, MaySend, NewPayment, ProvedUnsent, Quiet, create};
 use crate::change::{Change, CommandKind, Write};
 use crate::command::Create;
 use crate::context::{Actor, ActorKind, Caller, Instance, Origin, TraceIds};
@@ -277,9 +277,16 @@ impl Drop for World {
 }
 
 /// What proves that a transaction was not sent: its sends, or a lookup once all is quiet.
-pub(super) fn proof(held: &Transaction, now: DateTime<Utc>) -> Option<ProvedUnsent> {
-    ProvedUnsent::by_sends(held)
-        .or_else(|| Quiet::judge(held, Duration::ZERO, now).map(ProvedUnsent::by_lookup))
+pub(super) fn proof(
+    record: &PaymentRecord,
+    held: &Transaction,
+    now: DateTime<Utc>,
+) -> Option<ProvedUnsent> {
+    let by_lookup = || {
+        let quiet = Quiet::judge(held, Duration::ZERO, now)?;
+        ProvedUnsent::by_lookup(quiet, record, held)
+    };
+    ProvedUnsent::by_sends(held).or_else(by_lookup)
 }
 
 /// A resend, as the flows would ask for it; `None` where none is due.
@@ -290,8 +297,9 @@ pub(super) fn try_start(
     stamp: &Stamp<'_>,
 ) -> Option<Change> {
     let held = record.transaction(id).unwrap();
-    let allowed = MaySend::Unsent(proof(held, stamp.now)?);
-    let allowed = (allowed, held.attempts);
+    let same_key = || KeyAlive::judge(held, rules.capabilities(), stamp.now).map(MaySend::SameKey);
+    let unsent = proof(record, held, stamp.now).map(MaySend::Unsent);
+    let allowed = (unsent.or_else(same_key)?, held.attempts);
     super::start_attempt(record, id, allowed, rules, stamp).unwrap()
 }
 
@@ -302,7 +310,7 @@ pub(super) fn try_give_up(
     stamp: &Stamp<'_>,
 ) -> Option<Change> {
     let held = record.transaction(id).unwrap();
-    let proof = proof(held, stamp.now)?;
+    let proof = proof(record, held, stamp.now)?;
     super::give_up_unsent(record, id, proof, stamp).unwrap()
 }
 

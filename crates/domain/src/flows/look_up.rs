@@ -41,9 +41,8 @@ impl Flows {
             LookupOutcome::Found(fact) => self.found(caller, record, held, &fact, quiet).await,
             LookupOutcome::NotFound { authoritative } if !pending => {
                 if let Some(quiet) = quiet.filter(|_| authoritative) {
-                    let proof = ProvedUnsent::by_lookup(quiet);
                     let decide = |record: &PaymentRecord, stamp: &Stamp<'_>| {
-                        decide::refuted_by_lookup(record, id, proof, stamp)
+                        decide::refuted_by_lookup(record, id, quiet, stamp)
                     };
                     record = self.apply(caller, record, decide).await?;
                 }
@@ -55,8 +54,11 @@ impl Flows {
             }
             LookupOutcome::NotFound { authoritative } => match quiet {
                 Some(quiet) if authoritative => {
-                    let proof = ProvedUnsent::by_lookup(quiet);
-                    self.unsent(caller, record, held, proof).await
+                    match ProvedUnsent::by_lookup(quiet, &record, held) {
+                        Some(proof) => self.unsent(caller, record, held, proof).await,
+                        // It had it: nothing is sent again because a lookup misses it.
+                        None => Ok(Stepped::at(record)),
+                    }
                 }
                 Some(_) => self.resend_same_key(caller, record, held).await,
                 None => Ok(Stepped::without_news(record)),
@@ -89,7 +91,7 @@ impl Flows {
             let Some(quiet) = quiet else {
                 return Ok(Stepped::without_news(record));
             };
-            let proof = ProvedUnsent::by_lookup(quiet);
+            let proof = ProvedUnsent::by_waiting(quiet);
             let decide = |record: &PaymentRecord, stamp: &Stamp<'_>| {
                 decide::confirmation_lost(record, id, fact, proof, stamp)
             };
@@ -102,7 +104,7 @@ impl Flows {
                 return Ok(Stepped::without_news(record));
             };
             self.retried(&record, id, "resend");
-            let allowed = MaySend::Unsent(ProvedUnsent::by_lookup(quiet));
+            let allowed = MaySend::Unsent(ProvedUnsent::by_waiting(quiet));
             return self.send_again(caller, record, id, allowed).await;
         }
         let decide =

@@ -309,7 +309,7 @@ fn s13_an_outage_of_any_length_uses_no_send_up() {
     // The provider is back, and the first request that reaches it is the first that counts.
     world.report(TIMED_OUT);
     world.pass(60);
-    let proof = proof(world.held(), world.now()).unwrap();
+    let proof = proof(&world.record, world.held(), world.now()).unwrap();
     for (in_doubt, sent) in [(POLICY.max_sends.purchase, Err(())), (1, Ok(()))] {
         let again = world.decide(|record, rules, stamp| {
             let allowed = (MaySend::Unsent(proof), in_doubt);
@@ -538,6 +538,37 @@ fn i4_what_the_provider_has_taken_without_a_name_is_not_unsent() {
     world.report(SendOutcome::Answered(nameless));
     assert_eq!(ProvedUnsent::by_sends(world.held()), None);
     assert_eq!(world.fail_over(), Err(()));
+}
+
+/// Such a lookup is not authoritative, and the key may be forgotten by now.
+#[test]
+fn i4_what_the_provider_has_named_is_not_proved_unsent_by_a_lookup_that_misses_it() {
+    let missed = |world: &World| {
+        let held = world.held();
+        let quiet = Quiet::judge(held, Duration::ZERO, world.now()).unwrap();
+        ProvedUnsent::by_lookup(quiet, &world.record, held)
+    };
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(TIMED_OUT);
+    assert!(missed(&world).is_some());
+    world.answer(FactKind::Pending);
+    world.pass(25 * 3_600);
+    assert_eq!(missed(&world), None);
+    // What waits for its customer is there as well, whether it has a name or not.
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let nameless = Fact {
+        kind: action(),
+        provider_reference: None,
+        payment_reference: None,
+    };
+    world.report(SendOutcome::Answered(nameless));
+    world.confirm().unwrap();
+    world.report(TIMED_OUT);
+    assert_eq!(missed(&world), None);
+    let mut world = World::captured(100);
+    world.refund(Some(10)).unwrap();
+    world.answer(FactKind::Pending);
+    assert_eq!(missed(&world), None);
 }
 
 fn action() -> FactKind {

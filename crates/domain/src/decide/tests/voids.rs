@@ -95,7 +95,7 @@ fn s06_a_customer_who_left_without_a_name_of_the_provider_s_is_abandoned_too() {
     assert_eq!(world.state_of(void), TransactionState::Failed);
     world.confirm().unwrap();
     world.report(LOST);
-    assert!(world.sends_opening_again(), "what the customer confirmed");
+    assert!(!world.sends_opening_again(), "its key is forgotten");
     assert!(world.learn(opening, &told(approved(100))));
     assert_eq!(world.record.payment.state, PaymentState::Captured);
 }
