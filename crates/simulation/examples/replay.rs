@@ -13,6 +13,7 @@ fn main() {
     let text = violations.join("\n");
     println!("{text}");
     let world = World::new(seed);
+    println!("{:?}", world.provider.nature());
     world.live();
     world.store.look(|tables| {
         for record in tables.payments.values() {

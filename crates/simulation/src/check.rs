@@ -13,7 +13,7 @@ use quittance_domain::transaction::{
 use quittance_evidence::ChainCheck;
 
 use crate::books::{Books, Keys};
-use crate::provider::{Balance, Booked, Status, Unasked};
+use crate::provider::{Balance, Booked, Shape, Status, Unasked};
 use crate::world::World;
 
 /// Runs one schedule; the violations that it shows, none where all is well.
@@ -94,7 +94,7 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     let by_itself = !unasked.is_empty();
     let takes_back = booked
         .values()
-        .any(|booked| booked.payment == id && booked.status == Status::TakenBack);
+        .any(|booked| booked.payment == id && was_taken_back(booked));
     if contradicted && !by_person && !by_itself && !takes_back {
         violations.push(format!("{id}: the provider contradicts what it had proved"));
     }
@@ -139,7 +139,8 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         if row.origin == TransactionOrigin::Provider {
             continue;
         }
-        transaction(row, booked.get(&row.id), violations);
+        let shape = world.provider.nature().shape;
+        transaction(row, booked.get(&row.id), shape, violations);
     }
 }
 
@@ -155,6 +156,11 @@ fn carried_out_once(
             violations.push(format!("I2: {kind} {id} was carried out more than once"));
         }
     }
+}
+
+/// Whether something was done, and is not any more.
+fn was_taken_back(booked: &Booked) -> bool {
+    matches!(booked.status, Status::TakenBack | Status::Uncaptured)
 }
 
 fn is_contradicted(record: &PaymentRecord) -> bool {
@@ -273,12 +279,20 @@ fn unasked_are_recorded(
     }
 }
 
-fn transaction(row: &Transaction, booked: Option<&Booked>, violations: &mut Vec<String>) {
+fn transaction(
+    row: &Transaction,
+    booked: Option<&Booked>,
+    shape: Shape,
+    violations: &mut Vec<String>,
+) {
     let agrees = match (row.state, booked.map(|booked| booked.status)) {
         (TransactionState::Succeeded, Some(Status::Approved))
         | (TransactionState::Declined, Some(Status::Declined))
         | (TransactionState::Failed, None | Some(Status::Voided))
-        | (TransactionState::Reversed, Some(Status::TakenBack)) => true,
+        | (TransactionState::Reversed, Some(Status::TakenBack | Status::Uncaptured)) => true,
+        // Some providers do not say why; and what was voided before it was authorized is "cancelled".
+        (TransactionState::Failed, Some(Status::Declined))
+        | (TransactionState::Declined, Some(Status::Voided)) => shape != Shape::Plain,
         // Released by the void that was believed to have kept it from being made.
         (TransactionState::Failed, Some(Status::Approved)) => {
             let cause = row.failure.map(|failure| failure.cause);

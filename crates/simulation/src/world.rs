@@ -94,7 +94,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let executor = Executor::new(seed);
         let store = SimStore::new(executor.clone());
-        let nature = nature(&executor);
+        let nature = Nature::choose(&executor);
         let provider = SimProvider::new(executor.clone(), store.clone(), nature);
         let skewed = executor.chance(300);
         let skew = |_| {
@@ -137,7 +137,6 @@ impl World {
         (0..3).all(|_| {
             self.provider.decide_pending();
             self.provider.tell_again();
-            self.provider.tell_taken_back_again();
             self.ask_about_the_rest();
             self.recover_in_peace();
             self.executor.run()
@@ -364,20 +363,6 @@ fn policy(executor: &Executor) -> RetryPolicy {
         policy.release.steps = executor.pick(1..4);
     }
     policy
-}
-
-/// A provider of any kind, most often one whose lookup can be trusted.
-fn nature(executor: &Executor) -> Nature {
-    let mut nature = Nature::default();
-    if executor.chance(300) {
-        nature.authoritative = false;
-        nature.keys_kept = Duration::from_secs(if executor.chance(500) { 7_200 } else { 86_400 });
-    }
-    nature.names = executor.chance(800);
-    if executor.chance(300) {
-        nature.window = Duration::from_secs(executor.pick(1..40).into());
-    }
-    nature
 }
 
 impl Site {

@@ -1,0 +1,178 @@
+//! What the provider says of what is in its books, in the words of its shape.
+
+use quittance_domain::decline::{Cause, Decline, DeclineCode};
+use quittance_domain::ids::{PaymentId, ProviderReference, TransactionId};
+use quittance_domain::money::{Currency, Money};
+use quittance_domain::payment::NextAction;
+use quittance_domain::ports::LookupQuery;
+use quittance_domain::text::{Sensitive, Text};
+use quittance_domain::transaction::{Fact, FactKind, OperationKind, TransactionKind};
+use quittance_domain::webhook::Subject;
+
+use super::ledger::{Booked, Ledger, Status, opens};
+use super::shape::{Nature, Shape};
+
+pub(super) fn eur(minor_units: i64) -> Option<Money> {
+    let eur = Currency::parse("EUR").ok()?;
+    Money::new(minor_units, eur).ok()
+}
+
+/// How an operation stands now.
+pub(super) fn fact(id: TransactionId, booked: &Booked, nature: Nature) -> Fact {
+    let kind = match (booked.status, nature.shape) {
+        // It was authorized.
+        (Status::Approved | Status::Uncaptured, _) => approved(booked.amount),
+        (Status::Challenged, _) => asks_the_customer(),
+        (Status::Pending, _) => FactKind::Pending,
+        (Status::Voided, Shape::Plain | Shape::Stripe) => FactKind::Failed(Cause::Voided),
+        // Its result is called "Cancelled".
+        (Status::Voided, Shape::Adyen) => refused(),
+        (Status::Declined, Shape::Plain) => refused(),
+        (Status::Declined, Shape::Stripe | Shape::Adyen) if opens(booked.kind) => refused(),
+        (Status::Declined, Shape::Stripe | Shape::Adyen) | (Status::TakenBack, Shape::Stripe) => {
+            FactKind::Failed(Cause::ProviderReportedFailure)
+        }
+        (Status::TakenBack, Shape::Plain | Shape::Adyen) => {
+            FactKind::TakenBack(Cause::ProviderReportedFailure)
+        }
+    };
+    let names = names(id, booked, nature);
+    // What the customer does next may get another name.
+    let named = nature.shape != Shape::Adyen || booked.status != Status::Challenged;
+    let (operation, payment) = names.filter(|_| named).unzip();
+    Fact {
+        kind,
+        provider_reference: operation.flatten(),
+        payment_reference: payment.flatten(),
+    }
+}
+
+/// That it was received: how it ends is told by webhook.
+pub(super) fn received(id: TransactionId, booked: &Booked, by_their_name: bool) -> Fact {
+    Fact {
+        kind: FactKind::Pending,
+        provider_reference: reference(&id.to_string()),
+        payment_reference: reference(&intent(booked.payment)).filter(|_| by_their_name),
+    }
+}
+
+/// What a webhook tells of how an operation stands; `None` where there is none for that.
+pub(super) fn told(id: TransactionId, booked: &Booked, nature: Nature) -> Option<(Subject, Fact)> {
+    let fact = fact(id, booked, nature);
+    let ours = Subject::Transaction(id);
+    match nature.shape {
+        Shape::Plain => Some((ours, fact)),
+        // The event of the void tells it.
+        Shape::Stripe if booked.status == Status::Voided => None,
+        Shape::Stripe if booked.kind == OperationKind::Void => {
+            let (kind, dispute) = (TransactionKind::Void, None);
+            Some((Subject::Operation { kind, dispute }, fact))
+        }
+        Shape::Stripe => Some((ours, fact)),
+        Shape::Adyen => match booked.status {
+            Status::Approved | Status::Declined | Status::TakenBack => Some((ours, fact)),
+            Status::Challenged | Status::Pending | Status::Voided | Status::Uncaptured => None,
+        },
+    }
+}
+
+/// What Stripe's payment intent says of a capture or a void, of which there is one at most; `None` where it says nothing.
+pub(super) fn of_intent(ledger: &Ledger, query: &LookupQuery, nature: Nature) -> Option<Fact> {
+    let known = query.payment_reference.as_ref()?;
+    let payment = known.as_str().strip_prefix(INTENT)?.parse().ok()?;
+    let payment = PaymentId(payment);
+    let done = |kind| {
+        let mut all = ledger.operations.iter();
+        all.find(|(_, held)| {
+            held.kind == kind && held.payment == payment && held.status == Status::Approved
+        })
+    };
+    let failed = |cause| Fact {
+        kind: FactKind::Failed(cause),
+        provider_reference: None,
+        payment_reference: Some(known.clone()),
+    };
+    let canceled = done(OperationKind::Void);
+    match query.kind {
+        TransactionKind::Void if canceled.is_some() => {
+            let authorized = ledger.balance(payment).authorized;
+            Some(Fact {
+                kind: FactKind::Approved {
+                    amount: eur(authorized).filter(|_| authorized > 0),
+                    expires_at: None,
+                },
+                provider_reference: Some(known.clone()),
+                payment_reference: Some(known.clone()),
+            })
+        }
+        TransactionKind::Void if ledger.balance(payment).captured > 0 => {
+            Some(failed(Cause::AlreadyCaptured))
+        }
+        TransactionKind::Capture => match done(OperationKind::Capture) {
+            Some((id, booked)) if *id == query.transaction => Some(fact(*id, booked, nature)),
+            Some(_) => None,
+            None if canceled.is_some() => Some(failed(Cause::ProviderReportedFailure)),
+            None => None,
+        },
+        TransactionKind::Void
+        | TransactionKind::Purchase
+        | TransactionKind::Authorization
+        | TransactionKind::Refund
+        | TransactionKind::Chargeback
+        | TransactionKind::ChargebackReversal => None,
+    }
+}
+
+const INTENT: &str = "pi-";
+
+fn intent(payment: PaymentId) -> String {
+    format!("{INTENT}{payment}")
+}
+
+fn reference(text: &str) -> Option<ProviderReference> {
+    ProviderReference::parse(text).ok()
+}
+
+/// The provider's names of an operation and of its payment, where it gives any.
+fn names(
+    id: TransactionId,
+    booked: &Booked,
+    nature: Nature,
+) -> Option<(Option<ProviderReference>, Option<ProviderReference>)> {
+    let payment = intent(booked.payment);
+    let operation = match (nature.shape, booked.kind) {
+        (Shape::Plain, _) => id.to_string(),
+        (Shape::Stripe, OperationKind::Capture) => format!("ch-{}", booked.payment),
+        (Shape::Stripe | Shape::Adyen, OperationKind::Refund)
+        | (Shape::Adyen, OperationKind::Capture | OperationKind::Void) => id.to_string(),
+        (
+            Shape::Stripe | Shape::Adyen,
+            OperationKind::Purchase | OperationKind::Authorize | OperationKind::Confirm,
+        )
+        | (Shape::Stripe, OperationKind::Void) => payment.clone(),
+    };
+    nature
+        .names
+        .then(|| (reference(&operation), reference(&payment)))
+}
+
+fn approved(amount: i64) -> FactKind {
+    FactKind::Approved {
+        amount: eur(amount),
+        expires_at: None,
+    }
+}
+
+fn refused() -> FactKind {
+    FactKind::Declined(Decline {
+        code: DeclineCode::DoNotHonor,
+        provider_code: Text::default(),
+    })
+}
+
+fn asks_the_customer() -> FactKind {
+    FactKind::RequiresAction(NextAction {
+        redirect_url: Sensitive::new("https://issuer.example".to_owned()),
+        data: Sensitive::default(),
+    })
+}
