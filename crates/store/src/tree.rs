@@ -17,6 +17,7 @@ mod cosignatures;
 mod fresh;
 mod heads;
 mod integrator;
+mod lag;
 mod reads;
 mod statements;
 

@@ -397,3 +397,59 @@ fn log_key_line(note: &str) -> String {
     let spoilt: String = end.chars().rev().collect();
     format!("{start}{spoilt}\n")
 }
+
+/// One that was not written by the service is refused, and nobody waits for it; one that is only said to be refused is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_an_entry_that_is_only_said_to_be_refused_still_counts_as_waiting() {
+    let db = TestDb::new().await;
+    let (store, alarms) = watched(&db).await;
+    store.start_workers();
+    let client = db.client().await;
+    strangers(&client, 1).await;
+    let forged = JournalRow {
+        mac: vec![7; 32],
+        ..JournalRow::of(&entry_of_stream("acme", Uuid::new_v4(), 1))
+    };
+    client.batch_execute(&forged.insert()).await.unwrap();
+    let done = "select (select count(*) from refused_entries) = 1 and \
+                coalesce((select max(tree_size) from tree_heads), 0) = 1";
+    eventually("one is in the tree, and one is refused", || async {
+        client.query_one(done, &[]).await.unwrap().get(0)
+    })
+    .await;
+    assert_eq!(store.oldest_pending_entry_age().await, Ok(0.0));
+    store.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(alarms.taken("entry"), 1);
+
+    let (store, alarms) = watched(&db).await;
+    let waiting = JournalRow::of(&entry_of_stream("acme", Uuid::new_v4(), 1));
+    client.batch_execute(&waiting.insert()).await.unwrap();
+    let id = waiting.entry_id;
+    for hidden in [
+        format!(
+            "insert into refused_entries select arrival, entry_id, stream_id, entity_seq, 'MAC_WRONG' \
+             from journal where entry_id = '{id}'"
+        ),
+        "update sequencer_head set low_arrival = 1000000".to_owned(),
+        format!(
+            "update journal set occurred_at = now() + interval '1 year' where entry_id = '{id}'"
+        ),
+    ] {
+        client.batch_execute(&hidden).await.unwrap();
+        let age = store.oldest_pending_entry_age().await.unwrap();
+        assert!(age > 0.0, "{hidden}");
+    }
+    assert_eq!(alarms.taken(""), 0);
+
+    // Not all of so many are judged at each look: that is told, too.
+    let flood = "insert into journal select (f).* from (select copied(j, n) as f from journal j, \
+                 generate_series(1, 4200) n where mac = decode(repeat('07', 32), 'hex')) c; \
+                 insert into refused_entries select arrival, entry_id, stream_id, entity_seq, 'MAC_WRONG' from journal \
+                 on conflict do nothing";
+    let copied = "create function copied(j journal, n int) returns journal language plpgsql as $$ begin \
+                  j.entry_id := gen_random_uuid(); j.stream_id := j.entry_id; j.arrival := -n; return j; end $$";
+    client.batch_execute(copied).await.unwrap();
+    client.batch_execute(flood).await.unwrap();
+    store.oldest_pending_entry_age().await.unwrap();
+    assert_eq!(alarms.taken("entry"), 1);
+}

@@ -16,7 +16,7 @@ use quittance_evidence::{Hash, SignedCheckpoint};
 use thiserror::Error;
 
 use super::heads::{StoredHead, head_of};
-use super::statements::{ReadLag, ReadTiles};
+use super::statements::ReadTiles;
 use super::{TreeDamage, TreeHead};
 use crate::schema::{checkpoints, tree_heads};
 use crate::store::PgStore;
@@ -286,14 +286,6 @@ impl PgStore {
                 async move { largest.first::<Option<i64>>(connection).await }.boxed()
             });
         read.await
-    }
-
-    /// Age in seconds of the oldest entry that the tree does not hold, sequenced or not; 0 where it holds all.
-    pub async fn oldest_pending_entry_age(&self) -> Result<f64, StoreError> {
-        let read = self.inner.reader.scan("read audit lag", |connection| {
-            async move { ReadLag.load::<f64>(connection).await }.boxed()
-        });
-        Ok(read.await?.into_iter().fold(0.0, f64::max))
     }
 
     /// Keeps a checkpoint, to be served. One that is there already stays.

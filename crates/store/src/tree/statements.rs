@@ -1,7 +1,7 @@
 //! The tree's statements.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Double, Nullable, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Binary, Nullable, SmallInt, Text, Uuid as SqlUuid};
 use quittance_evidence::tile::{Tile, TileId};
 use uuid::Uuid;
 
@@ -219,22 +219,5 @@ statement!(Grow, Grow, BigInt, |self, out| {
         ") as t (level, tile_index, hashes) where exists (select 1 from grown) \
          on conflict (level, tile_index) do update set hashes = excluded.hashes) \
          select count(*) from grown",
-    );
-});
-
-/// The age of the oldest entry that is not in the tree, in seconds.
-pub(super) struct ReadLag;
-
-statement!(ReadLag, ReadLag, Double, |self, out| {
-    out.push_sql(
-        "select coalesce(extract(epoch from clock_timestamp() - min(t)), 0)::float8 from (\
-         (select j.occurred_at as t from journal_positions p \
-          join journal j on j.stream_id = p.stream_id and j.entity_seq = p.entity_seq \
-          where p.position >= coalesce((select max(tree_size) from tree_heads), 0) \
-          order by p.position limit 1) union all \
-         (select j.occurred_at from journal j where j.arrival >= (select low_arrival from sequencer_head) \
-          and not exists (select 1 from journal_positions p where p.arrival = j.arrival) \
-          and not exists (select 1 from refused_entries r where r.arrival = j.arrival \
-          and r.stream_id = j.stream_id and r.entity_seq = j.entity_seq) order by j.arrival limit 1)) oldest",
     );
 });

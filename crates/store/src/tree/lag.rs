@@ -1,0 +1,197 @@
+//! How far the tree is behind the journal.
+//!
+//! An entry that was refused is not waited for; but anybody who can write to the database can say that one was refused. So
+//! only those count as refused that really are not ours: each is judged as the sequencer judges it. How old an entry is,
+//! its bytes say, where they are ours, and not the column beside them.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use futures::FutureExt as _;
+use quittance_domain::ports::StoreError;
+use quittance_evidence::Leaf;
+use uuid::Uuid;
+
+use crate::keys::KeyRing;
+use crate::sequencer::Claimed;
+use crate::statement::statement;
+use crate::store::PgStore;
+use crate::warning::Thinned;
+
+/// Refused entries that are read at once: 8 MiB of them at most, and commonly 128 KiB.
+const PAGE: usize = 128;
+/// The same.
+const PAGE_ROWS: i64 = 128;
+/// Most pages of them that are judged at one look. More than 4,000 forged rows raise an alarm of their own.
+const MAX_PAGES: usize = 32;
+
+static UNJUDGED: Thinned = Thinned::new();
+
+/// An entry without a place in the tree. Each column is cut behind the longest that the service writes.
+#[derive(Queryable)]
+struct Pending {
+    arrival: i64,
+    stream_id: Uuid,
+    entity_seq: i64,
+    entry_id: Uuid,
+    leaf: Vec<u8>,
+    mac: Vec<u8>,
+    mac_key_id: String,
+    occurred_at: DateTime<Utc>,
+}
+
+type PendingTypes = (
+    BigInt,
+    SqlUuid,
+    BigInt,
+    SqlUuid,
+    Binary,
+    Binary,
+    Text,
+    Timestamptz,
+);
+
+const COLUMNS: &str = "select j.arrival, j.stream_id, j.entity_seq, j.entry_id, substr(j.leaf, 1, 65536) as leaf, \
+     substr(j.mac, 1, 33) as mac, left(j.mac_key_id, 1024) as mac_key_id, j.occurred_at ";
+
+impl Pending {
+    fn is_authentic(&self, ring: &KeyRing) -> bool {
+        let claimed = Claimed {
+            stream_id: self.stream_id,
+            entity_seq: self.entity_seq,
+            entry_id: self.entry_id,
+            leaf: &self.leaf,
+            mac: &self.mac,
+            mac_key_id: &self.mac_key_id,
+        };
+        claimed.is_authentic(ring)
+    }
+
+    /// Whether the sequencer would refuse it. Where it does not know the key it stands still, and refuses nothing.
+    fn is_refused_rightly(&self, ring: &KeyRing) -> bool {
+        let unknown = ring.journal_key_by_id(&self.mac_key_id).is_none();
+        !unknown && !self.is_authentic(ring)
+    }
+
+    fn since(&self, ring: &KeyRing) -> DateTime<Utc> {
+        let authentic = self.is_authentic(ring);
+        let leaf = authentic.then(|| Leaf::decode(&self.leaf).ok()).flatten();
+        leaf.map_or(self.occurred_at, |leaf| leaf.occurred_at)
+    }
+}
+
+/// The first entry with a position that is not in the tree, and the first without one that nobody calls refused.
+struct ReadPending;
+
+statement!(ReadPending, ReadPending, PendingTypes, |self, out| {
+    out.push_sql("(");
+    out.push_sql(COLUMNS);
+    out.push_sql(
+        "from journal_positions p join journal j on j.stream_id = p.stream_id and j.entity_seq = p.entity_seq \
+         where p.position >= coalesce((select max(tree_size) from tree_heads), 0) order by p.position limit 1) \
+         union all (",
+    );
+    out.push_sql(COLUMNS);
+    out.push_sql(
+        "from journal j where j.arrival >= (select low_arrival from sequencer_head) \
+         and not exists (select 1 from journal_positions p where p.arrival = j.arrival) \
+         and not exists (select 1 from refused_entries r where r.arrival = j.arrival \
+         and r.stream_id = j.stream_id and r.entity_seq = j.entity_seq) order by j.arrival limit 1)",
+    );
+});
+
+/// Entries without a position that are called refused, from one on. Wherever the sequencer is: one that is called refused
+/// while its number is a hole is passed by.
+#[derive(Clone, Copy)]
+struct ReadRefused {
+    arrival: i64,
+    stream: Uuid,
+    entity_seq: i64,
+}
+
+impl ReadRefused {
+    const FIRST: Self = Self {
+        arrival: i64::MIN,
+        stream: Uuid::nil(),
+        entity_seq: i64::MIN,
+    };
+
+    /// With that one again: so that none is left out, whatever numbers somebody writes.
+    fn from(row: &Pending) -> Self {
+        Self {
+            arrival: row.arrival,
+            stream: row.stream_id,
+            entity_seq: row.entity_seq,
+        }
+    }
+}
+
+statement!(ReadRefused, ReadRefused, PendingTypes, |self, out| {
+    out.push_sql(COLUMNS);
+    out.push_sql(
+        "from refused_entries r join journal j on j.stream_id = r.stream_id and j.entity_seq = r.entity_seq \
+         and j.arrival = r.arrival where (r.arrival, r.stream_id, r.entity_seq) >= (",
+    );
+    out.push_bind_param::<BigInt, _>(&self.arrival)?;
+    out.push_sql(", ");
+    out.push_bind_param::<SqlUuid, _>(&self.stream)?;
+    out.push_sql(", ");
+    out.push_bind_param::<BigInt, _>(&self.entity_seq)?;
+    out.push_sql(
+        ") and not exists (select 1 from journal_positions p where p.arrival = r.arrival \
+         and p.stream_id = r.stream_id and p.entity_seq = r.entity_seq) \
+         order by r.arrival, r.stream_id, r.entity_seq limit ",
+    );
+    out.push_bind_param::<BigInt, _>(&PAGE_ROWS)?;
+});
+
+impl PgStore {
+    /// Age in seconds of the oldest entry that the tree does not hold, sequenced or not; 0 where it holds all.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    pub async fn oldest_pending_entry_age(&self) -> Result<f64, StoreError> {
+        let read = self.inner.reader.scan("read audit lag", |connection| {
+            async move { ReadPending.load::<Pending>(connection).await }.boxed()
+        });
+        let ring = &self.inner.keys;
+        let pending = read.await?;
+        let waiting = pending.iter().map(|row| row.since(ring)).min();
+        let hidden = self.oldest_called_refused().await?;
+        let Some(oldest) = waiting.into_iter().chain(hidden).min() else {
+            return Ok(0.0);
+        };
+        let age = self.clock().now() - oldest;
+        Ok(age.to_std().unwrap_or_default().as_secs_f64())
+    }
+
+    /// Since when the oldest entry waits that is called refused, and is ours all the same.
+    async fn oldest_called_refused(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let ring = &self.inner.keys;
+        let (mut at, mut oldest) = (ReadRefused::FIRST, None);
+        for _ in 0..MAX_PAGES {
+            let read = self
+                .inner
+                .reader
+                .scan("read refused entries", |connection| {
+                    async move { at.load::<Pending>(connection).await }.boxed()
+                });
+            let rows = read.await?;
+            let ours = rows.iter().filter(|row| !row.is_refused_rightly(ring));
+            oldest = ours.map(|row| row.since(ring)).chain(oldest).min();
+            match rows.last() {
+                Some(last) if rows.len() >= PAGE => at = ReadRefused::from(last),
+                Some(_) | None => return Ok(oldest),
+            }
+        }
+        self.inner.observer.verification_failed("entry", 1);
+        if UNJUDGED.due().is_some() {
+            tracing::error!(
+                count = MAX_PAGES * PAGE,
+                "more entries than this are refused: it is not known whether one behind them is ours"
+            );
+        }
+        Ok(oldest)
+    }
+}
