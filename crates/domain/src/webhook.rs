@@ -345,8 +345,9 @@ pub struct InboxClaim {
 /// The inbox: verified webhooks, until they are applied.
 #[async_trait]
 pub trait Inbox: Send + Sync + 'static {
-    /// Stores a webhook, once for each account and event. Committed when it answers.
-    async fn receive(&self, webhook: NewWebhook) -> Result<Receipt, StoreError>;
+    /// Stores webhooks, once for each account and event: all of them, or, where it fails, none. Committed when it
+    /// answers, with what became of each, in their order. Of two of one event the first is stored.
+    async fn receive(&self, webhooks: Vec<NewWebhook>) -> Result<Vec<Receipt>, StoreError>;
 
     /// Claims webhooks that are due, those due longest first, which nobody else has claimed.
     async fn claim_webhooks(&self, claim: &InboxClaim) -> Result<Vec<ClaimedWebhook>, StoreError>;

@@ -1,5 +1,7 @@
 //! The inbox of webhooks: stored once, claimed, and closed; and whether a transaction went through an account.
 
+use std::collections::HashSet;
+
 use diesel::prelude::*;
 use diesel::sql_types::{
     Array, BigInt, Binary, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid,
@@ -10,7 +12,8 @@ use quittance_domain::ids::{PaymentId, ProviderAccount, TenantId, TransactionId,
 use quittance_domain::ports::{SentThrough, StoreError};
 use quittance_domain::text::Sensitive;
 use quittance_domain::webhook::{
-    ClaimedWebhook, InboxBacklog, InboxClaim, NewWebhook, Receipt, WebhookState, WebhookVerdict,
+    ClaimedWebhook, InboxBacklog, InboxClaim, NewWebhook, Receipt, WebhookReason, WebhookState,
+    WebhookVerdict,
 };
 use uuid::Uuid;
 
@@ -23,13 +26,18 @@ use crate::store::PgStore;
 /// Most webhooks that one claim takes, whatever it asks for.
 pub const MAX_INBOX_CLAIM: usize = 1_000;
 
-/// A second delivery of an event waits for the first to commit, then changes nothing.
+/// One statement for all events of a delivery, so that it is acknowledged after one commit. A second delivery of an event
+/// waits for the first to commit, then changes nothing. Always in the same order, so that two deliveries that have
+/// events in common do not wait for each other.
 const RECEIVE: &str = "\
     insert into webhook_inbox \
         (webhook_id, provider_account, event_id, body, state, reason, next_step_at, finished_at) \
-    values ($1, $2, $3, $4, $5, $6, \
-        case when $6 is null then now() end, case when $6 is not null then now() end) \
-    on conflict on constraint webhook_inbox_event_key do nothing";
+    select n.webhook_id, n.provider_account, n.event_id, n.body, n.state, n.reason, \
+        case when n.reason is null then now() end, case when n.reason is not null then now() end \
+    from unnest($1, $2, $3, $4, $5, $6) as n (webhook_id, provider_account, event_id, body, state, reason) \
+    order by n.provider_account, n.event_id \
+    on conflict on constraint webhook_inbox_event_key do nothing \
+    returning webhook_id";
 
 /// Claims what is due, and waits for nobody: account by account, so that an account whose provider is slow has no more
 /// than its places, and what waits of it is not looked at for another's. The accounts of what waits are found by an index,
@@ -109,6 +117,44 @@ const SENT_THROUGH: &str = "\
     ) as through \
     from payments p where p.payment_id = $1";
 
+/// What is stored of webhooks, column by column.
+#[derive(Default)]
+struct NewRows {
+    ids: Vec<Uuid>,
+    accounts: Vec<String>,
+    events: Vec<String>,
+    bodies: Vec<Vec<u8>>,
+    states: Vec<&'static str>,
+    reasons: Vec<Option<&'static str>>,
+}
+
+impl NewRows {
+    fn seal(ring: &KeyRing, webhooks: &[NewWebhook]) -> Result<Self, StoreError> {
+        let mut rows = Self::default();
+        for webhook in webhooks {
+            let id = webhook.id.0;
+            let state = match webhook.dead {
+                Some(_) => WebhookState::Dead,
+                None => WebhookState::Received,
+            };
+            rows.ids.push(id);
+            rows.accounts.push(webhook.account.as_str().to_owned());
+            rows.events.push(webhook.event.as_str().to_owned());
+            let body = sealing::seal(ring, None, place(id), webhook.body.expose())?;
+            rows.bodies.push(body);
+            rows.states.push(state.name());
+            rows.reasons.push(webhook.dead.map(WebhookReason::name));
+        }
+        Ok(rows)
+    }
+}
+
+#[derive(QueryableByName)]
+struct StoredRow {
+    #[diesel(sql_type = SqlUuid)]
+    webhook_id: Uuid,
+}
+
 #[derive(QueryableByName)]
 struct ClaimedRow {
     #[diesel(sql_type = SqlUuid)]
@@ -165,33 +211,31 @@ pub(crate) const fn place(webhook: Uuid) -> Place {
 }
 
 impl PgStore {
-    pub(crate) async fn store_webhook(&self, webhook: NewWebhook) -> Result<Receipt, StoreError> {
-        let id = webhook.id.0;
-        let body = sealing::seal(&self.inner.keys, None, place(id), webhook.body.expose())?;
-        let state = match webhook.dead {
-            Some(_) => WebhookState::Dead,
-            None => WebhookState::Received,
-        };
-        let reason = webhook.dead.map(|reason| reason.name().to_owned());
-        let (account, event) = (
-            webhook.account.as_str().to_owned(),
-            webhook.event.as_str().to_owned(),
-        );
-        // Made again after a lost connection it finds its own row, and answers that the event is known: it is.
+    pub(crate) async fn store_webhooks(
+        &self,
+        webhooks: Vec<NewWebhook>,
+    ) -> Result<Vec<Receipt>, StoreError> {
+        let rows = NewRows::seal(&self.inner.keys, &webhooks)?;
+        // Made again after a lost connection it finds its own rows, and answers that the events are known: they are.
         let written = self.inner.reader.write("store webhook", |connection, _| {
             let query = diesel::sql_query(RECEIVE)
-                .bind::<SqlUuid, _>(id)
-                .bind::<Text, _>(account.clone())
-                .bind::<Text, _>(event.clone())
-                .bind::<Binary, _>(body.clone())
-                .bind::<Text, _>(state.name())
-                .bind::<Nullable<Text>, _>(reason.clone());
-            async move { query.execute(connection).await }.boxed()
+                .bind::<Array<SqlUuid>, _>(rows.ids.clone())
+                .bind::<Array<Text>, _>(rows.accounts.clone())
+                .bind::<Array<Text>, _>(rows.events.clone())
+                .bind::<Array<Binary>, _>(rows.bodies.clone())
+                .bind::<Array<Text>, _>(rows.states.clone())
+                .bind::<Array<Nullable<Text>>, _>(rows.reasons.clone());
+            async move { query.load::<StoredRow>(connection).await }.boxed()
         });
-        Ok(match written.await? {
-            0 => Receipt::KnownEvent,
-            _ => Receipt::Stored,
-        })
+        let written: HashSet<_> = written.await?.iter().map(|row| row.webhook_id).collect();
+        let receipts = rows.ids.iter().map(|id| {
+            if written.contains(id) {
+                Receipt::Stored
+            } else {
+                Receipt::KnownEvent
+            }
+        });
+        Ok(receipts.collect())
     }
 
     pub(crate) async fn claim_inbox(

@@ -161,8 +161,8 @@ impl Store for PgStore {
 
 #[async_trait]
 impl Inbox for PgStore {
-    async fn receive(&self, webhook: NewWebhook) -> Result<Receipt, StoreError> {
-        self.store_webhook(webhook).await
+    async fn receive(&self, webhooks: Vec<NewWebhook>) -> Result<Vec<Receipt>, StoreError> {
+        self.store_webhooks(webhooks).await
     }
 
     async fn claim_webhooks(&self, claim: &InboxClaim) -> Result<Vec<ClaimedWebhook>, StoreError> {

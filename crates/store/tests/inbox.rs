@@ -53,15 +53,15 @@ async fn s50_an_event_is_stored_once_for_each_account_and_encrypted() {
     let db = TestDb::new().await;
     let store = db.store().await;
     let twice = futures::join!(
-        store.receive(webhook("sandbox", "evt_1")),
-        store.receive(webhook("sandbox", "evt_1"))
+        store.receive(vec![webhook("sandbox", "evt_1")]),
+        store.receive(vec![webhook("sandbox", "evt_1")])
     );
-    let mut receipts = [twice.0.unwrap(), twice.1.unwrap()];
+    let mut receipts = [twice.0.unwrap(), twice.1.unwrap()].concat();
     receipts.sort_by_key(|receipt| *receipt == Receipt::KnownEvent);
     assert_eq!(receipts, [Receipt::Stored, Receipt::KnownEvent]);
     for (at, event) in [("other", "evt_1"), ("sandbox", "evt_2")] {
-        let receipt = store.receive(webhook(at, event)).await;
-        assert_eq!(receipt, Ok(Receipt::Stored));
+        let receipt = store.receive(vec![webhook(at, event)]).await;
+        assert_eq!(receipt, Ok(vec![Receipt::Stored]));
     }
     let readable = "select count(*) from webhook_inbox where position('provider' in encode(body, 'escape')) > 0";
     let client = db.client().await;
@@ -75,11 +75,81 @@ async fn s50_an_event_is_stored_once_for_each_account_and_encrypted() {
     }
 }
 
+/// The answer to a provider waits for one insert, however many events a delivery tells.
+#[tokio::test]
+async fn s50_the_events_of_a_delivery_are_stored_in_one_transaction_and_each_is_known_by_itself() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    store.receive(vec![webhook("adyen", "b")]).await.unwrap();
+    let mut unreadable = webhook("adyen", "d");
+    unreadable.dead = Some(WebhookReason::Unreadable);
+    let delivery = ["c", "b", "a", "c"].map(|event| webhook("adyen", event));
+    let ids = delivery.clone().map(|webhook| webhook.id);
+    let delivery = [delivery.to_vec(), vec![unreadable]].concat();
+    let receipts = store.receive(delivery.clone()).await.unwrap();
+    let (new, known) = (Receipt::Stored, Receipt::KnownEvent);
+    assert_eq!(receipts, [new, known, new, known, new]);
+    let (first, _) = store.webhook(ids[0]).await.unwrap().unwrap();
+    assert_eq!(first.event.as_str(), "c", "of two of one event, the first");
+    let client = db.client().await;
+    let commits = "select count(*), count(distinct xmin::text) from webhook_inbox \
+                   where event_id in ('a', 'c', 'd')";
+    let row = client.query_one(commits, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (3, 1));
+    let waits = InboxBacklog {
+        waiting: 3,
+        dead: 1,
+    };
+    assert_eq!(store.inbox_backlog().await, Ok(waits));
+    let again = store.receive(delivery).await;
+    assert_eq!(again, Ok(vec![known; 5]));
+    assert_eq!(store.receive(Vec::new()).await, Ok(Vec::new()));
+}
+
+/// A database that refuses one of them keeps none: the delivery comes again as a whole.
+#[tokio::test]
+async fn s59_of_a_delivery_that_cannot_be_stored_whole_nothing_is_kept() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let client = db.client().await;
+    let refuse = "alter table webhook_inbox add constraint refused check (event_id <> 'b')";
+    client.batch_execute(refuse).await.unwrap();
+    let delivery = ["a", "b", "c"].map(|event| webhook("adyen", event));
+    let refused = store.receive(delivery.to_vec()).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(store.inbox_backlog().await, Ok(InboxBacklog::default()));
+}
+
+/// Two deliveries with events in common, told in opposite orders, would wait for each other.
+#[tokio::test]
+async fn s50_deliveries_that_cross_each_other_store_each_event_once() {
+    let db = TestDb::new().await;
+    let (one, other) = (db.store().await, db.store().await);
+    let client = db.client().await;
+    for round in 0..20 {
+        let events: Vec<_> = (0..60).map(|number| format!("{round}-{number}")).collect();
+        let forward = events.iter().map(|event| webhook("adyen", event));
+        let backward = events.iter().rev().map(|event| webhook("adyen", event));
+        let both = futures::join!(
+            one.receive(forward.collect()),
+            other.receive(backward.collect())
+        );
+        let receipts = [both.0.unwrap(), both.1.unwrap()].concat();
+        let stored = receipts.iter().filter(|it| **it == Receipt::Stored);
+        assert_eq!(stored.count(), 60, "each once");
+    }
+    let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+    let deadlocks: i64 = client.query_one(deadlocks, &[]).await.unwrap().get(0);
+    assert_eq!(deadlocks, 0);
+}
+
 #[tokio::test]
 async fn a_webhook_is_claimed_by_one_at_a_time_and_closed_by_whoever_claimed_it_last() {
     let db = TestDb::new().await;
     let (one, other) = (db.store().await, db.store().await);
-    one.receive(webhook("sandbox", "evt_1")).await.unwrap();
+    one.receive(vec![webhook("sandbox", "evt_1")])
+        .await
+        .unwrap();
     let claim = all(9);
     let both = futures::join!(one.claim_webhooks(&claim), other.claim_webhooks(&claim));
     let (mut first, second) = (both.0.unwrap(), both.1.unwrap());
@@ -117,10 +187,10 @@ async fn i12_an_account_has_no_more_places_than_its_share_however_much_waits_of_
     // What waits of the slow one was there first.
     for number in 0..9 {
         let event = format!("evt_{number}");
-        store.receive(webhook("slow", &event)).await.unwrap();
+        store.receive(vec![webhook("slow", &event)]).await.unwrap();
     }
     for at in ["quick", "sandbox"] {
-        store.receive(webhook(at, "evt_1")).await.unwrap();
+        store.receive(vec![webhook(at, "evt_1")]).await.unwrap();
     }
     let claim = async |limit, busy: usize| {
         let claim = InboxClaim {
@@ -144,10 +214,13 @@ async fn i12_an_account_has_no_more_places_than_its_share_however_much_waits_of_
 async fn a_parked_webhook_waits_its_time_and_a_dead_letter_for_ever() {
     let db = TestDb::new().await;
     let store = db.store().await;
-    store.receive(webhook("sandbox", "evt_1")).await.unwrap();
+    store
+        .receive(vec![webhook("sandbox", "evt_1")])
+        .await
+        .unwrap();
     let mut unreadable = webhook("sandbox", "evt_2");
     unreadable.dead = Some(WebhookReason::Unreadable);
-    store.receive(unreadable).await.unwrap();
+    store.receive(vec![unreadable]).await.unwrap();
     let claimed = store.claim_webhooks(&all(9)).await.unwrap();
     assert_eq!(claimed.len(), 1, "dead from the beginning");
     let parking = store.close_webhook(&claimed[0], parked(3_600), &[]).await;
@@ -177,8 +250,14 @@ async fn a_parked_webhook_waits_its_time_and_a_dead_letter_for_ever() {
 async fn a_body_that_somebody_changed_is_not_opened_and_holds_nobody_up() {
     let db = TestDb::new().await;
     let store = db.store().await;
-    store.receive(webhook("sandbox", "evt_1")).await.unwrap();
-    store.receive(webhook("sandbox", "evt_2")).await.unwrap();
+    store
+        .receive(vec![webhook("sandbox", "evt_1")])
+        .await
+        .unwrap();
+    store
+        .receive(vec![webhook("sandbox", "evt_2")])
+        .await
+        .unwrap();
     let client = db.client().await;
     let swap =
         "update webhook_inbox set body = (select body from webhook_inbox where event_id = 'evt_2')";
@@ -236,13 +315,13 @@ async fn i12_bodies_are_wiped_in_bounded_batches_and_by_one_replica_each() {
     let (one, other) = (db.store().await, db.store().await);
     for number in 0..5 {
         let event = format!("evt_{number}");
-        one.receive(webhook("sandbox", &event)).await.unwrap();
+        one.receive(vec![webhook("sandbox", &event)]).await.unwrap();
     }
     for claimed in one.claim_webhooks(&all(9)).await.unwrap() {
         let verdict = WebhookVerdict::Applied;
         one.close_webhook(&claimed, verdict, &[]).await.unwrap();
     }
-    one.receive(webhook("sandbox", "evt_waiting"))
+    one.receive(vec![webhook("sandbox", "evt_waiting")])
         .await
         .unwrap();
     let day = Duration::from_secs(86_400);
@@ -266,8 +345,8 @@ async fn i12_bodies_are_wiped_in_bounded_batches_and_by_one_replica_each() {
         assert_eq!(body == StoredBody::Wiped, webhook.wiped_at.is_some());
     }
     // What is wiped is still known.
-    let again = one.receive(webhook("sandbox", "evt_0")).await;
-    assert_eq!(again, Ok(Receipt::KnownEvent));
+    let again = one.receive(vec![webhook("sandbox", "evt_0")]).await;
+    assert_eq!(again, Ok(vec![Receipt::KnownEvent]));
 }
 
 #[tokio::test]
@@ -276,7 +355,7 @@ async fn a_replayed_webhook_is_due_at_once_and_its_fence_goes_on() {
     let store = db.store().await;
     let new = webhook("sandbox", "evt_1");
     let id = new.id;
-    store.receive(new).await.unwrap();
+    store.receive(vec![new]).await.unwrap();
     assert_eq!(store.replay_webhook(id).await, Ok(Replay::NotReplayable));
     let first = store.claim_webhooks(&all(9)).await.unwrap().remove(0);
     let dead = WebhookVerdict::Dead {

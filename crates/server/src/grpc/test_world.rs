@@ -504,7 +504,7 @@ struct EmptyInbox;
 
 #[async_trait]
 impl Inbox for EmptyInbox {
-    async fn receive(&self, _: NewWebhook) -> Result<Receipt, StoreError> {
+    async fn receive(&self, _: Vec<NewWebhook>) -> Result<Vec<Receipt>, StoreError> {
         Err(StoreError::Unavailable)
     }
 

@@ -1,5 +1,6 @@
 //! The HTTP side: health, readiness, metrics and webhooks.
 
+mod rejection;
 pub mod webhooks;
 
 use std::sync::Arc;

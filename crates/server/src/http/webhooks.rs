@@ -1,5 +1,5 @@
 //! `POST /webhooks/{provider_account}`: verified over its raw bytes, stored, and only then acknowledged. The answer
-//! waits for one insert; what a webhook says is applied later, by the workers.
+//! waits for one insert, however many events it tells; what a webhook says is applied later, by the workers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use quittance_domain::ids::{EventId, ProviderAccount, WebhookId};
 use quittance_domain::ports::{Clock, Provider, Providers, Randomness, StoreError};
 use quittance_domain::webhook::{
-    Delivery, Inbox, NewWebhook, Receipt, Unreadable, Unverified, VerifiedEvent, WebhookReason,
+    Delivery, Inbox, NewWebhook, Receipt, Unreadable, VerifiedEvent, WebhookReason,
 };
 use quittance_telemetry::Metrics;
 use tokio::sync::{Notify, Semaphore};
@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use super::rejection::Rejection;
+pub use super::rejection::rejections;
 use crate::config::WebhooksConfig;
 use crate::layers::{Refusals, RefusedCaller, RefusedCalls};
 
@@ -63,77 +65,6 @@ struct Receiver {
     parts: WebhookParts,
     /// So that a burst of webhooks leaves payments their connections to the database.
     stores: Semaphore,
-}
-
-/// Why a webhook is refused, or kept without being understood. Nothing of it is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rejection {
-    UnknownAccount,
-    Encoded,
-    TooLarge,
-    TooSlow,
-    Broken,
-    Unverified(Unverified),
-    /// Verified, and stored as a dead letter: acknowledged, and counted all the same.
-    Unreadable,
-}
-
-/// Every cause for which a webhook of a known account is refused, as metrics name it.
-pub fn rejections() -> Vec<&'static str> {
-    let others = [
-        Rejection::Encoded,
-        Rejection::TooLarge,
-        Rejection::TooSlow,
-        Rejection::Broken,
-        Rejection::Unreadable,
-    ];
-    let unverified = Unverified::ALL.iter().copied().map(Rejection::Unverified);
-    unverified.chain(others).map(Rejection::name).collect()
-}
-
-impl Rejection {
-    /// How metrics and answers name it.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::UnknownAccount => "unknown_account",
-            Self::Encoded => "encoded",
-            Self::TooLarge => "too_large",
-            Self::TooSlow => "too_slow",
-            Self::Broken => "broken",
-            Self::Unverified(unverified) => unverified.name(),
-            Self::Unreadable => "unreadable",
-        }
-    }
-
-    /// How the audit log names it.
-    const fn audited(self) -> &'static str {
-        match self {
-            Self::UnknownAccount => "WEBHOOK_UNKNOWN_ACCOUNT",
-            Self::Encoded => "WEBHOOK_ENCODED",
-            Self::TooLarge => "WEBHOOK_TOO_LARGE",
-            Self::TooSlow => "WEBHOOK_TOO_SLOW",
-            Self::Broken => "WEBHOOK_BROKEN",
-            Self::Unverified(Unverified::NoSecret) => "WEBHOOK_NO_SECRET",
-            Self::Unverified(Unverified::Unsigned) => "WEBHOOK_UNSIGNED",
-            Self::Unverified(Unverified::Signature) => "WEBHOOK_SIGNATURE_INVALID",
-            Self::Unverified(Unverified::TooOld) => "WEBHOOK_TOO_OLD",
-            Self::Unverified(Unverified::TooNew) => "WEBHOOK_TOO_NEW",
-            Self::Unreadable => "WEBHOOK_UNREADABLE",
-        }
-    }
-
-    const fn status(self) -> StatusCode {
-        match self {
-            Self::UnknownAccount => StatusCode::NOT_FOUND,
-            Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Broken => StatusCode::BAD_REQUEST,
-            // Sent again it would be no better understood, and what waits behind it would come no further.
-            Self::Unreadable => StatusCode::OK,
-            Self::Unverified(_) => StatusCode::UNAUTHORIZED,
-        }
-    }
 }
 
 /// How a delivery ends.
@@ -234,7 +165,7 @@ impl Receiver {
         self.store_all(account, provider, events, received_at).await
     }
 
-    /// Stores the events of a delivery, each by itself: it is acknowledged once all of them are there.
+    /// Stores the events of a delivery, all of them in one insert: it is acknowledged once they are there.
     async fn store_all(
         &self,
         account: &ProviderAccount,
@@ -242,22 +173,14 @@ impl Receiver {
         events: Vec<VerifiedEvent>,
         received_at: DateTime<Utc>,
     ) -> End {
-        let mut end = End::Acknowledged;
-        for event in events {
+        let new = events.into_iter().map(|event| {
             let dead = provider.webhook(event.body.expose()).err();
-            let stored = match self.new_webhook(account, event, dead, received_at) {
-                Some(webhook) => self.store(webhook, dead).await,
-                None => End::Defect(StoreError::Refused("event_id".to_owned())),
-            };
-            match stored {
-                End::Acknowledged => {}
-                // It is stored; those after it are none the worse.
-                End::Refused(_) => end = stored,
-                // The delivery comes again, and those that are stored are known then.
-                End::NotNow | End::Defect(_) => return stored,
-            }
+            self.new_webhook(account, event, dead, received_at)
+        });
+        match new.collect() {
+            Some(webhooks) => self.store(account, webhooks).await,
+            None => End::Defect(StoreError::Refused("event_id".to_owned())),
         }
-        end
     }
 
     /// An event, to be stored.
@@ -298,29 +221,37 @@ impl Receiver {
         read.unwrap_or(Err(Rejection::TooSlow))
     }
 
-    async fn store(&self, webhook: NewWebhook, dead: Option<Unreadable>) -> End {
-        let (account, id) = (webhook.account.clone(), webhook.id);
-        match self.parts.inbox.receive(webhook).await {
-            Ok(Receipt::Stored) if dead.is_none() => self.parts.wake.notify_one(),
-            Ok(Receipt::Stored) => tracing::warn!(
-                provider.account = %account,
-                webhook.id = %id,
-                cause = dead.map(|dead| reason_of(dead).name()),
-                "a verified webhook is not understood: kept as a dead letter"
-            ),
-            Ok(Receipt::KnownEvent) => {}
+    async fn store(&self, account: &ProviderAccount, webhooks: Vec<NewWebhook>) -> End {
+        let told: Vec<_> = webhooks.iter().map(|new| (new.id, new.dead)).collect();
+        let receipts = match self.parts.inbox.receive(webhooks).await {
+            Ok(receipts) => receipts,
             Err(StoreError::Unavailable | StoreError::CommitUnknown | StoreError::Overloaded) => {
                 return End::NotNow;
             }
             Err(error @ (StoreError::Refused(_) | StoreError::Corrupt(_))) => {
                 return End::Defect(error);
             }
+        };
+        for ((id, dead), receipt) in told.iter().zip(receipts) {
+            match (receipt, dead) {
+                (Receipt::Stored, None) => self.parts.wake.notify_one(),
+                (Receipt::Stored, Some(reason)) => tracing::warn!(
+                    provider.account = %account,
+                    webhook.id = %id,
+                    cause = reason.name(),
+                    "a verified webhook is not understood: kept as a dead letter"
+                ),
+                (Receipt::KnownEvent, _) => {}
+            }
         }
-        match dead {
-            Some(Unreadable::Malformed) => Rejection::Unreadable.into(),
-            // Sent again it would be no better understood.
-            Some(Unreadable::Unexpected) | None => End::Acknowledged,
+        // What can be read, and is about something that is not handled, is no cause to complain.
+        if told
+            .iter()
+            .any(|(_, dead)| *dead == Some(WebhookReason::Unreadable))
+        {
+            return Rejection::Unreadable.into();
         }
+        End::Acknowledged
     }
 
     /// Answers, and counts what was refused.
