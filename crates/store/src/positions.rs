@@ -44,18 +44,23 @@ impl Positions {
         }
     }
 
+    /// Takes what the database has, from the one that follows it: also where that is less than was known, because the
+    /// database lost its last moments.
+    pub(crate) fn set(&self, next: u64) {
+        self.next.send_if_modified(|known| {
+            let newer = next > *known;
+            *known = next;
+            newer
+        });
+    }
+
     /// Tells those who wait that entries below `next` have their positions.
-    pub(crate) fn publish(&self, next: u64) {
+    fn publish(&self, next: u64) {
         self.next.send_if_modified(|known| {
             let newer = next > *known;
             *known = next.max(*known);
             newer
         });
-    }
-
-    /// How many entries have a position, as far as this process knows.
-    pub(crate) fn known(&self) -> u64 {
-        *self.next.borrow()
     }
 
     /// Whether somebody else publishes.
@@ -75,7 +80,12 @@ impl Positions {
         });
         let next = u64::try_from(read.await?)
             .map_err(|_| StoreError::Corrupt("sequencer_head.next_position".to_owned()))?;
-        self.publish(next);
+        if AtomicBool::load(&self.followed, Ordering::Relaxed) {
+            // It may have been read before what is known by now.
+            self.publish(next);
+        } else {
+            self.set(next);
+        }
         Ok(next)
     }
 

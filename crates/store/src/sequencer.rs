@@ -134,6 +134,8 @@ impl PgStore {
 /// One contender for being the sequencer.
 struct Sequencer {
     store: PgStore,
+    /// Who it was when it last took the lease. Each term has another: a database that went back in time may have the
+    /// same fence again, and what an earlier term believed must not pass for what this one does.
     holder: Uuid,
     stop: watch::Receiver<bool>,
     active: Option<Active>,
@@ -193,6 +195,7 @@ impl Sequencer {
     fn resign(&mut self) {
         self.active = None;
         self.store.inner.tree.lease.send_replace(None);
+        self.store.inner.tree.fresh.end();
     }
 
     /// Gives the lease back, so that another need not wait until it has run out.
@@ -211,10 +214,7 @@ impl Sequencer {
     async fn serve(&mut self, connection: &mut AsyncPgConnection) -> Result<(), Trouble> {
         if self.active.is_none() {
             self.active = self.acquire(connection).await?;
-            let lease = self.active.as_ref().map(|active| Lease {
-                holder: self.holder,
-                fence: active.fence,
-            });
+            let lease = self.active.as_ref().map(|active| self.begin_term(active));
             let shared = &self.store.inner.tree.lease;
             shared.send_if_modified(|known| std::mem::replace(known, lease) != lease);
         }
@@ -224,7 +224,7 @@ impl Sequencer {
                 .into_iter()
                 .filter_map(|next| u64::try_from(next).ok())
                 .max();
-            self.store.inner.positions.publish(next.unwrap_or(0));
+            self.store.inner.positions.set(next.unwrap_or(0));
             self.rest(POLL).await;
             return Ok(());
         };
@@ -236,16 +236,35 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Takes the lease where it is free, and finds out where to go on.
-    async fn acquire(&self, connection: &mut AsyncPgConnection) -> Result<Option<Active>, Trouble> {
-        let acquire = Acquire {
+    /// Forgets what this process believed of the positions: the database says how many there are. It may be behind,
+    /// where it was restored or another server of it took over, and what lay beyond comes to other entries then.
+    fn begin_term(&self, active: &Active) -> Lease {
+        let lease = Lease {
             holder: self.holder,
+            fence: active.fence,
+        };
+        let placed = u64::try_from(active.next_position).unwrap_or(0);
+        self.store.inner.tree.fresh.begin(lease, placed);
+        self.store.inner.positions.set(placed);
+        lease
+    }
+
+    /// Takes the lease where it is free, and finds out where to go on.
+    async fn acquire(
+        &mut self,
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Option<Active>, Trouble> {
+        let holder = Uuid::now_v7();
+        let acquire = Acquire {
+            holder,
+            before: self.holder,
             lease_seconds: LEASE.as_secs_f64(),
         };
         let head: Vec<Head> = timed(acquire.load(connection)).await?;
         let Some(head) = head.into_iter().next() else {
             return Ok(None);
         };
+        self.holder = holder;
         // What has a position is known; what lies between is holes, to be proved again.
         let gaps: Vec<Gap> = timed(
             FirstGaps {

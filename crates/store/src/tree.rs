@@ -88,7 +88,7 @@ pub enum TreeDamage {
     Number,
 }
 
-/// That this process is the sequencer, and how its writes are fenced.
+/// That this process is the sequencer, and how its writes are fenced. No two terms have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lease {
     pub(crate) holder: Uuid,

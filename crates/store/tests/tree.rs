@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use quittance_domain::ports::{Commit, Store};
 use quittance_evidence::tree::{CompactRange, verify_consistency, verify_inclusion};
 use quittance_evidence::{Hash, leaf_hash};
@@ -207,6 +208,76 @@ async fn s76_with_the_lease_taken_away_again_and_again_there_is_one_tree() {
     for store in stores {
         shut_down(store).await;
     }
+}
+
+/// Makes of a database what it was when it had `kept` entries, all of them in the tree: as a restore does, or another
+/// server of it that had not got the last moments. The sequencer's head is left with whom it was.
+fn set_back(kept: i64) -> String {
+    format!(
+        "set session_replication_role = replica; \
+         update sequencer_head set next_position = {kept}, low_arrival = {kept} + 1; \
+         delete from tree_heads where tree_size > {kept}; \
+         update tree_tiles set hashes = substr(hashes, 1, {kept} * 32); \
+         delete from journal_positions where position >= {kept}; \
+         delete from journal where arrival > {kept}; \
+         select setval('journal_arrival', {kept}); \
+         set session_replication_role = origin"
+    )
+}
+
+/// What comes instead of what was lost is sequenced and in the tree, and nothing else is; nobody was alarmed.
+async fn goes_on_from(kept: usize, store: PgStore, watcher: &Watcher, client: &Client) {
+    write(client, 2).await;
+    let (size, all) = (kept + 2, i64::try_from(kept + 2).unwrap());
+    eventually("what is new has its positions", || async {
+        number(client, "select count(*) from journal_positions").await == all
+    })
+    .await;
+    wait_for_size(client, size).await;
+    let heads = assert_one_tree(client).await;
+    assert_eq!(heads.keys().max(), Some(&u64::try_from(size).unwrap()));
+    assert_eq!(watcher.damage.load(Ordering::Relaxed), 0);
+    // What this process knew of what was lost wakes nobody.
+    let waiting = store.wait_for_position(u64::try_from(size).unwrap(), Duration::from_secs(60));
+    assert!(waiting.now_or_never().is_none());
+    shut_down(store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_nothing_of_what_a_database_lost_under_a_living_process_comes_into_the_tree() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    let (store, watcher) = watched(&db).await;
+    store.start_workers();
+    write(&client, 3).await;
+    wait_for_size(&client, 3).await;
+    write(&client, 7).await;
+    wait_for_size(&client, 10).await;
+    client.batch_execute(&set_back(3)).await.unwrap();
+    goes_on_from(3, store, &watcher, &client).await;
+}
+
+/// As before, and the process notices nothing: what it was about to append finds the database set back.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_tree_does_not_grow_over_positions_that_the_database_lost_meanwhile() {
+    let db = TestDb::new().await;
+    let (client, holder) = (db.client().await, db.client().await);
+    let (store, watcher) = watched(&db).await;
+    store.start_workers();
+    write(&client, 3).await;
+    wait_for_size(&client, 3).await;
+    let hold = "begin; lock table tree_heads in share mode";
+    holder.batch_execute(hold).await.unwrap();
+    write(&client, 7).await;
+    eventually("the tree is about to grow", || async {
+        let waiting = "select (select next_position from sequencer_head) * count(*) from pg_locks \
+                       where relation = 'tree_heads'::regclass and not granted";
+        number(&client, waiting).await == 10
+    })
+    .await;
+    holder.batch_execute(&set_back(3)).await.unwrap();
+    holder.batch_execute("commit").await.unwrap();
+    goes_on_from(3, store, &watcher, &client).await;
 }
 
 /// A database with a tree of 300 entries that nobody serves, changed by its owner. Then a store starts, and more

@@ -154,7 +154,7 @@ impl Active {
         store
             .inner
             .positions
-            .publish(u64::try_from(self.next_position).unwrap_or(0));
+            .set(u64::try_from(self.next_position).unwrap_or(0));
         Ok(())
     }
 }

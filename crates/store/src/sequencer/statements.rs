@@ -20,6 +20,8 @@ pub(super) struct Head {
 /// Takes the lease where it has run out; raises the fence.
 pub(super) struct Acquire {
     pub(super) holder: Uuid,
+    /// Who it was before: one that lost its connection need not wait for its own lease.
+    pub(super) before: Uuid,
     pub(super) lease_seconds: f64,
 }
 
@@ -28,9 +30,8 @@ statement!(Acquire, Acquire, (BigInt, BigInt, BigInt), |self, out| {
     out.push_bind_param::<SqlUuid, _>(&self.holder)?;
     out.push_sql(", lease_until = clock_timestamp() + make_interval(secs => ");
     out.push_bind_param::<Double, _>(&self.lease_seconds)?;
-    // One that lost its connection need not wait for its own lease.
     out.push_sql(") where holder is null or lease_until < clock_timestamp() or holder = ");
-    out.push_bind_param::<SqlUuid, _>(&self.holder)?;
+    out.push_bind_param::<SqlUuid, _>(&self.before)?;
     out.push_sql(" returning fence, next_position, low_arrival");
 });
 

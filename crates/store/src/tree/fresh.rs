@@ -5,15 +5,20 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use quittance_evidence::Hash;
 
+use super::Lease;
+
 /// Most hashes that are kept (32 bytes each); what is older is read from the journal.
 const MAX_FRESH: usize = 65_536;
 
-/// A run of leaf hashes, by the position of the first. Positions never change, so neither does what is kept.
+/// A run of leaf hashes, by the position of the first; it ends with the last position that was given. It is of one term
+/// of the sequencer of this process: within it positions never change. A database that went back in time gives
+/// some of them to other entries, in another term.
 #[derive(Debug, Default)]
 pub(crate) struct Fresh(Mutex<Run>);
 
 #[derive(Debug, Default)]
 struct Run {
+    lease: Option<Lease>,
     first: u64,
     hashes: VecDeque<Hash>,
 }
@@ -32,11 +37,30 @@ impl Run {
 }
 
 impl Fresh {
+    /// Begins a term, in which `placed` entries have their positions.
+    pub(crate) fn begin(&self, lease: Lease, placed: u64) {
+        *self.0.lock() = Run {
+            lease: Some(lease),
+            first: placed,
+            hashes: VecDeque::new(),
+        };
+    }
+
+    /// Ends the term.
+    pub(crate) fn end(&self) {
+        *self.0.lock() = Run::default();
+    }
+
+    /// How many entries have their positions, in this term; `None` where it has ended.
+    pub(crate) fn placed(&self, lease: Lease) -> Option<u64> {
+        let run = self.0.lock();
+        (run.lease == Some(lease)).then(|| run.end())
+    }
+
     /// Takes the hashes of the entries at `position` and after, which are committed.
     pub(crate) fn push(&self, position: u64, hashes: impl Iterator<Item = Hash>) {
         let mut run = self.0.lock();
         if run.end() != position {
-            // Another process was the sequencer in between.
             run.hashes.clear();
             run.first = position;
         }
@@ -47,10 +71,10 @@ impl Fresh {
     }
 
     /// The hashes of the entries at `position` and after, `limit` at most; none where the one at `position` is
-    /// not kept. Those before are not needed any more.
-    pub(crate) fn from(&self, position: u64, limit: usize) -> Vec<Hash> {
+    /// not kept, or the term has ended. Those before are not needed any more.
+    pub(crate) fn from(&self, lease: Lease, position: u64, limit: usize) -> Vec<Hash> {
         let mut run = self.0.lock();
-        if position < run.first || position >= run.end() {
+        if run.lease != Some(lease) || position < run.first || position >= run.end() {
             return Vec::new();
         }
         run.drop_before(position);
@@ -60,7 +84,14 @@ impl Fresh {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+
+    const TERM: Lease = Lease {
+        holder: Uuid::from_u128(1),
+        fence: 7,
+    };
 
     fn hash(byte: u8) -> Hash {
         Hash::from_bytes([byte; 32])
@@ -69,26 +100,48 @@ mod tests {
     #[test]
     fn a_run_is_given_from_where_it_is_asked_for_and_never_with_a_gap() {
         let fresh = Fresh::default();
+        fresh.begin(TERM, 5);
         fresh.push(5, [5, 6].map(hash).into_iter());
         fresh.push(7, [7].map(hash).into_iter());
-        assert_eq!(fresh.from(4, 9), []);
-        assert_eq!(fresh.from(6, 1), [hash(6)]);
-        assert_eq!(fresh.from(6, 9), [hash(6), hash(7)]);
-        assert_eq!(fresh.from(5, 9), [], "it was not needed any more");
-        assert_eq!(fresh.from(8, 9), []);
+        assert_eq!(fresh.from(TERM, 4, 9), []);
+        assert_eq!(fresh.from(TERM, 6, 1), [hash(6)]);
+        assert_eq!(fresh.from(TERM, 6, 9), [hash(6), hash(7)]);
+        assert_eq!(fresh.from(TERM, 5, 9), [], "it was not needed any more");
+        assert_eq!(fresh.from(TERM, 8, 9), []);
         fresh.push(9, [9].map(hash).into_iter());
-        assert_eq!(fresh.from(7, 9), []);
-        assert_eq!(fresh.from(9, 9), [hash(9)]);
+        assert_eq!(fresh.from(TERM, 7, 9), []);
+        assert_eq!(fresh.from(TERM, 9, 9), [hash(9)]);
     }
 
     #[test]
     fn a_run_is_bounded_and_keeps_the_newest() {
         let fresh = Fresh::default();
+        fresh.begin(TERM, 0);
         let many = u64::try_from(MAX_FRESH).unwrap();
         fresh.push(0, std::iter::repeat_n(hash(1), MAX_FRESH));
         fresh.push(many, [hash(2)].into_iter());
-        assert_eq!(fresh.from(0, 1), []);
-        assert_eq!(fresh.from(1, MAX_FRESH + 1).len(), MAX_FRESH);
-        assert_eq!(fresh.from(many, 1), [hash(2)]);
+        assert_eq!(fresh.from(TERM, 0, 1), []);
+        assert_eq!(fresh.from(TERM, 1, MAX_FRESH + 1).len(), MAX_FRESH);
+        assert_eq!(fresh.from(TERM, many, 1), [hash(2)]);
+    }
+
+    #[test]
+    fn nothing_of_one_term_is_given_in_another() {
+        let fresh = Fresh::default();
+        fresh.begin(TERM, 3);
+        fresh.push(3, [3, 4].map(hash).into_iter());
+        assert_eq!(fresh.placed(TERM), Some(5));
+        // The database went back, and its fence with it.
+        let next = Lease {
+            holder: Uuid::from_u128(2),
+            ..TERM
+        };
+        fresh.begin(next, 3);
+        assert_eq!((fresh.placed(TERM), fresh.placed(next)), (None, Some(3)));
+        fresh.push(3, [5].map(hash).into_iter());
+        assert_eq!(fresh.from(TERM, 3, 9), []);
+        assert_eq!(fresh.from(next, 3, 9), [hash(5)]);
+        fresh.end();
+        assert_eq!((fresh.placed(next), fresh.from(next, 3, 9)), (None, vec![]));
     }
 }

@@ -125,8 +125,11 @@ impl Integrator {
         lease: Lease,
         connection: &mut AsyncPgConnection,
     ) -> Result<u64, Trouble> {
+        let fresh = &self.store.inner.tree.fresh;
         if self.grown.as_ref().is_none_or(|grown| grown.lease != lease) {
-            let grown = load(lease, self.store.keys(), connection).await?;
+            // Asked before the database is: it has no fewer, unless it went back in time.
+            let placed = fresh.placed(lease).ok_or(Trouble::Fenced)?;
+            let grown = load(lease, placed, self.store.keys(), connection).await?;
             self.store.inner.observer.tree_size(grown.range.size());
             self.grown = Some(grown);
         }
@@ -135,15 +138,15 @@ impl Integrator {
         };
         while !*self.stop.borrow() && *self.lease.borrow() == Some(lease) {
             let size = grown.range.size();
-            if self.store.inner.positions.known() <= size {
+            if fresh.placed(lease).ok_or(Trouble::Fenced)? <= size {
                 break;
             }
-            let mut leaves = self.store.inner.tree.fresh.from(size, MAX_INTEGRATED);
+            let mut leaves = fresh.from(lease, size, MAX_INTEGRATED);
             if leaves.is_empty() {
                 leaves = read_leaves(&self.store, size, connection).await?;
             }
             if leaves.is_empty() {
-                return Err(TreeDamage::EntryMissing.into());
+                return Err(nothing_at(size, connection).await?);
             }
             let ring = self.store.keys();
             grown.append(&leaves, ring, connection).await?;
@@ -252,9 +255,10 @@ fn unfinished(tiles: &TileSet, size: u64) -> TileSet {
 }
 
 /// Takes the tree up where it was left: rebuilds its root from the tiles, and refuses one that is not the head's, and
-/// a head that this service did not make.
+/// a head that this service did not make. The database must have the `placed` positions that this term knows of.
 async fn load(
     lease: Lease,
+    placed: u64,
     ring: &KeyRing,
     connection: &mut AsyncPgConnection,
 ) -> Result<Grown, Trouble> {
@@ -263,7 +267,12 @@ async fn load(
     let (next_position, head) = newest.into_parts();
     let head = head.map(|head| head.authentic(ring)).transpose()?;
     let size = head.map_or(0, |head| head.size);
-    if u64::try_from(next_position).unwrap_or(0) < size {
+    let next_position = u64::try_from(next_position).unwrap_or(0);
+    if next_position < placed {
+        // The sequencer finds out as well, and begins a new term with what there is.
+        return Err(Trouble::Fenced);
+    }
+    if next_position < size {
         return Err(TreeDamage::BeyondLog.into());
     }
     let edge: Vec<TileId> = edge_tiles(size).collect();
@@ -288,6 +297,18 @@ async fn load(
         lease,
         range,
         edge: tiles,
+    })
+}
+
+/// Why there is nothing at a position that was given: the entry was deleted, or the database is not so far any more.
+async fn nothing_at(position: u64, connection: &mut AsyncPgConnection) -> Result<Trouble, Trouble> {
+    let heads: Vec<NewestHead> = timed(ReadNewestHead.load(connection)).await?;
+    let next = heads.into_iter().next().map(|head| head.into_parts().0);
+    let next = next.and_then(|next| u64::try_from(next).ok()).unwrap_or(0);
+    Ok(if next <= position {
+        Trouble::Fenced
+    } else {
+        TreeDamage::EntryMissing.into()
     })
 }
 

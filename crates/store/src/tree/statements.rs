@@ -192,6 +192,9 @@ statement!(Grow, Grow, BigInt, |self, out| {
     out.push_bind_param::<SqlUuid, _>(&self.lease.holder)?;
     out.push_sql(" and fence = ");
     out.push_bind_param::<BigInt, _>(&self.lease.fence)?;
+    // And only over entries that have their positions in this database: it may have lost some since they got them.
+    out.push_sql(" and next_position >= ");
+    out.push_bind_param::<BigInt, _>(&self.new_size)?;
     out.push_sql(
         " for share), grown as (insert into tree_heads (tree_size, root_hash, mac, mac_key_id, fence) select ",
     );
