@@ -1,10 +1,18 @@
 //! What the store tells about itself.
 
-/// What is checked while the log is written and served: that an arriving entry is ours (`entry`), that the tree is as
-/// it was left (`tree`), that a stored checkpoint is one that the log signed (`checkpoint`), that a stored cosignature is its
+use crate::sequencer::UNKNOWN_KEY_CHECK;
+
+/// What is checked while the log is written and served: that an arriving entry is ours (`entry`) and under a key that
+/// is at hand (`entry_key`), that the tree is as it was left (`tree`), that a stored checkpoint is one that the log signed (`checkpoint`), that a stored cosignature is its
 /// witness's (`cosignature`), and that an entry is in the tree where its position says (`position`).
-pub const VERIFICATION_CHECKS: [&str; 5] =
-    ["entry", "tree", "checkpoint", "cosignature", "position"];
+pub const VERIFICATION_CHECKS: [&str; 6] = [
+    "entry",
+    UNKNOWN_KEY_CHECK,
+    "tree",
+    "checkpoint",
+    "cosignature",
+    "position",
+];
 
 /// Takes the store's measurements. Methods are called on hot paths: they return at once.
 pub trait StoreObserver: Send + Sync + 'static {

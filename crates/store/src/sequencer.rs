@@ -17,12 +17,14 @@
 //! Only what this service wrote gets a position: a row whose MAC is not over its bytes, or whose bytes are
 //! those of another row, was put there past the service. It is put on record in `refused_entries`, counted
 //! and logged, and the others go on. An entry under a key that this process does not have is no proof of
-//! anything: the sequencer lets another process try, and says which key it lacks.
+//! anything: it waits, and what follows upon it, while all others go on. The sequencer lets another process try now
+//! and then, and says which key it lacks.
 
 mod authentic;
 mod holes;
 mod pass;
 mod statements;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +44,7 @@ use crate::warning::Thinned;
 use holes::Holes;
 use pass::Active;
 use statements::{Acquire, FirstGaps, Gap, Head, ReadHead, Release};
+use waiting::Waiting;
 
 pub use authentic::Refusal;
 pub(crate) use authentic::{Claimed, UnknownKey, judge};
@@ -57,6 +60,10 @@ const POLL: Duration = Duration::from_millis(100);
 const MIN_PASS_INTERVAL: Duration = Duration::from_millis(5);
 /// How long a sequencer that lacks a key leaves the work to others.
 const PAUSE_WITHOUT_KEY: Duration = LEASE;
+/// How long it works at least before it does so again: where nobody has the key, the log hardly waits.
+const HAND_OVER_EVERY: Duration = Duration::from_secs(30);
+/// How entries under a key that this process does not have are counted among failures of verification.
+pub(crate) const UNKNOWN_KEY_CHECK: &str = "entry_key";
 /// How long a sequencer waits after an error.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
 /// Longest that one statement may take; the server's own limit is usually shorter.
@@ -139,6 +146,8 @@ struct Sequencer {
     holder: Uuid,
     stop: watch::Receiver<bool>,
     active: Option<Active>,
+    /// When it last left the work to others for want of a key.
+    handed_over: Option<Instant>,
 }
 
 impl Sequencer {
@@ -149,6 +158,7 @@ impl Sequencer {
             holder: Uuid::now_v7(),
             stop,
             active: None,
+            handed_over: None,
         }
     }
 
@@ -229,11 +239,27 @@ impl Sequencer {
             return Ok(());
         };
         let more = active.pass(&self.store, self.holder, connection).await?;
+        if let Some(unknown) = self.hands_over_for() {
+            return Err(unknown.into());
+        }
         if more {
             return Ok(());
         }
         self.rest_until_commit().await;
         Ok(())
+    }
+
+    /// The key for want of which this process now leaves the work to others: one of them may have it.
+    fn hands_over_for(&mut self) -> Option<UnknownKey> {
+        let active = self.active.as_ref()?;
+        let of_tree = self.store.inner.tree.lacking.lock().take();
+        let unknown = active.waiting.lacking().cloned().or(of_tree)?;
+        let before = self.handed_over;
+        if before.is_some_and(|before| before.elapsed() < HAND_OVER_EVERY) {
+            return None;
+        }
+        self.handed_over = Some(Instant::now());
+        Some(unknown)
     }
 
     /// Forgets what this process believed of the positions: the database says how many there are. It may be behind,
@@ -291,6 +317,7 @@ impl Sequencer {
             next_position: head.next_position,
             seen,
             holes,
+            waiting: Waiting::default(),
             renewed: Instant::now(),
         }))
     }
@@ -320,8 +347,8 @@ fn unknown_key(unknown: &UnknownKey) {
         tracing::error!(
             audit.entry_id = %entry,
             key.id = key,
-            "an entry is under a key that this process does not have (secrets.keys): no entry gets a position \
-             until a process that has it takes over, or the entry is removed"
+            "an entry is under a key that this process does not have (secrets.keys): it gets no position until a \
+             process that has it takes over"
         );
     }
 }

@@ -23,15 +23,19 @@ mod statements;
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use quittance_evidence::Hash;
 use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::sequencer::UnknownKey;
+
 pub use cosignatures::{StoredCosignature, witness_id};
 pub(crate) use fresh::Fresh;
 pub(crate) use heads::StoredHead;
 pub(crate) use integrator::Integrator;
+pub(crate) use lag::KnownSince;
 pub use reads::{StoredCheckpoint, TreeReadError};
 pub(crate) use reads::{prove, root_of};
 pub(crate) use statements::ReadTiles;
@@ -100,6 +104,9 @@ pub(crate) struct Lease {
 pub(crate) struct Shared {
     pub(crate) lease: watch::Sender<Option<Lease>>,
     pub(crate) fresh: Fresh,
+    /// The key that the integrator lacks, for the sequencer to leave both works to another process.
+    pub(crate) lacking: Mutex<Option<UnknownKey>>,
+    pub(crate) known_since: KnownSince,
 }
 
 impl Default for Shared {
@@ -107,6 +114,8 @@ impl Default for Shared {
         Self {
             lease: watch::Sender::new(None),
             fresh: Fresh::default(),
+            lacking: Mutex::default(),
+            known_since: KnownSince::default(),
         }
     }
 }

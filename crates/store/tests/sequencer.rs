@@ -416,6 +416,19 @@ impl StoreObserver for Alerts {
     }
 }
 
+/// The same, of entries under keys that nobody has.
+#[derive(Debug, Default)]
+struct KeyAlerts(AtomicUsize);
+
+impl StoreObserver for KeyAlerts {
+    fn batch(&self, _size: usize) {}
+    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
+    fn verification_failed(&self, check: &'static str, count: usize) {
+        assert_eq!(check, "entry_key");
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
 /// `select` among what was refused.
 async fn refusals(client: &Client) -> Vec<(String, String)> {
     let sql = "select entry_id::text, reason from refused_entries order by arrival, entry_id";
@@ -506,10 +519,57 @@ async fn s75_of_two_rows_with_one_number_the_second_is_refused_and_the_sequencer
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn s75_a_row_under_a_key_that_nobody_has_holds_no_other_up_and_is_told_of() {
+    let db = TestDb::new().await;
+    let alerts = Arc::new(KeyAlerts::default());
+    let observer: Arc<dyn StoreObserver> = Arc::<KeyAlerts>::clone(&alerts);
+    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    store.start_workers();
+    let client = db.client().await;
+    client.batch_execute(&insert()).await.unwrap();
+    let made_up = JournalRow {
+        mac_key_id: "k999".to_owned(),
+        mac: vec![7; 32],
+        ..new_row()
+    };
+    // The application's own role can do so, and say when it happened.
+    let made_up = made_up.insert().replace("now()", "'infinity'");
+    let made_up = format!("set role quittance_app; {made_up}; reset role");
+    client.batch_execute(&made_up).await.unwrap();
+    for _ in 0..3 {
+        client.batch_execute(&insert()).await.unwrap();
+    }
+    wait_for_positions(&client, 4).await;
+    assert!(alerts.0.load(Ordering::Relaxed) > 0);
+    eventually("the log is told to lack an entry", || async {
+        store.oldest_pending_entry_age().await.unwrap() > 0.0
+    })
+    .await;
+    // A server that has the key may still come.
+    assert_eq!(refusals(&client).await, []);
+    let looked_for = "select (low_arrival <= (select arrival from journal where mac_key_id = 'k999'))::int::bigint \
+                      from sequencer_head";
+    eventually("it is not forgotten", || async {
+        number(&client, looked_for).await == 1
+    })
+    .await;
+    store.shutdown(Duration::from_secs(5)).await;
+    // None does: somebody made it up, and it is removed.
+    let remove = "delete from journal where mac_key_id = 'k999'";
+    client.batch_execute(remove).await.unwrap();
+    let store = db.store().await;
+    store.start_workers();
+    wait_until_no_holes_are_left(&client).await;
+    assert_gapless_and_complete(&client, 4).await;
+    store.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_entry_under_a_key_that_a_process_lacks_waits_for_one_that_has_it() {
     let db = TestDb::new().await;
     let mut config = db.config();
-    config.keys = KeyRing::new([("test-1".to_owned(), [1; 32])]).unwrap();
+    let older = KeyRing::new([("test-1".to_owned(), [1; 32])]).unwrap();
+    config.keys = older.clone();
     let without = PgStore::connect(config, Arc::new(Unobserved))
         .await
         .unwrap();
@@ -519,19 +579,35 @@ async fn an_entry_under_a_key_that_a_process_lacks_waits_for_one_that_has_it() {
         number(&client, "select count(holder) from sequencer_head").await == 1
     })
     .await;
-    client.batch_execute(&insert()).await.unwrap();
+    // An entry, one that a process without the key decided upon it, and one that has nothing to do with them.
+    let (stream, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let rows = [
+        JournalRow::of(&entry_of_stream("acme", stream, 1)),
+        JournalRow::under(&older, &entry_of_stream("acme", stream, 2)),
+        JournalRow::under(&older, &entry_of_stream("acme", other, 1)),
+    ];
+    let rows = rows.map(|row| row.insert()).join(";");
+    client.batch_execute(&rows).await.unwrap();
     eventually("it gives the work back", || async {
         number(&client, "select count(holder) from sequencer_head").await == 0
     })
     .await;
-    assert_eq!(
-        number(&client, "select count(*) from journal_positions").await,
-        0
-    );
+    let placed = async || {
+        let sql = "select stream_id::text, entity_seq from journal_positions order by position";
+        let rows = client.query(sql, &[]).await.unwrap();
+        let row = |row: &tokio_postgres::Row| (row.get::<_, String>(0), row.get::<_, i64>(1));
+        rows.iter().map(row).collect::<Vec<_>>()
+    };
+    let (stream, other) = (stream.to_string(), other.to_string());
+    assert_eq!(placed().await, [(other.clone(), 1)]);
     assert_eq!(refusals(&client).await, []);
     let with = db.store().await;
     with.start_workers();
-    wait_for_positions(&client, 1).await;
+    wait_for_positions(&client, 3).await;
+    assert_eq!(
+        placed().await,
+        [(other, 1), (stream.clone(), 1), (stream, 2)]
+    );
     for store in [without, with] {
         store.shutdown(Duration::from_secs(5)).await;
     }

@@ -44,31 +44,51 @@ impl Refusal {
 }
 
 /// An entry is under a key that the ring does not have.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct UnknownKey {
     pub(crate) entry: Uuid,
     pub(crate) key: MacKeyId,
 }
 
-/// Rows in order of arrival, each with its leaf hash, or with why it is not ours.
+/// What becomes of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is ours, with this leaf hash, and gets its position.
+    Ours(Hash),
+    /// It is not, and never gets one.
+    Refused(Refusal),
+    /// It cannot be judged, or follows upon one that cannot.
+    Waits,
+}
+
+/// Rows in order of arrival, each with what becomes of it.
 #[derive(Default)]
 pub(super) struct Judged<'a> {
-    pub(super) rows: Vec<(&'a Arrived, Result<Hash, Refusal>)>,
+    pub(super) rows: Vec<(&'a Arrived, Verdict)>,
 }
 
 impl<'a> Judged<'a> {
     /// Those that are ours, with their leaf hashes.
     pub(super) fn authentic(&self) -> impl Iterator<Item = (&'a Arrived, Hash)> {
-        let ours =
-            |(row, verdict): &(&'a Arrived, Result<_, Refusal>)| Some((*row, (*verdict).ok()?));
-        self.rows.iter().filter_map(ours)
+        self.rows.iter().filter_map(|(row, verdict)| match verdict {
+            Verdict::Ours(hash) => Some((*row, *hash)),
+            Verdict::Refused(_) | Verdict::Waits => None,
+        })
     }
 
     /// Those that are not.
     pub(super) fn refused(&self) -> impl Iterator<Item = (&'a Arrived, Refusal)> {
-        let others =
-            |(row, verdict): &(&'a Arrived, Result<Hash, _>)| Some((*row, (*verdict).err()?));
-        self.rows.iter().filter_map(others)
+        self.rows.iter().filter_map(|(row, verdict)| match verdict {
+            Verdict::Refused(refusal) => Some((*row, *refusal)),
+            Verdict::Ours(_) | Verdict::Waits => None,
+        })
+    }
+
+    /// Whether all that there is waits: nothing of it is written, and it is read again.
+    pub(super) fn all_wait(&self) -> bool {
+        self.rows
+            .iter()
+            .all(|(_, verdict)| *verdict == Verdict::Waits)
     }
 }
 

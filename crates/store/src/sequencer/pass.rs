@@ -6,11 +6,11 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::authentic::{Judged, Refusal, UnknownKey, judge};
+use super::authentic::{Judged, Refusal, UnknownKey, Verdict, judge};
 use super::holes::{Chunk, Holes};
 use super::statements::{Arrived, Assign, Fence, JournalWriters, ReadArrivals};
-use super::{LEASE, Trouble, timed};
-use crate::keys::KeyRing;
+use super::waiting::Waiting;
+use super::{LEASE, Trouble, UNKNOWN_KEY_CHECK, timed};
 use crate::store::PgStore;
 use crate::warning::Thinned;
 
@@ -30,6 +30,8 @@ pub(super) struct Active {
     /// Greatest arrival that was seen.
     pub(super) seen: i64,
     pub(super) holes: Holes,
+    /// What is visible, and under a key that this process does not have.
+    pub(super) waiting: Waiting,
     pub(super) renewed: Instant,
 }
 
@@ -53,7 +55,8 @@ impl Active {
         // have been looked into.
         let mut next = self.rest_of_holes(&chunk, &filled);
         while let Some(after) = next {
-            let judged = judge_all(store.keys(), &filled).await?;
+            let judged = judge_all(store, &filled, &mut self.waiting).await?;
+            let stands = judged.all_wait();
             self.take(&judged);
             if !filled.is_empty() || self.is_due() {
                 self.assign(store, holder, judged, connection).await?;
@@ -61,10 +64,17 @@ impl Active {
             let chunk = self.holes.after(after);
             filled = self.read(&chunk, false, connection).await?;
             next = self.rest_of_holes(&chunk, &filled);
+            // So many rows under one number that no look comes past them.
+            if stands
+                && next == Some(after)
+                && let Some(unknown) = self.waiting.lacking()
+            {
+                return Err(unknown.clone().into());
+            }
         }
         let more = new.len() >= MAX_PASS;
         filled.extend(new);
-        let judged = judge_all(store.keys(), &filled).await?;
+        let judged = judge_all(store, &filled, &mut self.waiting).await?;
         self.take(&judged);
         let dead = self.holes.remove_dead();
         if !filled.is_empty() || dead || self.is_due() {
@@ -108,7 +118,7 @@ impl Active {
     fn take(&mut self, judged: &Judged<'_>) {
         for (row, verdict) in &judged.rows {
             // A row that is not ours may have taken the number of one that is still to come.
-            let ours = verdict.is_ok();
+            let ours = matches!(verdict, Verdict::Ours(_));
             if row.arrival > self.seen {
                 self.holes.add(self.seen + 1, row.arrival - i64::from(ours));
                 self.seen = row.arrival;
@@ -131,7 +141,9 @@ impl Active {
         connection: &mut AsyncPgConnection,
     ) -> Result<(), Trouble> {
         let count = i64::try_from(judged.authentic().count()).map_err(|_| Trouble::Fenced)?;
+        // A hole that is dead may have a row that waits: it is not looked into any more, and is not forgotten either.
         let low = self.holes.lowest().unwrap_or(self.seen + 1);
+        let low = self.waiting.lowest().map_or(low, |waits| waits.min(low));
         let fence = Fence {
             holder,
             fence: self.fence,
@@ -160,19 +172,40 @@ impl Active {
 }
 
 /// Judges rows, without keeping other tasks from running for long.
-async fn judge_all<'a>(ring: &KeyRing, rows: &'a [Arrived]) -> Result<Judged<'a>, UnknownKey> {
+async fn judge_all<'a>(
+    store: &PgStore,
+    rows: &'a [Arrived],
+    waiting: &mut Waiting,
+) -> Result<Judged<'a>, UnknownKey> {
     let mut judged = Judged::default();
-    let mut before = None;
+    let (mut before, mut unknown) = (None, 0);
     for (number, row) in rows.iter().enumerate() {
         if number % JUDGED_AT_ONCE == JUDGED_AT_ONCE - 1 {
             tokio::task::yield_now().await;
         }
-        let mut verdict = judge(ring, row)?;
-        // Each number is drawn once, so that a second row has it from somebody else.
-        if verdict.is_ok() && before.replace(row.arrival) == Some(row.arrival) {
-            verdict = Err(Refusal::ArrivalTaken);
-        }
+        let verdict = match judge(store.keys(), row) {
+            // Each number is drawn once, so that a second row has it from somebody else.
+            Ok(Ok(_)) if before.replace(row.arrival) == Some(row.arrival) => {
+                Verdict::Refused(Refusal::ArrivalTaken)
+            }
+            Ok(Ok(hash)) => match waiting.behind(row).cloned() {
+                Some(unknown) => {
+                    waiting.add(row, unknown)?;
+                    Verdict::Waits
+                }
+                None => Verdict::Ours(hash),
+            },
+            Ok(Err(refusal)) => Verdict::Refused(refusal),
+            Err(key) => {
+                unknown += usize::from(waiting.add(row, key)?);
+                Verdict::Waits
+            }
+        };
         judged.rows.push((row, verdict));
+    }
+    if unknown > 0 {
+        let observer = &store.inner.observer;
+        observer.verification_failed(UNKNOWN_KEY_CHECK, unknown);
     }
     Ok(judged)
 }

@@ -15,7 +15,7 @@ use super::{INTEGRATE_EVERY, Lease, MAX_INTEGRATED, TreeDamage, TreeHead};
 use crate::connection::Use;
 use crate::failure;
 use crate::keys::KeyRing;
-use crate::sequencer::{UnknownKey, judge};
+use crate::sequencer::{UNKNOWN_KEY_CHECK, UnknownKey, judge};
 use crate::store::PgStore;
 use crate::warning::Thinned;
 
@@ -168,6 +168,9 @@ impl Integrator {
             Trouble::Database(error) => failed(&failure::kind(error)),
             Trouble::Timeout => failed("timeout"),
             Trouble::UnknownKey(unknown) => {
+                let (shared, observer) = (&self.store.inner.tree, &self.store.inner.observer);
+                *shared.lacking.lock() = Some(unknown.clone());
+                observer.verification_failed(UNKNOWN_KEY_CHECK, 1);
                 if REFUSED.due().is_some() {
                     let (entry, key) = (unknown.entry, unknown.key.as_str());
                     tracing::error!(

@@ -2,13 +2,17 @@
 //!
 //! An entry that was refused is not waited for; but anybody who can write to the database can say that one was refused. So
 //! only those count as refused that really are not ours: each is judged as the sequencer judges it. How old an entry is,
-//! its bytes say, where they are ours, and not the column beside them.
+//! its bytes say, where they are ours, and not the column beside them. One that cannot be judged is at least as old as this
+//! process knows of it, whatever its column says.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
+use parking_lot::Mutex;
 use quittance_domain::ports::StoreError;
 use quittance_evidence::Leaf;
 use uuid::Uuid;
@@ -53,7 +57,27 @@ type PendingTypes = (
 );
 
 const COLUMNS: &str = "select j.arrival, j.stream_id, j.entity_seq, j.entry_id, substr(j.leaf, 1, 65536) as leaf, \
-     substr(j.mac, 1, 33) as mac, left(j.mac_key_id, 1024) as mac_key_id, j.occurred_at ";
+     substr(j.mac, 1, 33) as mac, left(j.mac_key_id, 1024) as mac_key_id, \
+     least(greatest(j.occurred_at, '2000-01-01'), '2200-01-01') as occurred_at ";
+
+/// A row of the journal.
+type RowKey = (i64, Uuid, i64);
+
+/// Since when this process has known of entries that it cannot judge.
+#[derive(Debug, Default)]
+pub(crate) struct KnownSince(Mutex<BTreeMap<RowKey, DateTime<Utc>>>);
+
+impl KnownSince {
+    /// Since when each of these rows is known; others are forgotten.
+    fn of(&self, rows: impl Iterator<Item = RowKey>, now: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+        let mut known = self.0.lock();
+        let before = std::mem::take(&mut *known);
+        *known = rows
+            .map(|row| (row, before.get(&row).copied().unwrap_or(now)))
+            .collect();
+        known.values().copied().collect()
+    }
+}
 
 impl Pending {
     fn is_authentic(&self, ring: &KeyRing) -> bool {
@@ -68,7 +92,11 @@ impl Pending {
         claimed.is_authentic(ring)
     }
 
-    /// Whether the sequencer would refuse it. Where it does not know the key it stands still, and refuses nothing.
+    fn key(&self) -> RowKey {
+        (self.arrival, self.stream_id, self.entity_seq)
+    }
+
+    /// Whether the sequencer would refuse it. One under a key that it does not know waits, and is not refused.
     fn is_refused_rightly(&self, ring: &KeyRing) -> bool {
         let unknown = ring.journal_key_by_id(&self.mac_key_id).is_none();
         !unknown && !self.is_authentic(ring)
@@ -157,9 +185,13 @@ impl PgStore {
         });
         let ring = &self.inner.keys;
         let pending = read.await?;
-        let waiting = pending.iter().map(|row| row.since(ring)).min();
+        let now = self.clock().now();
+        let unjudged = pending.iter().filter(|row| !row.is_authentic(ring));
+        let known = &self.inner.tree.known_since;
+        let known = known.of(unjudged.map(Pending::key), now);
+        let waiting = pending.iter().map(|row| row.since(ring));
         let hidden = self.oldest_called_refused().await?;
-        let Some(oldest) = waiting.into_iter().chain(hidden).min() else {
+        let Some(oldest) = waiting.chain(known).chain(hidden).min() else {
             return Ok(0.0);
         };
         let age = self.clock().now() - oldest;
