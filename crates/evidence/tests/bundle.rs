@@ -18,7 +18,7 @@ use quittance_evidence::{
     bundle::{
         Bundle, BundleFormError, CheckFailure, CheckName, MAX_BUNDLE_BYTES, Report, TrustedKeys,
     },
-    note::KeyName,
+    note::{KeyName, WitnessKey},
     tree::ProofError,
 };
 use support::log::{Log, STORY, key, name_of};
@@ -77,9 +77,45 @@ fn without_witness_or_disclosure_it_is_proved_all_the_same() {
     let mut bundle = bundle();
     bundle.disclosures.clear();
     bundle.checkpoint = LOG.checkpoint().sign(&[&LOG.key]).unwrap();
-    let report = verify(&bundle);
+    let mut keys = LOG.verifiers();
+    keys.truncate(2);
+    let report = bundle.verify(&TrustedKeys::new(keys));
     assert!(report.is_proved());
     assert!(report.cosigned.is_empty() && report.disclosures.is_empty());
+    assert!(report.not_cosigned.is_empty());
+}
+
+#[test]
+fn a_witness_whose_key_is_given_must_have_cosigned() {
+    let mut bundle = bundle();
+    bundle.checkpoint = LOG.checkpoint().sign(&[&LOG.key]).unwrap();
+    assert_eq!(failed(&bundle), [CheckName::Witnesses]);
+    let why = failure(&bundle, CheckName::Witnesses);
+    assert_eq!(why.to_string(), "not cosigned by witness.example/w1");
+    // Another one will not do, nor one of two.
+    let other = WitnessKey::from(key("witness.example/w2", 4));
+    let both = [LOG.verifiers(), vec![other.verifier().clone()]].concat();
+    bundle
+        .checkpoint
+        .add([LOG.checkpoint().cosign(&other, 1_772_323_200)])
+        .unwrap();
+    let report = bundle.verify(&TrustedKeys::new(both.clone()));
+    assert_eq!(report.not_cosigned, [LOG.witness.verifier().name().clone()]);
+    assert!(!report.is_proved());
+    // Whoever publishes the bundle waits for no witness.
+    let report = bundle.verify(&TrustedKeys::new(both).with_late_witnesses());
+    assert!(report.is_proved());
+    assert_eq!(report.cosigned.len(), 1);
+    assert_eq!(report.not_cosigned.len(), 1);
+}
+
+#[test]
+fn while_a_witness_replaces_its_key_either_will_do() {
+    let newer = WitnessKey::from(key("witness.example/w1", 4));
+    let keys = [vec![newer.verifier().clone()], LOG.verifiers()].concat();
+    let report = bundle().verify(&TrustedKeys::new(keys));
+    assert!(report.is_proved() && report.not_cosigned.is_empty());
+    assert_eq!(report.cosigned.len(), 1);
 }
 
 #[test]
@@ -157,7 +193,11 @@ fn a_checkpoint_and_a_statement_that_do_not_belong_together_are_refused() {
     other_tree.checkpoint = later.checkpoint().sign(&[&LOG.key]).unwrap();
     assert_eq!(
         failed(&other_tree),
-        [CheckName::Inclusion, CheckName::LastEntry]
+        [
+            CheckName::Inclusion,
+            CheckName::LastEntry,
+            CheckName::Witnesses
+        ]
     );
     assert_eq!(
         failure(&other_tree, CheckName::LastEntry),

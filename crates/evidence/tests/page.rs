@@ -131,6 +131,21 @@ fn a_page_of_what_is_not_proved_says_so_first_and_why() {
 }
 
 #[test]
+fn a_page_says_which_witness_has_not_cosigned_and_whether_that_was_relied_on() {
+    let log = log();
+    let mut bundle = log.bundle(PAYMENT);
+    bundle.checkpoint = log.checkpoint().sign(&[&log.key]).unwrap();
+    let missing = "<p>The witness witness.example/w1 has not cosigned this state of the log.</p>";
+    let relied_on = page(&bundle, &log.trusted());
+    assert!(relied_on.contains(missing) && relied_on.contains(">Not proved<"));
+    let late = page(&bundle, &log.trusted().with_late_witnesses());
+    assert!(late.contains(missing) && late.contains(">Proved<"));
+    let keys = log.verifiers().into_iter().take(2).collect();
+    let without = page(&bundle, &TrustedKeys::new(keys));
+    assert!(without.contains("No witness has cosigned") && without.contains(">Proved<"));
+}
+
+#[test]
 fn amounts_are_written_with_the_digits_of_their_currency() {
     for (currency, exponent, minor, shown) in [
         ("JPY", 0, 1_234_567, "1\u{202f}234\u{202f}567\u{a0}JPY"),

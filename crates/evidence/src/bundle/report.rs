@@ -29,16 +29,19 @@ pub enum CheckName {
     LastEntry,
     /// Every disclosed value is the one whose digest an entry holds.
     Disclosures,
+    /// Every witness whose key the reader gave has cosigned the checkpoint. Passed where none was given.
+    Witnesses,
 }
 
 impl CheckName {
     /// All, in the order in which they are reported.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Checkpoint,
         Self::Entries,
         Self::Inclusion,
         Self::LastEntry,
         Self::Disclosures,
+        Self::Witnesses,
     ];
 
     /// Short, stable name.
@@ -49,6 +52,7 @@ impl CheckName {
             Self::Inclusion => "inclusion",
             Self::LastEntry => "last_entry",
             Self::Disclosures => "disclosures",
+            Self::Witnesses => "witnesses",
         }
     }
 }
@@ -120,6 +124,14 @@ pub enum CheckFailure {
         /// Name of the field.
         name: String,
     },
+    /// Witnesses on whom the reader relies have not cosigned.
+    #[error("not cosigned by {}", names(.0))]
+    NotCosigned(Vec<KeyName>),
+}
+
+fn names(of: &[KeyName]) -> String {
+    let names: Vec<_> = of.iter().map(KeyName::as_str).collect();
+    names.join(", ")
 }
 
 /// The result of one check.
@@ -156,6 +168,9 @@ pub struct Report {
     /// Witnesses that cosigned the checkpoint, with the time in seconds since 1970: by then all of
     /// this was on record. Empty where no witness did, and then times are the log's word only.
     pub cosigned: Vec<(KeyName, u64)>,
+    /// Witnesses whose key the reader gave and that did not cosign the checkpoint, or of which that is not known because
+    /// nothing of it is to be believed.
+    pub not_cosigned: Vec<KeyName>,
     /// The entries, up to the first that does not belong.
     pub entries: Vec<CheckedEntry>,
     /// The disclosed values that are those of the entries.

@@ -17,29 +17,67 @@ use crate::{
 /// The published keys of the log and of witnesses that a reader trusts: had from the log's operator and
 /// the witnesses, and never from a bundle.
 #[derive(Debug, Clone, Default)]
-pub struct TrustedKeys(Vec<VerifierKey>);
+pub struct TrustedKeys {
+    keys: Vec<VerifierKey>,
+    witnesses_may_be_late: bool,
+}
 
 impl TrustedKeys {
     /// Takes keys. Which of them are the log's, its name tells, and which are witnesses', their type.
+    ///
+    /// Who gives the key of a witness relies on it: a bundle that it has not cosigned is not proved. Of two keys of one
+    /// name, while one replaces the other, either will do.
     pub const fn new(keys: Vec<VerifierKey>) -> Self {
-        Self(keys)
+        Self {
+            keys,
+            witnesses_may_be_late: false,
+        }
+    }
+
+    /// The same keys for whoever publishes bundles, and waits for no witness: one that has not cosigned is named, and
+    /// no check fails for it.
+    #[must_use]
+    pub fn with_late_witnesses(self) -> Self {
+        Self {
+            witnesses_may_be_late: true,
+            ..self
+        }
     }
 
     /// The keys.
     pub fn iter(&self) -> impl Iterator<Item = &VerifierKey> {
-        self.0.iter()
+        self.keys.iter()
     }
+
+    /// The witnesses' names, each once, that are not among `cosigned`.
+    fn witnesses_without(&self, cosigned: &[(KeyName, u64)]) -> Vec<KeyName> {
+        let mut missing = Vec::new();
+        for key in self.keys.iter().filter(|key| is_witness(key)) {
+            let name = key.name();
+            let cosigned = cosigned.iter().any(|(witness, _)| witness == name);
+            if !cosigned && !missing.contains(name) {
+                missing.push(name.clone());
+            }
+        }
+        missing
+    }
+}
+
+fn is_witness(key: &VerifierKey) -> bool {
+    key.key_type() == KeyType::Cosignature
 }
 
 impl Bundle {
     /// Checks everything that the bundle claims. Every check is made and reported, also after one failed.
     pub fn verify(&self, keys: &TrustedKeys) -> Report {
-        let signed = SignedCheckpoint::open(&self.checkpoint, &keys.0);
+        let signed = SignedCheckpoint::open(&self.checkpoint, &keys.keys);
         let (entries, chain) = self.check_entries();
         let (disclosures, disclosed) = self.check_disclosures(&entries);
         let checkpoint = signed.as_ref().ok().map(|signed| &signed.checkpoint);
         let inclusion = self.check_inclusion(checkpoint);
         let last_entry = self.check_last_entry(keys, checkpoint, chain.as_ref().ok());
+        let cosigned: Vec<_> = signed.iter().flat_map(SignedCheckpoint::cosigned).collect();
+        let not_cosigned = keys.witnesses_without(&cosigned);
         let results = [
             signed
                 .as_ref()
@@ -50,6 +88,11 @@ impl Bundle {
             inclusion,
             last_entry,
             disclosed,
+            if not_cosigned.is_empty() || keys.witnesses_may_be_late {
+                Ok(())
+            } else {
+                Err(CheckFailure::NotCosigned(not_cosigned.clone()))
+            },
         ];
         Report {
             payment_id: self.payment_id,
@@ -61,7 +104,8 @@ impl Bundle {
             origin: checkpoint.map(|at| at.origin.clone()),
             tree_size: checkpoint.map(|at| at.size),
             root: checkpoint.map(|at| at.root),
-            cosigned: signed.iter().flat_map(SignedCheckpoint::cosigned).collect(),
+            cosigned,
+            not_cosigned,
             entries,
             disclosures,
         }
@@ -112,7 +156,7 @@ impl Bundle {
         let at = checkpoint.ok_or(CheckFailure::NoCheckpoint)?;
         let signers = self
             .last_entry
-            .verify(&keys.0)
+            .verify(&keys.keys)
             .map_err(CheckFailure::StatementNote)?;
         if !signers.iter().any(|by| speaks_for(&at.origin, by.key)) {
             return Err(CheckFailure::StatementNotByTheLog(at.origin.clone()));

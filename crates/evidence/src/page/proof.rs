@@ -4,7 +4,7 @@ use chrono::DateTime;
 
 use super::html::Html;
 use crate::{
-    bundle::{CheckName, Report, TrustedKeys},
+    bundle::{Check, CheckName, Report, TrustedKeys},
     hash::Hash,
 };
 
@@ -12,7 +12,9 @@ use crate::{
 pub(super) fn status(page: &mut Html, report: &Report) {
     page.open("section", "").text("h2", "", "Proof");
     page.open("ul", "checks");
-    for check in &report.checks {
+    // What the witnesses did is told of each of them.
+    let checks = report.checks.iter();
+    for check in checks.filter(|check| check.name != CheckName::Witnesses) {
         let (class, mark) = match check.result {
             Ok(()) => ("good", "\u{2713}"),
             Err(_) => ("bad", "\u{2717}"),
@@ -37,14 +39,23 @@ pub(super) fn status(page: &mut Html, report: &Report) {
 }
 
 fn witnesses(page: &mut Html, report: &Report) {
-    if report.cosigned.is_empty() {
-        page.open("li", "open").text("span", "mark", "\u{2013}");
-        page.text(
-            "p",
-            "",
-            "No witness that you trust has cosigned: when things happened is the log\u{2019}s word only.",
-        );
-        page.close("li");
+    let mut line = |class, mark, text: &str| {
+        page.open("li", class).text("span", "mark", mark);
+        page.text("p", "", text).close("li");
+    };
+    if report.cosigned.is_empty() && report.not_cosigned.is_empty() {
+        let text = "No witness has cosigned: when things happened is the log\u{2019}s word only.";
+        line("open", "\u{2013}", text);
+    }
+    let demanded = |check: &Check| check.name == CheckName::Witnesses && check.result.is_err();
+    let (class, mark) = if report.checks.iter().any(demanded) {
+        ("bad", "\u{2717}")
+    } else {
+        ("open", "\u{2013}")
+    };
+    for name in &report.not_cosigned {
+        let text = format!("The witness {name} has not cosigned this state of the log.");
+        line(class, mark, &text);
     }
     for (name, seconds) in &report.cosigned {
         let time = i64::try_from(*seconds)
@@ -52,15 +63,10 @@ fn witnesses(page: &mut Html, report: &Report) {
             .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
             .map(|time| time.format("%Y-%m-%d %H:%M:%S UTC").to_string());
         let time = time.unwrap_or_else(|| format!("second {seconds} since 1970"));
-        page.open("li", "good").text("span", "mark", "\u{2713}");
-        page.text(
-            "p",
-            "",
-            &format!(
-                "The witness {name} saw this state of the log at {time}: all of it existed by then."
-            ),
+        let text = format!(
+            "The witness {name} saw this state of the log at {time}: all of it existed by then."
         );
-        page.close("li");
+        line("good", "\u{2713}", &text);
     }
 }
 
@@ -76,6 +82,7 @@ const fn claim(name: CheckName) -> &'static str {
             "The log states, signed, that there was no further entry at that point."
         }
         CheckName::Disclosures => "Every disclosed value is the one that was recorded.",
+        CheckName::Witnesses => "Every witness that this check relies on has cosigned.",
     }
 }
 

@@ -16,7 +16,8 @@ use crate::output;
 /// Where keys come from, and what the exit code means.
 const AFTER_HELP: &str = "\
 A key is a published verifier key, name+id+base64: of the log, of its receipts, or of a witness. Take it from its
-owner, never from the bundle. Nothing is connected to. docs/evidence.md says what a bundle proves.
+owner, never from the bundle. A witness whose key is given must have cosigned, or the bundle is not proved. Nothing is
+connected to. docs/evidence.md says what a bundle proves.
 
 Exit codes: 0 proved · 1 not proved, or no bundle · 2 wrong arguments.";
 

@@ -151,7 +151,8 @@ impl Evidence {
     }
 }
 
-/// Writes a bundle, and checks it as whoever gets it will. Takes a while for a large one.
+/// Writes a bundle, and checks it as whoever gets it will, but for witnesses that have yet to cosign: nothing waits for
+/// them. Takes a while for a large one.
 ///
 /// # Errors
 /// [`BundleError`], also where it proves nothing, or is of another tenant than `tenant`.

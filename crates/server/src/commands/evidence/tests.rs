@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use quittance_evidence::note::{KeyName, SigningKey, WitnessKey};
+
 use super::*;
 
 /// Keys of the example, as docs/evidence.md names them.
@@ -30,6 +32,15 @@ fn the_example_is_proved_offline_and_drawn_as_a_page() {
     assert!(page.contains("Proved") && page.contains("order-4711"));
     // A witness says when; that all of it is so, the log's keys say.
     assert_eq!(verify_file(example(), &KEYS[..2], None), Ok(()));
+}
+
+#[test]
+fn a_witness_whose_key_is_given_and_that_has_not_cosigned_is_an_error() {
+    let other = SigningKey::from_seed(KeyName::new("witness.example/w2").unwrap(), &[7; 32]);
+    let other = WitnessKey::from(other).verifier().to_string();
+    let keys = [KEYS[0], KEYS[1], KEYS[2], &other];
+    let not_proved = "the bundle does not prove what it claims";
+    assert_eq!(verify_file(example(), &keys, None), Err(not_proved.to_owned()));
 }
 
 #[test]
