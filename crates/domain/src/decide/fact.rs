@@ -23,7 +23,8 @@ use super::resend::ProvedUnsent;
 use super::step::Step;
 use super::unasked::{dispute_closed, take_amount, tell_dispute};
 use super::undone::{
-    done_again, done_by_another, not_done, reversed, taken_back, undone_before_told,
+    done_again, done_by_another, done_for_another_amount, not_done, reversed, taken_back,
+    undone_before_told,
 };
 use super::voiding::pending_void;
 use super::{DecideError, WAITING_VOID_SENT_WITHIN};
@@ -218,9 +219,9 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
         (FactKind::Expired, Pending | RequiresAction | Succeeded) if kind.opens() => {
             expired(step, record);
         }
+        (FactKind::Approved { amount, .. }, Succeeded) => done_for_another_amount(step, *amount),
         // Equal or older than what is known, or impossible for this kind: nothing new.
-        (FactKind::Approved { .. }, Succeeded)
-        | (FactKind::Declined(_), Succeeded | Declined | Reversed)
+        (FactKind::Declined(_), Succeeded | Declined | Reversed)
         | (FactKind::Failed(_), Declined | Failed | Reversed)
         | (FactKind::Pending, Succeeded | Declined | Failed | Reversed)
         | (FactKind::TakenBack(_) | FactKind::RequiresAction(_) | FactKind::Expired, _) => {}
@@ -281,8 +282,7 @@ pub(super) fn as_asked(step: &mut Step, amount: Option<Money>) -> bool {
 /// Not called successful: it waits for a person.
 pub(super) fn mismatch(step: &mut Step, record: &PaymentRecord, named: Option<Money>) {
     if let Some(named) = named {
-        step.tell("named_amount_minor", &named.minor_units().to_string());
-        step.tell("named_currency", named.currency().code());
+        step.tell_named(named);
     }
     if step.subject.row().kind.disputes() {
         step.judge_dispute(record);

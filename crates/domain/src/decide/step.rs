@@ -14,6 +14,7 @@ use crate::contradictions::Contradictions;
 use crate::decline::Cause;
 use crate::ids::TransactionId;
 use crate::journal::{EntryFacts, Stamp, payment_entry, tell_rows};
+use crate::money::Money;
 use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::transaction::{Attempt, Transaction, TransactionKind, TransactionState};
 use crate::transition::{Next, PaymentEvent, derive_state, transition};
@@ -197,6 +198,12 @@ impl Step {
         if !value.is_empty() {
             self.details.insert(name.to_owned(), value.to_owned());
         }
+    }
+
+    /// Adds the amount that the provider names to the journal entry.
+    pub fn tell_named(&mut self, named: Money) {
+        self.tell("named_amount_minor", &named.minor_units().to_string());
+        self.tell("named_currency", named.currency().code());
     }
 
     /// Closes the step: the next version, and its journal entry. `record` is what was decided upon, as it was read;

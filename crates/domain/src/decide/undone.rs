@@ -248,6 +248,27 @@ pub(super) fn done_by_another(step: &mut Step, fact: &Fact) {
     contradicted(step, &format!("APPROVED {named}"), None);
 }
 
+/// The provider names another amount of what is known to be done: what is booked stays, and a person finds out.
+pub(super) fn done_for_another_amount(step: &mut Step, named: Option<Money>) {
+    let (row, currency) = (step.subject.row(), step.payment.currency());
+    let Some(named) = named.filter(|_| row.kind != TransactionKind::Void) else {
+        return;
+    };
+    let same = named.minor_units() == row.amount && named.currency() == currency;
+    // What was not asked for is booked in the payment's currency, whatever the provider names it in.
+    let otherwise_said = row.origin == TransactionOrigin::Provider && named.currency() != currency;
+    if same || otherwise_said {
+        return;
+    }
+    step.tell_named(named);
+    let told = format!(
+        "APPROVED {} {}",
+        named.minor_units(),
+        named.currency().code()
+    );
+    contradicted(step, &told, Some(Cause::AmountMismatch));
+}
+
 /// A success that the provider took back later.
 pub(super) fn reversed(step: &mut Step, record: &PaymentRecord, cause: Cause) {
     let transaction = step.subject.row().clone();

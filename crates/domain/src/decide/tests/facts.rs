@@ -146,6 +146,54 @@ fn s60_another_amount_is_never_called_success() {
     );
 }
 
+/// What was called done waits for a person too: it stays booked as it is until then.
+#[test]
+fn s60_another_amount_of_what_succeeded_is_shown_to_a_person() {
+    let usd = Money::new(100, Currency::parse("USD").unwrap()).unwrap();
+    let in_usd = FactKind::Approved {
+        amount: Some(usd),
+        expires_at: None,
+    };
+    let unsaid = FactKind::Approved {
+        amount: None,
+        expires_at: None,
+    };
+    let mut refunded = World::captured(100);
+    refunded.refund(Some(100)).unwrap();
+    refunded.answer(approved(100));
+    let mut captured = World::authorized(100);
+    captured.capture(None, true).unwrap();
+    captured.answer(approved(100));
+    for mut world in [
+        World::captured(100),
+        World::authorized(100),
+        captured,
+        refunded,
+    ] {
+        let (id, payment) = (world.newest(), world.record.payment.clone());
+        assert!(!world.learn(id, &told(unsaid.clone())));
+        for other in [approved(60), approved(160), in_usd.clone()] {
+            assert!(world.learn(id, &told(other.clone())), "{other:?}");
+            let contradicting = Some(OperatorActionKind::ContradictingFact);
+            assert_eq!(world.action(), contradicting);
+            let entry = &world.changes.last().unwrap().entry;
+            assert_eq!(entry.cause.as_deref(), Some("AMOUNT_MISMATCH"));
+            let leaf = String::from_utf8(entry.leaf.as_bytes().to_vec()).unwrap();
+            assert!(leaf.contains("named_amount_minor"), "{leaf}");
+            assert!(!world.learn(id, &told(other)), "once");
+        }
+        assert!(!world.learn(id, &told(approved(100))));
+        assert_eq!(world.state_of(id), TransactionState::Succeeded);
+        assert_eq!(world.record.payment.amounts, payment.amounts);
+        assert_eq!(world.record.payment.state, payment.state);
+    }
+    let mut voided = World::authorized(100);
+    voided.void().unwrap();
+    voided.answer(approved(100));
+    let void = voided.newest();
+    assert!(!voided.learn(void, &told(approved(60))), "never compared");
+}
+
 #[test]
 fn i09_a_mismatch_found_after_an_unknown_outcome_is_reported_once() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);

@@ -662,6 +662,21 @@ fn s44_a_dispute_whose_data_changes_is_kept_as_it_is_now() {
         world.hear_of(Kind::Chargeback, Some(&later), &fact),
         Became::NoNews
     );
+    // Another amount is not booked without a person.
+    let more = named("dp_1", approved(120));
+    let about_more = dispute(eur(120));
+    assert_eq!(
+        world.hear_of(Kind::Chargeback, Some(&about_more), &more),
+        Became::Recorded
+    );
+    assert_eq!(world.row().dispute.as_ref(), Some(&about_more));
+    assert_eq!(world.case(), Some(OperatorActionKind::ContradictingFact));
+    assert_eq!(world.record.payment.amounts, amounts);
+    assert_eq!(
+        world.hear_of(Kind::Chargeback, Some(&about_more), &more),
+        Became::NoNews
+    );
+    world.hear_of(Kind::Chargeback, Some(&later), &fact);
     // What was said of the inquiry before it became a chargeback is older.
     let inquiry = named("dp_1", FactKind::Pending);
     assert_eq!(
