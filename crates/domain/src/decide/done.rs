@@ -37,7 +37,8 @@ pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_
         step.payment.decline = None;
         step.payment.failure = None;
         step.payment.next_action = None;
-        step.payment.expired = false;
+        // What is captured at once does not run out.
+        step.payment.expired &= transaction.kind == TransactionKind::Authorization;
         settle_waiting_void(step, record, transaction.kind, stamp);
     }
     if transaction.kind == TransactionKind::Void {
@@ -73,6 +74,10 @@ fn move_amounts(
         }
         TransactionKind::Authorization => {
             amounts.authorized += transaction.amount;
+            if payment.expired {
+                // It was made before it ran out, which was told first: nothing is left of it.
+                amounts.add_voided_rest();
+            }
             (PaymentEvent::Approved, "payment.authorized")
         }
         TransactionKind::Capture => {

@@ -427,6 +427,52 @@ fn s40_an_authorization_that_runs_out_under_a_void_is_gone_whatever_becomes_of_i
     }
 }
 
+/// As Adyen may tell it: the events come in any order.
+#[test]
+fn s52_an_authorization_that_is_told_to_have_run_out_before_it_was_told_ends_as_in_order() {
+    for captured in [false, true] {
+        let ends = [false, true].map(|backwards| {
+            let mut world = World::accepted(100, CaptureMethod::Manual);
+            let opening = world.newest();
+            let (made, ran_out) = (told(approved(100)), told(FactKind::Expired));
+            let facts = if backwards {
+                [&ran_out, &made]
+            } else {
+                [&made, &ran_out]
+            };
+            for fact in facts {
+                assert!(world.learn(opening, fact));
+            }
+            if captured {
+                // It was captured before.
+                let capture = named("cap-1", approved(30));
+                let told = world.try_hear(Kind::Capture, None, &capture).unwrap();
+                assert!(told.is_some());
+            }
+            let payment = &world.record.payment;
+            assert_eq!(payment.amounts.capturable(), 0);
+            let opening = &world.record.transactions[0];
+            (
+                payment.state,
+                payment.amounts,
+                payment.expired,
+                opening.state,
+            )
+        });
+        assert_eq!(ends[0], ends[1], "captured: {captured}");
+    }
+    // What is captured at once does not run out, in either order.
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let purchase = world.newest();
+    assert!(world.learn(purchase, &told(FactKind::Expired)));
+    assert!(world.learn(purchase, &told(approved(100))));
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+    assert_eq!(
+        world.standing().2,
+        Some(OperatorActionKind::ContradictingFact)
+    );
+}
+
 #[test]
 fn what_is_captured_or_released_whole_does_not_run_out() {
     let mut world = World::authorized(100);

@@ -143,6 +143,9 @@ impl Replay {
                     amounts.add_voided_rest();
                     PaymentEvent::VoidSucceeded
                 } else {
+                    if self.expired {
+                        amounts.add_voided_rest();
+                    }
                     PaymentEvent::Approved
                 }
             }
@@ -170,7 +173,7 @@ impl Replay {
         self.amounts.rebook(self.proved());
         let mut others = Vec::new();
         if after.kind.opens() {
-            self.expired = false;
+            self.expired &= after.kind == TransactionKind::Authorization;
             others.extend(self.settle_waiting_void(was, after));
         }
         if after.kind == TransactionKind::Void {
