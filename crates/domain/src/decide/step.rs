@@ -82,10 +82,20 @@ impl Step {
         };
     }
 
-    /// Opens a case if the provider has proved more than our limits allow, or more has left than came in.
+    /// Opens a case if the provider has proved more than our limits allow, or more has left than came in. Where the step
+    /// contradicts what is known as well, that case tells both; and one that is open about a contradiction is not hidden: a
+    /// person may be about to book what was done again.
     pub fn report_excess(&mut self, beyond_before: i64) {
-        if self.payment.amounts.beyond() > beyond_before {
+        let excess = self.payment.amounts.beyond() - beyond_before;
+        if excess <= 0 {
+            return;
+        }
+        self.tell("excess_minor", &excess.to_string());
+        let contradicting = Some(OperatorActionKind::ContradictingFact);
+        if self.subject.row().open_case != contradicting {
             self.open_case(OperatorActionKind::ExcessAmount);
+        } else if self.action != contradicting {
+            self.action = Some(OperatorActionKind::ExcessAmount);
         }
     }
 

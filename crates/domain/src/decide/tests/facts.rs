@@ -359,7 +359,14 @@ fn a_capture_that_fails_later_under_a_refund_is_recorded_as_excess() {
         (amounts.captured, amounts.refund_pending, amounts.excess),
         (20, 20, 20)
     );
-    assert_eq!(world.action(), Some(OperatorActionKind::ExcessAmount));
+    // One case tells both, and the capture can still be booked where it is done again.
+    let contradicting = Some(OperatorActionKind::ContradictingFact);
+    assert_eq!(world.action(), contradicting);
+    let entry = &world.changes.last().unwrap().entry;
+    let leaf = String::from_utf8(entry.leaf.as_bytes().to_vec()).unwrap();
+    assert!(leaf.contains("\"excess_minor\":\"20\""), "{leaf}");
+    let row = world.record.transaction(capture).unwrap();
+    assert_eq!(row.open_case, contradicting);
 }
 
 #[test]
