@@ -28,6 +28,8 @@ pub struct Change {
     pub customer: Option<CustomerData>,
     /// The transactions whose open cases are closed by it; at most two.
     pub closes_cases: Vec<TransactionId>,
+    /// Which of their open cases: those of this kind; `None` for all of them.
+    pub closes_only: Option<OperatorActionKind>,
     /// A case for a person, opened by it.
     pub operator_action: Option<OperatorAction>,
     /// The one journal entry.

@@ -123,7 +123,8 @@ impl Tables {
     fn write_cases(&mut self, change: &Change) {
         let closed = (change.entry.occurred_at, change.entry.id);
         let open = self.cases.iter_mut().filter(|case| {
-            change.closes_cases.contains(&case.transaction) && case.closed.is_none()
+            let meant = change.closes_only.is_none_or(|kind| case.kind == kind);
+            meant && change.closes_cases.contains(&case.transaction) && case.closed.is_none()
         });
         open.for_each(|case| case.closed = Some(closed));
         self.cases

@@ -264,9 +264,11 @@ impl BatchStatement<'_> {
             "operator_actions",
             self.closings,
             ClosingColumns,
-            &["payment_id", "transaction_id"],
+            &["payment_id", "transaction_id", "kind"],
             "",
-            &format!("\n    where {same} and t.closed_at is null and {WRITTEN}\n), ")
+            &format!(
+                "\n    where {same} and (s.kind is null or t.kind = s.kind) and t.closed_at is null and {WRITTEN}\n), "
+            )
         );
         insert!(
             out,

@@ -6,7 +6,8 @@ mod parts;
 use std::collections::BTreeMap;
 
 use quittance_domain::change::{
-    Change, CustomerData, IdempotencyRecord, JournalEntry, OperatorAction, Write,
+    Change, CustomerData, IdempotencyRecord, JournalEntry, OperatorAction, OperatorActionKind,
+    Write,
 };
 use quittance_domain::decline::{Decline, Failure};
 use quittance_domain::ids::TransactionId;
@@ -137,6 +138,7 @@ pub(crate) fn change_rows(
         attempt,
         customer: data,
         closes_cases,
+        closes_only,
         operator_action,
         entry,
     } = change;
@@ -150,7 +152,7 @@ pub(crate) fn change_rows(
         attempt_update: None,
         closings: closes_cases
             .into_iter()
-            .map(|transaction| closing_row(id, transaction, &entry))
+            .map(|transaction| closing_row(id, (transaction, closes_only), &entry))
             .collect(),
         action: operator_action.map(|action| action_row(action, &payment, &entry)),
         entry: journal_row(entry, ring, false)?,
@@ -249,10 +251,15 @@ fn key_row(record: &IdempotencyRecord) -> KeyRow {
     }
 }
 
-fn closing_row(payment_id: Uuid, transaction: TransactionId, entry: &JournalEntry) -> ClosingRow {
+fn closing_row(
+    payment_id: Uuid,
+    (transaction, only): (TransactionId, Option<OperatorActionKind>),
+    entry: &JournalEntry,
+) -> ClosingRow {
     ClosingRow {
         payment_id,
         transaction_id: transaction.0,
+        kind: only.map(OperatorActionKind::name),
         closed_at: entry.occurred_at,
         closed_by: entry.id.0,
     }

@@ -284,10 +284,11 @@ rows! {
         kind: &'static str,
         opened_at: DateTime<Utc>,
     }
-    /// The end of the open cases of a transaction.
+    /// The end of the open cases of a transaction: those of a kind, or all where there is none.
     ClosingRow as ClosingColumns {
         payment_id: Uuid,
         transaction_id: Uuid,
+        kind: Option<&'static str>,
         closed_at: DateTime<Utc>,
         closed_by: Uuid,
     }

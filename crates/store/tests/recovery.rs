@@ -467,4 +467,17 @@ async fn cases_are_opened_closed_and_listed() {
     assert_eq!(every.len(), 3);
     assert_eq!(every[0].closed, Some((closed_at, closed_by)));
     assert_eq!(store.backlog().await.unwrap().open_cases, 3);
+
+    // A change may close those of one kind.
+    for (only, left) in [
+        (OperatorActionKind::RecoveryExhausted, 2),
+        (OperatorActionKind::ContradictingFact, 1),
+    ] {
+        let mut change = story.answer_lost();
+        change.closes_cases = vec![story.transaction.id];
+        change.closes_only = Some(only);
+        assert_eq!(store.commit(change).await, Ok(Commit::Committed));
+        let open = store.list_cases(Some(&acme), &all, None, 10).await.unwrap();
+        assert_eq!(open.len(), left, "{only}");
+    }
 }

@@ -259,6 +259,7 @@ impl Story {
             attempt: None,
             customer: None,
             closes_cases: Vec::new(),
+            closes_only: None,
             operator_action: None,
             entry,
         }

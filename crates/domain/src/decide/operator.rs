@@ -149,12 +149,17 @@ pub fn retry(
     let event = format!("{}.retry_requested", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.result = EntryResult::Success;
+    // Whatever else a person was asked about it is not dealt with by asking the provider again.
     step.closes_cases = held.open_case.iter().map(|_| held.id).collect();
+    step.closes_only = Some(OperatorActionKind::RecoveryExhausted);
+    let given_up = held.open_case == step.closes_only;
     // A sender that was lost is still to be told from one that ended: its lease's end is left as it is.
     let lost = held.sender_is_lost(stamp.now);
     step.edit(|transaction| {
         transaction.retries = 0;
-        transaction.open_case = None;
+        if given_up {
+            transaction.open_case = None;
+        }
         if !lost {
             transaction.next_step_at = Some(stamp.now);
         }

@@ -31,6 +31,8 @@ pub(super) struct Step {
     pub customer: Option<CustomerData>,
     /// The transactions whose open cases it closes.
     pub closes_cases: Vec<TransactionId>,
+    /// Those of this kind; `None` for all of them.
+    pub closes_only: Option<OperatorActionKind>,
     pub action: Option<OperatorActionKind>,
     pub event_type: String,
     pub result: EntryResult,
@@ -50,6 +52,7 @@ impl Step {
             attempt: None,
             customer: None,
             closes_cases: Vec::new(),
+            closes_only: None,
             action: None,
             event_type,
             result: EntryResult::Success,
@@ -271,6 +274,7 @@ impl Step {
             attempt: self.attempt,
             customer: self.customer,
             closes_cases: self.closes_cases,
+            closes_only: self.closes_only,
             operator_action: self.action.map(|kind| OperatorAction {
                 kind,
                 transaction: subject_id,

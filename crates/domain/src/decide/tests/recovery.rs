@@ -495,6 +495,43 @@ fn a_retry_that_an_operator_asks_for_is_due_at_once() {
     assert_eq!(world.held().next_step_at, Some(world.held().updated_at));
 }
 
+/// What may be a second payment is not dealt with by asking the provider of the first again.
+#[test]
+fn s24_a_retry_closes_only_that_recovery_gave_up() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(REFUSED);
+    world.fail_over().unwrap();
+    world.answer(FactKind::Pending);
+    let id = world.held().id;
+    let former = ProviderAccount::parse("sandbox").unwrap();
+    world
+        .decide(|record, _, stamp| {
+            let fact = told(approved(100));
+            let told = decide::told_by_former_account(record, id, &former, &fact, stamp);
+            told.unwrap().ok_or(())
+        })
+        .unwrap();
+    let contradicting = Some(OperatorActionKind::ContradictingFact);
+    assert_eq!(world.opened(), contradicting);
+    while world.held().next_step_at.is_some() {
+        world.pass(10_000);
+        world.unresolved().unwrap();
+    }
+    assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+    let command = Retry {
+        payment: world.record.payment.id,
+        transaction: id,
+        reason: Text::parse("the provider is back").unwrap(),
+    };
+    world
+        .decide(|record, _, stamp| decide::retry(record, &command, stamp))
+        .unwrap();
+    assert_eq!(world.change().closes_cases, [id]);
+    let given_up = Some(OperatorActionKind::RecoveryExhausted);
+    assert_eq!(world.change().closes_only, given_up);
+    assert_eq!(world.held().open_case, contradicting);
+}
+
 /// Truth that arrives late, after each end state.
 #[test]
 fn i3_a_late_success_after_each_end_state_is_applied_and_reported() {
