@@ -10,7 +10,7 @@ use crate::ports::Unpreparable;
 use crate::transaction::TransactionState;
 use crate::webhook::WebhookState;
 
-/// Why a well-formed command is not allowed. Nothing was written, and nothing was sent.
+/// Why a well-formed command is not allowed. Nothing was written, and nothing was sent by this call.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Rejection {
     /// The payment's state does not allow the command.
@@ -102,24 +102,26 @@ impl FlowError {
 
 impl FlowError {
     /// Whether it leaves open that the request was accepted: by this call, or by an earlier one under the same key. What
-    /// keeps a call from looking its key up proves nothing about that, nor does a key that is not there yet (I13).
+    /// keeps a call from looking its key up proves nothing about that, nor does a key that is not there yet (I13): an
+    /// acceptance whose commit still hangs becomes visible later, and what refuses the request now (a route that is gone, a
+    /// time that has passed, a race) need not have refused it then.
     pub fn money_may_have_moved(&self) -> bool {
         match self {
             Self::Overloaded { .. }
             | Self::DatabaseUnavailable
             | Self::AcceptanceUnknown
             | Self::DeadlineExceeded
+            | Self::NoRoute
+            | Self::UnknownProviderAccount(_)
+            | Self::ConcurrentChange
             | Self::Internal(_) => true,
-            Self::Rejected(_)
-            | Self::PaymentNotFound
+            Self::Rejected(rejection) => *rejection == Rejection::ExecuteBeforePassed,
+            Self::PaymentNotFound
             | Self::EntryNotFound
             | Self::WebhookNotFound
             | Self::WebhookNotReplayable { .. }
             | Self::WebhookWiped
-            | Self::IdempotencyKeyReused { .. }
-            | Self::NoRoute
-            | Self::UnknownProviderAccount(_)
-            | Self::ConcurrentChange => false,
+            | Self::IdempotencyKeyReused { .. } => false,
         }
     }
 }

@@ -247,7 +247,9 @@ impl Flows {
                 Err(error) => return Err(accept_error(error)),
             }
         }
-        Err(FlowError::ConcurrentChange)
+        // The last race may have been lost to this very request, made a second time.
+        let known = self.known_answer(caller, request).await?;
+        known.ok_or(FlowError::ConcurrentChange)
     }
 
     /// Reports acceptance, calls the provider, and answers with what came of it. Whatever goes wrong after

@@ -80,10 +80,13 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::InvalidPageToken
         | R::InvalidResumeToken
         | R::UndecodableRequest
-        | R::UnknownProviderAccount
         | R::SettlementExportUnreadable
         | R::SettlementExportTooLarge
         | R::AmountNotRepresentable => Profile::is(Code::InvalidArgument),
+        // What is configured now need not have been so when an earlier call under the key was accepted, whose commit may
+        // not be visible yet (I13).
+        R::UnknownProviderAccount => Profile::is(Code::InvalidArgument).money_may_have_moved(),
+        R::NoRoute => Profile::is(Code::FailedPrecondition).money_may_have_moved(),
         // Whoever could call before, and was not answered, may have lost the key or the role since.
         R::MissingCredentials | R::InvalidCredentials => {
             Profile::is(Code::Unauthenticated).money_may_have_moved()
@@ -113,8 +116,7 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::WebhookWiped
         | R::NotificationNotDead
         | R::TooManyEndpoints
-        | R::EvidenceTooLarge
-        | R::NoRoute => Profile::is(Code::FailedPrecondition),
+        | R::EvidenceTooLarge => Profile::is(Code::FailedPrecondition),
         R::VoidPending
         | R::CapturePending
         | R::ProviderReferenceUnknown
@@ -122,7 +124,10 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::EndpointNotEnabled
         | R::EntryNotMerged => Profile::is(Code::FailedPrecondition).retryable(),
         R::TreeSizeOutOfRange => Profile::is(Code::OutOfRange),
-        R::ConcurrentChange => Profile::is(Code::Aborted).retryable(),
+        // The race may have been lost to an equal call, which is not visible yet (I13).
+        R::ConcurrentChange => Profile::is(Code::Aborted)
+            .retryable()
+            .money_may_have_moved(),
         // The key was not looked up: an earlier call under it may have been accepted (I13).
         R::Overloaded | R::RateLimited => Profile::is(Code::ResourceExhausted)
             .retryable()
@@ -422,7 +427,10 @@ impl From<Rejection> for Failure {
                 forbidden(R::TransactionOutcomeUnknown).precondition("OUTCOME_UNKNOWN")
             }
             Rejection::ExecuteBeforePassed => {
-                forbidden(R::InvalidField).field("execute_before", "must lie in the future")
+                let mut failure = forbidden(R::InvalidField);
+                // It had not passed when an earlier call may have been accepted (I13).
+                failure.0.profile.money_may_have_moved = true;
+                failure.field("execute_before", "must lie in the future")
             }
         }
     }

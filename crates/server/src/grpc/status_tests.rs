@@ -193,7 +193,7 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
         (
             rejected(Rejection::ExecuteBeforePassed),
             R::InvalidField,
-            false,
+            true,
         ),
         (FlowError::PaymentNotFound, R::PaymentNotFound, false),
         (FlowError::WebhookNotFound, R::WebhookNotFound, false),
@@ -211,13 +211,13 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
             R::IdempotencyKeyReused,
             false,
         ),
-        (FlowError::NoRoute, R::NoRoute, false),
+        (FlowError::NoRoute, R::NoRoute, true),
         (
             FlowError::UnknownProviderAccount(account),
             R::UnknownProviderAccount,
-            false,
+            true,
         ),
-        (FlowError::ConcurrentChange, R::ConcurrentChange, false),
+        (FlowError::ConcurrentChange, R::ConcurrentChange, true),
         (
             FlowError::Overloaded { retry_after: wait },
             R::Overloaded,
