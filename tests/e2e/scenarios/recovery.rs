@@ -76,6 +76,29 @@ async fn s23_recovery_finds_a_success_and_charges_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_is_counted_as_stuck_and_goes_on_once_it_can() {
+    let world = World::start_with(impatient()).await;
+    let token = "tok_pending_then_approve?settle_after_ms=60000";
+    let pending = world.client.create(purchase(token, 700)).await;
+    // As where its key was taken out of the configuration.
+    let flip = "update transactions set request = set_byte(request, 0, get_byte(request, 0) # 255), \
+                    next_step_at = now(), claimed_until = null where request is not null";
+    world.db.execute(flip, &[]).await;
+    let counted = async |outcome: &str| {
+        let series = format!("payment_recovery_runs_total{{outcome=\"{outcome}\"");
+        eventually("it is counted", async || {
+            (world.metric(&series)? >= 1.0).then_some(())
+        })
+        .await;
+    };
+    counted("stuck").await;
+    world.db.execute(flip, &[]).await;
+    counted("waiting").await;
+    let still = world.client.payment(&pending.payment_id).await;
+    assert_eq!(still.state(), PaymentState::Pending);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s23_recovery_finds_a_decline() {
     let world = World::start_with(impatient()).await;
     for token in ["tok_decline?drop=after", "tok_pending_then_decline"] {

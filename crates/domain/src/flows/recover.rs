@@ -1,6 +1,9 @@
 //! Taking a transaction up again: for recovery, and for `SyncPayment`.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+
+use futures::FutureExt as _;
 
 use crate::change::Change;
 use crate::context::{Actor, ActorKind, Caller, Origin};
@@ -67,12 +70,18 @@ impl Stepped {
 impl Flows {
     /// Takes up a transaction whose next step is due: sends it (again) where that is safe, else asks the provider
     /// about it; and says when the next step is due if that brings no news.
+    ///
+    /// An error that is not transient says that the payment itself cannot be read or written (a key that is gone, a
+    /// damaged row): nothing can be put on record about it then, and whoever called has to tell a person.
     pub async fn recover(&self, due: &Due) -> Result<Recovered, FlowError> {
         let caller = recovery(&due.tenant);
         let Some(record) = self.claimed(&caller, due).await? else {
             return Ok(Recovered::NotDue);
         };
-        let step = match self.take_up(&caller, record, due.transaction).await {
+        // One answer that an adapter chokes on must not be asked for again for ever, without anybody hearing of it.
+        let taken_up = AssertUnwindSafe(self.take_up(&caller, record, due.transaction));
+        let panicked = |_| Err(FlowError::Internal("a step panicked".to_owned()));
+        let step = match taken_up.catch_unwind().await.unwrap_or_else(panicked) {
             Ok(step) => step,
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {

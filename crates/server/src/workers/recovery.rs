@@ -32,11 +32,13 @@ const CLAIMS_IN_A_ROW: usize = 16;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause after the database could not be asked.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// The outcome of a run that could not do its work.
+/// The outcome of a run that could not do its work, and can at the next try.
 const FAILED: &str = "failed";
+/// The outcome of a run that cannot do its work until somebody mends what is wrong.
+const STUCK: &str = "stuck";
 
 /// How metrics and spans name the ends of a run.
-pub const RECOVERIES: [&str; 5] = ["settled", "waiting", "not_due", "busy", FAILED];
+pub const RECOVERIES: [&str; 6] = ["settled", "waiting", "not_due", "busy", FAILED, STUCK];
 
 /// What recovery works with.
 pub struct RecoveryParts {
@@ -250,6 +252,17 @@ async fn recover(
         match &result {
             Ok(recovered) => counted.outcome = outcome_name(*recovered),
             Err(error) => {
+                if !error.is_transient() {
+                    counted.outcome = STUCK;
+                    // Each of them is named, each time: no case can be opened about what cannot be read.
+                    tracing::error!(
+                        payment.id = %due.payment,
+                        transaction.id = %due.transaction,
+                        provider.account = %due.provider_account,
+                        error.message = %error,
+                        "recovery cannot read or write a payment: a person has to mend what is wrong"
+                    );
+                }
                 counted.span.record("error.message", error.to_string());
             }
         }
@@ -269,7 +282,7 @@ struct Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.span.record("outcome", self.outcome);
-        if self.outcome == FAILED {
+        if self.outcome == FAILED || self.outcome == STUCK {
             self.span.record("otel.status_code", "ERROR");
         }
         self.metrics.recovered(self.account.as_str(), self.outcome);
