@@ -5,6 +5,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod write_limit;
 
 pub use listener::{Connection, Listener, ListenerSettings};
 pub use serve::{Http2Settings, serve_grpc, serve_http};

@@ -1,20 +1,26 @@
 //! Serves one connection until its last call is done, or the server stops waiting for it.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _};
 
 use super::listener::Connection;
+use super::write_limit::WriteLimit;
 
 /// How long the headers of an HTTP/1.1 request may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long whoever asked over HTTP/1.1 may take for its answers: the largest, `/metrics`, is some hundred kilobytes. Beyond
+/// it the connection is cut.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest head of an HTTP/1.1 request, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
 
@@ -90,6 +96,18 @@ pub async fn serve_http(connection: Connection, router: axum::Router, stop: Canc
         peer,
         permit,
     } = connection;
+    serve_http1(stream, peer, router, TAKE_TIMEOUT, stop).await;
+    drop(permit);
+}
+
+pub(super) async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    peer: SocketAddr,
+    router: axum::Router,
+    take_timeout: Duration,
+    stop: CancellationToken,
+) {
+    let stream = TokioIo::new(WriteLimit::new(stream, take_timeout));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         router.clone().oneshot(request)
@@ -98,7 +116,7 @@ pub async fn serve_http(connection: Connection, router: axum::Router, stop: Canc
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(HEAD_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(stream, service);
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         _ = serving.as_mut() => {}
@@ -107,5 +125,4 @@ pub async fn serve_http(connection: Connection, router: axum::Router, stop: Canc
             let _ = tokio::time::timeout(LAST_WORDS, serving).await;
         }
     }
-    drop(permit);
 }

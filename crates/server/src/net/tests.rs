@@ -9,9 +9,10 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -229,6 +230,56 @@ async fn a_slow_handshake_is_cut_and_its_place_is_free_again() {
     );
     let answer = f.client().await.check(HealthCheckRequest::default()).await;
     assert!(answer.is_ok(), "{answer:?}");
+}
+
+/// Answers of so many bytes, which no buffer on the way holds.
+const LONG: usize = 64 * 1_024;
+
+/// A peer of a server that gives long answers, and cuts whoever does not take them in this time.
+fn asked(take_timeout: Duration) -> (DuplexStream, JoinHandle<()>) {
+    let (peer, stream) = tokio::io::duplex(1_024);
+    let long = || async { "~".repeat(LONG) };
+    let router = axum::Router::new().route("/", axum::routing::get(long));
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let stop = CancellationToken::new();
+    let serving = serve::serve_http1(stream, address, router, take_timeout, stop);
+    (peer, tokio::spawn(serving))
+}
+
+const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+#[tokio::test]
+async fn who_asks_and_never_reads_or_reads_byte_by_byte_loses_its_connection() {
+    for reads in [false, true] {
+        let (mut peer, serving) = asked(Duration::from_millis(200));
+        peer.write_all(&ASK.repeat(8)).await.unwrap();
+        let slowly = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(10));
+            while reads && peer.read_u8().await.is_ok() {
+                ticks.tick().await;
+            }
+            std::future::pending::<DuplexStream>().await
+        });
+        tokio::time::timeout(SOON, serving).await.unwrap().unwrap();
+        slowly.abort();
+    }
+}
+
+#[tokio::test]
+async fn who_takes_every_answer_keeps_its_connection() {
+    let (mut peer, serving) = asked(SOON);
+    for _ in 0..20 {
+        peer.write_all(ASK).await.unwrap();
+        let mut taken = 0;
+        while taken < LONG {
+            let mut part = [0; 4_096];
+            let read = peer.read(&mut part).await.unwrap();
+            assert!(read > 0, "cut off");
+            taken += part[..read].iter().filter(|byte| **byte == b'~').count();
+        }
+    }
+    assert!(!serving.is_finished());
+    serving.abort();
 }
 
 #[tokio::test]
