@@ -11,8 +11,9 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use super::{failure, retry_after};
 use crate::outcome::{NotSent, Unknown};
 
-/// Longest wait that is taken from a provider; more than that is cut to it.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+/// Longest wait that is taken from a provider: a day, the most that `payments.retries.max_retry_after_seconds` can be. That
+/// setting cuts it further.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 /// Largest answer that is read, in bytes.
 pub const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 

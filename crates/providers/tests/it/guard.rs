@@ -149,6 +149,21 @@ async fn s18_rate_limits_are_passed_on_with_their_wait_and_open_no_circuit() {
 }
 
 #[tokio::test]
+async fn s18_a_wait_of_hours_is_passed_on_and_cut_to_a_day() {
+    let asked = [3_601, 21_600, 86_400, 90_000];
+    let limited = |seconds| failed(429, &format!("retry-after: {seconds}\r\n"));
+    let server = Scripted::start(asked.map(limited).into()).await;
+    let world = World::new(&[("one", &server)]);
+    let account = world.account("one");
+    let (_, request) = purchase(account.as_ref());
+    for seconds in asked {
+        let report = account.send(&request, 1).await;
+        let passed_on = Duration::from_secs(seconds.min(86_400));
+        assert_eq!(report.retry_after, Some(passed_on));
+    }
+}
+
+#[tokio::test]
 async fn s69_calls_above_the_limit_get_no_place_and_nothing_is_sent() {
     let server = Scripted::start(Vec::new()).await;
     let world = World::new(&[("one", &server)]);
