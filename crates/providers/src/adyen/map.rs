@@ -28,11 +28,12 @@ const INTERNAL: &str = "internal";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
-/// What a 2xx answer to a send proves: it must speak of this very transaction and operation.
-pub(super) fn answered(body: &[u8], asked: &Prepared) -> SendOutcome {
+/// What a 2xx answer to a send proves: it must speak of this very transaction and operation. Where real money moves
+/// (`livemode`), customers are sent to encrypted pages only.
+pub(super) fn answered(body: &[u8], asked: &Prepared, livemode: bool) -> SendOutcome {
     let fact = match asked.operation {
         OperationKind::Purchase | OperationKind::Authorize | OperationKind::Confirm => {
-            payment(body, asked)
+            payment(body, asked, livemode)
         }
         OperationKind::Capture | OperationKind::Void | OperationKind::Refund => {
             modification(body, asked)
@@ -55,7 +56,7 @@ pub(super) fn refused(status: u16, body: &[u8]) -> SendOutcome {
 }
 
 /// An answer to `/payments` or `/payments/details`.
-fn payment(body: &[u8], asked: &Prepared) -> Result<Fact, Unreadable> {
+fn payment(body: &[u8], asked: &Prepared, livemode: bool) -> Result<Fact, Unreadable> {
     let answer: wire::PaymentAnswer = serde_json::from_slice(body).map_err(|_| Unreadable)?;
     if let Some(text) = &answer.merchant_reference {
         same_transaction(text, asked)?;
@@ -73,10 +74,11 @@ fn payment(body: &[u8], asked: &Prepared) -> Result<Fact, Unreadable> {
             FactKind::Declined(refusals::by_code(&code))
         }
         "RedirectShopper" | "ChallengeShopper" | "IdentifyShopper" | "PresentToShopper" => {
-            FactKind::RequiresAction(action(answer.action.as_ref().ok_or(Unreadable)?)?)
+            let wanted = answer.action.as_ref().ok_or(Unreadable)?;
+            FactKind::RequiresAction(action(wanted, livemode)?)
         }
         "Pending" | "Received" => match &answer.action {
-            Some(wanted) => FactKind::RequiresAction(action(wanted)?),
+            Some(wanted) => FactKind::RequiresAction(action(wanted, livemode)?),
             None => FactKind::Pending,
         },
         // Of authentication without payment, which is never asked for; or new.
@@ -153,7 +155,7 @@ pub(super) fn reference(text: &str) -> Result<ProviderReference, Unreadable> {
 }
 
 /// What the customer has to do. Texts are handed on by their names, those of inner objects as `outer.inner`.
-fn action(wanted: &Map<String, Value>) -> Result<NextAction, Unreadable> {
+fn action(wanted: &Map<String, Value>, livemode: bool) -> Result<NextAction, Unreadable> {
     let mut data = BTreeMap::new();
     for (name, value) in wanted {
         match value {
@@ -171,7 +173,8 @@ fn action(wanted: &Map<String, Value>) -> Result<NextAction, Unreadable> {
     }
     let url = data.remove("url").unwrap_or_default();
     // Only web addresses: the customer's browser is sent there. Empty where the client code does without.
-    let web = url.is_empty() || url.starts_with("https://") || url.starts_with("http://");
+    let plain = url.starts_with("http://") && !livemode;
+    let web = url.is_empty() || url.starts_with("https://") || plain;
     let bytes: usize = data
         .iter()
         .map(|(name, value)| name.len() + value.len())

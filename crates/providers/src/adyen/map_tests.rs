@@ -28,14 +28,14 @@ fn asked(operation: OperationKind) -> Prepared {
 }
 
 fn fact(body: &str, operation: OperationKind) -> Fact {
-    match answered(body.as_bytes(), &asked(operation)) {
+    match answered(body.as_bytes(), &asked(operation), false) {
         SendOutcome::Answered(fact) => fact,
         other => panic!("{other:?}: {body}"),
     }
 }
 
 fn unreadable(body: &str, operation: OperationKind) {
-    let outcome = answered(body.as_bytes(), &asked(operation));
+    let outcome = answered(body.as_bytes(), &asked(operation), false);
     let expected = SendOutcome::Unknown(Cause::UnreadableResponse);
     assert_eq!(outcome, expected, "{body}");
 }
@@ -140,6 +140,19 @@ fn s06_redirects_and_challenges_are_for_the_customer() {
 }
 
 #[test]
+fn a_customer_of_real_money_is_sent_to_encrypted_pages_only() {
+    let plain = REDIRECT.replace("https://checkoutshopper", "http://checkoutshopper");
+    for (body, livemode, shown) in [
+        (&*plain, true, false),
+        (&*plain, false, true),
+        (REDIRECT, true, true),
+    ] {
+        let outcome = answered(body.as_bytes(), &asked(OperationKind::Purchase), livemode);
+        assert_eq!(matches!(outcome, SendOutcome::Answered(_)), shown);
+    }
+}
+
+#[test]
 fn every_result_code_is_known_and_others_prove_nothing() {
     for result in ["Pending", "Received"] {
         let body = AUTHORISED.replace("\"Authorised\"", &format!("\"{result}\""));
@@ -228,7 +241,7 @@ fn s06_a_cancel_by_our_reference_is_answered_with_that() {
         let body = format!(
             r#"{{"status": "received", "pspReference": "JDZXCMLW35GXXN82", "merchantAccount": "A"{payment_reference}}}"#
         );
-        answered(body.as_bytes(), &asked)
+        answered(body.as_bytes(), &asked, false)
     };
     let good = answer(&format!(r#", "paymentReference": "{REFERENCE}""#));
     let reference = ProviderReference::parse("JDZXCMLW35GXXN82").unwrap();

@@ -151,7 +151,7 @@ impl Provider for Adyen {
             })
             .await;
         let outcome = match exchange.verdict {
-            Verdict::Success => map::answered(exchange.body(), &prepared),
+            Verdict::Success => map::answered(exchange.body(), &prepared, self.livemode),
             Verdict::Refused(status) => map::refused(status, exchange.body()),
             Verdict::NotSent(not_sent) => not_sent.into(),
             Verdict::Unknown(unknown) => unknown.into(),
