@@ -143,6 +143,38 @@ named_enum! {
 }
 
 impl Cause {
+    /// Whether a question that ended so was not answered: the provider could not be asked, or did not let us in. The same
+    /// question is answered once that is over.
+    pub fn unanswered(self) -> bool {
+        match self {
+            Self::ConnectionRefused
+            | Self::CircuitOpen
+            | Self::ConnectTimeout
+            | Self::NameResolution
+            | Self::TlsHandshake
+            | Self::RateLimited
+            | Self::CredentialsRefused
+            | Self::RequestInProgress
+            | Self::ResponseTimeout
+            | Self::ConnectionLost
+            | Self::ProviderError
+            | Self::SendOverdue
+            | Self::SenderLost => true,
+            Self::UnreadableResponse
+            | Self::ResponseTooLarge
+            | Self::RequestRefused
+            | Self::AmountMismatch
+            | Self::NotProcessed
+            | Self::NotSentInTime
+            | Self::ProviderReportedFailure
+            | Self::AlreadyCaptured
+            | Self::Voided
+            | Self::Expired
+            | Self::NothingToVoid
+            | Self::ResolvedByOperator => false,
+        }
+    }
+
     /// Whether a later attempt of the same transaction can end differently.
     pub fn retryable(self) -> bool {
         match self {

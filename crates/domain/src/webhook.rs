@@ -210,8 +210,11 @@ pub struct ClaimedWebhook {
     pub body: Option<Sensitive<Vec<u8>>>,
     /// How often it was begun, this time included: 1, 2, 3 … Also the fence of the claim.
     pub attempt: u32,
-    /// How often it was begun since it came in or was last replayed, this time included.
+    /// How often it was begun since it came in or was last replayed, this time included, without those times that used
+    /// up no try.
     pub tries: u32,
+    /// How long ago it was stored (database clock).
+    pub age: Duration,
 }
 
 /// Which webhooks are listed.
@@ -292,6 +295,8 @@ pub enum WebhookVerdict {
         reason: WebhookReason,
         /// In how long (database clock).
         again_in: Duration,
+        /// Whether this time used up no try: it was not the webhook's fault.
+        free: bool,
     },
     /// It is a dead letter.
     Dead {

@@ -1,6 +1,7 @@
 //! The inbox of webhooks: stored once, claimed, and closed; and whether a transaction went through an account.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_types::{
@@ -73,7 +74,8 @@ const CLAIM: &str = "\
     set claimed_until = now() + make_interval(secs => $5), attempts = w.attempts + 1 \
     from chosen \
     where w.webhook_id = chosen.webhook_id \
-    returning w.webhook_id, w.provider_account, w.body, w.attempts, w.attempts - w.attempts_before as tries";
+    returning w.webhook_id, w.provider_account, w.body, w.attempts, w.attempts - w.attempts_before as tries, \
+        extract(epoch from now() - w.received_at)::double precision as age";
 
 /// The number of the attempt is the fence: whoever claimed it later counts.
 ///
@@ -93,7 +95,7 @@ const CLOSE: &str = "\
             select from about where customer_id not in (select customer_id from known)) and $5 is null as yes \
     ) \
     update webhook_inbox w \
-    set state = $3, reason = $4, claimed_until = null, \
+    set state = $3, reason = $4, claimed_until = null, attempts_before = w.attempts_before + $7, \
         next_step_at = now() + make_interval(secs => $5), \
         finished_at = case when $5 is null then now() end, \
         payment_ids = coalesce(nullif($6, '{}'), w.payment_ids), \
@@ -167,6 +169,8 @@ struct ClaimedRow {
     attempts: i32,
     #[diesel(sql_type = Integer)]
     tries: i32,
+    #[diesel(sql_type = Double)]
+    age: f64,
 }
 
 impl ClaimedRow {
@@ -180,6 +184,7 @@ impl ClaimedRow {
             body: opened.ok().map(|body| Sensitive::new(body.to_vec())),
             attempt: u32::try_from(self.attempts).at("webhook_inbox.attempts")?,
             tries: u32::try_from(self.tries).at("webhook_inbox.attempts_before")?,
+            age: Duration::try_from_secs_f64(self.age.max(0.0)).unwrap_or_default(),
         })
     }
 }
@@ -274,9 +279,11 @@ impl PgStore {
         let payments: Vec<Uuid> = about.iter().map(|payment| payment.0).collect();
         let (id, state) = (claimed.id.0, verdict.state().name());
         let reason = verdict.reason().map(|reason| reason.name().to_owned());
-        let again_in = match verdict {
-            WebhookVerdict::Parked { again_in, .. } => Some(again_in.as_secs_f64()),
-            WebhookVerdict::Applied | WebhookVerdict::Ignored | WebhookVerdict::Dead { .. } => None,
+        let (again_in, free) = match verdict {
+            WebhookVerdict::Parked { again_in, free, .. } => (Some(again_in.as_secs_f64()), free),
+            WebhookVerdict::Applied | WebhookVerdict::Ignored | WebhookVerdict::Dead { .. } => {
+                (None, false)
+            }
         };
         let attempt = i32::try_from(claimed.attempt).unwrap_or(i32::MAX);
         let closed = self.inner.reader.write("close webhook", |connection, _| {
@@ -286,7 +293,8 @@ impl PgStore {
                 .bind::<Text, _>(state)
                 .bind::<Nullable<Text>, _>(reason.clone())
                 .bind::<Nullable<Double>, _>(again_in)
-                .bind::<Array<SqlUuid>, _>(payments.clone());
+                .bind::<Array<SqlUuid>, _>(payments.clone())
+                .bind::<Integer, _>(i32::from(free));
             async move { query.get_result::<ClosedRow>(connection).await.optional() }.boxed()
         });
         Ok(closed.await?.map(|row| row.age.max(0.0)))

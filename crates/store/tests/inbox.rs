@@ -45,6 +45,7 @@ const fn parked(seconds: u64) -> WebhookVerdict {
     WebhookVerdict::Parked {
         reason: WebhookReason::UnknownPayment,
         again_in: Duration::from_secs(seconds),
+        free: false,
     }
 }
 

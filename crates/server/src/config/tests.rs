@@ -536,6 +536,7 @@ fn webhooks_have_their_documented_defaults_and_their_waits_fit_together() {
             first: seconds(1),
             max: seconds(900),
             max_attempts: 30,
+            wait: seconds(30 * 86_400),
         },
         retention: WebhookRetention {
             done: seconds(30 * 86_400),

@@ -46,6 +46,8 @@ pub struct WebhookRetries {
     pub max: Duration,
     /// How often it is tried in all, before it is a dead letter.
     pub max_attempts: u32,
+    /// How long what waits for something else uses up no try.
+    pub wait: Duration,
 }
 
 impl WebhookRetries {
@@ -56,12 +58,18 @@ impl WebhookRetries {
             .saturating_mul(2u32.saturating_pow(doublings))
             .min(self.max)
     }
+
+    /// The longest wait of what uses up no try, at this age: as long again as it has waited.
+    pub fn limit_at(&self, age: Duration) -> Duration {
+        age.clamp(self.first, self.max)
+    }
 }
 
 impl WebhooksConfig {
     pub(super) fn parse(settings: &Settings) -> Result<Self, ConfigError> {
         const FIRST: &str = "webhooks.retry_first_ms";
         const DEAD: &str = "webhooks.keep_dead_days";
+        const WAIT: &str = "webhooks.wait_days";
         const DAYS: std::ops::RangeInclusive<u64> = 1..=3_650;
         let days = |days: u64| Duration::from_secs(days * 86_400);
         let config = Self {
@@ -75,6 +83,7 @@ impl WebhooksConfig {
                 first: settings.millis(FIRST, 10..=86_400_000)?,
                 max: settings.millis("webhooks.retry_max_ms", 10..=86_400_000)?,
                 max_attempts: settings.number("webhooks.max_attempts", 1..=1_000)?,
+                wait: days(settings.number(WAIT, 0..=365)?),
             },
             retention: WebhookRetention {
                 done: days(settings.number("webhooks.keep_days", DAYS)?),
@@ -102,8 +111,12 @@ mod tests {
             first: Duration::from_secs(1),
             max: Duration::from_secs(900),
             max_attempts: 30,
+            wait: Duration::from_secs(86_400),
         };
         let limits = [0, 1, 2, 3, 10, 11, 1_000].map(|attempts| retries.limit(attempts).as_secs());
         assert_eq!(limits, [1, 1, 2, 4, 512, 900, 900]);
+        let limits =
+            [0, 5, 900, 86_400].map(|age| retries.limit_at(Duration::from_secs(age)).as_secs());
+        assert_eq!(limits, [1, 5, 900, 900]);
     }
 }

@@ -221,7 +221,7 @@ impl WebhookWorkerParts {
                 Err(cause) => outcomes.push(outcome(Told::NotConfirmed(cause))),
             }
         }
-        (together(&outcomes, webhook.tries, retries), about)
+        (together(&outcomes, webhook, retries), about)
     }
 
     /// What it says; or what becomes of it where that cannot be known.
@@ -235,7 +235,7 @@ impl WebhookWorkerParts {
         };
         let Some(provider) = self.providers.account(&webhook.account) else {
             let unknown = WebhookReason::UnknownAccount;
-            return Err(later(unknown, webhook.tries, retries));
+            return Err(later(unknown, webhook, retries));
         };
         provider
             .webhook(body.expose())
@@ -281,7 +281,10 @@ impl WebhookWorkerParts {
             }
             Err(error) => {
                 tell(&error, &span);
-                Outcome::Later(WebhookReason::NotApplied)
+                match error.is_transient() {
+                    true => Outcome::Waits(WebhookReason::NotApplied),
+                    false => Outcome::Later(WebhookReason::NotApplied),
+                }
             }
         }
     }
@@ -335,17 +338,25 @@ fn tell(error: &FlowError, span: &Span) {
 enum Outcome {
     Applied,
     Nothing,
+    /// It may come to something, and does not as long as something else lasts: that is not held against it.
+    Waits(WebhookReason),
+    /// It may come to something.
     Later(WebhookReason),
     Never(WebhookReason),
 }
 
-const fn outcome(told: Told) -> Outcome {
+fn outcome(told: Told) -> Outcome {
     match told {
         Told::Applied => Outcome::Applied,
         Told::NoNews => Outcome::Nothing,
         // It may come before its row: written by somebody whose commit is not visible yet, or restored.
         Told::UnknownPayment => Outcome::Later(WebhookReason::UnknownPayment),
-        Told::NotConfirmed(_) | Told::Early => Outcome::Later(WebhookReason::NotConfirmed),
+        // Nobody told otherwise: what it says may exist in this webhook alone.
+        Told::NotConfirmed(cause) if cause.unanswered() => {
+            Outcome::Waits(WebhookReason::NotConfirmed)
+        }
+        Told::Early => Outcome::Waits(WebhookReason::NotConfirmed),
+        Told::NotConfirmed(_) => Outcome::Later(WebhookReason::NotConfirmed),
         Told::Nameless => Outcome::Never(WebhookReason::Unreadable),
         // As its payment's own events are; kept, in case that somebody took our metadata off.
         Told::NotOurs => Outcome::Never(WebhookReason::Unexpected),
@@ -355,22 +366,31 @@ const fn outcome(told: Told) -> Outcome {
 }
 
 /// What becomes of a webhook with all its facts: it is tried again while any of them may come to something, and is
-/// a dead letter if any of them never will.
-fn together(outcomes: &[Outcome], attempt: u32, retries: WebhookRetries) -> WebhookVerdict {
+/// a dead letter if any of them never will. It uses up no try while one of them waits for something else.
+fn together(
+    outcomes: &[Outcome],
+    webhook: &ClaimedWebhook,
+    retries: WebhookRetries,
+) -> WebhookVerdict {
     let first = |wanted: fn(&Outcome) -> Option<WebhookReason>| outcomes.iter().find_map(wanted);
     let waits = first(|outcome| match outcome {
+        Outcome::Waits(reason) => Some(*reason),
+        Outcome::Applied | Outcome::Nothing | Outcome::Later(_) | Outcome::Never(_) => None,
+    });
+    let again = first(|outcome| match outcome {
         Outcome::Later(reason) => Some(*reason),
-        Outcome::Applied | Outcome::Nothing | Outcome::Never(_) => None,
+        Outcome::Applied | Outcome::Nothing | Outcome::Waits(_) | Outcome::Never(_) => None,
     });
     let never = first(|outcome| match outcome {
         Outcome::Never(reason) => Some(*reason),
-        Outcome::Applied | Outcome::Nothing | Outcome::Later(_) => None,
+        Outcome::Applied | Outcome::Nothing | Outcome::Waits(_) | Outcome::Later(_) => None,
     });
-    match (waits, never) {
-        (Some(reason), _) => later(reason, attempt, retries),
-        (None, Some(reason)) => dead(reason),
-        (None, None) if outcomes.contains(&Outcome::Applied) => WebhookVerdict::Applied,
-        (None, None) => WebhookVerdict::Ignored,
+    match (waits, again, never) {
+        (Some(reason), _, _) => wait(reason, webhook, retries),
+        (None, Some(reason), _) => later(reason, webhook, retries),
+        (None, None, Some(reason)) => dead(reason),
+        (None, None, None) if outcomes.contains(&Outcome::Applied) => WebhookVerdict::Applied,
+        (None, None, None) => WebhookVerdict::Ignored,
     }
 }
 
@@ -378,33 +398,74 @@ const fn dead(reason: WebhookReason) -> WebhookVerdict {
     WebhookVerdict::Dead { reason }
 }
 
-/// Tried again, unless that was the last time. Waits are drawn at random, so that what failed together does not come
-/// back together.
-fn later(reason: WebhookReason, attempt: u32, retries: WebhookRetries) -> WebhookVerdict {
-    if attempt >= retries.max_attempts {
+/// Tried again, unless that was the last time.
+fn later(
+    reason: WebhookReason,
+    webhook: &ClaimedWebhook,
+    retries: WebhookRetries,
+) -> WebhookVerdict {
+    if webhook.tries >= retries.max_attempts {
         return dead(reason);
     }
-    let limit = retries.limit(attempt);
-    let again_in = limit / 2 + limit.mul_f64(rand::rng().random::<f64>() / 2.0);
-    WebhookVerdict::Parked { reason, again_in }
+    WebhookVerdict::Parked {
+        reason,
+        again_in: drawn(retries.limit(webhook.tries)),
+        free: false,
+    }
+}
+
+/// Tried again without using up a try; what has waited for too long uses them up.
+fn wait(
+    reason: WebhookReason,
+    webhook: &ClaimedWebhook,
+    retries: WebhookRetries,
+) -> WebhookVerdict {
+    if webhook.age >= retries.wait {
+        return later(reason, webhook, retries);
+    }
+    WebhookVerdict::Parked {
+        reason,
+        again_in: drawn(retries.limit_at(webhook.age)),
+        free: true,
+    }
+}
+
+/// Half of it at least. Waits are drawn at random, so that what failed together does not come back together.
+fn drawn(limit: Duration) -> Duration {
+    limit / 2 + limit.mul_f64(rand::rng().random::<f64>() / 2.0)
 }
 
 #[cfg(test)]
 mod tests {
+    use quittance_domain::decline::Cause;
+    use quittance_domain::ids::{ProviderAccount, WebhookId};
+
     use super::*;
 
     const RETRIES: WebhookRetries = WebhookRetries {
         first: Duration::from_secs(1),
         max: Duration::from_secs(8),
         max_attempts: 3,
+        wait: Duration::from_secs(100),
     };
+
+    fn webhook(tries: u32, age: u64) -> ClaimedWebhook {
+        ClaimedWebhook {
+            id: WebhookId(uuid::Uuid::nil()),
+            account: ProviderAccount::parse("sandbox").unwrap(),
+            body: None,
+            attempt: tries,
+            tries,
+            age: Duration::from_secs(age),
+        }
+    }
 
     #[test]
     fn a_webhook_of_several_facts_is_done_when_all_of_them_are() {
         use Outcome::{Applied, Later, Never, Nothing};
         let unknown = WebhookReason::UnknownPayment;
         let other = WebhookReason::OtherAccount;
-        let together = |outcomes: &[Outcome]| together(outcomes, 1, RETRIES);
+        let together = |outcomes: &[Outcome]| together(outcomes, &webhook(1, 0), RETRIES);
         assert_eq!(together(&[]), WebhookVerdict::Ignored);
         assert_eq!(together(&[Nothing, Nothing]), WebhookVerdict::Ignored);
         assert_eq!(together(&[Nothing, Applied]), WebhookVerdict::Applied);
@@ -417,13 +478,40 @@ mod tests {
     #[test]
     fn s53_what_stays_unknown_is_tried_less_and_less_often_and_then_a_dead_letter() {
         let reason = WebhookReason::UnknownPayment;
-        for attempt in 1..3 {
-            let WebhookVerdict::Parked { again_in, .. } = later(reason, attempt, RETRIES) else {
+        for tries in 1..3 {
+            let verdict = later(reason, &webhook(tries, 0), RETRIES);
+            let WebhookVerdict::Parked { again_in, free, .. } = verdict else {
                 panic!("given up too soon");
             };
-            let limit = RETRIES.limit(attempt);
+            let limit = RETRIES.limit(tries);
             assert!(again_in >= limit / 2 && again_in <= limit, "{again_in:?}");
+            assert!(!free);
         }
-        assert_eq!(later(reason, 3, RETRIES), dead(reason));
+        assert_eq!(later(reason, &webhook(3, 0), RETRIES), dead(reason));
+    }
+
+    #[test]
+    fn what_waits_for_something_else_uses_up_no_try_until_it_has_waited_for_too_long() {
+        let reason = WebhookReason::NotConfirmed;
+        for told in [
+            Told::Early,
+            Told::NotConfirmed(Cause::CredentialsRefused),
+            Told::NotConfirmed(Cause::ConnectTimeout),
+            Told::NotConfirmed(Cause::CircuitOpen),
+        ] {
+            for (age, longest) in [(0, 1), (5, 5), (99, 8)] {
+                let verdict = together(&[outcome(told)], &webhook(3, age), RETRIES);
+                let WebhookVerdict::Parked { again_in, free, .. } = verdict else {
+                    panic!("given up at the age of {age}");
+                };
+                assert!(free && again_in <= Duration::from_secs(longest));
+            }
+            let old = |tries| together(&[outcome(told)], &webhook(tries, 100), RETRIES);
+            assert!(matches!(old(1), WebhookVerdict::Parked { free: false, .. }));
+            assert_eq!(old(3), dead(reason));
+        }
+        // An answer is an answer: what the provider does not know is not asked for ever.
+        let refuted = outcome(Told::NotConfirmed(Cause::NotProcessed));
+        assert_eq!(together(&[refuted], &webhook(3, 0), RETRIES), dead(reason));
     }
 }
