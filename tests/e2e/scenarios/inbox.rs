@@ -245,6 +245,40 @@ async fn s53_the_command_line_lists_shows_and_replays_webhooks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s53_all_dead_letters_of_a_kind_are_replayed_by_one_command() {
+    let hooks = hooks_that_give_up_soon().await;
+    let shell = CommandLine::new(&hooks.world, "webhooks", &[Role::PlatformAdmin]).await;
+    let dead = dead_letter(&hooks).await;
+    let unreadable = Post::signed("evt_unreadable", b"{}", SECRET);
+    assert_eq!(unreadable.send(hooks.at()).await, StatusCode::OK);
+    let replay = |which: &'static [&str]| [&["replay"], which, &["--reason", REASON]].concat();
+    for (which, said) in [
+        (
+            &["--account", "nobody"][..],
+            "0 dead letters are tried again",
+        ),
+        (
+            &["--cause", "not-confirmed"],
+            "0 dead letters are tried again",
+        ),
+        (
+            &["--cause", "unknown-payment", "--account", "sandbox"],
+            "1 dead letters are tried again",
+        ),
+    ] {
+        let text = shell.prints(&replay(which)).await;
+        assert!(text.contains(said), "{text}");
+    }
+    eventually("it is applied", async || {
+        let text = shell.prints(&["show", &dead.webhook_id]).await;
+        text.contains("APPLIED").then_some(())
+    })
+    .await;
+    // Which ones has to be said.
+    shell.fails(2, &["replay", "--reason", REASON]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_are_wiped_when_their_time_has_passed_and_repetitions_are_known_for_good() {
     let options = SiteOptions::default()
         .with("webhooks.wipe_interval_ms", 100)

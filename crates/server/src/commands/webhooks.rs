@@ -13,6 +13,9 @@ use crate::output;
 /// Webhooks that are printed unless another number is asked for.
 const DEFAULT_WEBHOOKS: &str = "100";
 
+/// Dead letters that are replayed by one command unless another number is asked for.
+const DEFAULT_REPLAYED: &str = "10000";
+
 /// What every exit code means, and where the API key comes from.
 const AFTER_HELP: &str = "\
 The API key is read from --api-key-file, or else from the variable QUITTANCE_API_KEY; it is never an argument, because
@@ -32,7 +35,8 @@ pub enum WebhooksCommand {
     /// Show a webhook and what it says. Its body is never shown.
     #[command(after_help = AFTER_HELP)]
     Show(ShowArgs),
-    /// Have a parked webhook or a dead letter tried again now. Who and why is in the audit log for good.
+    /// Have a parked webhook or a dead letter tried again now; or, by --account and --cause, all dead letters of a kind. Who
+    /// and why is in the audit log for good, of each.
     #[command(after_help = AFTER_HELP)]
     Replay(ReplayArgs),
 }
@@ -74,7 +78,17 @@ pub struct ReplayArgs {
     #[command(flatten)]
     connection: Connection,
     /// The webhook's id, as `list` tells it.
-    webhook: String,
+    #[arg(required_unless_present_any = ["account", "cause"])]
+    webhook: Option<String>,
+    /// All dead letters that came for this provider account.
+    #[arg(long, value_name = "ACCOUNT", conflicts_with = "webhook")]
+    account: Option<String>,
+    /// All dead letters of this cause, such as not-confirmed.
+    #[arg(long, value_parser = parse_cause, value_name = "CAUSE", conflicts_with = "webhook")]
+    cause: Option<v1::WebhookCause>,
+    /// How many of them at most, newest first.
+    #[arg(long, default_value = DEFAULT_REPLAYED, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
     /// Why; at most 500 characters.
     #[arg(long)]
     reason: String,
@@ -95,7 +109,6 @@ pub async fn run(command: WebhooksCommand) -> anyhow::Result<()> {
 
 async fn list(wanted: ListArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&wanted.connection).await?;
-    let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
     let states = match (wanted.all, wanted.states) {
         (true, _) => Vec::new(),
         (false, given) if given.is_empty() => {
@@ -109,6 +122,22 @@ async fn list(wanted: ListArgs) -> anyhow::Result<()> {
         cause: wanted.cause.unwrap_or_default().into(),
         ..v1::ListWebhooksRequest::default()
     };
+    let (found, more) = find(&mut client, &request, wanted.limit).await?;
+    if found.is_empty() {
+        output::line("No webhooks.");
+        return Ok(());
+    }
+    output::line(show::webhooks(&found));
+    pages::say_more(more);
+    Ok(())
+}
+
+/// The newest of what is asked for, and whether there are more.
+async fn find(
+    client: &mut Client,
+    request: &v1::ListWebhooksRequest,
+    limit: u32,
+) -> anyhow::Result<(Vec<v1::Webhook>, bool)> {
     let page = async |page_size, page_token| {
         let page = client.list_webhooks(v1::ListWebhooksRequest {
             page_size,
@@ -118,14 +147,7 @@ async fn list(wanted: ListArgs) -> anyhow::Result<()> {
         let page = page.await?;
         Ok((page.webhooks, page.next_page_token))
     };
-    let (found, more) = pages::up_to(limit, page).await?;
-    if found.is_empty() {
-        output::line("No webhooks.");
-        return Ok(());
-    }
-    output::line(show::webhooks(&found));
-    pages::say_more(more);
-    Ok(())
+    pages::up_to(usize::try_from(limit).unwrap_or(usize::MAX), page).await
 }
 
 async fn show_webhook(wanted: ShowArgs) -> anyhow::Result<()> {
@@ -137,8 +159,17 @@ async fn show_webhook(wanted: ShowArgs) -> anyhow::Result<()> {
 
 async fn replay(wanted: ReplayArgs) -> anyhow::Result<()> {
     let mut client = Client::connect(&wanted.connection).await?;
+    let Some(webhook_id) = wanted.webhook else {
+        let which = v1::ListWebhooksRequest {
+            states: vec![v1::WebhookState::Dead.into()],
+            provider_account: wanted.account.unwrap_or_default(),
+            cause: wanted.cause.unwrap_or_default().into(),
+            ..v1::ListWebhooksRequest::default()
+        };
+        return replay_all(&mut client, &which, wanted.limit, &wanted.reason).await;
+    };
     let request = v1::ReplayWebhookRequest {
-        webhook_id: wanted.webhook,
+        webhook_id,
         reason: wanted.reason,
     };
     let webhook = client.replay_webhook(request).await?;
@@ -146,6 +177,42 @@ async fn replay(wanted: ReplayArgs) -> anyhow::Result<()> {
         "Recorded. It is tried again now; `quittance webhooks show` tells what became of it.\n",
     );
     output::line(show::webhook(&webhook));
+    Ok(())
+}
+
+/// Replays dead letters one by one, each on record. Those that are taken up or wiped meanwhile are passed over.
+async fn replay_all(
+    client: &mut Client,
+    which: &v1::ListWebhooksRequest,
+    limit: u32,
+    reason: &str,
+) -> anyhow::Result<()> {
+    let (found, more) = find(client, which, limit).await?;
+    let (mut replayed, mut passed_over) = (0_usize, 0_usize);
+    // Oldest first, as they came.
+    for webhook in found.into_iter().rev() {
+        let request = v1::ReplayWebhookRequest {
+            webhook_id: webhook.webhook_id,
+            reason: reason.to_owned(),
+        };
+        match client.replay_webhook(request).await {
+            Ok(_) => replayed += 1,
+            Err(failed)
+                if failed.is(v1::ErrorReason::WebhookNotReplayable)
+                    || failed.is(v1::ErrorReason::WebhookWiped) =>
+            {
+                passed_over += 1;
+            }
+            Err(failed) => {
+                output::line(&format!("{replayed} dead letters are tried again."));
+                return Err(failed.into());
+            }
+        }
+    }
+    output::line(&format!(
+        "{replayed} dead letters are tried again; {passed_over} were passed over."
+    ));
+    pages::say_more(more);
     Ok(())
 }
 

@@ -55,7 +55,7 @@ impl CallFailed {
     }
 
     /// Whether it failed for this reason.
-    pub(super) fn is(&self, reason: ErrorReason) -> bool {
+    pub(in crate::commands) fn is(&self, reason: ErrorReason) -> bool {
         self.reason == Some(reason)
     }
 
