@@ -437,4 +437,55 @@ pub const MUTATIONS: &[Mutation] = &[
         becomes: "        drop(lock);",
         tests: OUTBOX_TESTS,
     },
+    Mutation {
+        breaks: "I3",
+        defect: "the clocks of two servers are taken for one",
+        file: RESEND,
+        text: "const CLOCKS_APART: Duration = Duration::from_secs(10);",
+        becomes: "const CLOCKS_APART: Duration = Duration::from_secs(0);",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "I3",
+        defect: "a key is relied upon until the very end of the provider's memory",
+        file: "crates/domain/src/retry.rs",
+        text: "pub const KEY_AGE_MARGIN: Duration = Duration::from_secs(3_600);",
+        becomes: "pub const KEY_AGE_MARGIN: Duration = Duration::from_secs(0);",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "exactly once",
+        defect: "a provider's Retry-After is not heeded",
+        file: "crates/domain/src/retry.rs",
+        text: "        let waits = asked.map_or(drawn, |asked| asked.max(drawn));",
+        becomes: "        let waits = asked.map_or(drawn, |_| drawn);",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "exactly once",
+        defect: "what failed together comes back together",
+        file: "crates/domain/src/retry.rs",
+        text: "        Duration::from_micros(jitter % micros.saturating_add(1).max(1))",
+        becomes: "        let _ = jitter;
+        Duration::from_micros(micros)",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "I3",
+        defect: "a person decides while a request is under way",
+        file: "crates/domain/src/decide/operator.rs",
+        text: "    if all.any(|other| other.lease_until.is_some_and(|until| until > stamp.now)) {
+        return Err(Rejection::BeingSent);",
+        becomes: "    if all.any(|other| other.lease_until.is_some_and(|until| until > stamp.now) && other.amount < 0) {
+        return Err(Rejection::BeingSent);",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "I4",
+        defect: "that an older send may have been processed is forgotten",
+        file: "crates/domain/src/decide/outcome.rs",
+        text: "            step.edit(|transaction| transaction.ever_unknown |= unknown);",
+        becomes: "            let _ = unknown;",
+        tests: FLOWS,
+    },
 ];
