@@ -23,6 +23,7 @@ use crate::harness::adyen::{
 };
 use crate::harness::played_stripe::{PlayedStripe, charge, delivery, event};
 use crate::harness::process::ServerProcess;
+use crate::harness::requests::minor;
 use crate::harness::site::{ACCOUNT, SANDBOX_KEY, account};
 use crate::harness::stripe::STRIPE;
 use crate::harness::webhooks::{Post, SECRET, client};
@@ -429,15 +430,28 @@ async fn stand(client: &Client, payment_id: &str) -> String {
         .iter()
         .map(|one| {
             let case = one.open_operator_action();
-            format!("{:?} {:?} {case:?}", one.kind(), one.state())
+            let named = !one.provider_reference.is_empty();
+            let (kind, state) = (one.kind(), one.state());
+            let (origin, amount) = (one.origin(), minor(one.amount.as_ref()));
+            format!("{kind:?} {origin:?} {state:?} {amount} {named} {case:?}")
         })
         .collect();
     transactions.sort_unstable();
+    let booked = [
+        &payment.amount_authorized,
+        &payment.amount_captured,
+        &payment.amount_voided,
+        &payment.amount_refunded,
+        &payment.amount_charged_back,
+        &payment.amount_excess,
+    ];
     format!(
-        "{:?} {:?} {:?} {transactions:?}",
+        "{:?} {:?} {:?} {} {} {transactions:?}",
         payment.state(),
-        (payment.captured(), payment.voided(), payment.refunded()),
+        booked.map(|amount| minor(amount.as_ref())),
         payment.pending(),
+        payment.disputed,
+        !payment.provider_reference.is_empty(),
     )
 }
 
