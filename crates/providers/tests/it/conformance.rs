@@ -32,7 +32,7 @@ fn trace(headers: &mut reqwest::header::HeaderMap) {
     headers.insert("traceparent", "00-1-2-01".parse().unwrap());
 }
 
-struct SandboxSubject;
+pub struct SandboxSubject;
 
 impl Subject for SandboxSubject {
     fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider> {
@@ -64,6 +64,10 @@ impl Subject for SandboxSubject {
                 r#""decline": {"code": "do_not_honor", "message": "Declined."},"#,
             ),
             Reply::Pending => ("pending", ""),
+            Reply::RequiresAction => (
+                "requires_action",
+                r#""next_action": {"url": "https://sandbox.example/challenge"},"#,
+            ),
         };
         let amount = transaction.amount + i64::from(reply == Reply::WrongAmount);
         let currency = if reply == Reply::WrongCurrency {
@@ -100,7 +104,7 @@ async fn the_sandbox_adapter_conforms() {
     conforms(&SandboxSubject).await;
 }
 
-struct AdyenSubject;
+pub struct AdyenSubject;
 
 impl Subject for AdyenSubject {
     fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider> {
@@ -140,9 +144,16 @@ impl Subject for AdyenSubject {
                 Reply::Approved | Reply::WrongAmount | Reply::WrongCurrency => ("Authorised", "0"),
                 Reply::Declined => ("Refused", "2"),
                 Reply::Pending => ("Received", "0"),
+                Reply::RequiresAction => ("RedirectShopper", "0"),
+            };
+            let action = match reply {
+                Reply::RequiresAction => {
+                    r#""action": {"type": "redirect", "url": "https://checkoutshopper.example/1"},"#
+                }
+                _ => "",
             };
             format!(
-                r#""resultCode": "{result}", "refusalReasonCode": "{code}",
+                r#"{action} "resultCode": "{result}", "refusalReasonCode": "{code}",
                    "merchantReference": "{ids}-{kind}""#
             )
         } else {
@@ -173,7 +184,7 @@ impl Subject for AdyenSubject {
     fn replies(&self, operation: OperationKind) -> Vec<Reply> {
         match operation {
             OperationKind::Purchase | OperationKind::Authorize | OperationKind::Confirm => {
-                Reply::ALL.to_vec()
+                Reply::to(operation)
             }
             OperationKind::Capture | OperationKind::Refund => {
                 vec![Reply::Pending, Reply::WrongAmount, Reply::WrongCurrency]
@@ -204,7 +215,7 @@ async fn the_adyen_adapter_conforms() {
     conforms(&AdyenSubject).await;
 }
 
-struct StripeSubject;
+pub struct StripeSubject;
 
 impl Subject for StripeSubject {
     fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider> {
@@ -222,7 +233,7 @@ impl Subject for StripeSubject {
     }
 
     fn replies(&self, operation: OperationKind) -> Vec<Reply> {
-        let mut replies = Reply::ALL.to_vec();
+        let mut replies = Reply::to(operation);
         // A cancellation is done, or refused.
         replies.retain(|reply| operation != OperationKind::Void || *reply != Reply::Pending);
         replies
@@ -248,6 +259,7 @@ impl Subject for StripeSubject {
         };
         let manual = operation != OperationKind::Purchase;
         let status = match operation {
+            _ if reply == Reply::RequiresAction => "requires_action",
             _ if reply == Reply::Pending && operation != OperationKind::Refund => "processing",
             OperationKind::Refund if reply == Reply::Pending => "pending",
             OperationKind::Purchase | OperationKind::Capture | OperationKind::Refund => "succeeded",
@@ -295,6 +307,7 @@ fn intent(transaction: &str, amount: i64, currency: &str, status: &str, manual: 
         r#"{{"id": "pi_1", "status": "{status}", "amount": {amount}, "amount_capturable": {amount},
             "amount_received": {amount}, "currency": "{currency}", "capture_method": "{method}",
             "latest_charge": {{"id": "ch_1", "status": "succeeded"}},
+            "next_action": {{"type": "redirect_to_url", "redirect_to_url": {{"url": "https://hooks.stripe.com/1"}}}},
             "metadata": {{"quittance_transaction": "{transaction}", "quittance_capture": "{transaction}"}}}}"#
     )
 }

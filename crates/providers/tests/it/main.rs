@@ -10,6 +10,7 @@ mod adyen;
 mod conformance;
 mod guard;
 mod sandbox;
+mod signing;
 mod standard_webhooks;
 mod stripe;
 mod stripe_python;

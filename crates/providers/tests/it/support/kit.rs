@@ -17,6 +17,7 @@ use quittance_providers::guard::{CircuitConfig, GuardSettings, Guarded, monotoni
 
 use super::builders::{self, eur};
 use super::server::{Act, Received, Scripted, response};
+use super::signatures::{Signs, signatures};
 
 /// How a provider answers, for [`Subject::answer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +29,12 @@ pub enum Reply {
     WrongCurrency,
     Declined,
     Pending,
+    /// The customer has to act.
+    RequiresAction,
 }
 
 /// One adapter under test.
-pub trait Subject: Send + Sync {
+pub trait Subject: Signs {
     /// An account at this base URL with these timeouts.
     fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider>;
     /// A token that the adapter takes.
@@ -42,8 +45,8 @@ pub trait Subject: Send + Sync {
     fn answer(&self, reply: Reply, operation: OperationKind, transaction: &Transaction) -> Vec<u8>;
     /// The answers that the provider has for an operation, the usual one first: one that tells the outcome later has
     /// [`Reply::Pending`] alone.
-    fn replies(&self, _operation: OperationKind) -> Vec<Reply> {
-        Reply::ALL.to_vec()
+    fn replies(&self, operation: OperationKind) -> Vec<Reply> {
+        Reply::to(operation)
     }
     /// The whole HTTP response to this void of a payment that the provider has given no name; for adapters that can void
     /// by our name of it.
@@ -68,13 +71,23 @@ pub trait Subject: Send + Sync {
 }
 
 impl Reply {
-    pub const ALL: [Self; 5] = [
-        Self::Approved,
-        Self::WrongAmount,
-        Self::WrongCurrency,
-        Self::Declined,
-        Self::Pending,
-    ];
+    /// All that an operation can be answered.
+    pub fn to(operation: OperationKind) -> Vec<Self> {
+        let mut replies = vec![
+            Self::Approved,
+            Self::WrongAmount,
+            Self::WrongCurrency,
+            Self::Declined,
+            Self::Pending,
+        ];
+        match operation {
+            OperationKind::Purchase | OperationKind::Authorize | OperationKind::Confirm => {
+                replies.push(Self::RequiresAction);
+            }
+            OperationKind::Capture | OperationKind::Void | OperationKind::Refund => {}
+        }
+        replies
+    }
 }
 
 /// The usual answer to an operation.
@@ -177,6 +190,7 @@ pub async fn conforms(subject: &dyn Subject) {
             .map(|operation| hangs(subject, *operation)),
     )
     .await;
+    signatures(subject);
     without_a_name(subject).await;
     refused_connection(subject).await;
     reused_connection_that_dies(subject).await;
@@ -210,10 +224,14 @@ async fn answers(subject: &dyn Subject, operation: OperationKind) {
                 assert!(decline.provider_code.non_empty().is_some());
             }
             (Reply::Pending, FactKind::Pending) => {}
+            (Reply::RequiresAction, FactKind::RequiresAction(action)) => {
+                assert!(action.redirect_url.expose().starts_with("https://"));
+            }
             (reply, kind) => panic!("{operation} {reply:?}: {kind:?}"),
         }
-        // What was refused may never have got a name.
-        let named = fact.provider_reference.is_some() || reply == Reply::Declined;
+        // What was refused may never have got a name, and what waits for its customer may get another.
+        let nameless = [Reply::Declined, Reply::RequiresAction].contains(&reply);
+        let named = fact.provider_reference.is_some() || nameless;
         assert!(named, "{operation} {reply:?}");
         assert_eq!(report.http_status, Some(status));
         assert!(

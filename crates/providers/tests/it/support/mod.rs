@@ -5,3 +5,4 @@ pub mod kit;
 pub mod localstripe;
 pub mod python;
 pub mod server;
+pub mod signatures;
