@@ -250,6 +250,8 @@ async fn s58_hostile_webhooks_are_refused_in_bounded_memory_while_payments_go_on
     let causes: Vec<String> = causes.iter().map(|row| row.get(0)).collect();
     for cause in [
         "ENCODED",
+        "METHOD",
+        "PATH",
         "SIGNATURE_INVALID",
         "TOO_LARGE",
         "TOO_NEW",

@@ -7,6 +7,10 @@ use quittance_domain::webhook::Unverified;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rejection {
     UnknownAccount,
+    /// The path is no text.
+    Path,
+    /// Not a POST.
+    Method,
     Encoded,
     TooLarge,
     TooSlow,
@@ -19,6 +23,7 @@ pub(super) enum Rejection {
 /// Every cause for which a webhook of a known account is refused, as metrics name it.
 pub fn rejections() -> Vec<&'static str> {
     let others = [
+        Rejection::Method,
         Rejection::Encoded,
         Rejection::TooLarge,
         Rejection::TooSlow,
@@ -34,6 +39,8 @@ impl Rejection {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::UnknownAccount => "unknown_account",
+            Self::Path => "path",
+            Self::Method => "method",
             Self::Encoded => "encoded",
             Self::TooLarge => "too_large",
             Self::TooSlow => "too_slow",
@@ -47,6 +54,8 @@ impl Rejection {
     pub(super) const fn audited(self) -> &'static str {
         match self {
             Self::UnknownAccount => "WEBHOOK_UNKNOWN_ACCOUNT",
+            Self::Path => "WEBHOOK_PATH",
+            Self::Method => "WEBHOOK_METHOD",
             Self::Encoded => "WEBHOOK_ENCODED",
             Self::TooLarge => "WEBHOOK_TOO_LARGE",
             Self::TooSlow => "WEBHOOK_TOO_SLOW",
@@ -64,10 +73,11 @@ impl Rejection {
     pub(super) const fn status(self) -> StatusCode {
         match self {
             Self::UnknownAccount => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Broken => StatusCode::BAD_REQUEST,
+            Self::Path | Self::Broken => StatusCode::BAD_REQUEST,
             // Sent again it would be no better understood, and what waits behind it would come no further.
             Self::Unreadable => StatusCode::OK,
             Self::Unverified(_) => StatusCode::UNAUTHORIZED,

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::any;
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use quittance_domain::ids::{EventId, ProviderAccount, WebhookId};
 use quittance_domain::ports::{Clock, Provider, Providers, Randomness, StoreError};
@@ -87,21 +88,23 @@ impl From<Rejection> for End {
 pub fn router(parts: WebhookParts) -> Router {
     let stores = Semaphore::new(parts.settings.max_stores);
     Router::new()
-        .route(ROUTE, post(answer))
+        // Whatever is refused is counted, so nothing is refused before.
+        .route(ROUTE, any(answer))
         .with_state(Arc::new(Receiver { parts, stores }))
 }
 
 async fn answer(
     State(receiver): State<Arc<Receiver>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
+    let posted = request.method() == Method::POST;
     let span = tracing::info_span!(
         parent: None,
         "POST /webhooks/{provider_account}",
         otel.kind = "server",
         otel.status_code = Empty,
-        http.request.method = "POST",
+        http.request.method = if posted { "POST" } else { "_OTHER" },
         http.route = ROUTE,
         http.response.status_code = Empty,
         provider.account = Empty,
@@ -110,18 +113,17 @@ async fn answer(
     );
     let answering = async {
         let peer = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
-        let account = ProviderAccount::parse(name).ok();
-        let known = account.and_then(|account| {
-            let provider = receiver.parts.providers.account(&account)?;
-            Some((account, provider))
-        });
-        let (end, account) = match known {
-            Some((account, provider)) => {
+        let (end, account) = match receiver.known(name) {
+            Ok((account, provider)) => {
                 Span::current().record("provider.account", account.as_str());
-                let end = receiver.take(&account, provider.as_ref(), request).await;
+                let end = if posted {
+                    receiver.take(&account, provider.as_ref(), request).await
+                } else {
+                    Rejection::Method.into()
+                };
                 (end, Some(account))
             }
-            None => (Rejection::UnknownAccount.into(), None),
+            Err(rejection) => (rejection.into(), None),
         };
         let response = receiver.respond(end, account, peer);
         Span::current().record("http.response.status_code", response.status().as_u16());
@@ -131,6 +133,17 @@ async fn answer(
 }
 
 impl Receiver {
+    /// The account that the path names.
+    fn known(
+        &self,
+        name: Result<Path<String>, PathRejection>,
+    ) -> Result<(ProviderAccount, Arc<dyn Provider>), Rejection> {
+        let Path(name) = name.map_err(|_| Rejection::Path)?;
+        let account = ProviderAccount::parse(name).map_err(|_| Rejection::UnknownAccount)?;
+        let provider = self.parts.providers.account(&account);
+        Ok((account, provider.ok_or(Rejection::UnknownAccount)?))
+    }
+
     /// Takes a delivery in: from its first byte to its commit.
     async fn take(
         &self,
@@ -292,7 +305,12 @@ impl Receiver {
             last: now,
         };
         self.parts.refusals.count(who, calls);
-        (rejection.status(), format!("{}\n", rejection.name())).into_response()
+        let mut response = (rejection.status(), format!("{}\n", rejection.name())).into_response();
+        if rejection == Rejection::Method {
+            let headers = response.headers_mut();
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        response
     }
 }
 
