@@ -1,14 +1,66 @@
 //! Erasing the personal data of a customer: what was stored under the customer's own key becomes unreadable for good,
 //! and every proof of the audit log stays valid, since the log holds salted digests only.
+//!
+//! An erasure has a stream of the log of its own: its first entry says that it was asked for and whose data it is about, a
+//! later one that it was done. Only what these say is believed, by whoever destroys a key and by whoever verifies the log:
+//! anybody who can write to the database could add a row of `erasures`.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use quittance_evidence::{Leaf, StreamId};
+use uuid::Uuid;
 
-use crate::ids::{ErasureId, TenantId};
+use crate::ids::{CustomerId, ErasureId, TenantId};
 use crate::ports::StoreError;
+use crate::reconciliation::StreamHead;
 use crate::text::Sensitive;
+
+/// Name of the streams of erasures; each is that of one erasure, by whose id it goes.
+pub const ERASURE_STREAM: &str = "erasure";
+/// What happened, where one was asked for.
+pub const ERASURE_REQUESTED: &str = "personal_data.erasure_requested";
+/// What happened, where one was done.
+pub const ERASED: &str = "personal_data.erased";
+/// The detail that names the erasure.
+pub const ERASURE_DETAIL: &str = "erasure_id";
+/// The detail that names the customer.
+pub const CUSTOMER_DETAIL: &str = "customer_id";
+
+/// What an entry says of an erasure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasureSaid {
+    /// Which.
+    pub erasure: ErasureId,
+    /// Of whose customer.
+    pub tenant: String,
+    /// Of which customer.
+    pub customer: CustomerId,
+    /// Whether it was done, and not only asked for.
+    pub done: bool,
+}
+
+impl ErasureSaid {
+    /// What an entry says that this service wrote; `None` where it is about no erasure of a customer.
+    pub fn of(leaf: &Leaf) -> Option<Self> {
+        let done = match leaf.event_type.as_str() {
+            ERASURE_REQUESTED => false,
+            ERASED => true,
+            _ => return None,
+        };
+        let StreamId::Named { name, id } = &leaf.stream_id else {
+            return None;
+        };
+        let customer = Uuid::try_parse(leaf.details.get(CUSTOMER_DETAIL)?).ok()?;
+        (name == ERASURE_STREAM).then(|| Self {
+            erasure: ErasureId(*id),
+            tenant: leaf.tenant_id.clone(),
+            customer: CustomerId(customer),
+            done,
+        })
+    }
+}
 
 /// An erasure that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +71,8 @@ pub struct NewErasure {
     pub tenant: TenantId,
     /// The tenant's reference of the customer.
     pub reference: Sensitive<String>,
+    /// The customer who had it when the request was put on record; `None` where there was none.
+    pub customer: Option<CustomerId>,
 }
 
 /// An erasure, as it stands.
@@ -28,6 +82,8 @@ pub struct Erasure {
     pub id: ErasureId,
     /// Whose customer.
     pub tenant: TenantId,
+    /// Which customer, as the row says.
+    pub customer: CustomerId,
     /// When it was asked for (database clock).
     pub requested_at: DateTime<Utc>,
     /// Payments whose outcome was not known at the last look, or about which a webhook was still to be applied; it waits
@@ -53,7 +109,11 @@ pub enum ErasureStep {
     Erased {
         /// How many payments the customer had.
         payments: u64,
+        /// Behind which entry of its stream it is to be put on record; `None` where it is already.
+        behind: Option<StreamHead>,
     },
+    /// The log does not say that it was asked for: somebody put it there. Nothing was done.
+    NotAsked,
     /// It waits for payments whose outcome is not known: their requests are still needed.
     Waits {
         /// How many.
@@ -64,7 +124,14 @@ pub enum ErasureStep {
 /// Erasures, until they are done.
 #[async_trait]
 pub trait Erasures: Send + Sync + 'static {
-    /// Asks for an erasure. From now on nothing more is stored under the customer's key. Asked again, it gives the
+    /// The customer who has a reference now; `None` where nobody has, or whoever had it is being erased.
+    async fn customer(
+        &self,
+        tenant: &TenantId,
+        reference: &Sensitive<String>,
+    ) -> Result<Option<CustomerId>, StoreError>;
+
+    /// Asks for an erasure, which is on record. From now on nothing more is stored under the customer's key. Asked again, it gives the
     /// erasure that there is. `None` where no such customer is or was known.
     async fn request_erasure(&self, new: NewErasure) -> Result<Option<Erasure>, StoreError>;
 

@@ -46,6 +46,10 @@ uuid_id!(
     ErasureId
 );
 uuid_id!(
+    /// A customer of a tenant's, whose data is encrypted under one key (`UUIDv7`). It says nothing about who that is.
+    CustomerId
+);
+uuid_id!(
     /// Where a tenant is told of its events (`UUIDv7`).
     EndpointId
 );

@@ -1,5 +1,7 @@
 //! Who runs a command: the user as the operating system knows it.
 
+use quittance_domain::context::{Actor, ActorKind};
+
 use crate::trail::Operator;
 
 /// Users and their numbers (passwd(5)).
@@ -8,6 +10,17 @@ const PASSWD: &str = "/etc/passwd";
 const SUDO_USER: &str = "SUDO_USER";
 /// Longest user name that is taken over; Linux allows 32 characters.
 const NAME_MAX: usize = 64;
+
+impl Operator {
+    /// As the record names them.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor {
+            kind: ActorKind::Operator,
+            id: self.name.clone(),
+            auth_method: "os_user",
+        }
+    }
+}
 
 /// Whoever runs this process.
 pub fn current() -> Operator {

@@ -8,11 +8,12 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use quittance_domain::change::JournalEntry;
 use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin};
-use quittance_domain::erasure::Erasure;
+use quittance_domain::erasure::{CUSTOMER_DETAIL, ERASED, ERASURE_DETAIL, ERASURE_STREAM, Erasure};
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::audit::{AuditEvent, AuditLog, RecordError};
 use quittance_domain::ids::{EndpointId, TenantId};
 use quittance_domain::ports::StoreError;
+use quittance_domain::reconciliation::StreamHead;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyId, Role, Roles, peer_text};
@@ -133,7 +134,8 @@ impl Trail {
         self.service("audit.log_verified", details).await
     }
 
-    /// A customer's key was destroyed.
+    /// A customer's key was destroyed: the next entry of the erasure's own stream, behind `behind`. Where there is one
+    /// already, another process has put it there.
     ///
     /// # Errors
     /// [`FlowError`] where that could not be recorded.
@@ -141,18 +143,24 @@ impl Trail {
         &self,
         erasure: &Erasure,
         payments: u64,
+        behind: StreamHead,
     ) -> Result<(), FlowError> {
-        let details = details([
-            ("erasure_id", erasure.id.to_string()),
-            ("payments", payments.to_string()),
-        ]);
-        let actor = Actor {
-            kind: ActorKind::System,
-            id: SERVICE_ACTOR.to_owned(),
-            auth_method: "",
+        let event = AuditEvent {
+            event_type: ERASED,
+            payment: None,
+            refused: None,
+            details: details([
+                (ERASURE_DETAIL, erasure.id.to_string()),
+                (CUSTOMER_DETAIL, erasure.customer.to_string()),
+                ("payments", payments.to_string()),
+            ]),
         };
-        let caller = caller(erasure.tenant.clone(), actor, "", "erasure");
-        self.record(&caller, "personal_data.erased", details).await
+        let caller = caller(erasure.tenant.clone(), itself(), "", "erasure");
+        let (stream, head) = (erasure.id.0, Some(behind));
+        let log = &self.log;
+        log.append_to(&caller, event, ERASURE_STREAM, stream, head)
+            .await
+            .map(drop)
     }
 
     async fn service(
@@ -164,12 +172,7 @@ impl Trail {
             ("version", self.instance.version.to_owned()),
             ("instance", self.instance.instance.clone()),
         ]));
-        let actor = Actor {
-            kind: ActorKind::System,
-            id: SERVICE_ACTOR.to_owned(),
-            auth_method: "",
-        };
-        let caller = caller(platform()?, actor, "", "quittance serve");
+        let caller = caller(platform()?, itself(), "", "quittance serve");
         self.record(&caller, event_type, facts).await
     }
 
@@ -188,12 +191,7 @@ impl Trail {
         if let Some(user) = &operator.sudo_user {
             facts.insert("sudo_user".to_owned(), user.clone());
         }
-        let actor = Actor {
-            kind: ActorKind::Operator,
-            id: operator.name.clone(),
-            auth_method: "os_user",
-        };
-        let caller = caller(key.tenant.clone(), actor, "", event.source());
+        let caller = caller(key.tenant.clone(), operator.actor(), "", event.source());
         self.record(&caller, event.event_type(), facts).await
     }
 
@@ -214,11 +212,7 @@ impl Trail {
         if let Some(user) = &operator.sudo_user {
             facts.insert("sudo_user".to_owned(), user.clone());
         }
-        let actor = Actor {
-            kind: ActorKind::Operator,
-            id: operator.name.clone(),
-            auth_method: "os_user",
-        };
+        let actor = operator.actor();
         let caller = caller(platform()?, actor, "", "quittance audit keys rotate");
         self.record(&caller, "audit.signing_key_made", facts).await
     }
@@ -238,11 +232,6 @@ impl Trail {
         W: FnOnce(JournalEntry) -> F,
         F: Future<Output = Result<bool, StoreError>>,
     {
-        let actor = Actor {
-            kind: ActorKind::System,
-            id: SERVICE_ACTOR.to_owned(),
-            auth_method: "",
-        };
         let event = AuditEvent {
             event_type: "endpoint.gone",
             payment: None,
@@ -252,7 +241,7 @@ impl Trail {
                 ("http_status", "410".to_owned()),
             ]),
         };
-        let caller = caller(tenant.clone(), actor, "", "quittance serve");
+        let caller = caller(tenant.clone(), itself(), "", "quittance serve");
         self.log.record_with(&caller, event, switch_off).await
     }
 
@@ -343,6 +332,15 @@ impl Trail {
             }
         }
         self.log.record(caller, event).await
+    }
+}
+
+/// The service itself, as an actor.
+fn itself() -> Actor {
+    Actor {
+        kind: ActorKind::System,
+        id: SERVICE_ACTOR.to_owned(),
+        auth_method: "",
     }
 }
 

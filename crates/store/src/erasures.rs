@@ -1,5 +1,7 @@
 //! Erasing customers: nothing more under the key, then no key.
 
+mod said;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -8,12 +10,18 @@ use diesel::sql_types::{BigInt, Binary, Double, Nullable, Text, Timestamptz, Uui
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::erasure::{Erasure, ErasureDone, ErasureStep, NewErasure};
-use quittance_domain::ids::{ErasureId, TenantId};
+use quittance_domain::ids::{CustomerId, ErasureId, TenantId};
 use quittance_domain::ports::StoreError;
+use quittance_domain::text::Sensitive;
 use uuid::Uuid;
 
+pub(crate) use self::said::{ReadSaid, SaidRow, erased};
 use crate::payment_row::ReadAs as _;
+use crate::schema::customers;
 use crate::store::PgStore;
+use crate::warning::Thinned;
+
+static FORGED: Thinned = Thinned::new();
 
 /// Whoever erases at the same moment waits for the row, and then finds it taken. Due once every process has forgotten
 /// the key: it may have looked just before, and remembers it for one period; whatever it began then ends within
@@ -21,14 +29,14 @@ use crate::store::PgStore;
 const REQUEST: &str = "\
     with known as ( \
         update customers set erasing_since = now() \
-        where tenant_id = $1 and reference_mac = $2 and erasing_since is null \
-        returning customer_id \
+        where tenant_id = $1 and customer_id = $2 and erasing_since is null \
+        returning reference_mac \
     ) \
     insert into erasures (erasure_id, tenant_id, reference_mac, customer_id, next_step_at) \
-    select $3, $1, $2, customer_id, now() + make_interval(secs => 2 * $4) from known";
+    select $3, $1, reference_mac, $2, now() + make_interval(secs => 2 * $4) from known";
 
 const COLUMNS: &str = "\
-    select erasure_id, tenant_id, requested_at, open_payments, payments, finished_at from erasures";
+    select erasure_id, tenant_id, customer_id, requested_at, open_payments, payments, finished_at from erasures";
 
 const CLAIM: &str = "\
     with due as materialized ( \
@@ -38,13 +46,11 @@ const CLAIM: &str = "\
     ) \
     update erasures e set claimed_until = now() + make_interval(secs => $1) \
     from due where e.erasure_id = due.erasure_id \
-    returning e.erasure_id, e.tenant_id, e.requested_at, e.open_payments, e.payments, e.finished_at";
+    returning e.erasure_id, e.tenant_id, e.customer_id, e.requested_at, e.open_payments, e.payments, e.finished_at";
 
 /// A command that is accepted meanwhile waits for this lock, or was before it and is counted.
 const LOCK_PAYMENTS: &str = "\
-    select p.payment_id from payments p \
-    join erasures e on e.customer_id = p.customer_id where e.erasure_id = $1 \
-    order by p.payment_id for update of p";
+    select payment_id from payments where customer_id = $1 order by payment_id for update";
 
 /// A webhook that waits to be applied again may hold what the customer is called, and is needed yet.
 const COUNT: &str = "\
@@ -55,7 +61,7 @@ const COUNT: &str = "\
         select from webhook_inbox w \
         where w.body is not null and w.payment_ids is not null and w.next_step_at is not null \
             and w.payment_ids @> array[p.payment_id])) as open \
-    from payments p join erasures e on e.customer_id = p.customer_id where e.erasure_id = $1";
+    from payments p where p.customer_id = $1";
 
 const WAIT: &str = "\
     update erasures set open_payments = $2, claimed_until = null, \
@@ -64,21 +70,16 @@ const WAIT: &str = "\
 
 /// The token is under the ring's key: it goes by itself.
 const WIPE_TOKENS: &str = "\
-    update payments p set provider_token = null from erasures e \
-    where e.customer_id = p.customer_id and e.erasure_id = $1 and p.provider_token is not null";
+    update payments set provider_token = null where customer_id = $1 and provider_token is not null";
 
-const DESTROY: &str = "\
-    delete from customers c using erasures e \
-    where c.customer_id = e.customer_id and e.erasure_id = $1";
+const DESTROY: &str = "delete from customers where customer_id = $1";
 
 /// Bodies of webhooks are under the ring's key, too. Those that come just now, and are still to be applied, are wiped when
 /// they were.
 const WIPE_WEBHOOKS: &str = "\
     update webhook_inbox w set body = null, wiped_at = now() \
     where w.body is not null and w.payment_ids is not null and w.next_step_at is null \
-        and w.payment_ids && array( \
-            select p.payment_id from payments p join erasures e on e.customer_id = p.customer_id \
-            where e.erasure_id = $1)";
+        and w.payment_ids && array(select payment_id from payments where customer_id = $1)";
 
 const CLOSE: &str = "\
     update erasures set open_payments = 0, payments = $2, finished_at = now(), \
@@ -91,6 +92,8 @@ struct ErasureRow {
     erasure_id: Uuid,
     #[diesel(sql_type = Text)]
     tenant_id: String,
+    #[diesel(sql_type = SqlUuid)]
+    customer_id: Uuid,
     #[diesel(sql_type = Timestamptz)]
     requested_at: DateTime<Utc>,
     #[diesel(sql_type = BigInt)]
@@ -111,6 +114,7 @@ impl TryFrom<ErasureRow> for Erasure {
         Ok(Self {
             id: ErasureId(row.erasure_id),
             tenant: TenantId::parse(row.tenant_id).at("erasures.tenant_id")?,
+            customer: CustomerId(row.customer_id),
             requested_at: row.requested_at,
             open_payments: u64::try_from(row.open_payments).at("erasures.open_payments")?,
             done: done.map(|(at, payments)| ErasureDone { at, payments }),
@@ -127,6 +131,27 @@ struct CountRow {
 }
 
 impl PgStore {
+    pub(crate) async fn customer_to_erase(
+        &self,
+        tenant: &TenantId,
+        reference: &Sensitive<String>,
+    ) -> Result<Option<CustomerId>, StoreError> {
+        let (tenant, reference) = (tenant.as_str(), reference.expose());
+        let mac = self.inner.keys.customer_reference_mac(tenant, reference);
+        let read = self
+            .inner
+            .reader
+            .read("find customer to erase", |connection| {
+                let query = customers::table
+                    .filter(customers::tenant_id.eq(tenant.to_owned()))
+                    .filter(customers::reference_mac.eq(mac.to_vec()))
+                    .filter(customers::erasing_since.is_null())
+                    .select(customers::customer_id);
+                async move { query.first::<Uuid>(connection).await.optional() }.boxed()
+            });
+        Ok(read.await?.map(CustomerId))
+    }
+
     pub(crate) async fn store_erasure(
         &self,
         new: NewErasure,
@@ -135,16 +160,18 @@ impl PgStore {
         let mac = self.inner.keys.customer_reference_mac(tenant, reference);
         let remembered = self.inner.customers.remembered_for().as_secs_f64();
         let id = new.id.0;
-        // Made again after a lost connection it changes nothing, and what is there is read.
-        let written = self.inner.reader.write("request erasure", |connection, _| {
-            let query = diesel::sql_query(REQUEST)
-                .bind::<Text, _>(tenant.to_owned())
-                .bind::<Binary, _>(mac.to_vec())
-                .bind::<SqlUuid, _>(id)
-                .bind::<Double, _>(remembered);
-            async move { query.execute(connection).await }.boxed()
-        });
-        written.await?;
+        if let Some(customer) = new.customer {
+            // Made again after a lost connection it changes nothing, and what is there is read.
+            let written = self.inner.reader.write("request erasure", |connection, _| {
+                let query = diesel::sql_query(REQUEST)
+                    .bind::<Text, _>(tenant.to_owned())
+                    .bind::<SqlUuid, _>(customer.0)
+                    .bind::<SqlUuid, _>(id)
+                    .bind::<Double, _>(remembered);
+                async move { query.execute(connection).await }.boxed()
+            });
+            written.await?;
+        }
         let read = self.inner.reader.read("find erasure", |connection| {
             let text = format!(
                 "{COLUMNS} where tenant_id = $1 and reference_mac = $2 order by requested_at desc limit 1"
@@ -184,12 +211,25 @@ impl PgStore {
         claimed.await?.map(Erasure::try_from).transpose()
     }
 
-    /// Destroys the key, unless something still needs it. Taken again after the key is gone, it finds the same.
+    /// Destroys the key, unless something still needs it, or the log does not say that it was asked for. Taken again after
+    /// the key is gone, it finds the same.
     pub(crate) async fn erase_customer(
         &self,
-        id: ErasureId,
+        claimed: &Erasure,
         again_in: Duration,
     ) -> Result<ErasureStep, StoreError> {
+        let (id, customer) = (claimed.id.0, claimed.customer.0);
+        let read = self
+            .inner
+            .reader
+            .read("read erasure's entries", |connection| {
+                let read = ReadSaid::of(vec![customer]);
+                async move { read.load::<SaidRow>(connection).await }.boxed()
+            });
+        let Some(asked) = said::asked(&read.await?, id, &self.inner.keys) else {
+            self.report_forged_erasure(claimed.id);
+            return Ok(ErasureStep::NotAsked);
+        };
         let wait = again_in.as_secs_f64();
         let erased = self
             .inner
@@ -197,7 +237,7 @@ impl PgStore {
             .write_slowly("erase customer", |connection, _| {
                 async move {
                     connection
-                        .transaction(async |connection| erase(connection, id.0, wait).await)
+                        .transaction(async |connection| erase(connection, id, customer, wait).await)
                         .await
                 }
                 .boxed()
@@ -207,11 +247,22 @@ impl PgStore {
         Ok(match row.open {
             0 => ErasureStep::Erased {
                 payments: count(row.payments)?,
+                behind: (!asked.done).then_some(asked.head),
             },
             open => ErasureStep::Waits {
                 open_payments: count(open)?,
             },
         })
+    }
+
+    fn report_forged_erasure(&self, id: ErasureId) {
+        self.inner.observer.verification_failed("erasure", 1);
+        if FORGED.due().is_some() {
+            tracing::error!(
+                audit.erasure_id = %id,
+                "an erasure is stored that the log does not say was asked for: nothing is erased"
+            );
+        }
     }
 
     pub(crate) async fn finish_erasure(
@@ -233,14 +284,16 @@ impl PgStore {
 async fn erase(
     connection: &mut AsyncPgConnection,
     id: Uuid,
+    customer: Uuid,
     wait_seconds: f64,
 ) -> QueryResult<CountRow> {
-    let statement = |text: &'static str| diesel::sql_query(text).bind::<SqlUuid, _>(id);
+    let statement = |text: &'static str| diesel::sql_query(text).bind::<SqlUuid, _>(customer);
     statement(LOCK_PAYMENTS).execute(connection).await?;
     // A statement of its own: it sees what was committed while the lock was waited for.
     let count: CountRow = statement(COUNT).get_result(connection).await?;
     if count.open > 0 {
-        statement(WAIT)
+        diesel::sql_query(WAIT)
+            .bind::<SqlUuid, _>(id)
             .bind::<BigInt, _>(count.open)
             .bind::<Double, _>(wait_seconds)
             .execute(connection)

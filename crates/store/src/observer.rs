@@ -3,15 +3,17 @@
 use crate::sequencer::UNKNOWN_KEY_CHECK;
 
 /// What is checked while the log is written and served: that an arriving entry is ours (`entry`) and under a key that
-/// is at hand (`entry_key`), that the tree is as it was left (`tree`), that a stored checkpoint is one that the log signed (`checkpoint`), that a stored cosignature is its
-/// witness's (`cosignature`), and that an entry is in the tree where its position says (`position`).
-pub const VERIFICATION_CHECKS: [&str; 6] = [
+/// is at hand (`entry_key`), that the tree is as it was left (`tree`), that a stored checkpoint is one that the log signed
+/// (`checkpoint`), that a stored cosignature is its witness's (`cosignature`), that an entry is in the tree where its
+/// position says (`position`), and that an erasure is one that the log says was asked for (`erasure`).
+pub const VERIFICATION_CHECKS: [&str; 7] = [
     "entry",
     UNKNOWN_KEY_CHECK,
     "tree",
     "checkpoint",
     "cosignature",
     "position",
+    "erasure",
 ];
 
 /// Takes the store's measurements. Methods are called on hot paths: they return at once.

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
 use quittance_domain::erasure::{Erasure, ErasureStep, Erasures, NewErasure};
 use quittance_domain::ids::{
-    EntryId, ErasureId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
-    WebhookId,
+    CustomerId, EntryId, ErasureId, IdempotencyKey, PaymentId, ProviderAccount, TenantId,
+    TransactionId, WebhookId,
 };
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
@@ -214,6 +214,14 @@ impl Inbox for PgStore {
 
 #[async_trait]
 impl Erasures for PgStore {
+    async fn customer(
+        &self,
+        tenant: &TenantId,
+        reference: &Sensitive<String>,
+    ) -> Result<Option<CustomerId>, StoreError> {
+        self.customer_to_erase(tenant, reference).await
+    }
+
     async fn request_erasure(&self, new: NewErasure) -> Result<Option<Erasure>, StoreError> {
         self.store_erasure(new).await
     }
@@ -235,7 +243,7 @@ impl Erasures for PgStore {
         claimed: &Erasure,
         again_in: Duration,
     ) -> Result<ErasureStep, StoreError> {
-        self.erase_customer(claimed.id, again_in).await
+        self.erase_customer(claimed, again_in).await
     }
 
     async fn close_erasure(&self, id: ErasureId, payments: u64) -> Result<(), StoreError> {

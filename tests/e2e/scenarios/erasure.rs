@@ -1,6 +1,6 @@
 //! A customer's personal data is erased: nothing opens it any more, payments go on, and the log still proves itself.
 
-use quittance_evidence::ChainCheck;
+use quittance_evidence::{ChainCheck, Leaf};
 use quittance_proto::v1::{
     Customer, ErasePersonalDataRequest, Erasure, GetEntryRequest, GetErasureRequest,
     ListEntriesRequest, ListWebhooksRequest, Payment, PaymentState, ReplayWebhookRequest,
@@ -158,6 +158,101 @@ async fn s75_a_payment_that_is_kept_from_its_customers_erasure_is_found() {
         Vec::<String>::new(),
         "an erasure is no fault"
     );
+}
+
+/// A row of `erasures` about the customer of a payment, as somebody writes it who owns the database.
+async fn forge_erasure(world: &World, payment: &Payment, state: &str) {
+    let sql = format!(
+        "insert into erasures (erasure_id, tenant_id, reference_mac, customer_id, payments, next_step_at, finished_at) \
+         select gen_random_uuid(), tenant_id, sha256('x'), customer_id, {state} from payments \
+         where payment_id = $1::text::uuid"
+    );
+    world.db.execute(&sql, &[&payment.payment_id]).await;
+}
+
+async fn of_customer(client: &Client, reference: &str) -> Payment {
+    let mut request = purchase("tok_approve", 900);
+    request.customer = Some(Customer {
+        customer_reference: reference.to_owned(),
+        ..zaphod()
+    });
+    client.create(request).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_a_key_that_is_lost_is_not_taken_for_erased_whatever_the_table_of_erasures_says() {
+    let world = world().await;
+    let admin = administrator(&world).await;
+    let auditor = world.as_role(TENANT, &[Role::PlatformAudit]).await;
+    let erased_rightly = of_customer(&admin, CUSTOMER).await;
+    let lost = of_customer(&admin, "customer-Trillian").await;
+    let asked = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    erased(&admin, &asked).await;
+    let found = async || -> Vec<_> {
+        let (found, _) = verified(&auditor).await;
+        let found = found.into_iter();
+        found.map(|it| (it.code, it.payment_id)).collect()
+    };
+    assert_eq!(found().await, []);
+    let unreadable =
+        |payment: &Payment| ("PAYMENT_UNREADABLE".to_owned(), payment.payment_id.clone());
+    world.db.execute("delete from customers", &[]).await;
+    assert_eq!(found().await, [unreadable(&lost)]);
+    for state in ["1, null, now()", "null, now(), null"] {
+        forge_erasure(&world, &lost, state).await;
+        assert_eq!(found().await, [unreadable(&lost)], "{state}");
+        let undo = "delete from erasures where reference_mac = sha256('x')";
+        world.db.execute(undo, &[]).await;
+    }
+    // Nor is what the log says of another's.
+    let moved = "update erasures set customer_id = \
+                 (select customer_id from payments where payment_id = $1::text::uuid)";
+    world.db.execute(moved, &[&lost.payment_id]).await;
+    let mut both = [unreadable(&erased_rightly), unreadable(&lost)];
+    both.sort();
+    let mut told = found().await;
+    told.sort();
+    assert_eq!(told, both);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_an_erasure_that_nobody_asked_for_erases_nothing_and_an_alert_is_raised() {
+    let world = world().await;
+    let admin = administrator(&world).await;
+    let payment = of_customer(&admin, CUSTOMER).await;
+    forge_erasure(&world, &payment, "null, '-infinity', null").await;
+    eventually("an alert is raised", async || {
+        let series = "audit_verify_failures_total{check=\"erasure\"";
+        (world.metric(series) > Some(0.0)).then_some(())
+    })
+    .await;
+    // One that was asked for is not held up by it.
+    let other = of_customer(&admin, "customer-Trillian").await;
+    let asked = admin
+        .ok(erase("customer-Trillian"))
+        .await
+        .message
+        .erasure
+        .unwrap();
+    erased(&admin, &asked).await;
+    let left = "select customer_id::text from customers";
+    let left = world.db.rows(left, &[]).await;
+    let left: Vec<String> = left.iter().map(|row| row.get(0)).collect();
+    assert_eq!(left, [customer_of(&world, &payment).await.to_string()]);
+    assert_eq!(entries(&admin, "personal_data.erased").await, 1);
+    assert!(!other.payment_id.is_empty());
+    // The log says whose data it was, and in which order: one stream for each erasure.
+    let stream = "select leaf from journal where stream_id = $1::text::uuid order by entity_seq";
+    let leaves = world.db.rows(stream, &[&asked.erasure_id]).await;
+    let leaves: Vec<Vec<u8>> = leaves.iter().map(|row| row.get(0)).collect();
+    assert_eq!(leaves.len(), 2);
+    ChainCheck::run(&leaves).unwrap();
+    let customer = customer_of(&world, &other).await.to_string();
+    for leaf in leaves {
+        let leaf = Leaf::decode(&leaf).unwrap();
+        assert_eq!(leaf.details["customer_id"], customer);
+        assert_eq!(leaf.details["erasure_id"], asked.erasure_id);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

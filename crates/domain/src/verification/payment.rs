@@ -41,7 +41,7 @@ pub enum StoredCustomer {
     None,
     /// They open under the customer's key.
     Held,
-    /// An erasure of the customer is on record, and the key is gone.
+    /// The log says that the customer's data was erased, or is being erased, and the key is gone.
     Erased,
     /// They do not open, or there is no key: the column that does not fit.
     Unreadable(&'static str),

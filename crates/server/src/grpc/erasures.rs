@@ -1,7 +1,9 @@
 //! Erasing personal data, for `AdminService`.
 
 use quittance_domain::context::Caller;
-use quittance_domain::erasure::{Erasure, NewErasure};
+use quittance_domain::erasure::{
+    CUSTOMER_DETAIL, ERASURE_DETAIL, ERASURE_REQUESTED, ERASURE_STREAM, Erasure, NewErasure,
+};
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::audit::AuditEvent;
 use quittance_domain::flows::{accept_error, read_error};
@@ -12,32 +14,23 @@ use super::Services;
 use super::status::Failure;
 use crate::convert::EraseCustomer;
 
-/// How often an entry is offered anew after another of the same process got in between.
-const RECORD_TRIES: usize = 3;
-
-/// Puts the request on record, and then does it: what cannot be recorded is not done.
+/// Puts the request on record, and then does it: what cannot be recorded is not done, and what is not on record is not
+/// believed. The entry names whom it is about by an id that says nothing else.
 pub(super) async fn erase(
     services: &Services,
     caller: &Caller,
     wanted: EraseCustomer,
 ) -> Result<Erasure, Failure> {
     let now = services.clock.now();
+    let (tenant, reference) = (&caller.tenant, wanted.reference);
+    let customer = services.erasures.customer(tenant, &reference).await;
     let new = NewErasure {
         id: ErasureId(services.random.uuid_v7(now)),
-        tenant: caller.tenant.clone(),
-        reference: wanted.reference,
+        tenant: tenant.clone(),
+        reference,
+        customer: customer.map_err(read_error)?,
     };
-    let details = [
-        ("erasure_id", new.id.to_string()),
-        ("reason", wanted.reason.as_str().to_owned()),
-    ];
-    let event = AuditEvent {
-        event_type: "personal_data.erasure_requested",
-        payment: None,
-        refused: None,
-        details: details.map(|(name, text)| (name.to_owned(), text)).into(),
-    };
-    record(services, caller, event).await?;
+    record(services, caller, &new, wanted.reason.as_str()).await?;
     let erasure = services.erasures.request_erasure(new).await;
     erasure.map_err(accept_error)?.ok_or_else(|| {
         let message = "no customer of this tenant has, or had, this reference";
@@ -57,13 +50,34 @@ pub(super) async fn get(
         .ok_or_else(|| Failure::new(ErrorReason::ErasureNotFound, "no such erasure".to_owned()))
 }
 
-async fn record(services: &Services, caller: &Caller, event: AuditEvent) -> Result<(), Failure> {
-    for _ in 1..RECORD_TRIES {
-        match services.audit.record(caller, event.clone()).await {
-            Err(FlowError::ConcurrentChange) => {}
-            other => return other.map_err(Failure::from),
-        }
-    }
-    let recorded = services.audit.record(caller, event).await;
-    recorded.map_err(Failure::from)
+/// The first entry of the erasure's own stream.
+async fn record(
+    services: &Services,
+    caller: &Caller,
+    new: &NewErasure,
+    reason: &str,
+) -> Result<(), Failure> {
+    let customer = new
+        .customer
+        .map(|customer| (CUSTOMER_DETAIL, customer.to_string()));
+    let details = [
+        (ERASURE_DETAIL, new.id.to_string()),
+        ("reason", reason.to_owned()),
+    ];
+    let details = details.into_iter().chain(customer);
+    let event = AuditEvent {
+        event_type: ERASURE_REQUESTED,
+        payment: None,
+        refused: None,
+        details: details
+            .map(|(name, text)| (name.to_owned(), text))
+            .collect(),
+    };
+    let log = &services.audit;
+    let appended = log.append_to(caller, event, ERASURE_STREAM, new.id.0, None);
+    let appended = appended.await?;
+    // Nobody else knows its id yet.
+    appended
+        .map(drop)
+        .ok_or_else(|| FlowError::ConcurrentChange.into())
 }

@@ -13,8 +13,8 @@ use quittance_domain::erasure::{Erasure, ErasureStep, NewErasure};
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::FlowSettings;
 use quittance_domain::ids::{
-    EntryId, ErasureId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
-    WebhookId,
+    CustomerId, EntryId, ErasureId, IdempotencyKey, PaymentId, ProviderAccount, TenantId,
+    TransactionId, WebhookId,
 };
 use quittance_domain::money::Money;
 use quittance_domain::payment::{PaymentMethodType, PaymentRecord};
@@ -669,6 +669,14 @@ impl Bookings for Log {
 /// Knows no customer.
 #[async_trait]
 impl Erasures for Log {
+    async fn customer(
+        &self,
+        _: &TenantId,
+        _: &Sensitive<String>,
+    ) -> Result<Option<CustomerId>, StoreError> {
+        Ok(None)
+    }
+
     async fn request_erasure(&self, _: NewErasure) -> Result<Option<Erasure>, StoreError> {
         Ok(None)
     }

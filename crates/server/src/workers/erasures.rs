@@ -61,9 +61,14 @@ impl ErasureWorker {
                 tracing::info!(count = open_payments, "an erasure waits for payments");
                 Ok(())
             }
-            ErasureStep::Erased { payments } => {
-                // On record first: what is closed is not taken up again. One that dies in between records it twice.
-                self.trail.personal_data_erased(due, payments).await?;
+            // The store has raised the alarm. It stays claimed for a while, and is told of again.
+            ErasureStep::NotAsked => Ok(()),
+            ErasureStep::Erased { payments, behind } => {
+                // On record first: what is closed is not taken up again.
+                if let Some(behind) = behind {
+                    let trail = &self.trail;
+                    trail.personal_data_erased(due, payments, behind).await?;
+                }
                 let closed = self.erasures.close_erasure(due.id, payments).await;
                 closed.map_err(accept_error)
             }

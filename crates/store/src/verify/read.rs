@@ -1,10 +1,10 @@
 //! What verification reads, in batches that are each of one moment.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -24,6 +24,7 @@ use super::VerifyProgress;
 use super::segments::{SEGMENTS, Segment, Segments};
 use super::tree::TreePart;
 use crate::connection::Use;
+use crate::erasures::{ReadSaid, SaidRow, erased};
 use crate::failure;
 use crate::keys::KeyRing;
 use crate::payment_row::{PaymentRow, TransactionRow};
@@ -256,13 +257,15 @@ pub(super) struct Batch {
     /// Streams below end in it, or before.
     pub(super) below: Option<Uuid>,
     payments: Vec<PaymentColumns>,
+    /// What the log says of erasures of their customers that have no key.
+    erasures: Vec<SaidRow>,
     transactions: Vec<TransactionRow>,
 }
 
 type PaymentColumns = (PaymentRow, i16, Option<Vec<u8>>, CustomerColumns);
 
-/// The customer, the customer's key, and whether an erasure of the customer is on record.
-type CustomerColumns = (Option<Uuid>, Option<Vec<u8>>, bool);
+/// The customer, and the customer's key.
+type CustomerColumns = (Option<Uuid>, Option<Vec<u8>>);
 
 /// Positions, and the sequencer's head and the tree of the same moment.
 pub(super) struct PositionPage {
@@ -488,13 +491,7 @@ async fn read_batch(
             PaymentRow::as_select(),
             payments::currency_exponent,
             payments::provider_token,
-            (
-                payments::customer_id,
-                customers::data_key.nullable(),
-                sql::<Bool>(
-                    "exists (select from erasures where erasures.customer_id = payments.customer_id)",
-                ),
-            ),
+            (payments::customer_id, customers::data_key.nullable()),
         ))
         .into_boxed::<Pg>()
         .filter(payments::payment_id.ge(payments_from))
@@ -510,13 +507,26 @@ async fn read_batch(
         read = read.filter(payments::payment_id.lt(below));
         read_transactions = read_transactions.filter(transactions::payment_id.lt(below));
     }
+    let payments: Vec<PaymentColumns> = read.load(connection).await?;
+    let keyless = payments.iter().filter_map(|(.., customer)| match customer {
+        (Some(customer), None) => Some(*customer),
+        _ => None,
+    });
+    let keyless: BTreeSet<Uuid> = keyless.collect();
+    let erasures = if keyless.is_empty() {
+        Vec::new()
+    } else {
+        let read = ReadSaid::of(keyless.into_iter().collect());
+        read.load(connection).await?
+    };
     Ok(Batch {
         rows,
         low_arrival,
         given,
         complete,
         below,
-        payments: read.load(connection).await?,
+        payments,
+        erasures,
         transactions: read_transactions.load(connection).await?,
     })
 }
@@ -613,6 +623,7 @@ impl Batch {
         let whole = transactions.filter(|row| cut.is_none_or(|cut| row.payment_id() < cut));
         let mut transactions = whole.peekable();
         let (mut payments, mut orphans) = (Vec::new(), Vec::new());
+        let erased = erased(&self.erasures, ring);
         for columns in self.payments {
             let id = columns.0.id();
             while let Some(row) = transactions.next_if(|row| row.payment_id() < id) {
@@ -623,7 +634,7 @@ impl Batch {
                 own.push(stored_transaction(row));
             }
             let own = cut.is_none_or(|cut| id < cut).then_some(own);
-            payments.push(stored_payment(columns, own, ring));
+            payments.push(stored_payment(columns, own, &erased, ring));
         }
         if !many {
             orphans.extend(transactions.map(|row| (PaymentId(row.payment_id()), row.id())));
@@ -640,6 +651,7 @@ impl Batch {
 fn stored_payment(
     (row, currency_exponent, token, customer): PaymentColumns,
     transactions: Option<Vec<StoredTransaction>>,
+    erased: &BTreeSet<Uuid>,
     ring: &KeyRing,
 ) -> StoredPayment {
     let id = row.id();
@@ -647,7 +659,7 @@ fn stored_payment(
     let last_leaf_hash = row.last_leaf_hash().to_vec();
     let place = Place::new("payments", "provider_token", id);
     let token = token.map(|sealed| open(ring, None, place, &sealed));
-    let customer = stored_customer(&row, customer, ring);
+    let customer = stored_customer(&row, customer, erased, ring);
     let payment = match token.transpose() {
         Ok(_) => row.into_payment(ring, None),
         Err(error) => Err(error),
@@ -666,7 +678,8 @@ fn stored_payment(
 
 fn stored_customer(
     row: &PaymentRow,
-    (id, key, erased): CustomerColumns,
+    (id, key): CustomerColumns,
+    erased: &BTreeSet<Uuid>,
     ring: &KeyRing,
 ) -> StoredCustomer {
     let Some(id) = id else {
@@ -676,7 +689,7 @@ fn stored_customer(
         return StoredCustomer::Unreadable("payments.customer_id");
     }
     let Some(key) = key else {
-        return if erased {
+        return if erased.contains(&id) {
             StoredCustomer::Erased
         } else {
             StoredCustomer::Unreadable("customers.data_key")

@@ -1,0 +1,131 @@
+//! What the log says of erasures: it alone is believed.
+//!
+//! A row of `erasures` is only where to look. Whoever can write to the database could add one, so that a key is destroyed
+//! for which nobody asked, or that one which is lost seems to be erased.
+
+use std::collections::BTreeSet;
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Text, Uuid as SqlUuid};
+use quittance_domain::erasure::ErasureSaid;
+use quittance_domain::reconciliation::StreamHead;
+use quittance_evidence::{Leaf, leaf_hash};
+use uuid::Uuid;
+
+use crate::keys::KeyRing;
+use crate::sequencer::Claimed;
+use crate::statement::statement;
+
+/// An entry of an erasure's stream, with the erasure as its row says it is.
+#[derive(Queryable)]
+pub(crate) struct SaidRow {
+    erasure_id: Uuid,
+    customer_id: Uuid,
+    tenant_id: String,
+    /// Whether the row says that nothing more is to be done.
+    closed: bool,
+    entity_seq: i64,
+    entry_id: Uuid,
+    leaf: Vec<u8>,
+    mac: Vec<u8>,
+    mac_key_id: String,
+}
+
+/// Reads what the log says of the erasures of these customers: the first entries of each, of which there are two.
+pub(crate) struct ReadSaid {
+    customers: Vec<Uuid>,
+    limit: i64,
+}
+
+impl ReadSaid {
+    /// There is one erasure of a customer.
+    pub(crate) fn of(customers: Vec<Uuid>) -> Self {
+        let limit = i64::try_from(customers.len()).unwrap_or(i64::MAX);
+        Self {
+            customers,
+            limit: limit.saturating_mul(4),
+        }
+    }
+}
+
+type SaidTypes = (
+    SqlUuid,
+    SqlUuid,
+    Text,
+    Bool,
+    BigInt,
+    SqlUuid,
+    Binary,
+    Binary,
+    Text,
+);
+
+statement!(ReadSaid, ReadSaid, SaidTypes, |self, out| {
+    out.push_sql(
+        "select e.erasure_id, e.customer_id, e.tenant_id, e.finished_at is not null, j.entity_seq, j.entry_id, \
+         substr(j.leaf, 1, 65536), substr(j.mac, 1, 33), left(j.mac_key_id, 1024) from erasures e \
+         cross join lateral (select * from journal j where j.stream_id = e.erasure_id order by j.entity_seq limit 4) j \
+         where e.customer_id = any(",
+    );
+    out.push_bind_param::<Array<SqlUuid>, _>(&self.customers)?;
+    out.push_sql(") limit ");
+    out.push_bind_param::<BigInt, _>(&self.limit)?;
+});
+
+impl SaidRow {
+    /// What the entry says, where this service wrote it and it is about the erasure that the row says.
+    fn said(&self, ring: &KeyRing) -> Option<ErasureSaid> {
+        let claimed = Claimed {
+            stream_id: self.erasure_id,
+            entity_seq: self.entity_seq,
+            entry_id: self.entry_id,
+            leaf: &self.leaf,
+            mac: &self.mac,
+            mac_key_id: &self.mac_key_id,
+        };
+        if !claimed.is_authentic(ring) {
+            return None;
+        }
+        let said = ErasureSaid::of(&Leaf::decode(&self.leaf).ok()?)?;
+        (said.customer.0 == self.customer_id && said.tenant == self.tenant_id).then_some(said)
+    }
+}
+
+/// The customers of whom the log says that their data was erased, or that it is to be and that it may be under way.
+pub(crate) fn erased(rows: &[SaidRow], ring: &KeyRing) -> BTreeSet<Uuid> {
+    let believed = rows.iter().filter_map(|row| {
+        let said = row.said(ring)?;
+        (said.done || !row.closed).then_some(row.customer_id)
+    });
+    believed.collect()
+}
+
+/// What the log says of one erasure.
+pub(super) struct Asked {
+    /// Whether it says that it was done.
+    pub(super) done: bool,
+    /// The newest of its entries.
+    pub(super) head: StreamHead,
+}
+
+/// Whether the log says that this erasure was asked for.
+pub(super) fn asked(rows: &[SaidRow], erasure: Uuid, ring: &KeyRing) -> Option<Asked> {
+    let mut newest: Option<Asked> = None;
+    for row in rows.iter().filter(|row| row.erasure_id == erasure) {
+        let Some(said) = row.said(ring) else { continue };
+        let Ok(entity_seq) = u64::try_from(row.entity_seq) else {
+            continue;
+        };
+        let done = said.done || newest.as_ref().is_some_and(|asked| asked.done);
+        let leaf_hash = *leaf_hash(&row.leaf).as_bytes();
+        let known = newest.as_ref().map_or(0, |asked| asked.head.entity_seq);
+        if entity_seq > known {
+            let head = StreamHead {
+                entity_seq,
+                leaf_hash,
+            };
+            newest = Some(Asked { done, head });
+        }
+    }
+    newest
+}
