@@ -166,7 +166,7 @@ fn tamper(log: &mut Log, random: &mut StdRng) -> Option<(&'static str, &'static 
         .unwrap();
     let id = *id;
     let below = i64::try_from(id.index << (8 * (u32::from(id.level) + 1))).unwrap();
-    Some(match random.random_range(0..15) {
+    Some(match random.random_range(0..17) {
         0 => {
             log.leaves[at] = Some(any_hash(random));
             ("an entry changed", "TILE_DIFFERS", None)
@@ -274,6 +274,27 @@ fn tamper(log: &mut Log, random: &mut StdRng) -> Option<(&'static str, &'static 
                 Some(row.size - 1),
             )
         }
+        15 => {
+            let newest = log.checkpoints.pop()?;
+            (
+                "the newest checkpoint deleted",
+                "CHECKPOINT_MISSING",
+                Some(newest.size - 1),
+            )
+        }
+        16 => {
+            // What a key that was replaced may have signed, if there were any later ones.
+            let newest = log.checkpoints.last()?.size;
+            let by_key = format!("\u{2014} {} ", key().name());
+            for row in &mut log.checkpoints {
+                row.note = row.note.replace(&by_key, &format!("{by_key}AAAA"));
+            }
+            (
+                "all checkpoints replaced by those of a stranger",
+                "CHECKPOINT_MISSING",
+                Some(newest - 1),
+            )
+        }
         _ => return None,
     })
 }
@@ -320,7 +341,7 @@ fn s75_thousands_of_random_tamperings_with_the_tree_are_each_detected() {
     for (kind, count) in &done {
         println!("{count:>6} {kind}: all detected");
     }
-    assert_eq!(done.len(), 15, "{done:?}");
+    assert_eq!(done.len(), 17, "{done:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use toml::Value;
 use tonic::Code;
 
 use crate::harness::process::command;
-use crate::harness::site::TENANT;
+use crate::harness::site::{LOG_NAME, TENANT};
 use crate::harness::tls::pki;
 use crate::harness::{
     Client, CreateRequest as _, Site, SiteOptions, World, authorization, capture, eventually,
@@ -149,6 +149,43 @@ async fn a_payment_s_life_is_shown_step_by_step() {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+}
+
+/// The signer is stopped, or it would write the newest one again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_checkpoints_that_were_deleted_or_exchanged_for_a_stranger_s_are_missed() {
+    let site = Site::new(SiteOptions::default()).await;
+    let world = World::on(site, Vec::new()).await;
+    payments(&world).await;
+    world.has_one_tree().await;
+    // Nothing more is signed; what was signed is known.
+    let lock = world.audit.path().join("state").join("signer.lock");
+    let lock = std::fs::File::open(lock).unwrap();
+    let locking = lock.try_clone().unwrap();
+    tokio::task::spawn_blocking(move || locking.lock().unwrap())
+        .await
+        .unwrap();
+    let auditor = world.as_role(TENANT, &[Role::PlatformAudit]).await;
+    let codes = async || -> Vec<String> {
+        let (found, _) = verified(&auditor).await;
+        found.into_iter().map(|it| it.code).collect()
+    };
+    assert_eq!(codes().await, Vec::<String>::new());
+    let forged = format!(
+        "update checkpoints set note = replace(note, '\u{2014} {LOG_NAME} ', '\u{2014} {LOG_NAME} AAAA')"
+    );
+    world.db.execute(&forged, &[]).await;
+    let (found, summary) = verified(&auditor).await;
+    let told: Vec<_> = found.iter().map(|it| it.code.as_str()).collect();
+    assert_eq!(told, ["CHECKPOINT_MISSING"]);
+    assert_eq!(summary.checkpoint, None, "a stranger's is not named");
+    world.db.execute("delete from checkpoints", &[]).await;
+    assert_eq!(codes().await, ["CHECKPOINT_MISSING"]);
+    drop(lock);
+    eventually("the signer writes it again", async || {
+        codes().await.is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

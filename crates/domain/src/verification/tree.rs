@@ -41,6 +41,15 @@ pub struct TreeWalk {
     /// The tile of each level that was last told to be missing, wider or narrower.
     told: BTreeMap<u8, u64>,
     newest_signed: Option<CheckpointRow>,
+    /// Entries of the largest checkpoint that is stored and signed by a key that is at hand, whatever it states.
+    shown: u64,
+}
+
+/// What a note states.
+struct Opened {
+    stated: Checkpoint,
+    /// Whether a key that is at hand signed it.
+    signed: bool,
 }
 
 impl TreeWalk {
@@ -57,7 +66,7 @@ impl TreeWalk {
         self.range.size()
     }
 
-    /// The largest checkpoint that was compared and is of the tree.
+    /// The largest checkpoint that is of the tree and signed by a key that is at hand; none where no key is.
     pub const fn newest_signed(&self) -> Option<&CheckpointRow> {
         self.newest_signed.as_ref()
     }
@@ -175,8 +184,8 @@ impl TreeWalk {
 
     fn checkpoint(&mut self, row: &CheckpointRow, report: &mut Report<'_>) {
         let (size, expected) = (row.size, self.range.root());
-        let stated = match self.open(&row.note) {
-            Ok(checkpoint) => checkpoint,
+        let Opened { stated, signed } = match self.open(&row.note) {
+            Ok(opened) => opened,
             Err(error) => {
                 return report.add(TreeFault::CheckpointNotSigned { size, error });
             }
@@ -188,9 +197,14 @@ impl TreeWalk {
         if stated.root.as_bytes().as_slice() != row.root {
             column("root_hash");
         }
+        if signed {
+            self.shown = self.shown.max(stated.size);
+        }
         if stated.root == expected {
             self.checkpoints_in_a_row = 0;
-            self.newest_signed = Some(row.clone());
+            if signed {
+                self.newest_signed = Some(row.clone());
+            }
             return;
         }
         self.checkpoints_in_a_row = self.checkpoints_in_a_row.saturating_add(1);
@@ -206,21 +220,49 @@ impl TreeWalk {
 
     /// What a note states. Those before the first that today's keys alone have signed may be of keys that were
     /// replaced, which are not at hand any more; later ones are not.
-    fn open(&mut self, note: &str) -> Result<Checkpoint, CheckpointError> {
+    fn open(&mut self, note: &str) -> Result<Opened, CheckpointError> {
         let note = Note::parse(note.as_bytes())?;
-        if self.trusted.keys.is_empty() {
-            return Checkpoint::parse_text(note.text());
-        }
         let keys = &self.trusted.keys;
         let by_known = |signature: &Signature| keys.iter().any(|key| signature.is_of(key));
-        if !self.only_known_keys && !note.signatures().iter().any(by_known) {
-            return Checkpoint::parse_text(note.text());
+        let replaced = !self.only_known_keys && !note.signatures().iter().any(by_known);
+        if keys.is_empty() || replaced {
+            return Ok(Opened {
+                stated: Checkpoint::parse_text(note.text())?,
+                signed: false,
+            });
         }
-        let signed = SignedCheckpoint::open(&note, keys)?.checkpoint;
-        let of_log = |name: &KeyName| *name == signed.origin;
+        let stated = SignedCheckpoint::open(&note, keys)?.checkpoint;
+        let of_log = |name: &KeyName| *name == stated.origin;
         let mut signatures = note.signatures().iter().filter(|it| of_log(it.name()));
         self.only_known_keys |= signatures.all(by_known);
-        Ok(signed)
+        Ok(Opened {
+            stated,
+            signed: true,
+        })
+    }
+
+    /// How many entries the checkpoint has that was signed last, where neither it nor a larger one was seen by the end. The
+    /// signer keeps in mind what it signs before it shows it, so it may be a moment late.
+    pub fn awaits(&self, end: &TreeEnd) -> Option<u64> {
+        let SignedLast::Tree { size, .. } = self.trusted.signed else {
+            return None;
+        };
+        // What was cut off is told as such, and what cannot be compared, too.
+        let covered = i64::try_from(size).is_ok_and(|size| size <= end.newest);
+        let known = !self.trusted.keys.is_empty() && covered && size <= self.size();
+        (known && size > self.shown).then_some(size)
+    }
+
+    /// Takes checkpoints that were stored meanwhile. Only whether they are signed is looked at.
+    pub fn late(&mut self, rows: &[CheckpointRow]) {
+        for row in rows {
+            let Ok(note) = Note::parse(row.note.as_bytes()) else {
+                continue;
+            };
+            if let Ok(signed) = SignedCheckpoint::open(&note, &self.trusted.keys) {
+                self.shown = self.shown.max(signed.checkpoint.size);
+            }
+        }
     }
 
     /// What was signed last, once the tree has as many entries.
@@ -278,6 +320,10 @@ impl TreeWalk {
         }
         for tile in end.tiles.iter().copied() {
             report.add(TreeFault::TileBeyondTree(tile));
+        }
+        if let Some(signed) = self.awaits(end) {
+            let shown = self.shown;
+            report.add(TreeFault::CheckpointMissing { signed, shown });
         }
         match &self.trusted.signed {
             SignedLast::Nothing => {}

@@ -117,6 +117,17 @@ pub enum TreeFault {
         /// Entries of the newest head.
         tree: i64,
     },
+    /// The checkpoint that was signed last, as the signer keeps it outside the database, is not stored, nor is a larger one.
+    #[error(
+        "the signer's last checkpoint has {signed} entries, and the largest one that is stored and signed has {shown}: \
+         checkpoints were deleted"
+    )]
+    CheckpointMissing {
+        /// Entries that were signed.
+        signed: u64,
+        /// Entries of the largest one that is stored; 0 where there is none.
+        shown: u64,
+    },
     /// What the signer signed last, kept outside the database, is of another tree.
     #[error(
         "the signer's last checkpoint, of {size} entries, states the root {signed}, and the entries have {expected}: the \
@@ -162,6 +173,7 @@ impl TreeFault {
             Self::CheckpointColumnDiffers { .. } => "CHECKPOINT_COLUMN_DIFFERS",
             Self::CheckpointNotSigned { .. } => "CHECKPOINT_NOT_SIGNED",
             Self::CheckpointBeyondTree { .. } => "CHECKPOINT_BEYOND_TREE",
+            Self::CheckpointMissing { .. } => "CHECKPOINT_MISSING",
             Self::SignedDiffers { .. } => "SIGNED_TREE_DIFFERS",
             Self::SetBack { .. } => "LOG_SET_BACK",
             Self::SignedUnreadable(_) => "SIGNED_STATE_UNREADABLE",
@@ -185,7 +197,9 @@ impl TreeFault {
             Self::TileDiffers { tile, place, .. } => first_below(*tile, *place),
             Self::Incomplete { size } => Some(*size),
             Self::SignedDiffers { size, .. } => size.checked_sub(1),
-            Self::SetBack { signed, .. } => signed.checked_sub(1),
+            Self::SetBack { signed, .. } | Self::CheckpointMissing { signed, .. } => {
+                signed.checked_sub(1)
+            }
             Self::SignedUnreadable(_) => None,
         }
     }

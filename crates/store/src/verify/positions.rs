@@ -1,13 +1,20 @@
 //! The positions from end to end: gapless, each of an entry that is there; and the tree that they make.
 
+use std::time::Duration;
+
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{
-    CheckpointRow, Mismatch, PositionWalk, Stage, TreeWalk, Trusted,
+    CheckpointRow, Mismatch, PositionWalk, Stage, TreeEnd, TreeWalk, Trusted,
 };
 
 use super::read::{PositionPage, Verifying};
 use super::segments::Segments;
 use super::{Events, PROGRESS_EVERY};
+
+/// How often it is looked for a checkpoint that the signer has in mind, and that is not stored.
+const LOOKS: u32 = 10;
+/// The pause before each look: the signer has five seconds in all to store what it has signed.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Both walks; they go from page to page, and each page is checked where it holds nobody up.
 #[derive(Default)]
@@ -31,13 +38,18 @@ pub(super) async fn verify(
     let mut next = i64::MIN;
     let mut told: Option<tokio::time::Instant> = None;
     loop {
-        let page = connection.positions(next, walks.tree.size()).await?;
-        let (head, last) = (page.head, page.end.is_some());
+        let mut page = connection.positions(next, walks.tree.size()).await?;
+        let (head, end) = (page.head, page.end.take());
         if let Some(row) = page.rows.last() {
             next = row.position.saturating_add(1);
         }
         let checking = tokio::task::spawn_blocking(move || walks.check(&page));
         walks = checking.await.map_err(|_| StoreError::Unavailable)?;
+        let last = end.is_some();
+        if let Some(end) = end {
+            walks.await_signer(connection, &end).await?;
+            walks.finish(head, &end);
+        }
         events.found(std::mem::take(&mut walks.found)).await?;
         if last || told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
             told = Some(tokio::time::Instant::now());
@@ -62,10 +74,30 @@ impl Walks {
             .map(|row| (row.position, self.positions.push(row, found)))
             .collect();
         self.tree.push(&leaves, &page.tree, found);
-        if let Some(end) = &page.end {
-            self.positions.finish(page.head, found);
-            self.tree.finish(end, found);
-        }
         self
+    }
+
+    /// Gives the signer the time to store what it signed last.
+    async fn await_signer(
+        &mut self,
+        connection: &mut Verifying,
+        end: &TreeEnd,
+    ) -> Result<(), StoreError> {
+        for _ in 0..LOOKS {
+            let Some(signed) = self.tree.awaits(end) else {
+                break;
+            };
+            let rows = connection.checkpoints_from(signed).await?;
+            self.tree.late(&rows);
+            if self.tree.awaits(end).is_some() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, head: i64, end: &TreeEnd) {
+        self.positions.finish(head, &mut self.found);
+        self.tree.finish(end, &mut self.found);
     }
 }

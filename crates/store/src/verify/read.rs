@@ -15,14 +15,14 @@ use quittance_domain::ids::{PaymentId, TransactionId};
 use quittance_domain::payment::MAX_RECORDED_TRANSACTIONS;
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{
-    LoggedRow, Placed, PositionRow, StoredCustomer, StoredPayment, StoredTransaction, TreeEnd,
-    TreePage,
+    CheckpointRow, LoggedRow, Placed, PositionRow, StoredCustomer, StoredPayment,
+    StoredTransaction, TreeEnd, TreePage,
 };
 use uuid::Uuid;
 
 use super::VerifyProgress;
 use super::segments::{SEGMENTS, Segment, Segments};
-use super::tree::TreePart;
+use super::tree::{TreePart, checkpoints_from};
 use crate::connection::Use;
 use crate::erasures::{ReadSaid, SaidRow, erased};
 use crate::failure;
@@ -412,6 +412,15 @@ impl Verifying {
         }
         at.payments_from = batch.below.unwrap_or(at.payments_from);
         Ok(batch)
+    }
+
+    /// Checkpoints of at least so many entries, as they are now.
+    pub(super) async fn checkpoints_from(
+        &mut self,
+        size: u64,
+    ) -> Result<Vec<CheckpointRow>, StoreError> {
+        self.read(|connection| checkpoints_from(connection, size).boxed())
+            .await
     }
 
     /// The positions from one on, and what is stored about the part of the tree that they are; `tree` is how large the

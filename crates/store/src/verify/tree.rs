@@ -17,6 +17,8 @@ const MAX_PART: u64 = 2 * POSITIONS.unsigned_abs();
 const MAX_CHECKPOINTS: i64 = 8_192;
 /// Most heads, checkpoints and tiles each that are named where they lie beyond the log.
 const MAX_BEYOND: i64 = 16;
+/// Most checkpoints that are looked at for one that was not stored yet.
+const MAX_LATE: i64 = 64;
 /// Levels of tiles.
 const TILE_LEVELS: u8 = 8;
 
@@ -62,7 +64,7 @@ impl TreePart {
             .order(tree_heads::tree_size)
             .load(connection)
             .await?;
-        let rows: Vec<(i64, Vec<u8>, String, DateTime<Utc>)> = checkpoints::table
+        let rows: Vec<CheckpointTuple> = checkpoints::table
             .select((
                 checkpoints::tree_size,
                 checkpoints::root_hash,
@@ -75,14 +77,7 @@ impl TreePart {
             .limit(MAX_CHECKPOINTS)
             .load(connection)
             .await?;
-        let checkpoints = rows
-            .into_iter()
-            .map(|(size, root, note, signed_at)| CheckpointRow {
-                size,
-                root,
-                note,
-                signed_at,
-            });
+        let checkpoints = rows.into_iter().map(checkpoint_row);
         let ids = tile::changed(self.from, self.to).map(|(id, _)| id);
         let rows: Vec<(i16, i64, Vec<u8>)> = ReadTiles::new(ids).load(connection).await?;
         Ok(TreePage {
@@ -138,6 +133,38 @@ impl TreePart {
             checkpoints,
             tiles,
         })
+    }
+}
+
+/// Checkpoints of at least so many entries.
+pub(super) async fn checkpoints_from(
+    connection: &mut AsyncPgConnection,
+    size: u64,
+) -> QueryResult<Vec<CheckpointRow>> {
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    let rows: Vec<CheckpointTuple> = checkpoints::table
+        .select((
+            checkpoints::tree_size,
+            checkpoints::root_hash,
+            checkpoints::note,
+            checkpoints::signed_at,
+        ))
+        .filter(checkpoints::tree_size.ge(size))
+        .order((checkpoints::tree_size, checkpoints::signed_at))
+        .limit(MAX_LATE)
+        .load(connection)
+        .await?;
+    Ok(rows.into_iter().map(checkpoint_row).collect())
+}
+
+type CheckpointTuple = (i64, Vec<u8>, String, DateTime<Utc>);
+
+fn checkpoint_row((size, root, note, signed_at): CheckpointTuple) -> CheckpointRow {
+    CheckpointRow {
+        size,
+        root,
+        note,
+        signed_at,
     }
 }
 

@@ -239,6 +239,24 @@ pub const TREE_KINDS: &[Kind] = &[
          where tree_size = $position + 1",
         &["CHECKPOINT_NOT_SIGNED"],
     ),
+    whole(
+        "the newest checkpoint deleted",
+        ONCE,
+        "delete from checkpoints where tree_size = (select max(tree_size) from checkpoints)",
+        &["CHECKPOINT_MISSING"],
+    ),
+    whole(
+        "all checkpoints deleted",
+        ONCE,
+        "delete from checkpoints",
+        &["CHECKPOINT_MISSING"],
+    ),
+    whole(
+        "all checkpoints made to be of other keys",
+        ONCE,
+        "update checkpoints set note = replace(note, '\u{2014} log.test/quittance ', '\u{2014} log.test/quittance AAAA')",
+        &["CHECKPOINT_MISSING"],
+    ),
     kind(
         "the head and the tile made to fit a changed entry",
         ANY,
