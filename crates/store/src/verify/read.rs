@@ -63,11 +63,13 @@ extern "SQL" {
     fn advisory_unlock(key: BigInt) -> Bool;
 }
 
-/// Entries in the order of their streams, behind one of them. Each column is cut behind the longest that the service
+/// Entries in the order of their streams, behind one of them or from it on. Each column is cut behind the longest that the service
 /// writes: whoever wrote more has changed it, and does not fill the memory.
 struct ReadEntries {
     stream: Uuid,
     entity_seq: i64,
+    /// With that one: the first of a segment may have the lowest number that there is.
+    inclusive: bool,
     /// Below this stream; the greatest id where there is no end, which no stream has.
     to: Option<Uuid>,
 }
@@ -136,7 +138,10 @@ impl QueryFragment<Pg> for ReadEntries {
              from (select * from journal where stream_id >= ",
         );
         out.push_bind_param::<SqlUuid, _>(&self.stream)?;
-        out.push_sql(" and (stream_id, entity_seq) > (");
+        let from = if self.inclusive { ">=" } else { ">" };
+        out.push_sql(" and (stream_id, entity_seq) ");
+        out.push_sql(from);
+        out.push_sql(" (");
         out.push_bind_param::<SqlUuid, _>(&self.stream)?;
         out.push_sql(", ");
         out.push_bind_param::<BigInt, _>(&self.entity_seq)?;
@@ -159,7 +164,7 @@ impl QueryFragment<Pg> for ReadEntries {
 
 impl QueryId for ReadEntries {
     type QueryId = Self;
-    // Two texts: with an end and without.
+    // Four texts: with an end and without, and from the first entry on or behind one.
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
@@ -225,6 +230,8 @@ impl Query for ReadPositions {
 pub(super) struct Cursor {
     stream: Uuid,
     entity_seq: i64,
+    /// Whether nothing of it was read yet.
+    first: bool,
     /// From which payment on none is compared.
     payments_from: Uuid,
 }
@@ -234,6 +241,7 @@ impl Cursor {
         Self {
             stream: segment.from,
             entity_seq: i64::MIN,
+            first: true,
             payments_from: segment.from,
         }
     }
@@ -388,6 +396,7 @@ impl Verifying {
         segment: Segment,
     ) -> Result<Batch, StoreError> {
         let (stream, entity_seq, from) = (at.stream, at.entity_seq, at.payments_from);
+        let inclusive = at.first;
         let batch = self
             .read(|connection| {
                 async move {
@@ -398,6 +407,7 @@ impl Verifying {
                             let entries = ReadEntries {
                                 stream,
                                 entity_seq,
+                                inclusive,
                                 to: segment.to,
                             };
                             read_batch(connection, entries, from).await
@@ -408,7 +418,7 @@ impl Verifying {
             })
             .await?;
         if let Some(last) = batch.rows.last() {
-            (at.stream, at.entity_seq) = (last.stream_id, last.entity_seq);
+            (at.stream, at.entity_seq, at.first) = (last.stream_id, last.entity_seq, false);
         }
         at.payments_from = batch.below.unwrap_or(at.payments_from);
         Ok(batch)
@@ -493,9 +503,7 @@ async fn read_batch(
         rows.last().map(|row| row.stream_id)
     };
     let mut read = payments::table
-        .left_join(
-            customers::table.on(payments::customer_id.eq(customers::customer_id.nullable())),
-        )
+        .left_join(customers::table.on(payments::customer_id.eq(customers::customer_id.nullable())))
         .select((
             PaymentRow::as_select(),
             payments::currency_exponent,

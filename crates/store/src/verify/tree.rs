@@ -38,11 +38,15 @@ impl TreePart {
         }
     }
 
-    /// The sizes of trees that end in it, as their column has them; with the first part also that of no entries.
+    /// The sizes of trees that end in it, the first and the last, as their column has them; with the first part also that of
+    /// no entries, and what no tree has.
     fn sizes(&self) -> (i64, i64) {
-        let after = i64::try_from(self.from).unwrap_or(i64::MAX);
-        let after = if after == 0 { i64::MIN } else { after };
-        (after, i64::try_from(self.to).unwrap_or(i64::MAX))
+        let first = if self.from == 0 {
+            i64::MIN
+        } else {
+            i64::try_from(self.from.saturating_add(1)).unwrap_or(i64::MAX)
+        };
+        (first, i64::try_from(self.to).unwrap_or(i64::MAX))
     }
 
     /// What is stored about it.
@@ -51,7 +55,7 @@ impl TreePart {
         connection: &mut AsyncPgConnection,
         keys: &KeyRing,
     ) -> QueryResult<TreePage> {
-        let (after, to) = self.sizes();
+        let (first, to) = self.sizes();
         let heads: Vec<StoredHead> = tree_heads::table
             .select((
                 tree_heads::tree_size,
@@ -59,7 +63,7 @@ impl TreePart {
                 tree_heads::mac,
                 tree_heads::mac_key_id,
             ))
-            .filter(tree_heads::tree_size.gt(after))
+            .filter(tree_heads::tree_size.ge(first))
             .filter(tree_heads::tree_size.le(to))
             .order(tree_heads::tree_size)
             .load(connection)
@@ -71,7 +75,7 @@ impl TreePart {
                 checkpoints::note,
                 checkpoints::signed_at,
             ))
-            .filter(checkpoints::tree_size.gt(after))
+            .filter(checkpoints::tree_size.ge(first))
             .filter(checkpoints::tree_size.le(to))
             .order((checkpoints::tree_size, checkpoints::signed_at))
             .limit(MAX_CHECKPOINTS)

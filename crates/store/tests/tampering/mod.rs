@@ -150,6 +150,14 @@ pub const TREE_KINDS: &[Kind] = &[
          sha256('x'), 1, sha256('x'), 'x' from sequencer_head",
         &["TREE_HEAD_BEYOND_LOG"],
     ),
+    whole(
+        "a head of fewer entries than any number",
+        ONCE,
+        "alter table tree_heads drop constraint if exists tree_heads_size_positive; \
+         insert into tree_heads (tree_size, root_hash, fence, mac, mac_key_id) \
+         values ((-9223372036854775808)::bigint, sha256('x'), 1, sha256('x'), 'test-2')",
+        &["TREE_HEAD_MAC_WRONG"],
+    ),
     kind(
         "a hash of a tile of level 0",
         ANY,
@@ -453,6 +461,20 @@ pub const KINDS: &[Kind] = &[
         "insert into journal select (j).* from (select forged_row(j) as j from journal j where entry_id = $entry) f; \
          update journal set arrival = 0 where stream_id = $stream and entity_seq = $seq + 1",
         &["NOT_SEQUENCED"],
+    ),
+    kind(
+        "an entry forged below all numbers there are, of the least stream there is",
+        ONCE,
+        "alter table journal drop constraint if exists journal_entity_seq_positive; \
+         insert into journal select (j).* from (select least_row(j) as j from journal j where entry_id = $entry) f",
+        &["MAC_WRONG"],
+    ),
+    kind(
+        "an entry moved below all positions there are",
+        ANY,
+        "alter table journal_positions drop constraint if exists journal_positions_position_not_negative; \
+         update journal_positions set position = (-9223372036854775808)::bigint + $position where position = $position",
+        &["POSITION_GAP", "HEAD_DIFFERS"],
     ),
     kind(
         "an entry kept out of the tree, and taken for refused",
@@ -843,6 +865,15 @@ pub fn setup(seed: u64) -> String {
              j.leaf_hash := sha256('\\x00'::bytea || j.leaf);
              j.entity_seq := j.entity_seq + 1;
              j.arrival := j.arrival + 1000000000;
+             return j;
+         end $$;
+         create function least_row(j journal) returns journal language plpgsql as $$
+         begin
+             j.leaf := forged(j.leaf);
+             j.leaf_hash := sha256('\\x00'::bytea || j.leaf);
+             j.stream_id := '00000000-0000-0000-0000-000000000000';
+             j.entity_seq := -9223372036854775808;
+             j.arrival := -9223372036854775808;
              return j;
          end $$;
          create function moved_row(j journal, stream uuid, seq bigint) returns journal language plpgsql as $$
