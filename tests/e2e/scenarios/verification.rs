@@ -3,7 +3,9 @@
 use std::process::Output;
 
 use quittance_proto::v1::verify_log_response::Event;
-use quittance_proto::v1::{LogMismatch, VerificationStage, VerificationSummary};
+use quittance_proto::v1::{
+    GetEntryRequest, LogMismatch, TailEntriesRequest, VerificationStage, VerificationSummary,
+};
 use quittance_server::auth::Role;
 use tempfile::TempDir;
 use toml::Value;
@@ -149,6 +151,44 @@ async fn a_payment_s_life_is_shown_step_by_step() {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_an_entry_that_was_changed_is_marked_wherever_it_is_shown() {
+    let world = World::start().await;
+    let id = payments(&world).await;
+    let forged = async || -> Vec<u64> {
+        let entries = world.client.entries_of(&id).await;
+        let forged = entries.iter().filter(|entry| !entry.authentic);
+        forged.map(|entry| entry.entity_seq).collect()
+    };
+    assert_eq!(forged().await, Vec::<u64>::new());
+    let change = "update journal set leaf = convert_to(replace(convert_from(leaf, 'UTF8'), 'order-7', 'order-9'), 'UTF8') \
+                  where stream_id::text = $1 and entity_seq = 2";
+    world.db.execute(change, &[&id]).await;
+    assert_eq!(forged().await, [2]);
+    let mut tail = world
+        .client
+        .tail(TailEntriesRequest::default())
+        .await
+        .unwrap();
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let entry = tail.message().await.unwrap().unwrap().entry.unwrap();
+        if entry.stream_id == id {
+            told.push(entry);
+        }
+    }
+    let authentic: Vec<_> = told.iter().map(|entry| entry.authentic).collect();
+    assert_eq!(authentic, [true, false, true]);
+    let entry_id = told[1].entry_id.clone();
+    let read = world.client.ok(GetEntryRequest { entry_id }).await.message;
+    assert!(!read.entry.unwrap().authentic);
+    let shown = audit(&world, Role::AuditRead, &["show", &id]).await;
+    let said = text(shown.stdout);
+    assert!(shown.status.success(), "{said}{}", text(shown.stderr));
+    assert!(said.contains("1 of its entries: NOT AUTHENTIC"), "{said}");
+    assert!(said.contains("order   order-7"), "{said}");
 }
 
 /// The signer is stopped, or it would write the newest one again.

@@ -120,6 +120,7 @@ pub fn entry(
         },
         leaf_index: stored.position.filter(|_| view.leaf_index),
         receipt: None,
+        authentic: stored.authentic,
     })
 }
 

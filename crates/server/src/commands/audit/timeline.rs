@@ -7,14 +7,23 @@ use crate::commands::payments::{money, plain, time};
 /// Longest pause that is told in seconds rather than as a time.
 const SHORT: i64 = 60;
 
-/// A payment's entries in lines, oldest first; with `reads`, also who read them.
+/// What is shown with an entry that the service did not write.
+const FORGED: &str =
+    "NOT AUTHENTIC: changed or put there past the service; rely on nothing that it says";
+
+/// A payment's entries in lines, oldest first; with `reads`, also who read them. What the whole payment is said to be is
+/// taken from the newest entry that the service wrote.
 pub(super) fn of(payment: &str, entries: &[v1::AuditEntry], reads: bool) -> String {
     let own: Vec<_> = entries
         .iter()
         .filter(|entry| entry.stream_id == payment)
         .collect();
     let mut lines = vec![format!("Payment {}", plain(payment))];
-    if let Some(newest) = own.last() {
+    let forged = own.iter().filter(|entry| !entry.authentic).count();
+    if forged > 0 {
+        lines.push(format!("  {forged} of its entries: {FORGED}"));
+    }
+    if let Some(newest) = own.iter().rfind(|entry| entry.authentic) {
         let reference = plain(&newest.merchant_reference);
         let known = [
             ("tenant", plain(&newest.tenant_id)),
@@ -25,7 +34,7 @@ pub(super) fn of(payment: &str, entries: &[v1::AuditEntry], reads: bool) -> Stri
             lines.push(format!("  {name:<8}{value}"));
         }
         lines.extend(amounts(newest));
-    } else {
+    } else if own.is_empty() {
         lines.push("  The log has no entry of it.".to_owned());
     }
     let mut before = None;
@@ -42,7 +51,12 @@ pub(super) fn of(payment: &str, entries: &[v1::AuditEntry], reads: bool) -> Stri
         lines.push("\nWho read this".to_owned());
         lines.extend(others.iter().map(|entry| {
             let (at, who) = (time(entry.occurred_at.as_ref()), who(entry));
-            format!("  {at}  {}  {who}", plain(&entry.event_type))
+            let mark = if entry.authentic {
+                ""
+            } else {
+                "  NOT AUTHENTIC"
+            };
+            format!("  {at}  {}  {who}{mark}", plain(&entry.event_type))
         }));
     }
     lines.join("\n")
@@ -89,6 +103,9 @@ fn step(entry: &v1::AuditEntry, before: Option<&prost_types::Timestamp>) -> Vec<
             lines.push(format!("     {text}"));
         }
     };
+    if !entry.authentic {
+        tell(FORGED.to_owned());
+    }
     tell(moved(entry));
     tell(done(entry));
     if let Some(cause) = &entry.cause {
@@ -200,6 +217,7 @@ mod tests {
             provider_account: "sandbox".into(),
             merchant_reference: "order\u{1b}[2J".into(),
             leaf_hash: vec![0xab; 32],
+            authentic: true,
             ..Default::default()
         }
     }
@@ -221,6 +239,26 @@ mod tests {
             assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
         }
         assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn s75_what_the_service_did_not_write_is_marked_and_decides_nothing() {
+        let mut forged = entry(2, 84_000_000, "PENDING", "CAPTURED");
+        forged.authentic = false;
+        let text = of("p1", &[entry(1, 0, "", "PENDING"), forged.clone()], false);
+        assert!(text.contains("  state   PENDING"), "{text}");
+        assert!(
+            text.contains(&format!("  1 of its entries: {FORGED}")),
+            "{text}"
+        );
+        assert!(text.contains(&format!("     {FORGED}")), "{text}");
+        let text = of("p1", &[entry(1, 0, "", "PENDING")], false);
+        assert!(!text.contains(FORGED), "{text}");
+        let text = of("p1", &[forged], false);
+        assert!(
+            !text.contains("  state ") && !text.contains("no entry"),
+            "{text}"
+        );
     }
 
     #[test]
