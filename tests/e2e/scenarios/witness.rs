@@ -216,6 +216,15 @@ async fn s75_forged_cosignatures_neither_hide_the_witness_nor_stop_it_and_an_ale
                   union all select size, $1, root_hash, now(), line || size || E'\\n' from cosignatures, \
                   generate_series(tree_size + 1, tree_size + 40) size where tree_size = (select min(tree_size) from cosignatures)";
     world.db.execute(forged, &[&name]).await;
+    // And at the very moment of each checkpoint, over its own root: as if another server had asked the witness.
+    let at_once = format!(
+        "create function forge() returns trigger language plpgsql security definer as $$ begin \
+         insert into cosignatures (tree_size, witness, root_hash, cosigned_at, line) \
+         select new.tree_size, '{name}', new.root_hash, now(), line from cosignatures \
+         order by tree_size limit 1 on conflict do nothing; return new; end $$; \
+         create trigger forge after insert on checkpoints for each row execute function forge()"
+    );
+    world.db.batch(&at_once).await;
     for amount in 1..4 {
         world.client.create(purchase("tok_approve", amount)).await;
     }
