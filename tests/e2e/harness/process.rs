@@ -98,10 +98,7 @@ impl ServerProcess {
     /// Starts it on a machine in this time zone.
     pub async fn start_in(time_zone: &'static str, site: &Site, settings: Vec<Setting>) -> Self {
         let (directory, ports) = (TempDir::new().unwrap(), Ports::reserve());
-        let mut all = site.settings();
-        all.extend(ports.settings());
-        all.extend(settings);
-        std::fs::write(config_file(&directory), toml_text(all)).unwrap();
+        write_config(&directory, &ports, site, settings);
         let (running, address) = serve(&directory, 0, time_zone).await;
         let client = site.caller(address, TENANT, &TENANT_ROLES).await;
         Self {
@@ -129,6 +126,15 @@ impl ServerProcess {
         self.running = running;
         self.starts += 1;
         self.client = self.client.reconnected();
+    }
+
+    /// Ends it as an operator does, and starts it again at the same address with other settings of its own.
+    pub async fn start_anew(&mut self, site: &Site, settings: Vec<Setting>) {
+        self.terminate();
+        let status = self.ended().await;
+        assert!(status.success(), "{status}: {}", self.log());
+        write_config(&self.directory, &self.ports, site, settings);
+        self.start_again().await;
     }
 
     /// What it has logged so far, over all its starts.
@@ -206,6 +212,13 @@ impl Drop for Running {
 
 fn config_file(directory: &TempDir) -> PathBuf {
     directory.path().join("quittance.toml")
+}
+
+fn write_config(directory: &TempDir, ports: &Ports, site: &Site, settings: Vec<Setting>) {
+    let mut all = site.settings();
+    all.extend(ports.settings());
+    all.extend(settings);
+    std::fs::write(config_file(directory), toml_text(all)).unwrap();
 }
 
 fn log_file(directory: &TempDir, start: usize) -> PathBuf {

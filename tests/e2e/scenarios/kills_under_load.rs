@@ -51,15 +51,15 @@ impl Chance {
 }
 
 /// A caller as it should be: it retries with the same key, at the other replica, until it has an answer.
-struct Caller<'a> {
-    replicas: [Client; 2],
-    chance: Chance,
-    finished: &'a AtomicU64,
-    retries: &'a AtomicU64,
+pub struct Caller<'a> {
+    pub replicas: [Client; 2],
+    pub chance: Chance,
+    pub finished: &'a AtomicU64,
+    pub retries: &'a AtomicU64,
 }
 
 impl Caller<'_> {
-    async fn ask<M: Call + Clone>(&mut self, request: M) -> M::Answer {
+    pub async fn ask<M: Call + Clone>(&mut self, request: M) -> M::Answer {
         let give_up = Instant::now() + PATIENCE;
         let mut replica = usize::from(self.chance.below(2) == 1);
         loop {

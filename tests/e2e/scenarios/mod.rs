@@ -29,6 +29,7 @@ mod input;
 mod kills_under_load;
 mod late_truth;
 mod leases;
+mod log_under_load;
 mod migration;
 mod network_faults;
 mod notifications;

@@ -288,6 +288,12 @@ impl Site {
     /// There is one tree, it holds every entry once at its position, and every head and every checkpoint ever made is
     /// of that tree. Waits until everything is covered by a checkpoint.
     pub async fn has_one_tree(&self) {
+        let [keys, _] = published(self);
+        self.roots_of_one_tree(&keys).await;
+    }
+
+    /// The same, where checkpoints are signed by one of `keys`. Gives the root of every size.
+    pub async fn roots_of_one_tree(&self, keys: &[VerifierKey]) -> Vec<Hash> {
         let uncovered = "select (select count(*) from journal) - \
                          coalesce((select max(tree_size) from checkpoints), 0)";
         eventually("a checkpoint covers the log", async || {
@@ -312,17 +318,17 @@ impl Site {
         }
         let stated = "select tree_size, root_hash, null from tree_heads union all \
                       select tree_size, root_hash, note from checkpoints";
-        let [keys, _] = published(self);
         for row in self.db.rows(stated, &[]).await {
             let size = usize::try_from(row.get::<_, i64>(0)).unwrap();
             assert_eq!(roots[size], hash(row.get(1)), "of size {size}");
             if let Some(note) = row.get::<_, Option<String>>(2) {
                 let note = Note::parse(note.as_bytes()).unwrap();
-                let signed = SignedCheckpoint::open(&note, &keys).unwrap().checkpoint;
+                let signed = SignedCheckpoint::open(&note, keys).unwrap().checkpoint;
                 assert_eq!(usize::try_from(signed.size).unwrap(), size);
                 assert_eq!(signed.root, roots[size]);
             }
         }
+        roots
     }
 }
 
