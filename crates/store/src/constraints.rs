@@ -166,6 +166,11 @@ pub(crate) fn meaning(constraint: &str) -> Option<Violation> {
         .map(|(_, meaning)| *meaning)
 }
 
+/// Whether it is the one by which a stream has one entry of each number.
+pub(crate) fn is_entry_key(constraint: &str) -> bool {
+    table_constraint(constraint) == "journal_pkey"
+}
+
 /// The constraint's name on the table, where a partition reports its own (`payments_p202601_pkey`).
 fn table_constraint(constraint: &str) -> String {
     let is_partition = |part: &&str| {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use parking_lot::Mutex;
 use quittance_domain::ids::PaymentId;
-use quittance_domain::ports::{Commit, Store as _};
+use quittance_domain::ports::{Commit, Store as _, StoreError};
 use quittance_evidence::note::{KeyName, Note, SigningKey, VerifierKey, WitnessKey};
 use quittance_evidence::{Checkpoint, Hash, SignedCheckpoint, leaf_hash};
 use quittance_store::{
@@ -214,6 +214,97 @@ async fn s75_an_entry_that_is_gone_or_not_in_the_tree_is_an_alarm_and_no_stateme
     let other = tenant("other");
     let nobodys = paid.store.newest_entry(Some(&other), paid.payment).await;
     assert_eq!(nobodys, Ok(None));
+}
+
+/// What the application's own role can do: rows behind a payment's last entry, which have no position ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_rows_put_in_behind_a_payments_newest_entry_do_not_keep_its_evidence_back() {
+    let paid = Paid::new().await;
+    let acme = tenant("acme");
+    let genuine = paid.merged().await.unwrap();
+    let columns =
+        "tenant_id, payment_id, event_type, result, actor, source, occurred_at, leaf, leaf_hash";
+    let put_in = |number: u64, mac: &str, arrival: &str| {
+        format!(
+            "set role quittance_app; insert into journal (stream_id, entity_seq, entry_id, {columns}, mac, mac_key_id, arrival) \
+             select stream_id, {number}, entry_id, {columns}, {mac}, {arrival} from journal where $own and entity_seq = 4; \
+             reset role"
+        )
+    };
+    // Bytes of ours under another number, in whosever place, and what nobody wrote; the sequencer comes to none of them.
+    for (number, mac, arrival) in [
+        (LAST + 1, "mac, mac_key_id", "4000000000000000000"),
+        (LAST + 2, "mac, mac_key_id", "arrival"),
+        (LAST + 3, "sha256('x'), mac_key_id", "1"),
+        (LAST + 4, "mac, 'k999'", "1"),
+    ] {
+        paid.forge(&put_in(number, mac, arrival)).await;
+        let newest = paid.store.newest_entry(Some(&acme), paid.payment).await;
+        assert_eq!(newest, Ok(Some(LAST)));
+        assert!(paid.alarms.taken("entry") > 0);
+        paid.assert_proved(&genuine).await;
+        assert!(paid.alarms.taken("entry") > 0);
+        paid.forge("delete from journal where $own and entity_seq > 4")
+            .await;
+    }
+    // More than anybody looks through.
+    let many = put_in(LAST + 1, "mac, mac_key_id", "arrival");
+    let many = many.replace(", 5, entry_id", ", n, entry_id");
+    let many = many.replace(
+        "from journal where",
+        "from journal, generate_series(5, 5000) n where",
+    );
+    paid.forge(&many).await;
+    let newest = paid.store.newest_entry(Some(&acme), paid.payment).await;
+    assert_eq!(newest, Ok(Some(LAST)));
+    paid.assert_proved(&genuine).await;
+    assert!(paid.alarms.taken("entry") > 4_000);
+    // One of ours is missed all the same, though the payment's row was set back.
+    paid.forge("delete from journal where $own and entity_seq > 4; update payments set version = 2 where payment_id in \
+                (select stream_id from journal where $own)")
+        .await;
+    let newest = paid.store.newest_entry(Some(&acme), paid.payment).await;
+    assert_eq!(newest, Ok(Some(LAST)));
+    paid.forge("update journal set leaf = 'other' where $own and entity_seq = 4")
+        .await;
+    let merged = paid
+        .store
+        .merged_entries(paid.payment, 0, 3, paid.head.size, 256);
+    assert!(matches!(
+        merged.await,
+        Err(TreeReadError::Damaged(TreeDamage::Position))
+    ));
+}
+
+/// An outcome that cannot be recorded, since somebody took its number, is not only an error of the call.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_row_that_took_the_number_of_a_payments_next_entry_is_told_of() {
+    let db = TestDb::new().await;
+    let (store, alarms) = watched(&db).await;
+    let client = db.client().await;
+    let (mut story, accepted) = Story::accept("acme", "create", 1_000);
+    assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
+    let forged = JournalRow {
+        mac: vec![7; 32],
+        ..JournalRow::of(&entry_of_stream("acme", story.payment.id.0, 2))
+    };
+    client.batch_execute(&forged.insert()).await.unwrap();
+    let authorized = story.authorized();
+    let refused = store.commit(authorized.clone()).await;
+    assert!(
+        matches!(refused, Err(StoreError::Refused(_))),
+        "{refused:?}"
+    );
+    assert_eq!(alarms.taken("entry"), 1);
+    let removed = format!("delete from journal where entry_id = '{}'", forged.entry_id);
+    client.batch_execute(&removed).await.unwrap();
+    assert_eq!(
+        store.commit(authorized.clone()).await,
+        Ok(Commit::Committed)
+    );
+    // The same again is no second one, and no alarm.
+    assert_eq!(store.commit(authorized).await, Ok(Commit::Committed));
+    assert_eq!(alarms.taken(""), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

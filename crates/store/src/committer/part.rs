@@ -13,12 +13,15 @@ use super::execution::{Executed, Fate, doubt, pause, timed};
 use super::member::Member;
 use crate::batch::{BatchStatement, EntriesAt};
 use crate::constraints::{self, Violation};
+use crate::warning::Thinned;
 
 /// How often a batch that fails for no known reason, on a connection that works, is tried again before
 /// its members are tried apart, and one alone is set aside.
 const MAX_UNEXPLAINED_RETRIES: u32 = 4;
 /// How often a batch is tried again before a new connection is made: the database may have moved.
 const RETRIES_PER_CONNECTION: u32 = 4;
+
+static NUMBER_TAKEN: Thinned = Thinned::new();
 
 impl Committer {
     /// Executes a part until its fate is known or time is up; once only, where not told to `insist`,
@@ -178,6 +181,7 @@ impl Committer {
             };
             match own {
                 Some(own) if !own.is_empty() => return guilty.answer(Ok(Commit::Committed)),
+                Some(_) if constraints::is_entry_key(reason) => self.number_taken(&guilty),
                 Some(_) => {}
                 None => {
                     *connection = None;
@@ -191,6 +195,21 @@ impl Committer {
                 tracing::error!(constraint = reason, "the database refused a change");
                 guilty.answer(Err(StoreError::Refused(reason.to_owned())));
             }
+        }
+    }
+}
+
+impl Committer {
+    /// Tells that another entry has the number of a change whose payment was still at the version before. Both are written
+    /// together, so it was put in past us; and until its row is removed, nothing that becomes of the payment can be recorded.
+    fn number_taken(&self, guilty: &Member) {
+        self.observer.verification_failed("entry", 1);
+        if NUMBER_TAKEN.due().is_some() {
+            tracing::error!(
+                payment.id = %guilty.stream(),
+                "a journal row that is not ours has the number of a payment's next entry: no change of the payment can be \
+                 recorded until that row is removed"
+            );
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use diesel::sql_types::{BigInt, Binary, Nullable, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ids::PaymentId;
@@ -17,7 +17,9 @@ use quittance_evidence::{Hash, leaf_hash};
 use uuid::Uuid;
 
 use super::column;
+use crate::keys::KeyRing;
 use crate::payment_row::ReadAs as _;
+use crate::sequencer::Claimed;
 use crate::statement::statement;
 use crate::store::PgStore;
 use crate::tree::{TreeDamage, TreeReadError};
@@ -50,10 +52,25 @@ pub struct MergedEntries {
     pub done: bool,
 }
 
+/// How an entry is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Where the database says that it is.
+    Told,
+    /// Near those that arrived about when it did, too.
+    Near,
+    /// The same, behind the payment's newest entry: it may be none.
+    Behind,
+}
+
 /// An entry, with what the database says of its place.
 struct Claim {
+    stream_id: Uuid,
     entity_seq: i64,
+    entry_id: Uuid,
     leaf: Vec<u8>,
+    mac: Vec<u8>,
+    mac_key_id: String,
     hash: Hash,
     arrival: i64,
     positions: Vec<u64>,
@@ -71,6 +88,20 @@ impl Claim {
             return self.arrival >= self.low_arrival;
         }
         self.positions.iter().all(|at| (tree..next).contains(at))
+    }
+
+    /// Whether somebody put the row in: its bytes are not ours, or are another entry's, and no place of the tree is said to
+    /// be its. One that we wrote and that was changed since has one.
+    fn is_put_in(&self, tree: u64, ring: &KeyRing) -> bool {
+        let claimed = Claimed {
+            stream_id: self.stream_id,
+            entity_seq: self.entity_seq,
+            entry_id: self.entry_id,
+            leaf: &self.leaf,
+            mac: &self.mac,
+            mac_key_id: &self.mac_key_id,
+        };
+        !self.positions.iter().any(|at| *at < tree) && !claimed.is_authentic(ring)
     }
 
     /// The place that it claims, where it is there.
@@ -95,31 +126,45 @@ struct ReadClaims {
     limit: i64,
 }
 
-type ClaimTuple = (i64, Vec<u8>, i64, Option<i64>, i64, i64);
-
-statement!(
-    ReadClaims,
-    ReadClaims,
-    (BigInt, Binary, BigInt, Nullable<BigInt>, BigInt, BigInt),
-    |self, out| {
-        out.push_sql(
-            "select j.entity_seq, j.leaf, j.arrival, p.position, coalesce(h.next_position, 0), \
-             coalesce(h.low_arrival, 9223372036854775807) from (\
-             select entity_seq, leaf, arrival from journal where stream_id = ",
-        );
-        out.push_bind_param::<SqlUuid, _>(&self.stream)?;
-        out.push_sql(" and entity_seq > ");
-        out.push_bind_param::<BigInt, _>(&self.after)?;
-        out.push_sql(" order by entity_seq limit ");
-        out.push_bind_param::<BigInt, _>(&self.limit)?;
-        out.push_sql(
-            ") j left join lateral (select position from journal_positions p \
-             where p.arrival = j.arrival order by position limit ",
-        );
-        out.push_bind_param::<BigInt, _>(&MAX_CLAIMED)?;
-        out.push_sql(") p on true left join sequencer_head h on true order by j.entity_seq");
-    }
+type ClaimTypes = (
+    BigInt,
+    SqlUuid,
+    (Binary, Binary, Text),
+    BigInt,
+    Nullable<BigInt>,
+    BigInt,
+    BigInt,
 );
+
+type ClaimTuple = (
+    i64,
+    Uuid,
+    (Vec<u8>, Vec<u8>, String),
+    i64,
+    Option<i64>,
+    i64,
+    i64,
+);
+
+statement!(ReadClaims, ReadClaims, ClaimTypes, |self, out| {
+    out.push_sql(
+        "select j.entity_seq, j.entry_id, substr(j.leaf, 1, 65536), substr(j.mac, 1, 33), left(j.mac_key_id, 1024), \
+         j.arrival, p.position, coalesce(h.next_position, 0), coalesce(h.low_arrival, 9223372036854775807) from (\
+         select * from journal where stream_id = ",
+    );
+    out.push_bind_param::<SqlUuid, _>(&self.stream)?;
+    out.push_sql(" and entity_seq > ");
+    out.push_bind_param::<BigInt, _>(&self.after)?;
+    out.push_sql(" order by entity_seq limit ");
+    out.push_bind_param::<BigInt, _>(&self.limit)?;
+    // Of the row itself: whoever takes another's arrival does not come by its position.
+    out.push_sql(
+        ") j left join lateral (select position from journal_positions p where p.arrival = j.arrival \
+         and p.stream_id = j.stream_id and p.entity_seq = j.entity_seq order by position limit ",
+    );
+    out.push_bind_param::<BigInt, _>(&MAX_CLAIMED)?;
+    out.push_sql(") p on true left join sequencer_head h on true order by j.entity_seq");
+});
 
 /// Reads the positions of those that arrived next to an entry.
 struct ReadNeighbours {
@@ -158,12 +203,13 @@ impl PgStore {
         let own = own.find(|claim| claim.entity_seq == column(entity_seq));
         let claim = own.ok_or(TreeDamage::EntryMissing)?;
         let tiles = self.tiles_of(&claims, tree).await?;
-        self.place(claim, tree, &tiles, eagerly).await
+        let look = if eagerly { Look::Near } else { Look::Told };
+        self.place(claim, tree, &tiles, look).await
     }
 
     /// The payment's entries behind number `after` that are in the tree of `tree_size` entries, in their order, at most
     /// `limit`; those up to number `last` must be. Once a checkpoint of that size is there, nothing is added to them any
-    /// more.
+    /// more. Rows behind that number which this service did not write are passed over, and reported.
     ///
     /// # Errors
     /// `Damaged`: one of them is not in the tree.
@@ -183,7 +229,12 @@ impl PgStore {
         };
         for claim in claims {
             let entity_seq = u64::try_from(claim.entity_seq).at("journal.entity_seq")?;
-            match self.place(&claim, tree_size, &tiles, true).await? {
+            let look = if entity_seq > last {
+                Look::Behind
+            } else {
+                Look::Near
+            };
+            match self.place(&claim, tree_size, &tiles, look).await? {
                 Some(position) => merged.entries.push(MergedEntry {
                     entity_seq,
                     leaf: claim.leaf,
@@ -219,12 +270,19 @@ impl PgStore {
             async move { query.load::<ClaimTuple>(connection).await }.boxed()
         });
         let mut claims: Vec<Claim> = Vec::new();
-        for (entity_seq, leaf, arrival, position, next_position, low_arrival) in read.await? {
+        for (entity_seq, entry_id, written, arrival, position, next_position, low_arrival) in
+            read.await?
+        {
+            let (leaf, mac, mac_key_id) = written;
             let position = position.and_then(|at| u64::try_from(at).ok());
             match claims.last_mut() {
                 Some(known) if known.entity_seq == entity_seq => known.positions.extend(position),
                 Some(_) | None => claims.push(Claim {
+                    stream_id: payment.0,
                     entity_seq,
+                    entry_id,
+                    mac,
+                    mac_key_id,
                     hash: leaf_hash(&leaf),
                     leaf,
                     arrival,
@@ -249,8 +307,12 @@ impl PgStore {
         claim: &Claim,
         tree: u64,
         tiles: &TileSet,
-        eagerly: bool,
+        look: Look,
     ) -> Result<Option<u64>, TreeReadError> {
+        if look == Look::Behind && claim.is_put_in(tree, &self.inner.keys) {
+            self.report_put_in(1);
+            return Ok(None);
+        }
         let proved = claim.proved(tree, tiles);
         let right = usize::from(proved.is_some());
         if proved.is_some() {
@@ -258,7 +320,7 @@ impl PgStore {
             return Ok(proved);
         }
         let under_way = claim.is_under_way(tree);
-        if under_way && !eagerly {
+        if under_way && look == Look::Told {
             return Ok(None);
         }
         let found = self.search(claim, tree).await?;
