@@ -118,6 +118,7 @@ fn verify(log: &Log) -> Vec<Mismatch> {
                 .filter(|it| inside(it.size))
                 .cloned()
                 .collect(),
+            checkpoints_cut: None,
             tiles: ids
                 .filter_map(|(id, _)| Some((id, log.tiles.get(&id)?.clone())))
                 .collect(),

@@ -413,6 +413,35 @@ async fn s75_transactions_put_in_by_the_thousand_are_told_of_and_not_all_read() 
     assert_eq!(found, [("TOO_MANY_TRANSACTIONS", Some(id))]);
 }
 
+/// Copies of a checkpoint that the log signed, at other times: each is right, and together they hide those behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_checkpoints_put_in_by_the_thousand_are_told_of_and_do_not_fill_the_memory() {
+    let (_db, store, client) = grown(200).await;
+    let trusted = signing::sign_all(&store, &client).await;
+    assert_eq!(verify_against(&store, &trusted).await.0, []);
+    let saved = "create table saved_checkpoints as table checkpoints";
+    client.batch_execute(saved).await.unwrap();
+    let copies = |note: &str, count: usize| {
+        format!(
+            "insert into checkpoints (tree_size, signed_at, root_hash, note) \
+             select tree_size, signed_at + n * interval '1 microsecond', root_hash, {note} \
+             from (select * from checkpoints order by tree_size limit 1) first, generate_series(1, {count}) n; \
+             update checkpoints set note = 'nothing' where tree_size = (select max(tree_size) from checkpoints)"
+        )
+    };
+    // Long ones have more signatures, of keys that nobody knows.
+    let long = "note || repeat(E'\\u2014 log.test/other AAAA\\n', 2000)";
+    for put_in in [copies("note", 8_192), copies(long, 400)] {
+        client.batch_execute(&put_in).await.unwrap();
+        let (found, _) = verify_against(&store, &trusted).await;
+        assert!(codes(&found).contains(&"TOO_MANY_CHECKPOINTS"), "{found:?}");
+        let put_back =
+            "truncate checkpoints; insert into checkpoints select * from saved_checkpoints";
+        client.batch_execute(put_back).await.unwrap();
+    }
+    assert_eq!(verify_against(&store, &trusted).await.0, []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_a_column_that_was_made_long_is_cut_and_told_of() {
     let (_db, store, client) = grown(200).await;

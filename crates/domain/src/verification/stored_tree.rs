@@ -77,6 +77,8 @@ pub struct TreePage {
     pub heads: Vec<HeadRow>,
     /// Checkpoints, likewise; with the first page also those of no entries.
     pub checkpoints: Vec<CheckpointRow>,
+    /// From those of so many entries on they were not all read.
+    pub checkpoints_cut: Option<i64>,
     /// The tiles that hold hashes which the page's entries complete.
     pub tiles: BTreeMap<TileId, Vec<u8>>,
 }

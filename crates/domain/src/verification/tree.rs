@@ -113,6 +113,9 @@ impl TreeWalk {
             }
         }
         self.widths(from, page, &mut report);
+        if let Some(size) = page.checkpoints_cut {
+            report.add(TreeFault::TooManyCheckpoints { size });
+        }
         for (tile, Differing { place, more }) in differing {
             report.add(TreeFault::TileDiffers { tile, place, more });
         }

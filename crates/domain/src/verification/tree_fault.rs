@@ -109,6 +109,14 @@ pub enum TreeFault {
         /// What is wrong with it.
         error: CheckpointError,
     },
+    /// Checkpoints were put in, so many or so long that not all are read.
+    #[error(
+        "there are more checkpoints than the log signs: from that of {size} entries on, some are not compared"
+    )]
+    TooManyCheckpoints {
+        /// Entries of the last that was read.
+        size: i64,
+    },
     /// A checkpoint covers more than the tree has.
     #[error("there is a checkpoint of {size} entries, and the tree has {tree}")]
     CheckpointBeyondTree {
@@ -172,6 +180,7 @@ impl TreeFault {
             Self::CheckpointDiffers { .. } => "CHECKPOINT_DIFFERS",
             Self::CheckpointColumnDiffers { .. } => "CHECKPOINT_COLUMN_DIFFERS",
             Self::CheckpointNotSigned { .. } => "CHECKPOINT_NOT_SIGNED",
+            Self::TooManyCheckpoints { .. } => "TOO_MANY_CHECKPOINTS",
             Self::CheckpointBeyondTree { .. } => "CHECKPOINT_BEYOND_TREE",
             Self::CheckpointMissing { .. } => "CHECKPOINT_MISSING",
             Self::SignedDiffers { .. } => "SIGNED_TREE_DIFFERS",
@@ -190,6 +199,7 @@ impl TreeFault {
             | Self::CheckpointDiffers { size, .. }
             | Self::CheckpointColumnDiffers { size, .. }
             | Self::CheckpointNotSigned { size, .. }
+            | Self::TooManyCheckpoints { size }
             | Self::CheckpointBeyondTree { size, .. } => u64::try_from(*size).ok()?.checked_sub(1),
             Self::TileMissing(tile)
             | Self::TileBeyondTree(tile)

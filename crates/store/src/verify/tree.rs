@@ -1,7 +1,9 @@
 //! What is stored about a part of the tree, read with the entries that it is made of.
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use quittance_domain::verification::{CheckpointRow, TreeEnd, TreePage};
 use quittance_evidence::tile::{self, TileId};
@@ -9,18 +11,56 @@ use quittance_evidence::tile::{self, TileId};
 use super::read::POSITIONS;
 use crate::keys::KeyRing;
 use crate::schema::{checkpoints, tree_heads, tree_tiles};
+use crate::statement::statement;
 use crate::tree::{ReadTiles, StoredHead};
 
 /// Most entries of a part: a page, and as many that are missing before it.
 const MAX_PART: u64 = 2 * POSITIONS.unsigned_abs();
-/// Most checkpoints that are compared with one page; there is about one a second, and none without a new entry.
+/// Most checkpoints that are compared with one page; there is about one a second, and none without a new entry. Where
+/// there are more, somebody put them in.
 const MAX_CHECKPOINTS: i64 = 8_192;
+/// Most bytes of their notes: a note of the log has some hundreds.
+const MAX_NOTES: i64 = 16 * 1_024 * 1_024;
 /// Most heads, checkpoints and tiles each that are named where they lie beyond the log.
 const MAX_BEYOND: i64 = 16;
 /// Most checkpoints that are looked at for one that was not stored yet.
 const MAX_LATE: i64 = 64;
 /// Levels of tiles.
 const TILE_LEVELS: u8 = 8;
+
+/// Reads checkpoints by size, the first of each size first, as long as their notes do not fill the memory; and beside each,
+/// how many there are, up to one more than are read.
+struct ReadCheckpoints {
+    after: i64,
+    to: i64,
+}
+
+type CheckpointTypes = (BigInt, Binary, Text, Timestamptz, BigInt);
+type CheckpointTuple = (i64, Vec<u8>, String, DateTime<Utc>, i64);
+
+statement!(
+    ReadCheckpoints,
+    ReadCheckpoints,
+    CheckpointTypes,
+    |self, out| {
+        out.push_sql(
+            "select tree_size, substr(root_hash, 1, 33), left(note, 65536), signed_at, counted from (\
+             select *, count(*) over () as counted, row_number() over read as number, \
+             sum(octet_length(note)) over read - octet_length(note) as before \
+             from (select * from checkpoints where tree_size > ",
+        );
+        out.push_bind_param::<BigInt, _>(&self.after)?;
+        out.push_sql(" and tree_size <= ");
+        out.push_bind_param::<BigInt, _>(&self.to)?;
+        out.push_sql(" order by tree_size, signed_at limit ");
+        out.push_bind_param::<BigInt, _>(&(MAX_CHECKPOINTS + 1))?;
+        out.push_sql(") c window read as (order by tree_size, signed_at)) c where number <= ");
+        out.push_bind_param::<BigInt, _>(&MAX_CHECKPOINTS)?;
+        out.push_sql(" and before < ");
+        out.push_bind_param::<BigInt, _>(&MAX_NOTES)?;
+        out.push_sql(" order by tree_size, signed_at");
+    }
+);
 
 /// A part of the tree: its entries from one on, and below another.
 pub(super) struct TreePart {
@@ -56,12 +96,14 @@ impl TreePart {
         keys: &KeyRing,
     ) -> QueryResult<TreePage> {
         let (first, to) = self.sizes();
+        let (after, to) = self.sizes();
+        // Cut behind the longest that the service writes.
         let heads: Vec<StoredHead> = tree_heads::table
             .select((
                 tree_heads::tree_size,
-                tree_heads::root_hash,
-                tree_heads::mac,
-                tree_heads::mac_key_id,
+                sql::<Binary>("substr(root_hash, 1, 33)"),
+                sql::<Binary>("substr(mac, 1, 33)"),
+                sql::<Text>("left(mac_key_id, 1024)"),
             ))
             .filter(tree_heads::tree_size.ge(first))
             .filter(tree_heads::tree_size.le(to))
@@ -82,12 +124,26 @@ impl TreePart {
             .load(connection)
             .await?;
         let checkpoints = rows.into_iter().map(checkpoint_row);
+        let read = ReadCheckpoints { after, to };
+        let rows: Vec<CheckpointTuple> = read.load(connection).await?;
+        let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let last = rows.last();
+        let checkpoints_cut = last.and_then(|(size, .., all)| (*all > read).then_some(*size));
+        let checkpoints = rows
+            .into_iter()
+            .map(|(size, root, note, signed_at, _)| CheckpointRow {
+                size,
+                root,
+                note,
+                signed_at,
+            });
         let ids = tile::changed(self.from, self.to).map(|(id, _)| id);
         let rows: Vec<(i16, i64, Vec<u8>)> = ReadTiles::new(ids).load(connection).await?;
         Ok(TreePage {
             newest: newest(connection).await?,
             heads: heads.into_iter().map(|head| head.into_row(keys)).collect(),
             checkpoints: checkpoints.collect(),
+            checkpoints_cut,
             tiles: rows
                 .into_iter()
                 .filter_map(|(level, index, hashes)| Some((tile_id(level, index)?, hashes)))
