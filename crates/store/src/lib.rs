@@ -94,5 +94,5 @@ pub use tree::{
 };
 pub use verify::{
     MAX_VERIFY_LANES, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings,
-    VerifySummary,
+    VerifySummary, measured_columns,
 };

@@ -8,8 +8,10 @@
 //! rebuilt from their entries: each page with the heads, tiles and checkpoints of the same moment.
 
 mod lane;
+mod long;
 mod positions;
 mod read;
+mod rows;
 mod schedule;
 mod segments;
 mod tree;
@@ -28,6 +30,7 @@ use uuid::Uuid;
 
 use crate::keys::KeyRing;
 use crate::store::PgStore;
+pub use long::measured_columns;
 use read::Verifying;
 use segments::Segments;
 

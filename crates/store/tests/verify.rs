@@ -30,7 +30,7 @@ use quittance_domain::verification::{Fault, Mismatch, TreeFault, Trusted};
 use quittance_simulation::world::World;
 use quittance_store::{
     PgStore, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings,
-    VerifySummary,
+    VerifySummary, measured_columns,
 };
 use quittance_test_support::{TestDb, eventually};
 use tokio::sync::mpsc;
@@ -454,6 +454,62 @@ async fn s75_a_column_that_was_made_long_is_cut_and_told_of() {
         let code = mismatch.fault.code();
         let expected = ["COLUMN_DIFFERS", "MAC_KEY_UNKNOWN"].contains(&code);
         assert!(expected, "{mismatch:?}");
+    }
+}
+
+/// Columns whose checks somebody dropped, or that have none: what would fill the memory is not read.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_rows_that_were_made_long_are_told_of_and_not_read() {
+    let (_db, store, client) = grown(200).await;
+    let payments = "select payment_id::text from payments order by payment_id limit 4";
+    let ids = client.query(payments, &[]).await.unwrap();
+    let ids: Vec<String> = ids.iter().map(|row| row.get(0)).collect();
+    // What compresses well takes little room where it lies, and all of it where it is read.
+    let long = "repeat('x', 100000000)";
+    for (id, change) in ids.iter().zip([
+        format!("update payments set description = {long}"),
+        format!("update payments set metadata = jsonb_build_object('a', {long})"),
+        format!("update payments set provider_token = convert_to({long}, 'UTF8')"),
+        format!("update transactions set reason = {long}"),
+    ]) {
+        let sql = format!("{change} where payment_id = '{id}'");
+        client.batch_execute(&sql).await.unwrap();
+    }
+    let (found, _) = verify(&store).await;
+    assert!(
+        found
+            .iter()
+            .all(|it| it.fault.code() == "PAYMENT_UNREADABLE"),
+        "{found:?}"
+    );
+    for id in &ids {
+        let about = |it: &&Mismatch| it.payment.is_some_and(|it| it.to_string() == *id);
+        assert!(found.iter().any(|it| about(&it)), "{id}");
+    }
+    let too_long = found
+        .iter()
+        .filter(|it| it.fault.to_string().contains("longer than"));
+    assert!(too_long.count() >= ids.len());
+}
+
+#[tokio::test]
+async fn every_column_that_can_be_long_is_measured_before_a_row_is_read() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    // Read otherwise: measured as text, and not read at all.
+    let apart = ["payments.metadata", "transactions.request"];
+    for (table, measured) in measured_columns() {
+        let sql = format!(
+            "select column_name::text from information_schema.columns where table_name = '{table}' \
+             and data_type in ('text', 'bytea', 'jsonb', 'ARRAY') order by column_name::text collate \"C\""
+        );
+        let rows = client.query(&sql, &[]).await.unwrap();
+        let columns = rows.iter().map(|row| row.get::<_, String>(0));
+        let columns = columns.filter(|it| !apart.contains(&format!("{table}.{it}").as_str()));
+        let columns: Vec<String> = columns.collect();
+        let mut measured = measured.to_vec();
+        measured.sort_unstable();
+        assert_eq!(columns, measured, "{table}");
     }
 }
 

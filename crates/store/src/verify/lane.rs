@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::Events;
-use super::read::{Batch, Cursor, StoredPayments, Verifying};
+use super::read::{Batch, Cursor, Verifying};
+use super::rows::StoredPayments;
 use super::segments::{Segment, Segments};
 use crate::keys::KeyRing;
 use crate::store::PgStore;
@@ -115,7 +116,7 @@ fn check(batch: Batch, mut walk: StreamWalk, keys: &KeyRing) -> Checked {
     }
     let entries = u64::try_from(batch.rows.len()).unwrap_or(u64::MAX);
     let (complete, below) = (batch.complete, batch.below);
-    let stored = batch.into_payments(keys);
+    let stored = batch.stored.into_payments(keys);
     let payments = u64::try_from(stored.payments.len()).unwrap_or(u64::MAX);
     compare_all(ended, &stored, &mut found);
     Checked {

@@ -11,41 +11,29 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
-use quittance_domain::ids::{PaymentId, TransactionId};
-use quittance_domain::payment::MAX_RECORDED_TRANSACTIONS;
 use quittance_domain::ports::StoreError;
-use quittance_domain::verification::{
-    CheckpointRow, LoggedRow, Placed, PositionRow, StoredCustomer, StoredPayment,
-    StoredTransaction, TreeEnd, TreePage,
-};
+use quittance_domain::verification::{CheckpointRow, LoggedRow, Placed, PositionRow, StoredCustomer, StoredPayment, StoredTransaction, TreeEnd, TreePage};
 use uuid::Uuid;
 
 use super::VerifyProgress;
+use super::long::Range;
+use super::rows::Rows;
 use super::segments::{SEGMENTS, Segment, Segments};
 use super::tree::{TreePart, checkpoints_from};
 use crate::connection::Use;
 use crate::erasures::{ReadSaid, SaidRow, erased};
 use crate::failure;
-use crate::keys::KeyRing;
-use crate::payment_row::{PaymentRow, TransactionRow};
 use crate::pool::Reading;
-use crate::schema::{customers, journal_positions, payments, sequencer_head, transactions};
-use crate::sealing::{CustomerKey, Place, open};
+use crate::schema::{journal_positions, sequencer_head};
 use crate::statement::statement;
 use crate::store::PgStore;
 
 /// Entries of one batch. An entry has at most 64 KiB, and commonly 1 KiB.
-const BATCH: i64 = 1_024;
+pub(super) const BATCH: i64 = 1_024;
 /// The same.
-const BATCH_ENTRIES: usize = 1_024;
+pub(super) const BATCH_ENTRIES: usize = 1_024;
 /// Positions of one page.
 pub(super) const POSITIONS: i64 = 4_096;
-/// Most payments that are compared with one batch: a batch ends at most as many streams as it has entries, so more than
-/// that are payments without entries, of which this many are named.
-const MAX_PAYMENTS: i64 = 4 * BATCH;
-/// Most transactions that are read with one batch: each has an entry, and only the first stream that ends in a batch has
-/// entries before it. More than that were put in.
-const MAX_TRANSACTIONS: usize = BATCH_ENTRIES + MAX_RECORDED_TRANSACTIONS;
 /// How often a batch is read again where the database failed.
 const MAX_TRIES: u32 = 5;
 /// Pause before each of them, times its number.
@@ -274,6 +262,9 @@ type PaymentColumns = (PaymentRow, i16, Option<Vec<u8>>, CustomerColumns);
 
 /// The customer, and the customer's key.
 type CustomerColumns = (Option<Uuid>, Option<Vec<u8>>);
+
+    pub(super) stored: Rows,
+}
 
 /// Positions, and the sequencer's head and the tree of the same moment.
 pub(super) struct PositionPage {
@@ -535,6 +526,11 @@ async fn read_batch(
     } else {
         let read = ReadSaid::of(keyless.into_iter().collect());
         read.load(connection).await?
+}
+
+    let range = Range {
+        from: payments_from,
+        below,
     };
     Ok(Batch {
         rows,
@@ -545,6 +541,7 @@ async fn read_batch(
         payments,
         erasures,
         transactions: read_transactions.load(connection).await?,
+        stored: Rows::read(connection, range).await?,
     })
 }
 

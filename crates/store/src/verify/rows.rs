@@ -1,0 +1,280 @@
+//! The payments of a batch and their transactions, as they are stored.
+
+use diesel::dsl::sql;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Binary, Bool, Nullable};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use quittance_domain::ids::{PaymentId, TransactionId};
+use quittance_domain::payment::MAX_RECORDED_TRANSACTIONS;
+use quittance_domain::ports::StoreError;
+use quittance_domain::verification::{StoredCustomer, StoredPayment, StoredTransaction};
+use uuid::Uuid;
+
+use super::long::{
+    LongPayment, Range, ReadLongPayments, ReadLongTransactions, TOO_LONG, is_transaction_short,
+};
+use super::read::{BATCH, BATCH_ENTRIES};
+use crate::keys::KeyRing;
+use crate::payment_row::{PaymentRow, TransactionRow};
+use crate::schema::{customers, payments, transactions};
+use crate::sealing::{CustomerKey, Place, open};
+
+/// Most payments that are compared with one batch: a batch ends at most as many streams as it has entries, so more than
+/// that are payments without entries, of which this many are named.
+pub(super) const MAX_PAYMENTS: i64 = 4 * BATCH;
+/// Most transactions that are read with one batch: each has an entry, and only the first stream that ends in a batch has
+/// entries before it. More than that were put in.
+const MAX_TRANSACTIONS: usize = BATCH_ENTRIES + MAX_RECORDED_TRANSACTIONS;
+
+type PaymentColumns = (PaymentRow, i16, Option<Vec<u8>>, CustomerColumns);
+
+/// The customer, the customer's key, and whether an erasure of the customer is on record.
+type CustomerColumns = (Option<Uuid>, Option<Vec<u8>>, bool);
+
+/// What is stored about the payments of some streams.
+pub(super) struct Rows {
+    payments: Vec<PaymentColumns>,
+    long_payments: Vec<LongPayment>,
+    transactions: Vec<TransactionRow>,
+    long_transactions: Vec<(Uuid, Uuid)>,
+}
+
+impl Rows {
+    /// Reads them, in one moment where the transaction is.
+    pub(super) async fn read(
+        connection: &mut AsyncPgConnection,
+        range: Range,
+    ) -> QueryResult<Self> {
+        let long_payments: Vec<LongPayment> = ReadLongPayments(range).load(connection).await?;
+        let ids: Vec<Uuid> = long_payments.iter().map(|row| row.id).collect();
+        let payments = read_payments(connection, range, ids).await?;
+        let long_transactions: Vec<(Uuid, Uuid)> =
+            ReadLongTransactions(range).load(connection).await?;
+        let transactions = read_transactions(connection, range).await?;
+        Ok(Self {
+            payments,
+            long_payments,
+            transactions,
+            long_transactions,
+        })
+    }
+}
+
+async fn read_payments(
+    connection: &mut AsyncPgConnection,
+    range: Range,
+    long: Vec<Uuid>,
+) -> QueryResult<Vec<PaymentColumns>> {
+    let mut read = payments::table
+        .left_join(
+            customers::table.on(payments::customer_id.eq(customers::customer_id.nullable())),
+        )
+        .select((
+            PaymentRow::as_select(),
+            payments::currency_exponent,
+            payments::provider_token,
+            (
+                payments::customer_id,
+                sql::<Nullable<Binary>>("substr(customers.data_key, 1, 1025)"),
+                sql::<Bool>(
+                    "exists (select from erasures where erasures.customer_id = payments.customer_id)",
+                ),
+            ),
+        ))
+        .into_boxed::<Pg>()
+        .filter(payments::payment_id.ge(range.from))
+        .order(payments::payment_id)
+        // With those that are too long as many as were measured, so that none is read that was not.
+        .limit(MAX_PAYMENTS - i64::try_from(long.len()).unwrap_or(MAX_PAYMENTS));
+    if let Some(below) = range.below {
+        read = read.filter(payments::payment_id.lt(below));
+    }
+    if !long.is_empty() {
+        read = read.filter(payments::payment_id.ne_all(long));
+    }
+    read.load(connection).await
+}
+
+/// Transactions without their requests, which may be long and are compared with nothing.
+async fn read_transactions(
+    connection: &mut AsyncPgConnection,
+    range: Range,
+) -> QueryResult<Vec<TransactionRow>> {
+    let mut read = transactions::table
+        .select((
+            transactions::payment_id,
+            transactions::transaction_id,
+            transactions::kind,
+            transactions::origin,
+            transactions::state,
+            transactions::amount,
+            transactions::provider_account,
+            transactions::provider_reference,
+            transactions::decline_code,
+            transactions::decline_provider_code,
+            transactions::failure_cause,
+            transactions::reason,
+            transactions::final_capture,
+            transactions::attempts,
+            transactions::ever_unknown,
+            transactions::open_case,
+            sql::<Nullable<Binary>>("null::bytea"),
+            transactions::execute_before,
+            transactions::lease_until,
+            transactions::next_step_at,
+            transactions::created_at,
+            transactions::updated_at,
+            transactions::retries,
+            transactions::resolved_by_operator,
+            transactions::dispute_reason,
+            transactions::dispute_due_at,
+            transactions::dispute_amount,
+            transactions::dispute_currency,
+        ))
+        .into_boxed::<Pg>()
+        .filter(transactions::payment_id.ge(range.from))
+        .filter(sql::<Bool>(&is_transaction_short()))
+        .order(transactions::payment_id)
+        .limit(i64::try_from(MAX_TRANSACTIONS).map_or(i64::MAX, |most| most + 1));
+    if let Some(below) = range.below {
+        read = read.filter(transactions::payment_id.lt(below));
+    }
+    read.load(connection).await
+}
+
+/// The payments of a batch, for comparing.
+pub(super) struct StoredPayments {
+    /// In the order of their ids.
+    pub(super) payments: Vec<StoredPayment>,
+    /// Transactions of payments that are not there.
+    pub(super) orphans: Vec<(PaymentId, TransactionId)>,
+    /// Behind this one they were not read, since there are too many.
+    pub(super) cut: Option<Uuid>,
+    /// From this one on transactions were not read, since there are more than entries can be about.
+    pub(super) transactions_cut: Option<PaymentId>,
+}
+
+impl Rows {
+    /// Reads and opens what the payments hold: not in the database's transaction, and on a thread that may take long.
+    pub(super) fn into_payments(self, ring: &KeyRing) -> StoredPayments {
+        let measured = self.payments.len() + self.long_payments.len();
+        let many = i64::try_from(measured).is_ok_and(|count| count >= MAX_PAYMENTS);
+        let mut rows: Vec<(Uuid, StoredTransaction)> = self
+            .transactions
+            .into_iter()
+            .map(|row| (row.payment_id(), stored_transaction(row)))
+            .collect();
+        rows.extend(self.long_transactions.into_iter().map(long_transaction));
+        rows.sort_by_key(|(payment, _)| *payment);
+        let cut = rows.get(MAX_TRANSACTIONS).map(|(payment, _)| *payment);
+        rows.retain(|(payment, _)| cut.is_none_or(|cut| *payment < cut));
+        let mut rows = rows.into_iter().peekable();
+        let whole = self.payments.into_iter();
+        let whole = whole.map(|columns| stored_payment(columns, ring));
+        let long = self.long_payments.into_iter().map(LongPayment::stored);
+        let mut payments: Vec<StoredPayment> = whole.chain(long).collect();
+        payments.sort_by_key(|payment| payment.id.0);
+        let mut orphans = Vec::new();
+        for payment in &mut payments {
+            let id = payment.id.0;
+            while let Some((of, row)) = rows.next_if(|(of, _)| *of < id) {
+                orphans.push((PaymentId(of), row.id));
+            }
+            let mut own = Vec::new();
+            while let Some((_, row)) = rows.next_if(|(of, _)| *of == id) {
+                own.push(row);
+            }
+            payment.transactions = cut.is_none_or(|cut| id < cut).then_some(own);
+        }
+        if !many {
+            orphans.extend(rows.map(|(of, row)| (PaymentId(of), row.id)));
+        }
+        let last = payments.last().map(|payment| payment.id.0);
+        StoredPayments {
+            payments,
+            orphans,
+            cut: last.filter(|_| many),
+            transactions_cut: cut.map(PaymentId),
+        }
+    }
+}
+
+fn long_transaction((payment, transaction): (Uuid, Uuid)) -> (Uuid, StoredTransaction) {
+    let row = StoredTransaction {
+        id: TransactionId(transaction),
+        row: Err(TOO_LONG.to_owned()),
+    };
+    (payment, row)
+}
+
+fn stored_payment(
+    (row, currency_exponent, token, customer): PaymentColumns,
+    ring: &KeyRing,
+) -> StoredPayment {
+    let id = row.id();
+    let (version, updated_at) = (row.version(), row.updated_at());
+    let last_leaf_hash = row.last_leaf_hash().to_vec();
+    let place = Place::new("payments", "provider_token", id);
+    let token = token.map(|sealed| open(ring, None, place, &sealed));
+    let customer = stored_customer(&row, customer, ring);
+    let payment = match token.transpose() {
+        Ok(_) => row.into_payment(ring, None),
+        Err(error) => Err(error),
+    };
+    StoredPayment {
+        id: PaymentId(id),
+        version,
+        last_leaf_hash,
+        updated_at,
+        currency_exponent,
+        customer,
+        payment: payment.map_err(column),
+        transactions: None,
+    }
+}
+
+fn stored_customer(
+    row: &PaymentRow,
+    (id, key, erased): CustomerColumns,
+    ring: &KeyRing,
+) -> StoredCustomer {
+    let Some(id) = id else {
+        return StoredCustomer::None;
+    };
+    if !row.is_of_customer(id) {
+        return StoredCustomer::Unreadable("payments.customer_id");
+    }
+    let Some(key) = key else {
+        return if erased {
+            StoredCustomer::Erased
+        } else {
+            StoredCustomer::Unreadable("customers.data_key")
+        };
+    };
+    let opened = CustomerKey::unwrap(ring, id, &key)
+        .map_err(|_| "customers.data_key")
+        .and_then(|key| {
+            let reference = row.customer_reference(ring, Some(&key));
+            reference.map_err(|_| "payments.customer_sealed")
+        });
+    match opened {
+        Ok(_) => StoredCustomer::Held,
+        Err(column) => StoredCustomer::Unreadable(column),
+    }
+}
+
+fn stored_transaction(row: TransactionRow) -> StoredTransaction {
+    StoredTransaction {
+        id: row.id(),
+        row: row.into_transaction(None).map_err(column),
+    }
+}
+
+/// The column that cannot be read.
+fn column(error: StoreError) -> String {
+    match error {
+        StoreError::Corrupt(column) => column,
+        other => other.to_string(),
+    }
+}
