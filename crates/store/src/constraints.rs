@@ -26,6 +26,8 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("attempts_pkey", Exists),
     ("attempts_request_digest_length", NotAllowed),
     ("attempts_response_digest_length", NotAllowed),
+    ("checkpoints_mac_key_id_length", NotAllowed),
+    ("checkpoints_mac_length", NotAllowed),
     ("checkpoints_note_length", NotAllowed),
     ("checkpoints_pkey", Exists),
     ("checkpoints_root_length", NotAllowed),

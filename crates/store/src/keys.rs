@@ -32,6 +32,8 @@ enum Purpose {
     CustomerReference,
     /// MAC of the Merkle tree's heads.
     TreeHead,
+    /// MAC of checkpoints as they are stored.
+    Checkpoint,
 }
 
 impl Purpose {
@@ -45,6 +47,7 @@ impl Purpose {
             Self::PageToken => b"quittance page-token v1",
             Self::CustomerReference => b"quittance customer-reference v1",
             Self::TreeHead => b"quittance tree-head-mac v1",
+            Self::Checkpoint => b"quittance checkpoint-mac v1",
         }
     }
 }
@@ -77,6 +80,7 @@ struct RingKey {
     page_token: Zeroizing<[u8; KEY_BYTES]>,
     customer_reference: Zeroizing<[u8; KEY_BYTES]>,
     tree_head: Zeroizing<[u8; KEY_BYTES]>,
+    checkpoint: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl RingKey {
@@ -91,6 +95,7 @@ impl RingKey {
             page_token: subkey(Purpose::PageToken),
             customer_reference: subkey(Purpose::CustomerReference),
             tree_head: subkey(Purpose::TreeHead),
+            checkpoint: subkey(Purpose::Checkpoint),
             id,
         })
     }
@@ -219,6 +224,35 @@ impl KeyRing {
         Some(hmac(&key.tree_head, &parts).as_slice().ct_eq(mac).into())
     }
 
+    /// The MAC of a checkpoint's row: its size, its time in microseconds since 1970, and what its note states.
+    pub fn checkpoint_mac(&self, size: u64, signed_at: i64, note: &str) -> ([u8; 32], String) {
+        let parts: [&[u8]; 3] = [
+            &size.to_be_bytes(),
+            &signed_at.to_be_bytes(),
+            note.as_bytes(),
+        ];
+        (
+            hmac(&self.active.checkpoint, &parts),
+            self.active.id.clone(),
+        )
+    }
+
+    /// Whether `mac`, made under the ring's key `key_id`, is of this row; in constant time. False where the ring lacks the key.
+    pub fn verify_checkpoint(
+        &self,
+        (size, signed_at, note): (u64, i64, &str),
+        key_id: &str,
+        mac: &[u8],
+    ) -> bool {
+        let parts: [&[u8]; 3] = [
+            &size.to_be_bytes(),
+            &signed_at.to_be_bytes(),
+            note.as_bytes(),
+        ];
+        self.find(key_id)
+            .is_some_and(|key| hmac(&key.checkpoint, &parts).as_slice().ct_eq(mac).into())
+    }
+
     /// The column key in use.
     pub(crate) fn column_key(&self) -> (&str, &[u8; KEY_BYTES]) {
         (&self.active.id, &self.active.columns)
@@ -280,11 +314,12 @@ mod tests {
             *key.page_token,
             *key.customer_reference,
             *key.tree_head,
+            *key.checkpoint,
             [7; KEY_BYTES],
         ];
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 7);
+        assert_eq!(all.len(), 8);
     }
 
     #[test]
@@ -303,6 +338,21 @@ mod tests {
         );
         assert_eq!(new.verify_tree_head(3, &[7; 32], "b", &mac), Some(false));
         assert_eq!(new.verify_tree_head(3, &[7; 32], "c", &mac), None);
+    }
+
+    #[test]
+    fn the_mac_of_a_checkpoint_is_of_its_size_time_and_note() {
+        let (old, new) = (
+            ring(&[("a", 1)]).unwrap(),
+            ring(&[("b", 2), ("a", 1)]).unwrap(),
+        );
+        let (mac, id) = old.checkpoint_mac(3, 5, "note");
+        assert!(new.verify_checkpoint((3, 5, "note"), &id, &mac));
+        for other in [(4, 5, "note"), (3, 6, "note"), (3, 5, "nota")] {
+            assert!(!new.verify_checkpoint(other, &id, &mac));
+        }
+        assert!(!new.verify_checkpoint((3, 5, "note"), "b", &mac));
+        assert!(!new.verify_checkpoint((3, 5, "note"), "c", &mac));
     }
 
     #[test]

@@ -41,6 +41,8 @@ diesel::table! {
         signed_at -> Timestamptz,
         root_hash -> Binary,
         note -> Text,
+        mac -> Nullable<Binary>,
+        mac_key_id -> Nullable<Text>,
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) use heads::StoredHead;
 pub(crate) use integrator::Integrator;
 pub(crate) use lag::KnownSince;
 pub use reads::{StoredCheckpoint, TreeReadError};
-pub(crate) use reads::{prove, root_of};
+pub(crate) use reads::{is_stored_so, prove, root_of};
 pub(crate) use statements::ReadTiles;
 
 /// Most entries that are appended to the tree at once; with so many waiting they are appended at once.

@@ -481,6 +481,27 @@ async fn s75_what_was_written_under_a_checkpoint_is_not_served_with_it() {
     assert_eq!(log.newest().await, Some((5, vec!["b.test/w".into()])));
 }
 
+/// When it was signed is not in the note: a genuine one, inserted again, would be served with any time.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_checkpoint_is_served_with_the_time_that_it_was_stored_with() {
+    let log = Cosigned::new().await;
+    let signed = log.signed(5).await;
+    // What the application's own role can do.
+    let again = "set role quittance_app; \
+                 insert into checkpoints (tree_size, signed_at, root_hash, note, mac, mac_key_id) \
+                 select tree_size, '2021-01-01', root_hash, note, mac, mac_key_id from checkpoints; reset role";
+    log.client.batch_execute(again).await.unwrap();
+    let newest = log.store.newest_checkpoint(&log.keys).await.unwrap();
+    assert_eq!(newest, Some(signed.0));
+    assert_eq!(log.alarms.taken("checkpoint"), 1);
+    // What a superuser can: then there is none, and nothing old looks fresh.
+    let later = "update checkpoints set signed_at = '2199-01-01' where signed_at > '2022-01-01'";
+    log.client.batch_execute(later).await.unwrap();
+    let newest = log.store.newest_checkpoint(&log.keys).await.unwrap();
+    assert_eq!(newest, None);
+    assert!(log.alarms.taken("checkpoint") > 1);
+}
+
 /// The line of the log's own key under a note, with its signature spoilt.
 fn log_key_line(note: &str) -> String {
     let line = note.lines().last().unwrap();

@@ -44,6 +44,8 @@ pub struct CheckpointRow {
     pub note: String,
     /// Column `signed_at`.
     pub signed_at: DateTime<Utc>,
+    /// Whether this service stored it with that time: its MAC says so.
+    pub time_is_ours: bool,
 }
 
 /// A head as stored.

@@ -36,6 +36,7 @@ pub struct TreeWalk {
     heads_in_a_row: u32,
     macs_in_a_row: u32,
     checkpoints_in_a_row: u32,
+    times_in_a_row: u32,
     /// Whether a checkpoint was seen that nobody but today's keys signed.
     only_known_keys: bool,
     /// The tile of each level that was last told to be missing, wider or narrower.
@@ -206,6 +207,17 @@ impl TreeWalk {
         if stated.root == expected {
             self.checkpoints_in_a_row = 0;
             if signed {
+        if row.time_is_ours {
+            self.times_in_a_row = 0;
+        } else {
+            self.times_in_a_row = self.times_in_a_row.saturating_add(1);
+            if self.times_in_a_row <= MAX_IN_A_ROW {
+                column("signed_at");
+            }
+        }
+        if stated.root == expected {
+            self.checkpoints_in_a_row = 0;
+            if row.time_is_ours {
                 self.newest_signed = Some(row.clone());
             }
             return;

@@ -93,8 +93,10 @@ pub enum TreeFault {
         /// What it states.
         found: Shown,
     },
-    /// A column beside a checkpoint is not what its note says.
-    #[error("{column} of the checkpoint of {size} entries is not what its note says")]
+    /// A column beside a checkpoint is not what its note says, or what the service stored.
+    #[error(
+        "{column} of the checkpoint of {size} entries is not what its note says, or was stored with it"
+    )]
     CheckpointColumnDiffers {
         /// As the column says.
         size: i64,

@@ -18,6 +18,7 @@ use thiserror::Error;
 use super::heads::{StoredHead, head_of};
 use super::statements::ReadTiles;
 use super::{TreeDamage, TreeHead};
+use crate::keys::KeyRing;
 use crate::schema::{checkpoints, tree_heads};
 use crate::store::PgStore;
 use crate::warning::Thinned;
@@ -64,17 +65,40 @@ struct CheckpointRow {
     root_hash: Vec<u8>,
     note: String,
     signed_at: DateTime<Utc>,
+    mac: Option<Vec<u8>>,
+    mac_key_id: Option<String>,
+}
+
+/// What a note states, without its signatures: lines may be added under it.
+fn stated(note: &str) -> &str {
+    note.rsplit_once("\n\n").map_or(note, |(text, _)| text)
+}
+
+/// Whether the service stored what a note states with this time: whoever can write to the database could give it another.
+pub(crate) fn is_stored_so(
+    ring: &KeyRing,
+    (size, signed_at, note): (i64, DateTime<Utc>, &str),
+    mac_key_id: Option<&str>,
+    mac: Option<&[u8]>,
+) -> bool {
+    let (Ok(size), Some(key), Some(mac)) = (u64::try_from(size), mac_key_id, mac) else {
+        return false;
+    };
+    let row = (size, signed_at.timestamp_micros(), stated(note));
+    ring.verify_checkpoint(row, key, mac)
 }
 
 impl CheckpointRow {
     /// What its note states, where one of `keys` signed it, and the columns state the same. The note is left with what
     /// these keys signed: a line that somebody wrote under it in another's name would spoil it for whoever knows that key.
-    fn open(&self, keys: &[VerifierKey]) -> Option<StoredCheckpoint> {
+    fn open(&self, keys: &[VerifierKey], ring: &KeyRing) -> Option<StoredCheckpoint> {
         let note = Note::parse(self.note.as_bytes()).ok()?;
         let stated = SignedCheckpoint::open(&note, keys).ok()?.checkpoint;
         let head = head_of(self.tree_size, &self.root_hash).ok()?;
         let same = (head.size, head.root) == (stated.size, stated.root);
-        same.then(|| StoredCheckpoint {
+        let row = (self.tree_size, self.signed_at, self.note.as_str());
+        let (key, mac) = (self.mac_key_id.as_deref(), self.mac.as_deref());
+        (same && is_stored_so(ring, row, key, mac)).then(|| StoredCheckpoint {
             head,
             note: note.only_of(keys).to_string(),
             signed_at: self.signed_at,
@@ -194,8 +218,8 @@ impl PgStore {
     }
 
     /// The newest checkpoint that is signed by one of `keys`: of the largest tree, and where that was signed several
-    /// times, the first. What it states is what its note states. Rows that state something else, or whose note these
-    /// keys do not verify, are passed over and reported: somebody added them.
+    /// times, the first. What it states is what its note states. Rows that state something else or another time than they
+    /// were stored with, or whose note these keys do not verify, are passed over and reported: somebody added them.
     pub async fn newest_checkpoint(
         &self,
         keys: &[VerifierKey],
@@ -215,7 +239,7 @@ impl PgStore {
             let whole = rows.len() < CHECKPOINTS_READ;
             let (mut forged, mut newest) = (0, None);
             for row in &rows {
-                newest = row.open(keys);
+                newest = row.open(keys, &self.inner.keys);
                 if newest.is_some() {
                     break;
                 }
@@ -246,6 +270,8 @@ impl PgStore {
                     checkpoints::root_hash,
                     checkpoints::note,
                     checkpoints::signed_at,
+                    checkpoints::mac,
+                    checkpoints::mac_key_id,
                 ))
                 .into_boxed::<Pg>()
                 .filter(checkpoints::tree_size.le(size.unwrap_or(i64::MAX)))
@@ -292,8 +318,16 @@ impl PgStore {
     pub async fn keep_checkpoint(&self, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
         let size = i64::try_from(checkpoint.head.size)
             .map_err(|_| StoreError::Corrupt("checkpoints.tree_size".to_owned()))?;
+        let time = checkpoint.signed_at.timestamp_micros();
+        let note = stated(&checkpoint.note);
+        let (mac, key) = self
+            .inner
+            .keys
+            .checkpoint_mac(checkpoint.head.size, time, note);
         let write = self.inner.reader.write("keep checkpoint", |connection, _| {
             let row = (
+                checkpoints::mac.eq(mac.to_vec()),
+                checkpoints::mac_key_id.eq(key.clone()),
                 checkpoints::tree_size.eq(size),
                 checkpoints::signed_at.eq(checkpoint.signed_at),
                 checkpoints::root_hash.eq(checkpoint.head.root.as_bytes().to_vec()),

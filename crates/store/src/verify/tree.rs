@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use quittance_domain::verification::{CheckpointRow, TreeEnd, TreePage};
 use quittance_evidence::tile::{self, TileId};
@@ -12,7 +12,7 @@ use super::read::POSITIONS;
 use crate::keys::KeyRing;
 use crate::schema::{checkpoints, tree_heads, tree_tiles};
 use crate::statement::statement;
-use crate::tree::{ReadTiles, StoredHead};
+use crate::tree::{ReadTiles, StoredHead, is_stored_so};
 
 /// Most entries of a part: a page, and as many that are missing before it.
 const MAX_PART: u64 = 2 * POSITIONS.unsigned_abs();
@@ -35,8 +35,22 @@ struct ReadCheckpoints {
     to: i64,
 }
 
-type CheckpointTypes = (BigInt, Binary, Text, Timestamptz, BigInt);
-type CheckpointTuple = (i64, Vec<u8>, String, DateTime<Utc>, i64);
+type CheckpointTypes = (
+    BigInt,
+    Binary,
+    Text,
+    Timestamptz,
+    (Nullable<Binary>, Nullable<Text>),
+    BigInt,
+);
+type CheckpointTuple = (
+    i64,
+    Vec<u8>,
+    String,
+    DateTime<Utc>,
+    (Option<Vec<u8>>, Option<String>),
+    i64,
+);
 
 statement!(
     ReadCheckpoints,
@@ -44,7 +58,8 @@ statement!(
     CheckpointTypes,
     |self, out| {
         out.push_sql(
-            "select tree_size, substr(root_hash, 1, 33), left(note, 65536), signed_at, counted from (\
+            "select tree_size, substr(root_hash, 1, 33), left(note, 65536), signed_at, \
+             substr(mac, 1, 33), left(mac_key_id, 1024), counted from (\
              select *, count(*) over () as counted, row_number() over read as number, \
              sum(octet_length(note)) over read - octet_length(note) as before \
              from (select * from checkpoints where tree_size > ",
@@ -129,14 +144,21 @@ impl TreePart {
         let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let last = rows.last();
         let checkpoints_cut = last.and_then(|(size, .., all)| (*all > read).then_some(*size));
-        let checkpoints = rows
-            .into_iter()
-            .map(|(size, root, note, signed_at, _)| CheckpointRow {
-                size,
-                root,
-                note,
-                signed_at,
-            });
+        let checkpoints =
+            rows.into_iter().map(
+                |(size, root, note, signed_at, (mac, key), _)| CheckpointRow {
+                    time_is_ours: is_stored_so(
+                        keys,
+                        (size, signed_at, &note),
+                        key.as_deref(),
+                        mac.as_deref(),
+                    ),
+                    size,
+                    root,
+                    note,
+                    signed_at,
+                },
+            );
         let ids = tile::changed(self.from, self.to).map(|(id, _)| id);
         let rows: Vec<(i16, i64, Vec<u8>)> = ReadTiles::new(ids).load(connection).await?;
         Ok(TreePage {

@@ -220,6 +220,19 @@ pub const TREE_KINDS: &[Kind] = &[
         &["CHECKPOINT_COLUMN_DIFFERS"],
     ),
     kind(
+        "a checkpoint's signed_at",
+        CHECKPOINT,
+        "update checkpoints set signed_at = signed_at + interval '1 year' where tree_size = $position + 1",
+        &["CHECKPOINT_COLUMN_DIFFERS"],
+    ),
+    kind(
+        "a checkpoint again, with another time",
+        CHECKPOINT,
+        "insert into checkpoints (tree_size, signed_at, root_hash, note, mac, mac_key_id) \
+         select tree_size, '2021-01-01', root_hash, note, mac, mac_key_id from checkpoints where tree_size = $position + 1",
+        &["CHECKPOINT_COLUMN_DIFFERS"],
+    ),
+    kind(
         "a checkpoint's signature",
         CHECKPOINT,
         "update checkpoints set note = overlay(note placing \
