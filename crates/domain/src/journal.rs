@@ -26,6 +26,15 @@ pub(crate) use rows::{
     tell_rows,
 };
 
+/// Event of an API key that was made.
+pub const API_KEY_CREATED: &str = "api_key.created";
+/// Event of an API key that was revoked.
+pub const API_KEY_REVOKED: &str = "api_key.revoked";
+/// Which key, as such an entry's details name it.
+pub const API_KEY_ID: &str = "key_id";
+/// The names of its roles there, with a blank between two.
+pub const API_KEY_ROLES: &str = "roles";
+
 /// What comes into a decision from outside, since decisions read no clock and draw no lots.
 #[derive(Clone, Debug)]
 pub struct Stamp<'a> {

@@ -145,6 +145,17 @@ pub struct ListedKey {
     pub created_at: DateTime<Utc>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Whether all of the above, but when it was revoked, is as this service wrote it; else it does not work.
+    pub genuine: bool,
+}
+
+/// The row of an API key that is not revoked.
+#[derive(Debug)]
+pub enum KeyRow {
+    /// As this service wrote it.
+    Genuine(StoredKey),
+    /// Not so: nothing of it can be believed, and the key does not work.
+    Forged,
 }
 
 /// Verifies the log in the database.
@@ -252,12 +263,17 @@ impl Keys {
         Ok(stored.is_some_and(|stored| key.matches(&stored.hash, ring)))
     }
 
-    /// A key that works.
+    /// A key that is not revoked.
     ///
     /// # Errors
     /// [`KeysError::Store`] where the database cannot be asked.
-    pub async fn stored(&self, id: &KeyId) -> Result<Option<StoredKey>, KeysError> {
-        Ok(self.find(id).await?)
+    pub async fn stored(&self, id: &KeyId) -> Result<Option<KeyRow>, KeysError> {
+        let stored = self.0.api_key(id.as_str()).await?;
+        let stored = stored.filter(|key| key.revoked_at.is_none());
+        Ok(stored.map(|key| match key.genuine {
+            true => KeyRow::Genuine(stored_key(key)),
+            false => KeyRow::Forged,
+        }))
     }
 
     /// All keys, revoked ones included, by id.
@@ -280,6 +296,7 @@ impl Keys {
                 roles: key.roles,
                 created_at: key.created_at,
                 revoked_at: key.revoked_at,
+                genuine: key.genuine,
             }));
             if is_last {
                 return Ok(all);
@@ -301,20 +318,24 @@ impl KeyDirectory for Keys {
     async fn find(&self, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
         let stored = self.0.api_key(id.as_str()).await?;
         Ok(stored
-            .filter(|key| key.revoked_at.is_none())
-            .map(|key| StoredKey {
-                tenant: key.tenant,
-                name: key.name,
-                // A role that this version does not know gives nothing.
-                roles: key
-                    .roles
-                    .iter()
-                    .filter_map(|role| role.parse::<Role>().ok())
-                    .collect(),
-                hash: KeyHash {
-                    mac: key.secret_mac,
-                    mac_key_id: key.mac_key_id,
-                },
-            }))
+            .filter(|key| key.revoked_at.is_none() && key.genuine)
+            .map(stored_key))
+    }
+}
+
+fn stored_key(key: quittance_store::ApiKey) -> StoredKey {
+    StoredKey {
+        tenant: key.tenant,
+        name: key.name,
+        // A role that this version does not know gives nothing.
+        roles: key
+            .roles
+            .iter()
+            .filter_map(|role| role.parse::<Role>().ok())
+            .collect(),
+        hash: KeyHash {
+            mac: key.secret_mac,
+            mac_key_id: key.mac_key_id,
+        },
     }
 }

@@ -12,6 +12,7 @@ use quittance_domain::erasure::{CUSTOMER_DETAIL, ERASED, ERASURE_DETAIL, ERASURE
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::audit::{AuditEvent, AuditLog, RecordError};
 use quittance_domain::ids::{EndpointId, TenantId};
+use quittance_domain::journal::{API_KEY_CREATED, API_KEY_ID, API_KEY_REVOKED, API_KEY_ROLES};
 use quittance_domain::ports::StoreError;
 use quittance_domain::reconciliation::StreamHead;
 use tokio_util::sync::CancellationToken;
@@ -45,8 +46,8 @@ pub enum KeyEvent {
 impl KeyEvent {
     const fn event_type(self) -> &'static str {
         match self {
-            Self::Created => "api_key.created",
-            Self::Revoked => "api_key.revoked",
+            Self::Created => API_KEY_CREATED,
+            Self::Revoked => API_KEY_REVOKED,
         }
     }
 
@@ -187,7 +188,10 @@ impl Trail {
         operator: &Operator,
     ) -> Result<(), FlowError> {
         let roles: Vec<_> = key.roles.iter().map(Role::name).collect();
-        let mut facts = details([("key_id", key.id.to_string()), ("roles", roles.join(" "))]);
+        let mut facts = details([
+            (API_KEY_ID, key.id.to_string()),
+            (API_KEY_ROLES, roles.join(" ")),
+        ]);
         if let Some(user) = &operator.sudo_user {
             facts.insert("sudo_user".to_owned(), user.clone());
         }
@@ -345,6 +349,13 @@ fn itself() -> Actor {
 }
 
 fn platform() -> Result<TenantId, FlowError> {
+}
+
+/// The tenant of what concerns no single tenant.
+///
+/// # Errors
+/// None: it is a tenant's name.
+pub(crate) fn platform() -> Result<TenantId, FlowError> {
     TenantId::parse(PLATFORM_TENANT).map_err(|error| FlowError::Internal(error.to_string()))
 }
 

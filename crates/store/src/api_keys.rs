@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ids::TenantId;
 use quittance_domain::ports::StoreError;
 
+use crate::keys::{ApiKeyFacts, KeyRing};
 use crate::schema::{api_keys, tenants};
 use crate::store::PgStore;
+use crate::warning::Thinned;
+
+static FORGED: Thinned = Thinned::new();
 
 diesel::define_sql_function! {
     /// The database's clock.
@@ -58,10 +62,13 @@ pub struct ApiKey {
     pub secret_mac: Vec<u8>,
     /// Which key of the ring made it.
     pub mac_key_id: String,
-    /// When it was created (database clock).
+    /// When it was created (clock of whoever made it).
     pub created_at: DateTime<Utc>,
     /// When it was revoked (database clock), where it was.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Whether this service wrote all of the above but `revoked_at`: the row's MAC is right. One that is not must not be
+    /// let in, and nothing of it be believed.
+    pub genuine: bool,
 }
 
 impl std::fmt::Debug for ApiKey {
@@ -72,6 +79,7 @@ impl std::fmt::Debug for ApiKey {
             .field("name", &self.name)
             .field("roles", &self.roles)
             .field("revoked_at", &self.revoked_at)
+            .field("genuine", &self.genuine)
             .finish_non_exhaustive()
     }
 }
@@ -87,15 +95,35 @@ struct ApiKeyRow {
     mac_key_id: String,
     created_at: DateTime<Utc>,
     revoked_at: Option<DateTime<Utc>>,
+    row_mac: Option<Vec<u8>>,
 }
 
-impl TryFrom<ApiKeyRow> for ApiKey {
-    type Error = StoreError;
+/// Names of roles as a key's MAC and the audit log have them.
+pub(crate) fn joined(roles: &[String]) -> String {
+    roles.join(" ")
+}
 
-    fn try_from(row: ApiKeyRow) -> Result<Self, StoreError> {
+impl ApiKeyRow {
+    fn is_genuine(&self, ring: &KeyRing) -> bool {
+        let roles = joined(&self.roles);
+        let facts = ApiKeyFacts {
+            key_id: &self.key_id,
+            tenant: &self.tenant_id,
+            name: &self.name,
+            roles: &roles,
+            created_at: self.created_at,
+            secret_mac: &self.secret_mac,
+        };
+        let mac = self.row_mac.as_deref();
+        mac.is_some_and(|mac| ring.verify_api_key_row(&facts, &self.mac_key_id, mac))
+    }
+
+    fn into_key(self, ring: &KeyRing) -> Result<ApiKey, StoreError> {
+        let genuine = self.is_genuine(ring);
+        let row = self;
         let tenant = TenantId::parse(row.tenant_id)
             .map_err(|_| StoreError::Corrupt("api_keys.tenant_id".to_owned()))?;
-        Ok(Self {
+        Ok(ApiKey {
             key_id: row.key_id,
             tenant,
             name: row.name,
@@ -104,6 +132,7 @@ impl TryFrom<ApiKeyRow> for ApiKey {
             mac_key_id: row.mac_key_id,
             created_at: row.created_at,
             revoked_at: row.revoked_at,
+            genuine,
         })
     }
 }
@@ -139,6 +168,20 @@ impl PgStore {
 
     /// Creates an API key; false where its id is taken. `Refused` where the tenant does not exist.
     pub async fn create_api_key(&self, key: &NewApiKey) -> Result<bool, StoreError> {
+        let created_at = Utc::now().trunc_subsecs(6);
+        let roles = joined(&key.roles);
+        let facts = ApiKeyFacts {
+            key_id: &key.key_id,
+            tenant: key.tenant.as_str(),
+            name: &key.name,
+            roles: &roles,
+            created_at,
+            secret_mac: &key.secret_mac,
+        };
+        let row_mac = self.inner.keys.api_key_row_mac(&facts, &key.mac_key_id);
+        let row_mac = row_mac
+            .ok_or_else(|| StoreError::Corrupt("api_keys.mac_key_id".to_owned()))?
+            .to_vec();
         let created = self
             .inner
             .reader
@@ -152,6 +195,8 @@ impl PgStore {
                         api_keys::roles.eq(key.roles.clone()),
                         api_keys::secret_mac.eq(key.secret_mac.to_vec()),
                         api_keys::mac_key_id.eq(key.mac_key_id.clone()),
+                        api_keys::created_at.eq(created_at),
+                        api_keys::row_mac.eq(row_mac.clone()),
                     ))
                     .on_conflict(api_keys::key_id)
                     .do_nothing();
@@ -172,7 +217,7 @@ impl PgStore {
         created.await
     }
 
-    /// The API key with this id, revoked or not.
+    /// The API key with this id, revoked or not, genuine or not.
     pub async fn api_key(&self, key_id: &str) -> Result<Option<ApiKey>, StoreError> {
         let read = self.inner.reader.read("read API key", |connection| {
             let query = api_keys::table
@@ -180,7 +225,21 @@ impl PgStore {
                 .select(ApiKeyRow::as_select());
             async move { query.first(connection).await.optional() }.boxed()
         });
-        read.await?.map(ApiKey::try_from).transpose()
+        let Some(row) = read.await? else {
+            return Ok(None);
+        };
+        let key = row.into_key(&self.inner.keys)?;
+        // One that is revoked lets nobody in, whatever its row says.
+        if !key.genuine && key.revoked_at.is_none() {
+            self.inner.observer.verification_failed("api_key", 1);
+            if let Some(count) = FORGED.due() {
+                tracing::error!(
+                    count,
+                    "rows of API keys are not as this service wrote them: the keys are refused"
+                );
+            }
+        }
+        Ok(Some(key))
     }
 
     /// Lists API keys by id, of one tenant or of all; those after `after` (exclusive).
@@ -205,7 +264,9 @@ impl PgStore {
             }
             async move { query.load(connection).await }.boxed()
         });
-        read.await?.into_iter().map(ApiKey::try_from).collect()
+        let keys = read.await?.into_iter();
+        keys.map(|row: ApiKeyRow| row.into_key(&self.inner.keys))
+            .collect()
     }
 
     /// Revokes an API key; false where there is none with this id, or it was revoked before.

@@ -16,6 +16,7 @@ use Violation::{Exists, IdempotencyKeyTaken, NotAllowed};
 /// Every named constraint. A test compares it with the database's catalogue, both ways.
 pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("api_keys_pkey", Exists),
+    ("api_keys_row_mac_length", NotAllowed),
     ("api_keys_secret_mac_length", NotAllowed),
     ("api_keys_tenant_id_fkey", NotAllowed),
     ("attempts_ended_completely", NotAllowed),

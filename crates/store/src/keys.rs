@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
 use quittance_evidence::{MacKey, MacKeyId};
@@ -26,6 +27,8 @@ enum Purpose {
     Fingerprint,
     /// MAC of API keys' secrets.
     ApiKey,
+    /// MAC of what is stored of API keys.
+    ApiKeyRow,
     /// Page and resume tokens.
     PageToken,
     /// MAC of customer references.
@@ -44,6 +47,7 @@ impl Purpose {
             Self::Journal => b"quittance journal-mac v1",
             Self::Fingerprint => b"quittance fingerprint v1",
             Self::ApiKey => b"quittance api-key v1",
+            Self::ApiKeyRow => b"quittance api-key-row-mac v1",
             Self::PageToken => b"quittance page-token v1",
             Self::CustomerReference => b"quittance customer-reference v1",
             Self::TreeHead => b"quittance tree-head-mac v1",
@@ -69,6 +73,23 @@ pub enum KeyRingError {
     DuplicateId(String),
 }
 
+/// What is believed of an API key's row.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiKeyFacts<'a> {
+    /// Its public part.
+    pub key_id: &'a str,
+    /// For which tenant it calls.
+    pub tenant: &'a str,
+    /// The caller's name.
+    pub name: &'a str,
+    /// What it may do: names of roles, which hold no blanks, with a blank between two.
+    pub roles: &'a str,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// MAC of its secret part.
+    pub secret_mac: &'a [u8],
+}
+
 /// One key and its subkeys.
 #[derive(Clone)]
 struct RingKey {
@@ -77,6 +98,7 @@ struct RingKey {
     journal: MacKey,
     fingerprint: Zeroizing<[u8; KEY_BYTES]>,
     api_key: Zeroizing<[u8; KEY_BYTES]>,
+    api_key_row: Zeroizing<[u8; KEY_BYTES]>,
     page_token: Zeroizing<[u8; KEY_BYTES]>,
     customer_reference: Zeroizing<[u8; KEY_BYTES]>,
     tree_head: Zeroizing<[u8; KEY_BYTES]>,
@@ -92,6 +114,7 @@ impl RingKey {
             journal: MacKey::new(mac_id, *subkey(Purpose::Journal)),
             fingerprint: subkey(Purpose::Fingerprint),
             api_key: subkey(Purpose::ApiKey),
+            api_key_row: subkey(Purpose::ApiKeyRow),
             page_token: subkey(Purpose::PageToken),
             customer_reference: subkey(Purpose::CustomerReference),
             tree_head: subkey(Purpose::TreeHead),
@@ -192,6 +215,29 @@ impl KeyRing {
     pub fn verify_api_key(&self, secret: &[u8], key_id: &str, mac: &[u8]) -> bool {
         self.find(key_id)
             .is_some_and(|key| bool::from(hmac(&key.api_key, &[secret]).as_slice().ct_eq(mac)))
+    }
+
+    /// The MAC of all that is believed of an API key's row, under the ring's key `key_id`; `None` where the ring lacks it.
+    ///
+    /// Apart from that of the secret, so that a row can be verified by whoever does not have the secret.
+    pub fn api_key_row_mac(&self, row: &ApiKeyFacts<'_>, key_id: &str) -> Option<[u8; 32]> {
+        let key = self.find(key_id)?;
+        let parts: [&[u8]; 6] = [
+            row.key_id.as_bytes(),
+            row.tenant.as_bytes(),
+            row.name.as_bytes(),
+            row.roles.as_bytes(),
+            &row.created_at.timestamp_micros().to_be_bytes(),
+            row.secret_mac,
+        ];
+        Some(hmac(&key.api_key_row, &parts))
+    }
+
+    /// Whether `mac`, made under the ring's key `key_id`, is of this row; in constant time. False where the ring lacks
+    /// the key.
+    pub fn verify_api_key_row(&self, row: &ApiKeyFacts<'_>, key_id: &str, mac: &[u8]) -> bool {
+        let expected = self.api_key_row_mac(row, key_id);
+        expected.is_some_and(|expected| bool::from(expected.as_slice().ct_eq(mac)))
     }
 
     /// The key under which journal entries are authenticated.
@@ -311,6 +357,7 @@ mod tests {
             *key.columns,
             *key.fingerprint,
             *key.api_key,
+            *key.api_key_row,
             *key.page_token,
             *key.customer_reference,
             *key.tree_head,
@@ -369,6 +416,44 @@ mod tests {
             old.customer_reference_mac("acme", "customer-1"),
             new.customer_reference_mac("acme", "customer-1")
         );
+    }
+
+    #[test]
+    fn the_mac_of_an_api_keys_row_is_of_all_that_is_believed_of_it() {
+        let ring = ring(&[("b", 2), ("a", 1)]).unwrap();
+        let row = ApiKeyFacts {
+            key_id: "k",
+            tenant: "acme",
+            name: "till",
+            roles: "admin audit.read",
+            created_at: DateTime::UNIX_EPOCH,
+            secret_mac: &[7; 32],
+        };
+        let mac = ring.api_key_row_mac(&row, "a").unwrap();
+        assert!(ring.verify_api_key_row(&row, "a", &mac));
+        assert!(!ring.verify_api_key_row(&row, "b", &mac));
+        assert!(!ring.verify_api_key_row(&row, "c", &mac));
+        assert!(!ring.verify_api_key_row(&row, "a", &mac[1..]));
+        let later = DateTime::from_timestamp_micros(1).unwrap();
+        for changed in [
+            ApiKeyFacts { key_id: "l", ..row },
+            ApiKeyFacts { tenant: "b", ..row },
+            ApiKeyFacts { name: "", ..row },
+            ApiKeyFacts {
+                roles: "admin",
+                ..row
+            },
+            ApiKeyFacts {
+                created_at: later,
+                ..row
+            },
+            ApiKeyFacts {
+                secret_mac: &[8; 32],
+                ..row
+            },
+        ] {
+            assert!(!ring.verify_api_key_row(&changed, "a", &mac), "{changed:?}");
+        }
     }
 
     #[test]

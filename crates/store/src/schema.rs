@@ -10,6 +10,7 @@ diesel::table! {
         mac_key_id -> Text,
         created_at -> Timestamptz,
         revoked_at -> Nullable<Timestamptz>,
+        row_mac -> Nullable<Binary>,
     }
 }
 

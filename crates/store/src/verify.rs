@@ -7,6 +7,7 @@
 //! by the lanes and their batches, whatever the log holds. Then the positions are read from end to end, and the tree is
 //! rebuilt from their entries: each page with the heads, tiles and checkpoints of the same moment.
 
+mod api_keys;
 mod lane;
 mod long;
 mod positions;
@@ -222,6 +223,7 @@ impl PgStore {
         let segments = Arc::new(segments);
         self.verify_streams(settings, &segments, total, events)
             .await?;
+        api_keys::verify(connection, events).await?;
         let trusted = settings.trusted.clone();
         positions::verify(connection, &segments, trusted, events).await
     }

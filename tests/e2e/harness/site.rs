@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chrono::SubsecRound as _;
 use quittance_sandbox::{Books, Charged, Sandbox, SandboxConfig, SandboxHandle};
 use quittance_server::auth::{ApiKey, Role};
 use quittance_server::config::{Config, Sources};
 use quittance_server::signing;
-use quittance_store::KeyRing;
+use quittance_store::{ApiKeyFacts, KeyRing};
 use quittance_test_support::TestDb;
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -205,13 +206,36 @@ impl Site {
         let key = ApiKey::generate().unwrap();
         let hash = key.hash(&self.keys);
         let roles: Vec<_> = roles.iter().map(|role| role.name()).collect();
+        let created_at = chrono::Utc::now().trunc_subsecs(6);
         let sql = "insert into tenants (tenant_id) values ($1) on conflict do nothing";
         self.db.execute(sql, &[&tenant]).await;
-        let sql = "insert into api_keys (key_id, tenant_id, name, roles, secret_mac, mac_key_id) \
-                   values ($1, $2, 'e2e', $3, $4, $5)";
+        let sql = "insert into api_keys (key_id, tenant_id, name, roles, secret_mac, mac_key_id, row_mac, created_at) \
+                   values ($1, $2, 'e2e', $3, $4, $5, $6, to_timestamp($7::bigint / 1000000.0))";
         let id = key.id().as_str();
+        let facts = ApiKeyFacts {
+            key_id: id,
+            tenant,
+            name: "e2e",
+            roles: &roles.join(" "),
+            created_at,
+            secret_mac: &hash.mac,
+        };
+        let row_mac = self.keys.api_key_row_mac(&facts, &hash.mac_key_id);
+        let row_mac = row_mac.unwrap().to_vec();
+        let created_at = created_at.timestamp_micros();
         self.db
-            .execute(sql, &[&id, &tenant, &roles, &hash.mac, &hash.mac_key_id])
+            .execute(
+                sql,
+                &[
+                    &id,
+                    &tenant,
+                    &roles,
+                    &hash.mac,
+                    &hash.mac_key_id,
+                    &row_mac,
+                    &created_at,
+                ],
+            )
             .await;
         key.reveal().to_string()
     }

@@ -6,6 +6,7 @@ use quittance_evidence::{
 };
 use uuid::Uuid;
 
+use super::api_keys::ApiKeySaid;
 use super::mismatch::{Fault, Mismatch, Shown};
 use crate::command::Resolution;
 use crate::ids::{EntryId, PaymentId};
@@ -154,6 +155,8 @@ pub struct LeafFacts {
     pub decided: bool,
     /// Whether it holds digests of a customer's data.
     pub of_customer: bool,
+    /// What it says of an API key.
+    pub api_key: Option<ApiKeySaid>,
 }
 
 /// Checks one row by itself, and its position; `low_arrival` is the sequencer's mark of the same moment.
@@ -358,6 +361,7 @@ impl LeafFacts {
             decided: decided.is_some_and(|it| it != Resolution::Acknowledged.name()),
             attempted: leaf.attempt.is_some(),
             of_customer: !leaf.personal_data.is_empty(),
+            api_key: ApiKeySaid::of(&leaf),
             tenant_id: leaf.tenant_id,
             prev_leaf_hash: leaf.prev_leaf_hash,
             occurred_at: leaf.occurred_at,

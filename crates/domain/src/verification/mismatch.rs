@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use quittance_evidence::{Hash, LeafError, StreamId, clean_text};
 use thiserror::Error;
 
+use super::api_keys::ApiKeyFault;
 use super::tree_fault::TreeFault;
 use crate::ids::{EntryId, PaymentId, TransactionId};
 use crate::payment::named_enum;
@@ -22,7 +23,7 @@ named_enum! {
         Tree = "TREE",
         /// Each stream's numbers and chain, and the positions of its entries.
         Chains = "CHAINS",
-        /// The payments and their transactions against a replay of the log.
+        /// The payments, and other rows that the log speaks of, against a replay of the log.
         Payments = "PAYMENTS",
     }
 }
@@ -248,6 +249,9 @@ pub enum Fault {
     /// The tree, or what is signed about it, is not that of the entries.
     #[error(transparent)]
     Tree(#[from] TreeFault),
+    /// The row of an API key is not what the log says.
+    #[error(transparent)]
+    ApiKey(#[from] ApiKeyFault),
     /// Transactions were put in, so many that they are not all read.
     #[error(
         "from this payment on, there are more transactions than entries can be about: some are not compared"
@@ -303,6 +307,7 @@ impl Fault {
             Self::ColumnDiffers { .. } => "COLUMN_DIFFERS",
             Self::OtherStream(_) => "OTHER_STREAM",
             Self::Tree(fault) => fault.code(),
+            Self::ApiKey(fault) => fault.code(),
             Self::SequenceGap { .. } => "SEQUENCE_GAP",
             Self::ChainBroken { .. } => "CHAIN_BROKEN",
             Self::OtherTenant => "OTHER_TENANT",
@@ -352,7 +357,8 @@ impl Fault {
             | Self::PositionGap { .. }
             | Self::HeadDiffers { .. }
             | Self::EntryMissing { .. } => Stage::Chains,
-            Self::PaymentMissing { .. }
+            Self::ApiKey(_)
+            | Self::PaymentMissing { .. }
             | Self::PaymentWithoutEntries { .. }
             | Self::PaymentVersionDiffers { .. }
             | Self::PaymentLastHashDiffers { .. }

@@ -5,6 +5,7 @@
 //!   It replays the entries of a payment: amounts and state after each follow from those before, and what it says of
 //!   the rows that it found is what the entries before had left.
 //! - [`compare_payment`] holds a payment's row and its transactions to what its entries say.
+//! - [`compare_api_key`] holds the row of an API key to what the log says of it.
 //! - [`PositionWalk`] follows the positions: gapless, each of an entry that exists.
 //! - [`TreeWalk`] rebuilds the tree from the entries at their positions, and compares heads, tiles, checkpoints, and what
 //!   was signed last.
@@ -12,6 +13,7 @@
 //! Whoever reads the rows hands them over in order, and in batches that are each of one moment: a payment and its
 //! entries commit together, so that an untampered log is never reported, whatever commits meanwhile.
 
+mod api_keys;
 mod entry;
 mod mismatch;
 mod payment;
@@ -22,6 +24,7 @@ mod stream;
 mod tree;
 mod tree_fault;
 
+pub use api_keys::{ApiKeyFault, ApiKeyRow, ApiKeySaid, check_api_key, compare_api_key};
 pub use entry::{CheckedEntry, LeafFacts, LoggedRow, MacKeys, Placed, check_entry};
 pub use mismatch::{Fault, Mismatch, Stage};
 pub use payment::{StoredCustomer, StoredPayment, StoredTransaction, compare_payment};

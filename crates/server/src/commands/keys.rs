@@ -18,11 +18,11 @@ use crate::adapters::{NoProviders, OsRandomness, SystemClock, TelemetryObserver,
 use crate::auth::{ApiKey, KeyId, Roles};
 use crate::cli::CreateKey;
 use crate::config::{DatabaseConfig, SecretsConfig, Settings};
-use crate::database::{self, Keys};
+use crate::database::{self, KeyRow, Keys};
 use crate::operator;
 use crate::output;
 use crate::server::instance;
-use crate::trail::{AuditedKey, KeyEvent, Operator, Trail};
+use crate::trail::{AuditedKey, KeyEvent, Operator, Trail, platform};
 
 /// How long the connections may take to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -82,7 +82,9 @@ impl Opened {
         Ok(key)
     }
 
-    /// Revokes a key: at once, and on record after that, because a leaked key must not wait for its entry.
+    /// Revokes a key: at once, and on record after that, because a leaked key must not wait for its entry. One whose row was
+    /// changed past the service does not work, and might be changed back: it is revoked as well. Whose it is cannot be told
+    /// from its row, so that is on record for the platform.
     async fn revoke(&self, key_id: &str, operator: &Operator) -> anyhow::Result<()> {
         let unknown = "there is no valid API key with this id";
         let id = KeyId::parse(key_id).context(unknown)?;
@@ -90,10 +92,14 @@ impl Opened {
         if !self.keys.revoke(key_id).await? {
             bail!(unknown);
         }
+        let (tenant, roles) = match stored {
+            KeyRow::Genuine(stored) => (stored.tenant, stored.roles),
+            KeyRow::Forged => (platform()?, Roles::default()),
+        };
         let revoked = AuditedKey {
             id: &id,
-            tenant: &stored.tenant,
-            roles: stored.roles,
+            tenant: &tenant,
+            roles,
         };
         let recorded = self
             .trail
@@ -147,7 +153,11 @@ pub async fn list(
             key.name,
             key.roles.join(", "),
             time(key.created_at),
-            key.revoked_at.map(time).unwrap_or_default(),
+            match key.revoked_at {
+                Some(at) => time(at),
+                None if key.genuine => String::new(),
+                None => "refused: its row was changed".to_owned(),
+            },
         ]);
     }
     output::line(table);
@@ -173,7 +183,9 @@ pub async fn revoke(
 
 #[cfg(test)]
 mod tests {
+    use quittance_domain::verification::Trusted;
     use quittance_evidence::Leaf;
+    use quittance_store::{VERIFY_PATIENCE, VerifyEvent, VerifyProgress, VerifySettings};
     use quittance_telemetry::TelemetryConfig;
     use quittance_test_support::TestDb;
     use toml::Value;
@@ -258,5 +270,104 @@ mod tests {
         assert!(listed.iter().all(|key| key.revoked_at.is_some()));
         opened.close().await;
         assert!(entries(&db).await.is_empty());
+    }
+
+    /// The codes of what a verification of the log finds.
+    async fn verified(opened: &Opened) -> Vec<&'static str> {
+        let (sender, mut events) = tokio::sync::mpsc::channel(16);
+        let settings = VerifySettings {
+            lanes: 1,
+            resume: VerifyProgress::default(),
+            trusted: Trusted::default(),
+            patience: VERIFY_PATIENCE,
+        };
+        let listening = async {
+            let mut codes = Vec::new();
+            while let Some(event) = events.recv().await {
+                if let VerifyEvent::Mismatch(mismatch) = event {
+                    codes.push(mismatch.fault.code());
+                }
+            }
+            codes
+        };
+        let (ended, codes) = tokio::join!(opened.store.verify_log(settings, sender), listening);
+        ended.unwrap();
+        codes
+    }
+
+    #[tokio::test]
+    async fn s75_a_key_whose_row_was_changed_lets_nobody_in_and_verification_names_it() {
+        let db = TestDb::new().await;
+        let opened = opened(&db).await;
+        let key = opened.create(&wanted(), &operator()).await.unwrap();
+        let other = opened.create(&wanted(), &operator()).await.unwrap();
+        let works = async || opened.keys.is_valid(&key, &opened.ring).await.unwrap();
+        assert!(works().await);
+        assert_eq!(verified(&opened).await, [""; 0]);
+        let superuser = db.client().await;
+        superuser
+            .batch_execute("insert into tenants values ('victim')")
+            .await
+            .unwrap();
+        let id = key.id().as_str();
+        let forged = "API_KEY_ROW_FORGED";
+        for (change, codes) in [
+            ("tenant_id = 'victim'", &["API_KEY_DIFFERS", forged][..]),
+            ("roles = roles || '{admin}'", &["API_KEY_DIFFERS", forged]),
+            ("name = 'till 2'", &[forged]),
+            ("created_at = created_at + interval '1 day'", &[forged]),
+            ("created_at = 'infinity'", &[forged]),
+            ("secret_mac = sha256(secret_mac)", &[forged]),
+            ("row_mac = null", &[forged]),
+            ("mac_key_id = 'k9'", &[forged]),
+            ("key_id = '0011223344556677'", &["API_KEY_MISSING", forged]),
+        ] {
+            let tamper = format!(
+                "create table kept as select * from api_keys; \
+                 update api_keys set {change} where key_id = '{id}'"
+            );
+            superuser.batch_execute(&tamper).await.unwrap();
+            assert_eq!(verified(&opened).await, codes, "{change}");
+            if !change.contains("infinity") {
+                assert!(!works().await, "{change}");
+            }
+            let put_back =
+                "delete from api_keys; insert into api_keys select * from kept; drop table kept";
+            superuser.batch_execute(put_back).await.unwrap();
+        }
+        assert!(works().await);
+
+        // What another key's row says is bound to that key.
+        let moved = format!(
+            "update api_keys a set row_mac = b.row_mac, secret_mac = b.secret_mac from api_keys b \
+             where a.key_id = '{id}' and b.key_id = '{}'",
+            other.id()
+        );
+        superuser.batch_execute(&moved).await.unwrap();
+        assert_eq!(verified(&opened).await, [forged]);
+        assert!(!works().await);
+        // A key that was tampered with can still be revoked, so that changing it back helps nobody.
+        opened.revoke(id, &operator()).await.unwrap();
+        opened.close().await;
+    }
+
+    #[tokio::test]
+    async fn s75_a_revocation_is_for_good_and_one_that_was_taken_back_is_named() {
+        let db = TestDb::new().await;
+        let opened = opened(&db).await;
+        let key = opened.create(&wanted(), &operator()).await.unwrap();
+        opened.revoke(key.id().as_str(), &operator()).await.unwrap();
+        assert_eq!(verified(&opened).await, [""; 0]);
+        let client = db.client().await;
+        for change in ["null", "now() + interval '1 day'"] {
+            let undo = format!("set role quittance_app; update api_keys set revoked_at = {change}");
+            let refused = client.batch_execute(&undo).await.unwrap_err();
+            assert_eq!(refused.code().unwrap().code(), "23000");
+        }
+        let undo = "reset role; alter table api_keys disable trigger all; \
+                    update api_keys set revoked_at = null";
+        client.batch_execute(undo).await.unwrap();
+        assert_eq!(verified(&opened).await, ["API_KEY_NOT_REVOKED"]);
+        opened.close().await;
     }
 }

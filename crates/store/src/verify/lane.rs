@@ -6,15 +6,16 @@ use std::sync::atomic::Ordering;
 use quittance_domain::ids::{EntryId, PaymentId};
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{
-    Fault, LoggedRow, Mismatch, StreamEnd, StreamWalk, check_entry, compare_payment,
+    CheckedEntry, Fault, LoggedRow, Mismatch, StreamEnd, StreamWalk, check_entry, compare_payment,
 };
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::Events;
-use super::read::{Batch, Cursor, Verifying};
+use super::read::{Batch, Cursor, Verifying, StoredPayments};
 use super::rows::StoredPayments;
 use super::segments::{Segment, Segments};
+use super::{Events, api_keys};
 use crate::keys::KeyRing;
 use crate::store::PgStore;
 
@@ -31,6 +32,8 @@ struct Checked {
     found: Vec<Mismatch>,
     entries: u64,
     payments: u64,
+    /// Entries about API keys.
+    about_keys: Vec<CheckedEntry>,
     /// Below which all is compared; `None`: the segment is done.
     below: Option<Uuid>,
 }
@@ -57,7 +60,7 @@ impl Lane {
             let batch = connection.batch(&mut at, segment).await?;
             let last = batch.complete;
             if let Some(before) = checking.take() {
-                walk = self.ended(before).await?;
+                walk = self.ended(connection, before).await?;
             }
             let keys = Arc::clone(&self.store.inner.keys);
             let begun = std::mem::take(&mut walk);
@@ -69,13 +72,17 @@ impl Lane {
             }
         }
         if let Some(before) = checking {
-            self.ended(before).await?;
+            self.ended(connection, before).await?;
         }
         Ok(())
     }
 
     /// Waits for a batch to be checked, and tells what was found.
-    async fn ended(&self, checking: JoinHandle<Checked>) -> Result<StreamWalk, StoreError> {
+    async fn ended(
+        &self,
+        connection: &mut Verifying,
+        checking: JoinHandle<Checked>,
+    ) -> Result<StreamWalk, StoreError> {
         let checked = checking.await.map_err(|_| StoreError::Unavailable)?;
         let counts = &self.events.counts;
         counts.entries.fetch_add(checked.entries, Ordering::Relaxed);
@@ -83,6 +90,8 @@ impl Lane {
             .payments
             .fetch_add(checked.payments, Ordering::Relaxed);
         self.events.found(checked.found).await?;
+        let of_keys = api_keys::compare(connection, &checked.about_keys).await?;
+        self.events.found(of_keys).await?;
         if let Some(below) = checked.below {
             self.segments.done(self.number, below);
         }
@@ -106,9 +115,13 @@ fn not_given(row: &LoggedRow, given: i64) -> Option<Mismatch> {
 fn check(batch: Batch, mut walk: StreamWalk, keys: &KeyRing) -> Checked {
     let mut found = Vec::new();
     let mut ended = Vec::new();
+    let mut about_keys = Vec::new();
     for row in &batch.rows {
         let entry = check_entry(row, batch.low_arrival, keys, &mut found);
         found.extend(not_given(row, batch.given));
+        if api_keys::is_about_key(&entry) {
+            about_keys.push(entry.clone());
+        }
         ended.extend(walk.push(entry, &mut found));
     }
     if batch.complete {
@@ -124,6 +137,7 @@ fn check(batch: Batch, mut walk: StreamWalk, keys: &KeyRing) -> Checked {
         found,
         entries,
         payments,
+        about_keys,
         below: if complete { None } else { below },
     }
 }

@@ -301,8 +301,13 @@ impl Verifying {
         Ok(self.connection.insert(connection))
     }
 
+    /// What MACs are verified under.
+    pub(super) fn keys(&self) -> &KeyRing {
+        &self.store.inner.keys
+    }
+
     /// Reads of one moment, again where the database fails; a connection that failed is left.
-    async fn read<T, F>(&mut self, query: F) -> Result<T, StoreError>
+    pub(super) async fn read<T, F>(&mut self, query: F) -> Result<T, StoreError>
     where
         F: for<'c> Fn(&'c mut AsyncPgConnection) -> Reading<'c, T>,
     {
