@@ -348,9 +348,6 @@ fn itself() -> Actor {
     }
 }
 
-fn platform() -> Result<TenantId, FlowError> {
-}
-
 /// The tenant of what concerns no single tenant.
 ///
 /// # Errors

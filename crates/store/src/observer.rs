@@ -5,16 +5,11 @@ use crate::sequencer::UNKNOWN_KEY_CHECK;
 /// What is checked while the log is written and served: that an arriving entry is ours (`entry`) and under a key that
 /// is at hand (`entry_key`), that the tree is as it was left (`tree`), that a stored checkpoint is one that the log signed
 /// (`checkpoint`), that a stored cosignature is its witness's (`cosignature`), that an entry is in the tree where its
-/// position says (`position`), and that an erasure is one that the log says was asked for (`erasure`).
-pub const VERIFICATION_CHECKS: [&str; 7] = [
+/// position says (`position`), that an erasure is one that the log says was asked for (`erasure`), and that the row of an
+/// API key is as this service wrote it (`api_key`).
+pub const VERIFICATION_CHECKS: [&str; 8] = [
     "entry",
     UNKNOWN_KEY_CHECK,
-/// What is checked while the log is written and served: that an arriving entry is ours (`entry`), that the tree is as
-/// it was left (`tree`), that a stored checkpoint is one that the log signed (`checkpoint`), that a stored cosignature is its
-/// witness's (`cosignature`), that an entry is in the tree where its position says (`position`), and that the row of an API
-/// key is as this service wrote it (`api_key`).
-pub const VERIFICATION_CHECKS: [&str; 6] = [
-    "entry",
     "tree",
     "checkpoint",
     "cosignature",

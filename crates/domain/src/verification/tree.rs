@@ -204,9 +204,6 @@ impl TreeWalk {
         if signed {
             self.shown = self.shown.max(stated.size);
         }
-        if stated.root == expected {
-            self.checkpoints_in_a_row = 0;
-            if signed {
         if row.time_is_ours {
             self.times_in_a_row = 0;
         } else {
@@ -217,7 +214,7 @@ impl TreeWalk {
         }
         if stated.root == expected {
             self.checkpoints_in_a_row = 0;
-            if row.time_is_ours {
+            if signed && row.time_is_ours {
                 self.newest_signed = Some(row.clone());
             }
             return;
@@ -269,9 +266,9 @@ impl TreeWalk {
     }
 
     /// Takes checkpoints that were stored meanwhile. Only whether they are signed is looked at.
-    pub fn late(&mut self, rows: &[CheckpointRow]) {
-        for row in rows {
-            let Ok(note) = Note::parse(row.note.as_bytes()) else {
+    pub fn late(&mut self, notes: &[String]) {
+        for note in notes {
+            let Ok(note) = Note::parse(note.as_bytes()) else {
                 continue;
             };
             if let Ok(signed) = SignedCheckpoint::open(&note, &self.trusted.keys) {

@@ -11,8 +11,7 @@ use quittance_domain::verification::{
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::Events;
-use super::read::{Batch, Cursor, Verifying, StoredPayments};
+use super::read::{Batch, Cursor, Verifying};
 use super::rows::StoredPayments;
 use super::segments::{Segment, Segments};
 use super::{Events, api_keys};

@@ -62,6 +62,7 @@ const LONG_TRANSACTION_COLUMNS: &[&str] = &[
     "open_case",
     "dispute_reason",
     "dispute_currency",
+    "contradictions",
 ];
 
 /// The tables whose rows are measured before they are read, and what is measured of them. A test compares that with the

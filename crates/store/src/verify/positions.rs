@@ -87,8 +87,8 @@ impl Walks {
             let Some(signed) = self.tree.awaits(end) else {
                 break;
             };
-            let rows = connection.checkpoints_from(signed).await?;
-            self.tree.late(&rows);
+            let notes = connection.notes_from(signed).await?;
+            self.tree.late(&notes);
             if self.tree.awaits(end).is_some() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }

@@ -1,6 +1,5 @@
 //! What verification reads, in batches that are each of one moment.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,17 +11,17 @@ use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text, Timestamptz, Uuid 
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
-use quittance_domain::verification::{CheckpointRow, LoggedRow, Placed, PositionRow, StoredCustomer, StoredPayment, StoredTransaction, TreeEnd, TreePage};
+use quittance_domain::verification::{LoggedRow, Placed, PositionRow, TreeEnd, TreePage};
 use uuid::Uuid;
 
 use super::VerifyProgress;
 use super::long::Range;
 use super::rows::Rows;
 use super::segments::{SEGMENTS, Segment, Segments};
-use super::tree::{TreePart, checkpoints_from};
+use super::tree::{TreePart, notes_from};
 use crate::connection::Use;
-use crate::erasures::{ReadSaid, SaidRow, erased};
 use crate::failure;
+use crate::keys::KeyRing;
 use crate::pool::Reading;
 use crate::schema::{journal_positions, sequencer_head};
 use crate::statement::statement;
@@ -252,17 +251,6 @@ pub(super) struct Batch {
     pub(super) complete: bool,
     /// Streams below end in it, or before.
     pub(super) below: Option<Uuid>,
-    payments: Vec<PaymentColumns>,
-    /// What the log says of erasures of their customers that have no key.
-    erasures: Vec<SaidRow>,
-    transactions: Vec<TransactionRow>,
-}
-
-type PaymentColumns = (PaymentRow, i16, Option<Vec<u8>>, CustomerColumns);
-
-/// The customer, and the customer's key.
-type CustomerColumns = (Option<Uuid>, Option<Vec<u8>>);
-
     pub(super) stored: Rows,
 }
 
@@ -420,12 +408,9 @@ impl Verifying {
         Ok(batch)
     }
 
-    /// Checkpoints of at least so many entries, as they are now.
-    pub(super) async fn checkpoints_from(
-        &mut self,
-        size: u64,
-    ) -> Result<Vec<CheckpointRow>, StoreError> {
-        self.read(|connection| checkpoints_from(connection, size).boxed())
+    /// The notes of checkpoints of at least so many entries, as they are now.
+    pub(super) async fn notes_from(&mut self, size: u64) -> Result<Vec<String>, StoreError> {
+        self.read(|connection| notes_from(connection, size).boxed())
             .await
     }
 
@@ -498,41 +483,6 @@ async fn read_batch(
     } else {
         rows.last().map(|row| row.stream_id)
     };
-    let mut read = payments::table
-        .left_join(customers::table.on(payments::customer_id.eq(customers::customer_id.nullable())))
-        .select((
-            PaymentRow::as_select(),
-            payments::currency_exponent,
-            payments::provider_token,
-            (payments::customer_id, customers::data_key.nullable()),
-        ))
-        .into_boxed::<Pg>()
-        .filter(payments::payment_id.ge(payments_from))
-        .order(payments::payment_id)
-        .limit(MAX_PAYMENTS);
-    let mut read_transactions = transactions::table
-        .select(TransactionRow::as_select())
-        .into_boxed::<Pg>()
-        .filter(transactions::payment_id.ge(payments_from))
-        .order(transactions::payment_id)
-        .limit(i64::try_from(MAX_TRANSACTIONS).map_or(i64::MAX, |most| most + 1));
-    if let Some(below) = below {
-        read = read.filter(payments::payment_id.lt(below));
-        read_transactions = read_transactions.filter(transactions::payment_id.lt(below));
-    }
-    let payments: Vec<PaymentColumns> = read.load(connection).await?;
-    let keyless = payments.iter().filter_map(|(.., customer)| match customer {
-        (Some(customer), None) => Some(*customer),
-        _ => None,
-    });
-    let keyless: BTreeSet<Uuid> = keyless.collect();
-    let erasures = if keyless.is_empty() {
-        Vec::new()
-    } else {
-        let read = ReadSaid::of(keyless.into_iter().collect());
-        read.load(connection).await?
-}
-
     let range = Range {
         from: payments_from,
         below,
@@ -543,9 +493,6 @@ async fn read_batch(
         given,
         complete,
         below,
-        payments,
-        erasures,
-        transactions: read_transactions.load(connection).await?,
         stored: Rows::read(connection, range).await?,
     })
 }
@@ -616,127 +563,5 @@ fn position_row(row: PositionTuple) -> PositionRow {
         stream_id,
         entity_seq,
         found,
-    }
-}
-
-/// The payments of a batch, for comparing.
-pub(super) struct StoredPayments {
-    /// In the order of their ids.
-    pub(super) payments: Vec<StoredPayment>,
-    /// Transactions of payments that are not there.
-    pub(super) orphans: Vec<(PaymentId, TransactionId)>,
-    /// Behind this one they were not read, since there are too many.
-    pub(super) cut: Option<Uuid>,
-    /// From this one on transactions were not read, since there are more than entries can be about.
-    pub(super) transactions_cut: Option<PaymentId>,
-}
-
-impl Batch {
-    /// Reads and opens what the payments hold: not in the database's transaction, and on a thread that may take long.
-    pub(super) fn into_payments(self, ring: &KeyRing) -> StoredPayments {
-        let many = i64::try_from(self.payments.len()).is_ok_and(|count| count >= MAX_PAYMENTS);
-        let last = self.payments.last().map(|(payment, ..)| payment.id());
-        let cut = self.transactions.get(MAX_TRANSACTIONS);
-        let cut = cut.map(TransactionRow::payment_id);
-        let transactions = self.transactions.into_iter();
-        let whole = transactions.filter(|row| cut.is_none_or(|cut| row.payment_id() < cut));
-        let mut transactions = whole.peekable();
-        let (mut payments, mut orphans) = (Vec::new(), Vec::new());
-        let erased = erased(&self.erasures, ring);
-        for columns in self.payments {
-            let id = columns.0.id();
-            while let Some(row) = transactions.next_if(|row| row.payment_id() < id) {
-                orphans.push((PaymentId(row.payment_id()), row.id()));
-            }
-            let mut own = Vec::new();
-            while let Some(row) = transactions.next_if(|row| row.payment_id() == id) {
-                own.push(stored_transaction(row));
-            }
-            let own = cut.is_none_or(|cut| id < cut).then_some(own);
-            payments.push(stored_payment(columns, own, &erased, ring));
-        }
-        if !many {
-            orphans.extend(transactions.map(|row| (PaymentId(row.payment_id()), row.id())));
-        }
-        StoredPayments {
-            payments,
-            orphans,
-            cut: last.filter(|_| many),
-            transactions_cut: cut.map(PaymentId),
-        }
-    }
-}
-
-fn stored_payment(
-    (row, currency_exponent, token, customer): PaymentColumns,
-    transactions: Option<Vec<StoredTransaction>>,
-    erased: &BTreeSet<Uuid>,
-    ring: &KeyRing,
-) -> StoredPayment {
-    let id = row.id();
-    let (version, updated_at) = (row.version(), row.updated_at());
-    let last_leaf_hash = row.last_leaf_hash().to_vec();
-    let place = Place::new("payments", "provider_token", id);
-    let token = token.map(|sealed| open(ring, None, place, &sealed));
-    let customer = stored_customer(&row, customer, erased, ring);
-    let payment = match token.transpose() {
-        Ok(_) => row.into_payment(ring, None),
-        Err(error) => Err(error),
-    };
-    StoredPayment {
-        id: PaymentId(id),
-        version,
-        last_leaf_hash,
-        updated_at,
-        currency_exponent,
-        customer,
-        payment: payment.map_err(column),
-        transactions,
-    }
-}
-
-fn stored_customer(
-    row: &PaymentRow,
-    (id, key): CustomerColumns,
-    erased: &BTreeSet<Uuid>,
-    ring: &KeyRing,
-) -> StoredCustomer {
-    let Some(id) = id else {
-        return StoredCustomer::None;
-    };
-    if !row.is_of_customer(id) {
-        return StoredCustomer::Unreadable("payments.customer_id");
-    }
-    let Some(key) = key else {
-        return if erased.contains(&id) {
-            StoredCustomer::Erased
-        } else {
-            StoredCustomer::Unreadable("customers.data_key")
-        };
-    };
-    let opened = CustomerKey::unwrap(ring, id, &key)
-        .map_err(|_| "customers.data_key")
-        .and_then(|key| {
-            let reference = row.customer_reference(ring, Some(&key));
-            reference.map_err(|_| "payments.customer_sealed")
-        });
-    match opened {
-        Ok(_) => StoredCustomer::Held,
-        Err(column) => StoredCustomer::Unreadable(column),
-    }
-}
-
-fn stored_transaction(row: TransactionRow) -> StoredTransaction {
-    StoredTransaction {
-        id: row.id(),
-        row: row.into_transaction(None).map_err(column),
-    }
-}
-
-/// The column that cannot be read.
-fn column(error: StoreError) -> String {
-    match error {
-        StoreError::Corrupt(column) => column,
-        other => other.to_string(),
     }
 }

@@ -1,5 +1,7 @@
 //! The payments of a batch and their transactions, as they are stored.
 
+use std::collections::BTreeSet;
+
 use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -15,6 +17,7 @@ use super::long::{
     LongPayment, Range, ReadLongPayments, ReadLongTransactions, TOO_LONG, is_transaction_short,
 };
 use super::read::{BATCH, BATCH_ENTRIES};
+use crate::erasures::{ReadSaid, SaidRow, erased};
 use crate::keys::KeyRing;
 use crate::payment_row::{PaymentRow, TransactionRow};
 use crate::schema::{customers, payments, transactions};
@@ -29,13 +32,15 @@ const MAX_TRANSACTIONS: usize = BATCH_ENTRIES + MAX_RECORDED_TRANSACTIONS;
 
 type PaymentColumns = (PaymentRow, i16, Option<Vec<u8>>, CustomerColumns);
 
-/// The customer, the customer's key, and whether an erasure of the customer is on record.
-type CustomerColumns = (Option<Uuid>, Option<Vec<u8>>, bool);
+/// The customer, and the customer's key.
+type CustomerColumns = (Option<Uuid>, Option<Vec<u8>>);
 
 /// What is stored about the payments of some streams.
 pub(super) struct Rows {
     payments: Vec<PaymentColumns>,
     long_payments: Vec<LongPayment>,
+    /// What the log says of erasures of their customers that have no key.
+    erasures: Vec<SaidRow>,
     transactions: Vec<TransactionRow>,
     long_transactions: Vec<(Uuid, Uuid)>,
 }
@@ -49,12 +54,14 @@ impl Rows {
         let long_payments: Vec<LongPayment> = ReadLongPayments(range).load(connection).await?;
         let ids: Vec<Uuid> = long_payments.iter().map(|row| row.id).collect();
         let payments = read_payments(connection, range, ids).await?;
+        let erasures = read_erasures(connection, &payments).await?;
         let long_transactions: Vec<(Uuid, Uuid)> =
             ReadLongTransactions(range).load(connection).await?;
         let transactions = read_transactions(connection, range).await?;
         Ok(Self {
             payments,
             long_payments,
+            erasures,
             transactions,
             long_transactions,
         })
@@ -67,9 +74,7 @@ async fn read_payments(
     long: Vec<Uuid>,
 ) -> QueryResult<Vec<PaymentColumns>> {
     let mut read = payments::table
-        .left_join(
-            customers::table.on(payments::customer_id.eq(customers::customer_id.nullable())),
-        )
+        .left_join(customers::table.on(payments::customer_id.eq(customers::customer_id.nullable())))
         .select((
             PaymentRow::as_select(),
             payments::currency_exponent,
@@ -77,9 +82,6 @@ async fn read_payments(
             (
                 payments::customer_id,
                 sql::<Nullable<Binary>>("substr(customers.data_key, 1, 1025)"),
-                sql::<Bool>(
-                    "exists (select from erasures where erasures.customer_id = payments.customer_id)",
-                ),
             ),
         ))
         .into_boxed::<Pg>()
@@ -93,6 +95,23 @@ async fn read_payments(
     if !long.is_empty() {
         read = read.filter(payments::payment_id.ne_all(long));
     }
+    read.load(connection).await
+}
+
+/// What the log says of erasures of the customers that have no key.
+async fn read_erasures(
+    connection: &mut AsyncPgConnection,
+    payments: &[PaymentColumns],
+) -> QueryResult<Vec<SaidRow>> {
+    let keyless = payments.iter().filter_map(|(.., customer)| match customer {
+        (Some(customer), None) => Some(*customer),
+        (None, _) | (_, Some(_)) => None,
+    });
+    let keyless: BTreeSet<Uuid> = keyless.collect();
+    if keyless.is_empty() {
+        return Ok(Vec::new());
+    }
+    let read = ReadSaid::of(keyless.into_iter().collect());
     read.load(connection).await
 }
 
@@ -131,6 +150,7 @@ async fn read_transactions(
             transactions::dispute_due_at,
             transactions::dispute_amount,
             transactions::dispute_currency,
+            transactions::contradictions,
         ))
         .into_boxed::<Pg>()
         .filter(transactions::payment_id.ge(range.from))
@@ -171,7 +191,8 @@ impl Rows {
         rows.retain(|(payment, _)| cut.is_none_or(|cut| *payment < cut));
         let mut rows = rows.into_iter().peekable();
         let whole = self.payments.into_iter();
-        let whole = whole.map(|columns| stored_payment(columns, ring));
+        let erased = erased(&self.erasures, ring);
+        let whole = whole.map(|columns| stored_payment(columns, &erased, ring));
         let long = self.long_payments.into_iter().map(LongPayment::stored);
         let mut payments: Vec<StoredPayment> = whole.chain(long).collect();
         payments.sort_by_key(|payment| payment.id.0);
@@ -210,6 +231,7 @@ fn long_transaction((payment, transaction): (Uuid, Uuid)) -> (Uuid, StoredTransa
 
 fn stored_payment(
     (row, currency_exponent, token, customer): PaymentColumns,
+    erased: &BTreeSet<Uuid>,
     ring: &KeyRing,
 ) -> StoredPayment {
     let id = row.id();
@@ -217,7 +239,7 @@ fn stored_payment(
     let last_leaf_hash = row.last_leaf_hash().to_vec();
     let place = Place::new("payments", "provider_token", id);
     let token = token.map(|sealed| open(ring, None, place, &sealed));
-    let customer = stored_customer(&row, customer, ring);
+    let customer = stored_customer(&row, customer, erased, ring);
     let payment = match token.transpose() {
         Ok(_) => row.into_payment(ring, None),
         Err(error) => Err(error),
@@ -236,7 +258,8 @@ fn stored_payment(
 
 fn stored_customer(
     row: &PaymentRow,
-    (id, key, erased): CustomerColumns,
+    (id, key): CustomerColumns,
+    erased: &BTreeSet<Uuid>,
     ring: &KeyRing,
 ) -> StoredCustomer {
     let Some(id) = id else {
@@ -246,7 +269,7 @@ fn stored_customer(
         return StoredCustomer::Unreadable("payments.customer_id");
     }
     let Some(key) = key else {
-        return if erased {
+        return if erased.contains(&id) {
             StoredCustomer::Erased
         } else {
             StoredCustomer::Unreadable("customers.data_key")

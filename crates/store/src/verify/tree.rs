@@ -31,7 +31,7 @@ const TILE_LEVELS: u8 = 8;
 /// Reads checkpoints by size, the first of each size first, as long as their notes do not fill the memory; and beside each,
 /// how many there are, up to one more than are read.
 struct ReadCheckpoints {
-    after: i64,
+    first: i64,
     to: i64,
 }
 
@@ -62,9 +62,9 @@ statement!(
              substr(mac, 1, 33), left(mac_key_id, 1024), counted from (\
              select *, count(*) over () as counted, row_number() over read as number, \
              sum(octet_length(note)) over read - octet_length(note) as before \
-             from (select * from checkpoints where tree_size > ",
+             from (select * from checkpoints where tree_size >= ",
         );
-        out.push_bind_param::<BigInt, _>(&self.after)?;
+        out.push_bind_param::<BigInt, _>(&self.first)?;
         out.push_sql(" and tree_size <= ");
         out.push_bind_param::<BigInt, _>(&self.to)?;
         out.push_sql(" order by tree_size, signed_at limit ");
@@ -111,7 +111,6 @@ impl TreePart {
         keys: &KeyRing,
     ) -> QueryResult<TreePage> {
         let (first, to) = self.sizes();
-        let (after, to) = self.sizes();
         // Cut behind the longest that the service writes.
         let heads: Vec<StoredHead> = tree_heads::table
             .select((
@@ -125,21 +124,7 @@ impl TreePart {
             .order(tree_heads::tree_size)
             .load(connection)
             .await?;
-        let rows: Vec<CheckpointTuple> = checkpoints::table
-            .select((
-                checkpoints::tree_size,
-                checkpoints::root_hash,
-                checkpoints::note,
-                checkpoints::signed_at,
-            ))
-            .filter(checkpoints::tree_size.ge(first))
-            .filter(checkpoints::tree_size.le(to))
-            .order((checkpoints::tree_size, checkpoints::signed_at))
-            .limit(MAX_CHECKPOINTS)
-            .load(connection)
-            .await?;
-        let checkpoints = rows.into_iter().map(checkpoint_row);
-        let read = ReadCheckpoints { after, to };
+        let read = ReadCheckpoints { first, to };
         let rows: Vec<CheckpointTuple> = read.load(connection).await?;
         let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let last = rows.last();
@@ -218,36 +203,19 @@ impl TreePart {
     }
 }
 
-/// Checkpoints of at least so many entries.
-pub(super) async fn checkpoints_from(
+/// The notes of checkpoints of at least so many entries.
+pub(super) async fn notes_from(
     connection: &mut AsyncPgConnection,
     size: u64,
-) -> QueryResult<Vec<CheckpointRow>> {
+) -> QueryResult<Vec<String>> {
     let size = i64::try_from(size).unwrap_or(i64::MAX);
-    let rows: Vec<CheckpointTuple> = checkpoints::table
-        .select((
-            checkpoints::tree_size,
-            checkpoints::root_hash,
-            checkpoints::note,
-            checkpoints::signed_at,
-        ))
+    checkpoints::table
+        .select(sql::<Text>("left(note, 65536)"))
         .filter(checkpoints::tree_size.ge(size))
         .order((checkpoints::tree_size, checkpoints::signed_at))
         .limit(MAX_LATE)
         .load(connection)
-        .await?;
-    Ok(rows.into_iter().map(checkpoint_row).collect())
-}
-
-type CheckpointTuple = (i64, Vec<u8>, String, DateTime<Utc>);
-
-fn checkpoint_row((size, root, note, signed_at): CheckpointTuple) -> CheckpointRow {
-    CheckpointRow {
-        size,
-        root,
-        note,
-        signed_at,
-    }
+        .await
 }
 
 /// Entries of the newest head.
