@@ -293,11 +293,13 @@ fn transaction(
         // Some providers do not say why; and what was voided before it was authorized is "cancelled".
         (TransactionState::Failed, Some(Status::Declined))
         | (TransactionState::Declined, Some(Status::Voided)) => shape != Shape::Plain,
+        // It does not tell a refund that it has not done from one that it took back.
+        (TransactionState::Failed, Some(Status::TakenBack)) => shape == Shape::Stripe,
         // Released by the void that was believed to have kept it from being made.
         (TransactionState::Failed, Some(Status::Approved)) => {
-            let cause = row.failure.map(|failure| failure.cause);
-            row.kind == TransactionKind::Authorization && cause == Some(Cause::Voided)
+            row.kind == TransactionKind::Authorization && was_voided(row)
         }
+        (TransactionState::Failed, Some(Status::Uncaptured)) => was_voided(row),
         // A void that ended with the authorization that it was waiting for was never sent.
         (TransactionState::Succeeded, None) => {
             row.kind == TransactionKind::Void && row.attempts == 0
@@ -320,6 +322,11 @@ fn transaction(
             row.kind, row.state
         ));
     }
+}
+
+fn was_voided(row: &Transaction) -> bool {
+    row.failure
+        .is_some_and(|failure| failure.cause == Cause::Voided)
 }
 
 /// I6: one key, one transaction. I13: who was told that nothing was accepted was told the truth.

@@ -8,7 +8,7 @@ use std::thread;
 /// Schedules of an ordinary test run: about a minute of one core, unoptimized.
 const DEFAULT_SCHEDULES: u64 = 8_000;
 /// A run ends after this many schedules have failed.
-const MAX_FAILED: u64 = 40;
+const MAX_FAILED: u64 = 10;
 /// Of a long run, progress is told this often.
 const TOLD_EVERY: u64 = 50_000;
 

@@ -76,7 +76,7 @@ impl SimProvider {
             return self.standing(books, wire);
         }
         let mut wire_booked = wire.clone();
-        wire_booked.last |= !self.nature.several_captures;
+        wire_booked.last |= wire.kind == OperationKind::Capture && !self.nature.several_captures;
         let wire = &wire_booked;
         let at = (&self.account, self.executor.now());
         let judged = books.judge(wire, roll, chaos);

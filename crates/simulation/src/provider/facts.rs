@@ -70,8 +70,11 @@ pub(super) fn told(id: TransactionId, booked: &Booked, nature: Nature) -> Option
         }
         Shape::Stripe => Some((ours, fact)),
         Shape::Adyen => match booked.status {
-            Status::Approved | Status::Declined | Status::TakenBack => Some((ours, fact)),
-            Status::Challenged | Status::Pending | Status::Voided | Status::Uncaptured => None,
+            // That it was authorized is told, whatever became of its capture.
+            Status::Approved | Status::Declined | Status::TakenBack | Status::Uncaptured => {
+                Some((ours, fact))
+            }
+            Status::Challenged | Status::Pending | Status::Voided => None,
         },
     }
 }

@@ -9,7 +9,7 @@ use quittance_domain::webhook::{PaymentName, Subject, WebhookFact};
 
 use super::SimProvider;
 use super::facts::{eur, told};
-use super::ledger::Status;
+use super::ledger::{Booked, Status};
 use super::unasked::Unasked;
 use crate::executor::WORLD;
 
@@ -26,10 +26,13 @@ impl SimProvider {
     }
 
     pub(super) fn tell_for_sure(&self, id: TransactionId) {
-        let Some(booked) = self.books.lock().operations.get(&id).cloned() else {
-            return;
-        };
-        let Some((subject, fact)) = told(id, &booked, self.nature) else {
+        if let Some(booked) = self.books.lock().operations.get(&id).cloned() {
+            self.tell(id, &booked);
+        }
+    }
+
+    fn tell(&self, id: TransactionId, booked: &Booked) {
+        let Some((subject, fact)) = told(id, booked, self.nature) else {
             return;
         };
         let payment = PaymentName::Ours(booked.payment);
@@ -50,6 +53,17 @@ impl SimProvider {
             self.tell_unasked(&unasked);
         }
         for (id, booked) in self.operations() {
+            if booked.status == Status::TakenBack && booked.opens() {
+                // That it had been authorized is an event of its own.
+                let status = Status::Approved;
+                self.tell(
+                    id,
+                    &Booked {
+                        status,
+                        ..booked.clone()
+                    },
+                );
+            }
             if booked.status == Status::TakenBack || !self.nature.can_be_asked() {
                 self.tell_for_sure(id);
             }
