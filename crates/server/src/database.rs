@@ -270,9 +270,12 @@ impl Keys {
     pub async fn stored(&self, id: &KeyId) -> Result<Option<KeyRow>, KeysError> {
         let stored = self.0.api_key(id.as_str()).await?;
         let stored = stored.filter(|key| key.revoked_at.is_none());
-        Ok(stored.map(|key| match key.genuine {
-            true => KeyRow::Genuine(stored_key(key)),
-            false => KeyRow::Forged,
+        Ok(stored.map(|key| {
+            if key.genuine {
+                KeyRow::Genuine(stored_key(key))
+            } else {
+                KeyRow::Forged
+            }
         }))
     }
 
