@@ -305,6 +305,9 @@ pub struct Resolve {
     pub reason: Text<500>,
     /// What shows it, such as the number of a ticket or of a statement; may be empty.
     pub evidence: Text<2000>,
+    /// The version of the payment that the person has looked at: nothing is decided of another one. `None`: whatever it is
+    /// by now.
+    pub seen_version: Option<u64>,
 }
 
 /// An operator's request to take a transaction up again.

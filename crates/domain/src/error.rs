@@ -72,6 +72,12 @@ pub enum Rejection {
         "the outcome of this transaction is not known: say what became of it, or have it taken up again"
     )]
     OutcomeUnknown,
+    /// The payment has changed since the person looked at it: what they decide upon is not what there is.
+    #[error("the payment has changed: it has version {version} by now")]
+    PaymentChanged {
+        /// Its version.
+        version: u64,
+    },
     /// `execute_before` has passed already.
     #[error("execute_before has passed")]
     ExecuteBeforePassed,

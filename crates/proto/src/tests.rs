@@ -280,6 +280,7 @@ fn s67_debug_of_what_an_operator_decides_shows_nothing_that_they_wrote() {
         evidence: secret(),
         tenant_id: secret(),
         amount: None,
+        seen_version: 0,
     };
     let retry = v1::RetryTransactionRequest {
         reason: secret(),

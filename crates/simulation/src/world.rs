@@ -579,6 +579,7 @@ impl Act {
             resolution,
             reason,
             evidence: Text::default(),
+            seen_version: None,
         }))
     }
 

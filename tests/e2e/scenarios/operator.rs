@@ -336,6 +336,13 @@ async fn what_is_decided_or_still_being_sent_is_not_for_a_person() {
     let request = resolve(&paid, TransactionResolution::Acknowledged);
     let failure = operator.refused(request.clone()).await;
     failure.is(Code::FailedPrecondition, "OPERATOR_ACTION_NOT_OPEN");
+    let unseen = ResolveTransactionRequest {
+        seen_version: paid.version + 1,
+        ..request.clone()
+    };
+    let failure = operator.refused(unseen).await;
+    failure.is(Code::FailedPrecondition, "PAYMENT_CHANGED");
+    assert_eq!(failure.metadata["version"], paid.version.to_string());
     let elsewhere = ResolveTransactionRequest {
         transaction_id: paid.payment_id.clone(),
         ..request

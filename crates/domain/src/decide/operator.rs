@@ -26,6 +26,10 @@ pub fn resolve(
     stamp: &Stamp<'_>,
 ) -> Result<Change, DecideError> {
     let held = subject(record, command.transaction)?;
+    let version = record.payment.version;
+    if command.seen_version.is_some_and(|seen| seen != version) {
+        return Err(Rejection::PaymentChanged { version }.into());
+    }
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
     match &command.resolution {
         Resolution::Acknowledged => {

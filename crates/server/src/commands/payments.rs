@@ -143,6 +143,9 @@ pub struct ResolveArgs {
     /// What shows it, such as a ticket or a statement; at most 2000 characters.
     #[arg(long, default_value = "", hide_default_value = true)]
     evidence: String,
+    /// The version of the payment that you have looked at (`show` tells it): if it has changed since, nothing is decided.
+    #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u64).range(1..))]
+    seen_version: Option<u64>,
 }
 
 /// Exactly one of these.
@@ -262,6 +265,7 @@ async fn resolve(wanted: ResolveArgs) -> anyhow::Result<()> {
         evidence: wanted.evidence,
         tenant_id: wanted.subject.tenant.unwrap_or_default(),
         amount: wanted.amount,
+        seen_version: wanted.seen_version.unwrap_or_default(),
     };
     let payment = client.resolve(request).await?;
     output::line("Recorded. What the provider proves later still counts.\n");

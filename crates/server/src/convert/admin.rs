@@ -78,6 +78,7 @@ pub fn resolve(request: v1::ResolveTransactionRequest) -> Result<ForTenant<Resol
     );
     let reason = reason(bad, request.reason);
     let evidence = scalars::text(bad, "evidence", request.evidence);
+    let seen = request.seen_version;
     let tenant = tenant(bad, request.tenant_id);
     let command = || {
         let command = Resolve {
@@ -86,6 +87,7 @@ pub fn resolve(request: v1::ResolveTransactionRequest) -> Result<ForTenant<Resol
             resolution: resolution?,
             reason: reason?,
             evidence: evidence?,
+            seen_version: (seen != 0).then_some(seen),
         };
         Some(ForTenant {
             command,

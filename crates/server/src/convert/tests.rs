@@ -490,6 +490,7 @@ pub(super) fn resolve_request() -> v1::ResolveTransactionRequest {
         evidence: "statement 7".to_owned(),
         tenant_id: String::new(),
         amount: None,
+        seen_version: 0,
     }
 }
 

@@ -32,6 +32,7 @@ fn resolution() -> v1::ResolveTransactionRequest {
         evidence: "ticket 7".to_owned(),
         tenant_id: String::new(),
         amount: None,
+        seen_version: 0,
     }
 }
 

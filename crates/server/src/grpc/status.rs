@@ -112,6 +112,7 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::TransactionEnded
         | R::OperatorActionNotOpen
         | R::TransactionOutcomeUnknown
+        | R::PaymentChanged
         | R::WebhookNotReplayable
         | R::WebhookWiped
         | R::NotificationNotDead
@@ -426,6 +427,9 @@ impl From<Rejection> for Failure {
             Rejection::OutcomeUnknown => {
                 forbidden(R::TransactionOutcomeUnknown).precondition("OUTCOME_UNKNOWN")
             }
+            Rejection::PaymentChanged { version } => forbidden(R::PaymentChanged)
+                .precondition("PAYMENT_VERSION")
+                .with("version", &version),
             Rejection::ExecuteBeforePassed => {
                 let mut failure = forbidden(R::InvalidField);
                 // It had not passed when an earlier call may have been accepted (I13).

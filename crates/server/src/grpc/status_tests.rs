@@ -146,6 +146,11 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
             false,
         ),
         (
+            rejected(Rejection::PaymentChanged { version: 7 }),
+            R::PaymentChanged,
+            false,
+        ),
+        (
             rejected(Rejection::OutcomeUnknown),
             R::TransactionOutcomeUnknown,
             false,

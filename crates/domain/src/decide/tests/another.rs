@@ -5,8 +5,9 @@ use super::unasked::named;
 use super::*;
 use crate::change::OperatorActionKind;
 use crate::command::{Resolution, Resolve};
-use crate::decide::{self, Meant, Unasked, payment_meant, told_of_another};
+use crate::decide::{self, DecideError, Meant, Unasked, payment_meant, told_of_another};
 use crate::decline::Cause;
+use crate::error::Rejection;
 use crate::transaction::TransactionKind as Kind;
 
 impl World {
@@ -235,12 +236,44 @@ fn what_is_told_again_once_a_person_has_closed_its_case_opens_another_one() {
         resolution: Resolution::Acknowledged,
         reason: Text::parse("refunded by hand").unwrap(),
         evidence: Text::default(),
+        seen_version: None,
     };
     world
         .decide(|record, _, stamp| decide::resolve(record, &command, stamp))
         .unwrap();
     assert!(world.hear_of_another(Kind::Purchase, &other));
     assert!(!world.hear_of_another(Kind::Purchase, &other));
+}
+
+#[test]
+fn what_a_person_has_not_seen_is_not_closed() {
+    let mut world = World::captured(100);
+    let second = of("prov-2", "prov-2", approved(100));
+    assert!(world.hear_of_another(Kind::Purchase, &second));
+    let seen = world.record.payment.version;
+    let acknowledge = |seen_version| Resolve {
+        payment: PaymentId(id(1)),
+        transaction: TransactionId(id(12)),
+        resolution: Resolution::Acknowledged,
+        reason: Text::parse("refunded by hand").unwrap(),
+        evidence: Text::default(),
+        seen_version,
+    };
+    assert_eq!(world.newest(), acknowledge(None).transaction);
+    // Another one is told before they answer.
+    let third = of("prov-3", "prov-3", approved(100));
+    assert!(world.hear_of_another(Kind::Purchase, &third));
+    let command = acknowledge(Some(seen));
+    let changed = Rejection::PaymentChanged { version: seen + 1 };
+    let refused = world.decide(|record, _, stamp| decide::resolve(record, &command, stamp));
+    assert_eq!(refused, Err(DecideError::Rejected(changed)));
+    let contradicting = Some(OperatorActionKind::ContradictingFact);
+    assert_eq!(world.record.transactions[0].open_case, contradicting);
+    let command = acknowledge(Some(seen + 1));
+    world
+        .decide(|record, _, stamp| decide::resolve(record, &command, stamp))
+        .unwrap();
+    assert_eq!(world.record.transactions[0].open_case, None);
 }
 
 /// Where the provider cannot be asked: who was told of the first, was not told of the second.

@@ -56,6 +56,7 @@ impl World {
             resolution,
             reason: Text::parse("the provider wrote so").unwrap(),
             evidence: Text::parse("ticket 7").unwrap(),
+            seen_version: None,
         };
         self.decide(|record, _, stamp| decide::resolve(record, &command, stamp))
     }

@@ -277,6 +277,7 @@ impl World {
             },
             reason: Text::parse("captured again, says the Customer Area").unwrap(),
             evidence: Text::default(),
+            seen_version: None,
         };
         self.decide(|record, _, stamp| decide::resolve(record, &command, stamp))
     }
@@ -354,6 +355,7 @@ fn s51_what_was_done_again_in_part_or_beyond_what_is_left_is_booked_as_it_is() {
         },
         reason: Text::parse("captured again").unwrap(),
         evidence: Text::default(),
+        seen_version: None,
     };
     world
         .decide(|record, _, stamp| decide::resolve(record, &command, stamp))

@@ -155,6 +155,7 @@ impl World {
             },
             reason: Text::parse("the provider wrote so").unwrap(),
             evidence: Text::default(),
+            seen_version: None,
         };
         drop(self.decide(|record, _, stamp| crate::decide::resolve(record, &command, stamp)));
     }
