@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::ProviderReference;
+use quittance_domain::money::Money;
 use quittance_domain::payment::NextAction;
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{Fact, FactKind, OperationKind, SendOutcome};
@@ -66,7 +67,7 @@ fn payment(body: &[u8], asked: &Prepared, livemode: bool) -> Result<Fact, Unread
         "Authorised" => authorised(answer.amount.as_ref()),
         // For less than was asked: a person decides, whether the amount is named or not.
         "PartiallyAuthorised" => FactKind::Approved {
-            amount: answer.amount.as_ref().and_then(amount::from_wire),
+            amount: in_part(answer.amount.as_ref(), asked),
             expires_at: None,
         },
         "Refused" | "Error" | "Cancelled" => {
@@ -99,6 +100,15 @@ fn payment(body: &[u8], asked: &Prepared, livemode: bool) -> Result<Fact, Unread
         provider_reference: named.clone(),
         payment_reference: named,
     })
+}
+
+/// What was authorized in part, where the answer names it. The part may be told elsewhere, beside the amount that was asked
+/// for: that one is not it, and a confirmation does not say what was asked for.
+fn in_part(named: Option<&wire::Amount>, asked: &Prepared) -> Option<Money> {
+    let request: wire::Asked = serde_json::from_slice(&asked.body).ok()?;
+    let whole = request.amount?;
+    let part = named.filter(|named| **named != whole);
+    part.and_then(amount::from_wire)
 }
 
 /// Without an amount it is not said what is authorized: the webhook says it.

@@ -74,6 +74,11 @@ fn s60_an_amount_is_told_as_it_is_named_and_never_assumed() {
         amount: None,
         expires_at: None,
     };
+    // The part may be told elsewhere (`additionalData.authorisedAmountValue`): this is what was asked for.
+    let whole = AUTHORISED.replace("Authorised", "PartiallyAuthorised");
+    for operation in [OperationKind::Purchase, OperationKind::Confirm] {
+        assert_eq!(fact(&whole, operation).kind, none);
+    }
     for inexact in [
         "\"ISK\", \"value\": 1050",
         "\"XXX\", \"value\": 1000",
