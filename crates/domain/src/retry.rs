@@ -70,15 +70,38 @@ pub struct Backoff {
     pub max: Duration,
     /// Most steps in a row without news; after them a person is asked. By default time ends sooner than they do.
     pub steps: u32,
-    /// How long after its acceptance a transaction is taken up at all; after it a person is asked.
+    /// How long after its acceptance a transaction is taken up; after it a person is asked. What is older, and was asked for
+    /// anew (a confirmation, a person's retry) or could not be asked about meanwhile, still has
+    /// [`Backoff::late_steps`].
     pub give_up_after: Duration,
 }
+
+/// The part of `give_up_after` in which what is older than that is still taken up.
+const LATE_PART: u32 = 8;
 
 impl Backoff {
     /// The wait after `steps` steps without news: anything from none to the step's limit, as `jitter` says.
     pub fn wait(&self, steps: u32, jitter: u64) -> Duration {
         let micros = u64::try_from(self.limit(steps).as_micros()).unwrap_or(u64::MAX);
         Duration::from_micros(jitter % micros.saturating_add(1).max(1))
+    }
+
+    /// Fewest steps in a row without news before a person is asked, however old the transaction is: as many as fit into an
+    /// eighth of `give_up_after` where each wait is half as long as it can be; at most `steps`.
+    pub fn late_steps(&self) -> u32 {
+        let (mut left, mut steps) = (self.give_up_after / LATE_PART, 0);
+        while steps < self.steps {
+            let wait = self.limit(steps) / 2;
+            if wait > left {
+                break;
+            }
+            if wait.is_zero() {
+                return self.steps;
+            }
+            left -= wait;
+            steps += 1;
+        }
+        steps
     }
 
     /// The longest wait after `steps` steps.
@@ -220,7 +243,10 @@ impl RetryPolicy {
             return NextStep::At(due.min(until));
         }
         let aged = now - transaction.created_at >= delta(backoff.give_up_after);
-        let used_up = transaction.retries >= backoff.steps || aged;
+        // Of what waits for its customer nobody is asked: it is left as it is.
+        let late =
+            aged && (wait == WaitFor::Customer || transaction.retries >= backoff.late_steps());
+        let used_up = transaction.retries >= backoff.steps || late;
         // What is abandoned is taken up then, whatever else is due.
         match self.abandoned_at(transaction).filter(|at| now < *at) {
             Some(at) if used_up => NextStep::At(at),
@@ -277,6 +303,35 @@ mod tests {
             assert_eq!(backoff.wait(steps, 0), Duration::ZERO);
             assert_eq!(backoff.wait(steps, limit), Duration::from_micros(limit));
         }
+    }
+
+    #[test]
+    fn what_is_old_already_still_has_a_part_of_its_schedule() {
+        let policy = RetryPolicy::default();
+        for (backoff, steps) in [
+            (policy.reach, 360..370),
+            (policy.leave, 145..160),
+            (policy.outcome, 50..60),
+            (policy.decision, 80..100),
+        ] {
+            assert!(steps.contains(&backoff.late_steps()), "{backoff:?}");
+        }
+        let few = Backoff {
+            steps: 3,
+            ..policy.outcome
+        };
+        assert_eq!(few.late_steps(), 3);
+        let short = Backoff {
+            give_up_after: Duration::from_secs(1),
+            ..policy.outcome
+        };
+        assert_eq!(short.late_steps(), 0);
+        let no_wait = Backoff {
+            first: Duration::ZERO,
+            max: Duration::ZERO,
+            ..policy.outcome
+        };
+        assert_eq!(no_wait.late_steps(), no_wait.steps);
     }
 
     #[test]

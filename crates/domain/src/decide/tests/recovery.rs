@@ -496,6 +496,41 @@ fn a_retry_that_an_operator_asks_for_is_due_at_once() {
     assert_eq!(world.held().next_step_at, Some(world.held().updated_at));
 }
 
+/// After a retry, as after a confirmation: it is asked about for longer than once.
+#[test]
+fn s24_what_is_taken_up_again_late_is_not_given_up_at_its_next_step() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.report(TIMED_OUT);
+    while world.held().open_case.is_none() {
+        world.pass(10_000);
+        world.unresolved().unwrap();
+    }
+    let command = Retry {
+        payment: world.record.payment.id,
+        transaction: world.held().id,
+        reason: Text::parse("the provider is back").unwrap(),
+    };
+    world
+        .decide(|record, _, stamp| decide::retry(record, &command, stamp))
+        .unwrap();
+    for step in 0..POLICY.outcome.late_steps() {
+        world.pass(1_000);
+        world.unresolved().unwrap();
+        assert_eq!(world.held().open_case, None, "step {step}");
+    }
+    world.pass(1_000);
+    world.unresolved().unwrap();
+    assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(action());
+    world.pass(3 * 86_400);
+    world.confirm().unwrap();
+    world.report(REFUSED);
+    assert_eq!(world.held().open_case, None);
+    assert!(world.held().next_step_at.is_some());
+}
+
 /// What may be a second payment is not dealt with by asking the provider of the first again.
 #[test]
 fn s24_a_retry_closes_only_that_recovery_gave_up() {
