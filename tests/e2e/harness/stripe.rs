@@ -44,6 +44,8 @@ impl StripeWorld {
         let stripe = started.await.unwrap()?;
         let options = SiteOptions::default()
             .with("webhooks.poll_interval_ms", 20)
+            // Fewer than open the circuit, which would be waited for.
+            .with("webhooks.max_attempts", 10)
             .with("webhooks.retry_first_ms", 20)
             .with("webhooks.retry_max_ms", 200);
         let site = Site::new(options).await;

@@ -432,7 +432,10 @@ async fn an_erasure_waits_for_a_parked_webhook_which_is_applied_and_leaves_nothi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parked_webhook_that_is_given_up_leaves_nothing_personal_either() {
-    let options = SiteOptions::impatient().with("webhooks.max_attempts", 4);
+    // The provider is away, and nothing waits for it for longer than that.
+    let options = SiteOptions::impatient()
+        .with("webhooks.max_attempts", 4)
+        .with("webhooks.wait_days", 0);
     let (hooks, admin, payment, event, asked) = parked_while_erased(options).await;
     let dead = hooks.until(&event, "DEAD").await;
     assert_eq!(dead.reason.as_deref(), Some("NOT_CONFIRMED"));

@@ -9,7 +9,7 @@ use quittance_sandbox::EventType;
 use serde_json::{Value, json};
 
 use crate::harness::webhooks::{Hooks, OTHER_ACCOUNT, OTHER_SECRET, Post};
-use crate::harness::{Amounts as _, authorization, purchase, sync};
+use crate::harness::{Amounts as _, SiteOptions, authorization, purchase, sync};
 
 fn nothing() -> Value {
     json!({})
@@ -290,7 +290,9 @@ async fn s45_a_dispute_above_the_payment_or_in_another_currency_asks_a_person() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_told_of_a_payment_whose_charge_is_unknown_waits_until_it_is_known() {
-    let hooks = Hooks::start().await;
+    // What it waits for uses up no try.
+    let options = SiteOptions::default().with("webhooks.max_attempts", 1);
+    let hooks = Hooks::start_with(options).await;
     let token = "tok_approve?status_after=500";
     let pending = hooks.client.create(purchase(token, 800)).await;
     assert_eq!(pending.state(), PaymentState::Pending);
