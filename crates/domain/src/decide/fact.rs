@@ -7,7 +7,7 @@ use crate::decline::{Cause, Decline};
 use crate::ids::TransactionId;
 use crate::journal::Stamp;
 use crate::money::Money;
-use crate::payment::{NextAction, PaymentRecord, PaymentState};
+use crate::payment::{NextAction, PaymentRecord};
 use crate::retry::WaitFor;
 use crate::transaction::{
     Dispute, Fact, FactKind, Transaction, TransactionKind, TransactionOrigin, TransactionState,
@@ -15,6 +15,7 @@ use crate::transaction::{
 use crate::transition::PaymentEvent;
 
 use super::abandon::release_refused;
+use super::another::of_another_payment;
 use super::attempt::{end, prefix};
 use super::done::{approved, was_sent};
 use super::names::{names_anew, of_another_payment, take_references};
@@ -25,8 +26,9 @@ use super::unasked::{dispute_closed, take_amount, tell_dispute};
 use super::undone::{
     done_again, done_by_another, done_for_another_amount, not_done, reversed, taken_back,
     undone_before_told,
+    done_again, done_by_another, expired, not_done, reversed, taken_back, undone_before_told,
 };
-use super::voiding::pending_void;
+use super::voiding::{pending_void, released_by_another};
 use super::{DecideError, WAITING_VOID_SENT_WITHIN};
 
 /// Applies a fact that the provider told outside a send (a lookup, a webhook). `None` where it tells nothing
@@ -170,6 +172,9 @@ pub(crate) fn confirmation_waits(record: &PaymentRecord, held: &Transaction) -> 
 pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp: &Stamp<'_>) {
     let state = step.subject.row().state;
     let kind = step.subject.row().kind;
+    if released_by_another(record, step.subject.row(), fact) {
+        return;
+    }
     match (&fact.kind, state) {
         (
             FactKind::Approved { amount, expires_at },
@@ -354,32 +359,4 @@ fn still_pending(step: &mut Step, known: bool, stamp: &Stamp<'_>) {
     if kind.opens() {
         step.advance(PaymentEvent::Processing);
     }
-}
-
-/// The provider says that the authorization ran out; what is captured stays captured, and what is under way ends as the
-/// provider says: what it held back is gone with it where it fails.
-fn expired(step: &mut Step, record: &PaymentRecord) {
-    let amounts = &step.payment.amounts;
-    let left = amounts.authorized - amounts.captured - amounts.voided;
-    if step.payment.state == PaymentState::Expired || left <= 0 && amounts.authorized > 0 {
-        return;
-    }
-    step.settle_case();
-    step.payment.expired = true;
-    step.payment.next_action = None;
-    if step.payment.amounts.authorized > 0 {
-        step.payment.amounts.add_voided_rest();
-    }
-    if !step.subject.row().state.ended() {
-        step.end(Failed, Some(Cause::Expired));
-    }
-    if let Some(void) = pending_void(record).filter(|void| !was_sent(void)) {
-        let mut void = void.clone();
-        end(&mut void, Failed, Some(Cause::NothingToVoid));
-        step.others.push(void);
-    }
-    step.cause = Some(Cause::Expired);
-    step.result = EntryResult::Failure;
-    step.event_type = "payment.expired".to_owned();
-    step.advance(PaymentEvent::Expired);
 }

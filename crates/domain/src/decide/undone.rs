@@ -6,7 +6,7 @@ use crate::change::OperatorActionKind;
 use crate::decline::{Cause, Decline};
 use crate::ids::ProviderReference;
 use crate::money::Money;
-use crate::payment::PaymentRecord;
+use crate::payment::{PaymentRecord, PaymentState};
 use crate::transaction::{Fact, Transaction, TransactionKind, TransactionOrigin, TransactionState};
 use crate::transition::PaymentEvent;
 
@@ -301,4 +301,32 @@ pub(super) fn reversed(step: &mut Step, record: &PaymentRecord, cause: Cause) {
     step.advance(event);
     step.open_case(OperatorActionKind::ContradictingFact);
     step.report_excess(beyond_before);
+}
+
+/// The provider says that the authorization ran out; what is captured stays captured, and what is under way ends as the
+/// provider says: what it held back is gone with it where it fails.
+pub(super) fn expired(step: &mut Step, record: &PaymentRecord) {
+    let amounts = &step.payment.amounts;
+    let left = amounts.authorized - amounts.captured - amounts.voided;
+    if step.payment.state == PaymentState::Expired || left <= 0 && amounts.authorized > 0 {
+        return;
+    }
+    step.settle_case();
+    step.payment.expired = true;
+    step.payment.next_action = None;
+    if step.payment.amounts.authorized > 0 {
+        step.payment.amounts.add_voided_rest();
+    }
+    if !step.subject.row().state.ended() {
+        step.end(Failed, Some(Cause::Expired));
+    }
+    if let Some(void) = pending_void(record).filter(|void| !was_sent(void)) {
+        let mut void = void.clone();
+        end(&mut void, Failed, Some(Cause::NothingToVoid));
+        step.others.push(void);
+    }
+    step.cause = Some(Cause::Expired);
+    step.result = EntryResult::Failure;
+    step.event_type = "payment.expired".to_owned();
+    step.advance(PaymentEvent::Expired);
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::payment::{PaymentRecord, PaymentState};
 use crate::ports::{ProviderRules, VoidBefore};
-use crate::transaction::{Transaction, TransactionKind, TransactionState};
+use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, TransactionState};
 
 /// Whether a void can be sent before the payment is authorized. Not while a send of its opening may still arrive: a void
 /// that comes before it would release nothing.
@@ -55,6 +55,22 @@ pub(super) fn pending_void(record: &PaymentRecord) -> Option<&Transaction> {
             && transaction.state == TransactionState::Pending
             && waiting
     })
+}
+
+/// Whether what is told of a void that was not done is the success of another one, which is known: a provider that has no
+/// name of its own for a void tells of whichever released the payment.
+pub(super) fn released_by_another(record: &PaymentRecord, held: &Transaction, fact: &Fact) -> bool {
+    let not_done = matches!(
+        held.state,
+        TransactionState::Declined | TransactionState::Failed
+    );
+    let told_done = matches!(fact.kind, FactKind::Approved { .. });
+    let named = fact.provider_reference.as_ref();
+    let by_another = record.transactions.iter().any(|other| {
+        let succeeded = other.kind == held.kind && other.state == TransactionState::Succeeded;
+        other.id != held.id && succeeded && other.provider_reference.as_ref() == named
+    });
+    held.kind == TransactionKind::Void && not_done && told_done && named.is_some() && by_another
 }
 
 /// Whether a payment that is not decided was to be voided, so that nothing of it is sent (again): also where the provider

@@ -207,3 +207,23 @@ fn s14_what_was_certainly_never_sent_is_not_asked_to_be_released() {
     assert_eq!(world.state_of(void), TransactionState::Succeeded);
     assert_eq!(world.record.payment.state, PaymentState::Voided);
 }
+
+#[test]
+fn i9_what_another_void_released_does_not_make_a_refused_one_done() {
+    let mut world = World::authorized(100);
+    world.void().unwrap();
+    let refused = world.newest();
+    world.report(SendOutcome::NotSent(Cause::RequestRefused));
+    assert_eq!(world.state_of(refused), TransactionState::Failed);
+    world.void().unwrap();
+    world.answer(approved(100));
+    assert_eq!(world.record.payment.state, PaymentState::Voided);
+    // The provider has one name for both, and says that the payment is released.
+    assert!(!world.learn(refused, &told(approved(100))));
+    assert_eq!(world.state_of(refused), TransactionState::Failed);
+    // Under a name of its own it is another thing, and a contradiction.
+    let mut other = told(approved(100));
+    other.provider_reference = ProviderReference::parse("prov-2").ok();
+    assert!(world.learn(refused, &other));
+    assert_eq!(world.state_of(refused), TransactionState::Succeeded);
+}
