@@ -105,7 +105,9 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         return;
     }
     let with_person = |row: &Transaction| {
-        let asked = row.open_case == Some(OperatorActionKind::RecoveryExhausted);
+        let asked = row
+            .open_cases
+            .contains(OperatorActionKind::RecoveryExhausted);
         asked && !trusted && row.state == TransactionState::Pending
     };
     let undecided_refund = record
@@ -165,10 +167,9 @@ fn was_taken_back(booked: &Booked) -> bool {
 
 fn is_contradicted(record: &PaymentRecord) -> bool {
     record.transactions.iter().any(|row| {
-        matches!(
-            row.open_case,
-            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
-        )
+        row.open_cases
+            .contains(OperatorActionKind::ContradictingFact)
+            || row.open_cases.contains(OperatorActionKind::ExcessAmount)
     })
 }
 

@@ -115,7 +115,8 @@ fn transaction(row: &Transaction, currency: Currency) -> v1::Transaction {
             .filter(|_| row.state == TransactionState::Pending)
             .map(timestamp),
         open_operator_action: row
-            .open_case
+            .open_cases
+            .first()
             .map_or(v1::OperatorActionKind::Unspecified, action_kind)
             .into(),
         resolved_by_operator: row.resolved_by_operator,
