@@ -129,7 +129,10 @@ pub fn capture(
     if has_pending(record, TransactionKind::Void) {
         return Err(Rejection::VoidPending.into());
     }
-    if command.final_capture && amounts.capture_pending > 0 {
+    let capabilities = rules.capabilities();
+    // Where the provider captures once, it releases the rest whether that is said or not.
+    let releases = command.final_capture || !capabilities.several_captures;
+    if releases && amounts.capture_pending > 0 {
         // The provider would release what the other capture is about to take.
         return Err(Rejection::CapturePending.into());
     }
@@ -138,7 +141,6 @@ pub fn capture(
     if amount > left || amount == 0 {
         return Err(Rejection::ExceedsCapturable { left }.into());
     }
-    let capabilities = rules.capabilities();
     if amount < left && !capabilities.partial_capture {
         return Err(Rejection::PartialCaptureUnsupported.into());
     }
@@ -147,14 +149,14 @@ pub fn capture(
     }
     let until = deadline(command.execute_before, stamp)?;
     let mut row = transaction(record, TransactionKind::Capture, amount, until, stamp);
-    row.final_capture = command.final_capture;
+    row.final_capture = releases;
     let mut step = Step::on(
         &record.payment,
         Write::Insert(row),
         "capture.accepted".to_owned(),
     );
     step.payment.amounts.capture_pending += amount;
-    if command.final_capture {
+    if releases {
         step.payment.amounts.void_pending += left - amount;
     }
     accept(

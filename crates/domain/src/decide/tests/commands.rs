@@ -4,6 +4,7 @@ use super::*;
 use crate::change::CommandKind;
 use crate::command::{Capture, Confirm, Refund, Void};
 use crate::decide::{self, DecideError};
+use crate::decline::Cause;
 use crate::error::Rejection;
 use crate::payment::PaymentState;
 
@@ -208,6 +209,28 @@ fn a_partly_refunded_payment_still_captures_the_rest() {
     world.capture(None, false).unwrap();
     world.answer(approved(50));
     assert_eq!(world.record.payment.amounts.captured, 100);
+}
+
+#[test]
+fn i5_where_the_provider_captures_once_the_rest_is_released_also_what_a_refund_had_held() {
+    let once = Rules::with(|able| able.several_captures = false);
+    let mut world = World::accepted_by(once, 100, CaptureMethod::Automatic);
+    world.answer(approved(100));
+    let purchase = world.newest();
+    world.refund(Some(64)).unwrap();
+    let refund = world.newest();
+    world.answer(FactKind::Pending);
+    // The purchase's capture failed after all, and all that is left for now is captured again.
+    let failed = FactKind::TakenBack(Cause::ProviderReportedFailure);
+    assert!(world.learn(purchase, &told(failed)));
+    world.capture(Some(36), false).unwrap();
+    assert!(world.held().final_capture, "it releases what it leaves");
+    world.answer(approved(36));
+    let failed = FactKind::Failed(Cause::ProviderReportedFailure);
+    assert!(world.learn(refund, &told(failed)));
+    let amounts = world.record.payment.amounts;
+    assert_eq!((amounts.captured, amounts.voided), (36, 64));
+    assert_eq!((amounts.capturable(), amounts.excess), (0, 0));
 }
 
 #[test]
