@@ -1,8 +1,9 @@
-//! How many requests a provider is at, at once.
+//! How many requests a provider is at, at once and in a second.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,12 +19,23 @@ pub struct Meter {
 struct Busy {
     now: AtomicI64,
     peak: AtomicI64,
-    requests: AtomicI64,
+    begun: Mutex<Vec<Instant>>,
+}
+
+/// What was counted since the beginning.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Requests in all.
+    pub requests: usize,
+    /// Most at once.
+    pub peak: i64,
+    /// Most that began within one second.
+    pub peak_per_second: usize,
 }
 
 impl Busy {
     fn begin(&self) {
-        self.requests.fetch_add(1, Ordering::SeqCst);
+        self.begun.lock().unwrap().push(Instant::now());
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.peak.fetch_max(now, Ordering::SeqCst);
     }
@@ -54,13 +66,23 @@ impl Meter {
     /// Begins anew.
     pub fn reset(&self) {
         self.busy.peak.store(0, Ordering::SeqCst);
-        self.busy.requests.store(0, Ordering::SeqCst);
+        self.busy.begun.lock().unwrap().clear();
     }
 
-    /// Most requests at once, and requests in all, since the beginning.
-    pub fn peak_and_total(&self) -> (i64, i64) {
-        let load = |counter: &AtomicI64| counter.load(Ordering::SeqCst);
-        (load(&self.busy.peak), load(&self.busy.requests))
+    /// What was counted since the beginning.
+    pub fn load(&self) -> Load {
+        let mut begun = self.busy.begun.lock().unwrap().clone();
+        begun.sort();
+        let within_a_second = |first: usize| {
+            let end = begun[first] + Duration::from_secs(1);
+            begun.partition_point(|at| *at < end) - first
+        };
+        let peak_per_second = (0..begun.len()).map(within_a_second).max();
+        Load {
+            requests: begun.len(),
+            peak: self.busy.peak.load(Ordering::SeqCst),
+            peak_per_second: peak_per_second.unwrap_or(0),
+        }
     }
 }
 

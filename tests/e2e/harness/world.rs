@@ -86,7 +86,12 @@ impl World {
 
     /// Another server on the same database, called with the same key.
     pub async fn replica(&self) -> Replica {
-        let server = Server::start(self.config()).await.unwrap();
+        self.replica_with(Vec::new()).await
+    }
+
+    /// The same, with settings of its own.
+    pub async fn replica_with(&self, settings: Vec<Setting>) -> Replica {
+        let server = Server::start(self.config_with(settings)).await.unwrap();
         let client = self
             .site
             .caller(server.grpc_addr(), TENANT, &TENANT_ROLES)
