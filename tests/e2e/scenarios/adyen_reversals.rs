@@ -57,9 +57,13 @@ async fn s51_a_capture_that_adyen_does_again_is_shown_to_a_person_who_books_it()
     let captured = world.adyen.only("/captures");
     world.tell(item("CAPTURE", &captured, Some(&opening))).await;
     until(&world, &payment, PaymentState::Captured).await;
-    world
-        .tell(item("CAPTURE_FAILED", &captured, Some(&opening)))
-        .await;
+    let rejected = |hours_ago| {
+        let at = DateTime::from_timestamp(now(), 0).unwrap() - TimeDelta::hours(hours_ago);
+        let mut rejected = item("CAPTURE_FAILED", &captured, Some(&opening));
+        rejected["eventDate"] = json!(at.to_rfc3339());
+        rejected
+    };
+    world.tell(rejected(3)).await;
     until(&world, &payment, PaymentState::Authorized).await;
     let again = || {
         let mut again = item("CAPTURE", &captured, Some(&opening));
@@ -103,9 +107,21 @@ async fn s51_a_capture_that_adyen_does_again_is_shown_to_a_person_who_books_it()
     assert_eq!(world.db.number(cases).await, 0);
     let refused = operator.refused(found).await;
     assert_eq!(refused.code, tonic::Code::FailedPrecondition, "once");
+
+    // The first rejection is delivered once more; then the scheme rejects it again, on the same day.
+    world.tell(rejected(3)).await;
+    let after = world.client.payment(&payment.payment_id).await;
+    assert_eq!(after.captured(), 1_000);
+    world.tell(rejected(1)).await;
+    let payment = until(&world, &payment, PaymentState::Authorized).await;
+    let row = last(&payment);
+    assert_eq!(
+        (payment.captured(), row.state()),
+        (0, TransactionState::Reversed)
+    );
 }
 
-/// The scheme rejects it again: the same event, success and reference, on another day.
+/// The scheme rejects it again: the same event, success and reference, later on the same day or on another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s51_a_capture_that_fails_again_after_adyen_did_it_again_is_no_repetition() {
     let world = AdyenWorld::start().await;
@@ -114,26 +130,26 @@ async fn s51_a_capture_that_fails_again_after_adyen_did_it_again_is_no_repetitio
     let captured = world.adyen.only("/captures");
     let today = DateTime::from_timestamp(now(), 0).unwrap();
     let mut told = Vec::new();
-    for (event, reason, days_ago) in [
-        ("CAPTURE", "", 9),
+    for (event, reason, hours_ago) in [
+        ("CAPTURE", "", 90),
         ("CAPTURE_FAILED", "", 7),
         ("CAPTURE", "Transaction Recaptured", 5),
         ("CAPTURE_FAILED", "", 3),
     ] {
-        let at = today - TimeDelta::days(days_ago);
+        let at = today - TimeDelta::hours(hours_ago);
         let mut item = item(event, &captured, Some(&opening));
         item["eventDate"] = json!(at.to_rfc3339());
         item["reason"] = json!(reason);
         for _ in 0..2 {
             world.tell(item.clone()).await;
         }
-        let dated = if days_ago < 9 {
-            format!(":{}", at.date_naive())
+        let dated = if hours_ago < 90 {
+            at.format(":%Y-%m-%dT%H").to_string()
         } else {
             String::new()
         };
         told.push(format!("{event}:true:{}{dated}", captured.psp_reference()));
-        let state = if days_ago == 3 { "IGNORED" } else { "APPLIED" };
+        let state = if hours_ago == 3 { "IGNORED" } else { "APPLIED" };
         world.kept(told.last().unwrap(), state).await;
     }
     assert_eq!(

@@ -38,9 +38,11 @@ pub(super) fn event_id(item: &wire::Item, received_at: DateTime<Utc>) -> Option<
 
 /// What tells an event from an earlier one of the same name, success and reference: Adyen does a capture or refund
 /// again after the card scheme rejected it, and the scheme can reject it again. The success of what is done again has
-/// a reason, such as "Transaction Recaptured", which the first has not; and each such event has its day.
+/// a reason, such as "Transaction Recaptured", which the first has not; and each such event has its hour. What is
+/// delivered again has the date of its first delivery, and the scheme needs days to reject what is done again, so an hour
+/// is fine enough, and coarse enough to bound what follows.
 ///
-/// Neither is signed, so whoever holds an event can have it heard once a day of those that count, and no oftener. An
+/// Neither is signed, so whoever holds an event can have it heard once an hour of the days that count, and no oftener. An
 /// equal fact changes nothing; what takes back a success always asks a person.
 fn again(
     item: &wire::Item,
@@ -55,15 +57,16 @@ fn again(
         "CAPTURE_FAILED" | "REFUND_FAILED" | "REFUNDED_REVERSED"
     );
     let date = item.event_date.as_ref().and_then(Value::as_str);
-    let day = date
+    let date = date
         .and_then(|date| DateTime::parse_from_rfc3339(date).ok())
-        .map(|date| date.to_utc().date_naive())
-        .filter(|day| {
-            let age = received_at.date_naive().signed_duration_since(*day);
+        .map(|date| date.to_utc())
+        .filter(|date| {
+            let day = date.date_naive();
+            let age = received_at.date_naive().signed_duration_since(day);
             (-AHEAD_DAYS..=DATED_DAYS).contains(&age.num_days())
         });
-    match day {
-        Some(day) if done_again || undone => Some(format!(":{day}")),
+    match date {
+        Some(date) if done_again || undone => Some(date.format(":%Y-%m-%dT%H").to_string()),
         None if done_again => Some(":again".to_owned()),
         Some(_) | None => None,
     }

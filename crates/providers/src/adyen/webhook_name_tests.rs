@@ -40,7 +40,7 @@ fn s51_what_adyen_does_again_is_no_repetition() {
         assert_eq!(first, format!("{event}:true:JDZXCMLW35GXXN82"));
         let again = |date: Value| named("2026-03-05", &dated(event, RECAPTURED, date));
         let dated = again(json!("2026-03-04T23:30:00+01:00"));
-        assert_eq!(dated, format!("{first}:2026-03-04"));
+        assert_eq!(dated, format!("{first}:2026-03-04T22"));
         for undated in [
             Value::Null,
             json!(7),
@@ -64,11 +64,14 @@ fn s51_what_is_taken_back_a_second_time_is_no_repetition() {
     for event in ["CAPTURE_FAILED", "REFUND_FAILED", "REFUNDED_REVERSED"] {
         let told = |received: &str, date: &str| named(received, &dated(event, "", json!(date)));
         let first = told("2026-03-02", "2026-03-02T10:00:00+01:00");
-        assert_eq!(first, format!("{event}:true:JDZXCMLW35GXXN82:2026-03-02"));
+        let hour = "2026-03-02T09";
+        assert_eq!(first, format!("{event}:true:JDZXCMLW35GXXN82:{hour}"));
         // Delivered again, and again, for as long as Adyen tries.
         assert_eq!(first, told("2026-03-02", "2026-03-02T10:00:00+01:00"));
         assert_eq!(first, told("2026-04-05", "2026-03-02T10:00:00+01:00"));
         assert_ne!(first, told("2026-03-09", "2026-03-09T10:00:00+01:00"));
+        // On the same day.
+        assert_ne!(first, told("2026-03-02", "2026-03-02T22:59:59+01:00"));
     }
 }
 
@@ -77,8 +80,8 @@ fn s51_what_is_taken_back_a_second_time_is_no_repetition() {
 fn s50_an_item_has_few_names_whatever_is_not_signed_of_it() {
     let names = |event: &str, success: &str| {
         let mut names = BTreeSet::new();
-        for number in 0..400_i64 {
-            let date = at("2026-03-01") + chrono::TimeDelta::hours(number * 12 - 2_400);
+        for number in 0..2_400_i64 {
+            let date = at("2026-03-01") + chrono::TimeDelta::minutes(number * 40 - 1_200 * 60);
             let reason = format!("reason {number}");
             let mut changes = dated(event, &reason, json!(date.to_rfc3339())).to_vec();
             changes.push(("success", json!(success)));
@@ -89,8 +92,9 @@ fn s50_an_item_has_few_names_whatever_is_not_signed_of_it() {
     };
     assert_eq!(names("AUTHORISATION", "true"), 1);
     assert_eq!(names("CAPTURE", "false"), 1);
-    assert_eq!(names("CAPTURE", "true"), 43);
-    assert_eq!(names("CAPTURE_FAILED", "true"), 43);
+    // The hours of 42 days, and the one name without.
+    assert_eq!(names("CAPTURE", "true"), 42 * 24 + 1);
+    assert_eq!(names("CAPTURE_FAILED", "true"), 42 * 24 + 1);
 }
 
 #[test]
