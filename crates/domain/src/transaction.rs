@@ -37,9 +37,13 @@ impl TransactionKind {
         matches!(self, Self::Purchase | Self::Authorization)
     }
 
-    /// Whether the provider can do it and take it back later: what moves money because it was asked to.
+    /// Whether the provider can do it and take it back later: what moves money because it was asked to; and what a
+    /// dispute returned, which the issuer can take once more.
     pub fn can_be_taken_back(self) -> bool {
-        matches!(self, Self::Purchase | Self::Capture | Self::Refund)
+        matches!(
+            self,
+            Self::Purchase | Self::Capture | Self::Refund | Self::ChargebackReversal
+        )
     }
 
     /// Whether it belongs to a dispute.

@@ -100,6 +100,13 @@ impl PlayedStripe {
         held.clone()
     }
 
+    /// How a dispute stands from now on.
+    pub fn disputed(&self, dispute: &Value) {
+        let all = &mut self.ledger().disputes;
+        all.retain(|held| held["id"] != dispute["id"]);
+        all.push(dispute.clone());
+    }
+
     /// The customer disputes the payment, and loses.
     pub fn win_dispute(&self, intent: &Value) -> [Value; 2] {
         let mut ledger = self.ledger();

@@ -1,5 +1,6 @@
 //! Applying what a provider proved: the one path for answers, lookups and webhooks.
 
+use chrono::{DateTime, Utc};
 use quittance_evidence::EntryResult;
 
 use crate::change::{Change, OperatorActionKind, Write};
@@ -78,7 +79,8 @@ fn still_so(held: &Transaction, told: &FactKind) -> bool {
         && match told {
             FactKind::Approved { .. } => held.state == Succeeded,
             FactKind::Pending => held.state == Pending,
-            FactKind::Failed(_) | FactKind::TakenBack(_) => held.state == Failed,
+            FactKind::Failed(_) => held.state == Failed,
+            FactKind::TakenBack(_) => matches!(held.state, Failed | Reversed),
             FactKind::Declined(_) | FactKind::RequiresAction(_) | FactKind::Expired => false,
         }
 }
@@ -180,12 +182,7 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             FactKind::Approved { amount, expires_at },
             Pending | RequiresAction | Declined | Failed,
         ) => {
-            take_references(step, record, fact);
-            if !as_asked(step, *amount) {
-                return mismatch(step, record, *amount);
-            }
-            step.payment.expires_at = expires_at.or(step.payment.expires_at);
-            approved(step, record, stamp);
+            proved_done(step, record, (fact, *amount, *expires_at), stamp);
         }
         (FactKind::Failed(_) | FactKind::Declined(_), Pending) if kind.disputes() => {
             take_references(step, record, fact);
@@ -203,6 +200,10 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
         }
         (FactKind::TakenBack(cause), _) if kind.can_be_taken_back() => {
             take_back(step, record, fact, *cause);
+        }
+        // What a dispute returns follows from how it stands.
+        (FactKind::Approved { amount, expires_at }, Reversed) if kind.disputes() => {
+            proved_done(step, record, (fact, *amount, *expires_at), stamp);
         }
         (FactKind::Approved { amount, .. }, Reversed) => done_again(step, *amount),
         (FactKind::Approved { .. }, Succeeded)
@@ -233,6 +234,21 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
     }
 }
 
+/// The provider has done it, until then for what authorizes.
+fn proved_done(
+    step: &mut Step,
+    record: &PaymentRecord,
+    (fact, amount, expires_at): (&Fact, Option<Money>, Option<DateTime<Utc>>),
+    stamp: &Stamp<'_>,
+) {
+    take_references(step, record, fact);
+    if !as_asked(step, amount) {
+        return mismatch(step, record, amount);
+    }
+    step.payment.expires_at = expires_at.or(step.payment.expires_at);
+    approved(step, record, stamp);
+}
+
 /// The provider has not done it, nor will it: that of ours is asked for again, where it is a release.
 fn proved_not_done(
     step: &mut Step,
@@ -249,6 +265,11 @@ fn proved_not_done(
 fn take_back(step: &mut Step, record: &PaymentRecord, fact: &Fact, cause: Cause) {
     match step.subject.row().state {
         Succeeded => reversed(step, record, cause),
+        Pending if step.subject.row().kind.disputes() => {
+            take_references(step, record, fact);
+            dispute_closed(step, record, &fact.kind);
+        }
+        RequiresAction | Declined | Failed if step.subject.row().kind.disputes() => {}
         Pending | RequiresAction | Declined | Failed if !step.subject.row().kind.opens() => {
             take_references(step, record, fact);
             undone_before_told(step, record, cause);

@@ -221,12 +221,15 @@ pub(super) fn booked_again(
             amounts.add_refunded(transaction.amount);
             (PaymentEvent::RefundSucceeded, "refund.succeeded")
         }
-        TransactionKind::Authorization
-        | TransactionKind::Void
-        | TransactionKind::Chargeback
-        | TransactionKind::ChargebackReversal => return contradicted(step, "APPROVED", None),
+        TransactionKind::ChargebackReversal => {
+            (PaymentEvent::ChargebackReversed, "chargeback.reversed")
+        }
+        TransactionKind::Authorization | TransactionKind::Void | TransactionKind::Chargeback => {
+            return contradicted(step, "APPROVED", None);
+        }
     };
     step.end(Succeeded, None);
+    step.book_dispute(record);
     step.edit(|transaction| {
         transaction.decline = None;
         if named.is_some() {
@@ -286,10 +289,9 @@ pub(super) fn reversed(step: &mut Step, record: &PaymentRecord, cause: Cause) {
             }
             PaymentEvent::CaptureFailed
         }
-        TransactionKind::Authorization
-        | TransactionKind::Void
-        | TransactionKind::Chargeback
-        | TransactionKind::ChargebackReversal => {
+        // The issuer took once more what it had returned: how much, follows from all of them.
+        TransactionKind::ChargebackReversal => PaymentEvent::ChargebackOpened,
+        TransactionKind::Authorization | TransactionKind::Void | TransactionKind::Chargeback => {
             return contradicted(step, &format!("TAKEN_BACK {cause}"), Some(cause));
         }
     };
@@ -297,6 +299,7 @@ pub(super) fn reversed(step: &mut Step, record: &PaymentRecord, cause: Cause) {
     step.result = EntryResult::Failure;
     step.event_type = format!("{}.reversed", prefix(transaction.kind));
     step.end(Reversed, Some(cause));
+    step.book_dispute(record);
     step.rebook(record);
     step.advance(event);
     step.open_case(OperatorActionKind::ContradictingFact);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::change::Change;
 use crate::context::{Actor, ActorKind, Caller, Origin};
 use crate::decide::{self, Reported, Unasked};
 use crate::decline::Cause;
@@ -9,7 +10,9 @@ use crate::error::FlowError;
 use crate::ids::{PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId};
 use crate::payment::PaymentRecord;
 use crate::ports::{Commit, LookupQuery, Named, SentThrough};
-use crate::transaction::{Dispute, Fact, FactKind, LookupOutcome, Transaction, TransactionState};
+use crate::transaction::{
+    Dispute, Fact, FactKind, LookupOutcome, Transaction, TransactionKind, TransactionState,
+};
 use crate::webhook::{PaymentName, Subject, WebhookFact};
 
 use super::set_aside::Aside;
@@ -130,6 +133,7 @@ impl Flows {
         fact: &Fact,
     ) -> Result<Told, FlowError> {
         let account = operation.account;
+        let (mut fact, mut confirmed) = (fact.clone(), false);
         for _ in 0..=self.settings().max_decisions {
             let record = self.read(caller, payment).await?;
             let Some(opening) = record.opening() else {
@@ -138,25 +142,37 @@ impl Flows {
             let trace = self.ports().observer.current_trace();
             let stamp = self.stamp(caller, trace, Duration::ZERO);
             match self
-                .not_ours(&record, opening, operation, fact, &stamp)
+                .not_ours(&record, opening, operation, &fact, &stamp)
                 .await?
             {
                 Aside::No => {}
                 Aside::Told(told) => return Ok(told),
                 Aside::Overtaken => continue,
             }
-            match decide::reported(&record, operation.kind, fact) {
+            match decide::reported(&record, operation.kind, &fact) {
                 Reported::Known(id) => {
-                    let told = (fact, operation.dispute);
+                    let told = (&fact, operation.dispute);
                     return self.told_about(caller, account, (payment, id), told).await;
                 }
                 Reported::Early => return Ok(Told::Early),
                 Reported::Nameless => return Ok(Told::Nameless),
                 Reported::Unknown => {}
             }
-            let Some(change) = decide::unasked(&record, operation, fact, &stamp)? else {
+            let Some(change) = decide::unasked(&record, operation, &fact, &stamp)? else {
                 return Ok(Told::NoNews);
             };
+            if operation.kind == TransactionKind::ChargebackReversal && !confirmed {
+                // It may have been won before it was lost, which leaves nothing here that this would contradict.
+                confirmed = true;
+                match self.ask_about_new(record, &change).await? {
+                    Confirmed::Told => {}
+                    Confirmed::Instead(current) => {
+                        fact = *current;
+                        continue;
+                    }
+                    Confirmed::Not(cause) => return Ok(Told::NotConfirmed(cause)),
+                }
+            }
             match self.commit(&change).await {
                 Ok(Commit::Committed) => return Ok(Told::Applied),
                 Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {}
@@ -236,6 +252,20 @@ impl Flows {
                 provider.payment_named(reference).await
             }
             (PaymentName::Theirs(_), None) => Ok(Named::NotFound),
+        }
+    }
+
+    /// Asks the provider what holds now of an operation that is not recorded yet.
+    async fn ask_about_new(
+        &self,
+        record: PaymentRecord,
+        change: &Change,
+    ) -> Result<Confirmed, FlowError> {
+        let record = change.apply_to(Some(record));
+        let new = change.subject().and_then(|id| record.transaction(id));
+        match new {
+            Some(new) => self.ask_again(&record, new).await,
+            None => Ok(Confirmed::Told),
         }
     }
 

@@ -129,6 +129,8 @@ impl Happened {
             (Pending | RequiresAction | Declined | Failed, Reversed) => Some(Self::NotDone),
             (Succeeded, Declined | Failed | Reversed) => Some(Self::TakenBack),
             (Reversed, Succeeded) if decided => Some(Self::DoneAgain),
+            // What a dispute returns follows from how it stands.
+            (Reversed, Succeeded) if after.kind.disputes() => Some(Self::Done),
             (Pending | RequiresAction | Declined | Failed | Succeeded | Reversed, _) => None,
         }
     }

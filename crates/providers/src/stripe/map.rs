@@ -277,23 +277,44 @@ pub(super) fn refund(refund: &Refund) -> Result<Fact, Unreadable> {
     })
 }
 
-/// What a dispute returned of what it withdrew, in the account's currency; what was withdrawn once more after that is
-/// not returned any more. `None` where it is nothing, or is not said.
-pub(super) fn reinstated(dispute: &wire::Dispute) -> Option<Money> {
+/// What a dispute returned of what it withdrew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reinstated {
+    /// So much, in the account's currency.
+    Amount(Money),
+    /// Nothing; `again` where something had been returned, and was withdrawn once more.
+    Nothing { again: bool },
+    /// It is not said.
+    Unsaid,
+}
+
+/// What a dispute returned of what it withdrew; what was withdrawn once more after that is not returned any more.
+pub(super) fn reinstated(dispute: &wire::Dispute) -> Reinstated {
     let all = dispute.balance_transactions.as_deref().unwrap_or_default();
-    let currency = all.first()?.currency.as_str();
+    let Some(first) = all.first() else {
+        return Reinstated::Unsaid;
+    };
     let (mut left, mut withdrawn) = (0_i64, false);
     for moved in all {
-        if moved.currency != currency {
-            return None;
+        if moved.currency != first.currency {
+            return Reinstated::Unsaid;
         }
         if moved.amount < 0 && !withdrawn {
             withdrawn = true;
             continue;
         }
-        left = left.checked_add(moved.amount)?;
+        let Some(sum) = left.checked_add(moved.amount) else {
+            return Reinstated::Unsaid;
+        };
+        left = sum;
     }
-    amount(left, currency).ok().filter(|_| left > 0)
+    match amount(left, &first.currency) {
+        _ if left <= 0 => Reinstated::Nothing {
+            again: all.iter().any(|moved| moved.amount > 0),
+        },
+        Ok(left) => Reinstated::Amount(left),
+        Err(Unreadable) => Reinstated::Unsaid,
+    }
 }
 
 /// Where the customer is sent; without a URL, Stripe's client code goes on with the secret of this payment.

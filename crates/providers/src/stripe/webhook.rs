@@ -16,7 +16,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::Stripe;
-use super::map::{self, CAPTURE, TRANSACTION};
+use super::map::{self, CAPTURE, Reinstated, TRANSACTION};
 use super::wire::{self, CaptureMethod, DisputeStatus, IntentStatus, Metadata, PaymentIntent};
 
 /// Events about payments that tell nothing which another one does not tell better.
@@ -205,15 +205,20 @@ fn dispute(dispute: &wire::Dispute, reinstated: bool) -> Result<Vec<WebhookFact>
         amount: map::amount(dispute.amount, &dispute.currency).map_err(malformed)?,
     };
     let mut facts = disputed(dispute).map_err(malformed)?;
-    let unsaid = facts.len() < 2 && dispute.status == DisputeStatus::Lost;
-    if let Some((_, taken)) = facts.first().filter(|_| reinstated && unsaid) {
+    let returned = |(kind, fact): &(TransactionKind, Fact)| {
+        *kind == TransactionKind::ChargebackReversal
+            && matches!(fact.kind, FactKind::Approved { .. })
+    };
+    let unsaid = dispute.status == DisputeStatus::Lost && !facts.iter().any(returned);
+    if let Some((_, taken)) = facts.first().cloned().filter(|_| reinstated && unsaid) {
         // Money was returned, and it is not said how much: a person decides.
+        facts.truncate(1);
         let returned = Fact {
             kind: FactKind::Approved {
                 amount: None,
                 expires_at: None,
             },
-            ..taken.clone()
+            ..taken
         };
         facts.push((TransactionKind::ChargebackReversal, returned));
     }
@@ -252,8 +257,9 @@ fn about_of(
 }
 
 /// What a dispute proves: that the money was taken back, and where it was won, that it was returned. One that is lost
-/// returns a part of it where as much had been refunded before (the Dashboard calls it "partially won"). An inquiry
-/// (`warning_…`) takes nothing (yet); a dispute that was prevented never will.
+/// returns a part of it where as much had been refunded before (the Dashboard calls it "partially won"). One that was won
+/// can be taken up again, and lost: then what was returned is so no more. An inquiry (`warning_…`) takes nothing (yet); a
+/// dispute that was prevented never will.
 pub(super) fn disputed(
     dispute: &wire::Dispute,
 ) -> Result<Vec<(TransactionKind, Fact)>, map::Unreadable> {
@@ -269,6 +275,7 @@ pub(super) fn disputed(
         expires_at: None,
     };
     let whole = map::amount(dispute.amount, &dispute.currency)?;
+    const GONE: FactKind = FactKind::TakenBack(Cause::ProviderReportedFailure);
     let (taken, returned) = match dispute.status {
         DisputeStatus::WarningNeedsResponse | DisputeStatus::WarningUnderReview => {
             (FactKind::Pending, None)
@@ -278,15 +285,19 @@ pub(super) fn disputed(
         DisputeStatus::NeedsResponse
         | DisputeStatus::UnderReview
         | DisputeStatus::AppealNeedsResponse
-        | DisputeStatus::AppealUnderReview => (moved(whole), None),
-        DisputeStatus::Lost => (moved(whole), map::reinstated(dispute)),
-        DisputeStatus::Won => (moved(whole), Some(whole)),
+        | DisputeStatus::AppealUnderReview => {
+            let again = map::reinstated(dispute) == Reinstated::Nothing { again: true };
+            (moved(whole), again.then_some(GONE))
+        }
+        DisputeStatus::Lost => match map::reinstated(dispute) {
+            Reinstated::Amount(part) => (moved(whole), Some(moved(part))),
+            Reinstated::Nothing { .. } => (moved(whole), Some(GONE)),
+            Reinstated::Unsaid => (moved(whole), None),
+        },
+        DisputeStatus::Won => (moved(whole), Some(moved(whole))),
     };
     let taken = (TransactionKind::Chargeback, fact(taken));
-    let returned = returned.map(|amount| {
-        let returned = fact(moved(amount));
-        (TransactionKind::ChargebackReversal, returned)
-    });
+    let returned = returned.map(|told| (TransactionKind::ChargebackReversal, fact(told)));
     Ok(std::iter::once(taken).chain(returned).collect())
 }
 

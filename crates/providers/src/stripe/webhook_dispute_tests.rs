@@ -4,12 +4,20 @@ use super::*;
 
 /// What an event about a lost dispute tells, as kind and what was moved, with these movements of money in it.
 fn lost(kind: &str, moved: &[(i64, &str)]) -> Vec<(TransactionKind, FactKind, Option<String>)> {
+    disputed_so("lost", kind, moved)
+}
+
+fn disputed_so(
+    status: &str,
+    kind: &str,
+    moved: &[(i64, &str)],
+) -> Vec<(TransactionKind, FactKind, Option<String>)> {
     let moved: Vec<_> = moved
         .iter()
         .map(|(amount, currency)| json!({"object": "balance_transaction", "amount": amount, "currency": currency}))
         .collect();
     let changes = [
-        ("status", json!("lost")),
+        ("status", json!(status)),
         ("balance_transactions", json!(moved)),
     ];
     let told = told(&format!("charge.dispute.{kind}"), DISPUTE, &changes).unwrap();
@@ -52,13 +60,37 @@ fn s44_a_lost_dispute_returns_what_had_been_refunded_before() {
             assert_eq!(lost(kind, &order), [taken(), part.clone()], "{kind}");
         }
     }
-    // Nothing was returned, or it was taken once more.
-    for nothing in [
-        &[][..],
-        &[(-1_000, "eur")],
-        &[(-1_000, "eur"), (1_000, "eur"), (-1_000, "eur")],
-    ] {
-        assert_eq!(lost("closed", nothing), [taken()], "{nothing:?}");
+    assert_eq!(lost("closed", &[]), [taken()], "it is not said");
+}
+
+/// Nothing is returned of a lost dispute, also where it had been won before. Of one that is taken up again, it is not while
+/// the money is gone.
+#[test]
+fn s44_what_a_won_dispute_returned_is_taken_back_when_it_is_lost_after_all() {
+    let gone = FactKind::TakenBack(Cause::ProviderReportedFailure);
+    let whole = Some("10.00 EUR".to_owned());
+    let gone = (TransactionKind::ChargebackReversal, gone, whole);
+    let (once, kept) = (
+        &[(-1_000, "eur")][..],
+        &[(-1_000, "eur"), (1_000, "eur")][..],
+    );
+    let again = &[(-1_000, "eur"), (1_000, "eur"), (-1_000, "eur")][..];
+    for kind in ["closed", "updated"] {
+        for nothing in [once, again] {
+            assert_eq!(lost(kind, nothing), [taken(), gone.clone()], "{nothing:?}");
+        }
+        for status in [
+            "needs_response",
+            "under_review",
+            "appeal_needs_response",
+            "appeal_under_review",
+        ] {
+            let open = |moved| disputed_so(status, kind, moved);
+            assert_eq!(open(again), [taken(), gone.clone()], "{status}");
+            for undecided in [once, kept, &[]] {
+                assert_eq!(open(undecided), [taken()], "{status} {undecided:?}");
+            }
+        }
     }
 }
 

@@ -450,6 +450,79 @@ fn s44_a_chargeback_takes_money_back_and_is_won() {
     assert_eq!(world.last_event(), "chargeback.reversed");
 }
 
+/// Won, and then lost on appeal: the later word is true, in whatever order both are told.
+#[test]
+fn s44_what_a_won_dispute_returned_is_charged_back_again_when_it_is_lost_after_all() {
+    let lost = FactKind::TakenBack(Cause::ProviderReportedFailure);
+    let reversal = Kind::ChargebackReversal;
+    let mut world = World::captured(100);
+    world.charge_back("dp_1", 100);
+    // That nothing is returned is no transaction.
+    assert_eq!(world.hear(reversal, "dp_1", lost.clone()), Became::NoNews);
+    for round in 0..2 {
+        let returned = world.hear(reversal, "dp_1", approved(100));
+        assert_eq!(returned, Became::Recorded);
+        let payment = &world.record.payment;
+        assert_eq!((payment.disputed, payment.amounts.charged_back), (false, 0));
+        // It had been told to be lost: a person is told that it is not.
+        let told_otherwise = (round > 0).then_some(OperatorActionKind::ContradictingFact);
+        assert_eq!(world.row().open_case, told_otherwise);
+
+        let taken = world.hear(reversal, "dp_1", lost.clone());
+        assert_eq!(taken, Became::Recorded);
+        let payment = &world.record.payment;
+        assert_eq!(
+            (payment.disputed, payment.amounts.charged_back),
+            (true, 100)
+        );
+        assert_eq!(payment.amounts.refundable(), 0);
+        assert_eq!(world.last_event(), "chargeback_reversal.reversed");
+        assert_eq!(world.row().state, TransactionState::Reversed);
+        assert_eq!(
+            world.row().open_case,
+            Some(OperatorActionKind::ContradictingFact)
+        );
+        let again = world.hear(reversal, "dp_1", lost.clone());
+        assert_eq!(again, Became::NoNews);
+    }
+}
+
+#[test]
+fn s44_what_waits_for_a_person_of_a_dispute_that_is_lost_after_all_is_closed() {
+    let mut world = World::captured(100);
+    world.charge_back("dp_1", 100);
+    let about = dispute(usd(120));
+    let returned = named("dp_1", in_usd(120));
+    world.hear_of(Kind::ChargebackReversal, Some(&about), &returned);
+    assert_eq!(
+        world.row().open_case,
+        Some(OperatorActionKind::AmountMismatch)
+    );
+    let lost = FactKind::TakenBack(Cause::ProviderReportedFailure);
+    world.hear(Kind::ChargebackReversal, "dp_1", lost);
+    assert_eq!(
+        (world.row().state, world.row().open_case),
+        (TransactionState::Failed, None)
+    );
+    let payment = &world.record.payment;
+    assert_eq!(
+        (payment.disputed, payment.amounts.charged_back),
+        (true, 100)
+    );
+}
+
+#[test]
+fn s45_a_part_that_was_returned_and_is_taken_again_is_booked_as_far_as_it_reaches() {
+    let mut world = World::captured(100);
+    world.charge_back("dp_1", 150);
+    world.hear(Kind::ChargebackReversal, "dp_1", approved(90));
+    assert_eq!(world.record.payment.amounts.charged_back, 60);
+    let lost = FactKind::TakenBack(Cause::ProviderReportedFailure);
+    world.hear(Kind::ChargebackReversal, "dp_1", lost);
+    let amounts = &world.record.payment.amounts;
+    assert_eq!((amounts.charged_back, amounts.excess), (100, 50));
+}
+
 #[test]
 fn s44_a_payment_stays_disputed_while_anything_is_charged_back() {
     let mut world = World::captured(100);

@@ -59,8 +59,8 @@ impl Replay {
                 self.taken_back(said, &was, after);
             }
             Happened::DoneAgain => {
-                self.put(id, after);
-                self.done_again(after);
+                let was = self.put(id, after);
+                self.done_again(&was, after);
             }
             Happened::Accepted => self.accepted(after, left),
             Happened::Noticed if said.leaf.event_type == "chargeback.inquiry_opened" => {
@@ -334,16 +334,19 @@ impl Replay {
                 }
                 PaymentEvent::CaptureFailed
             }
+            TransactionKind::ChargebackReversal => {
+                self.book_dispute(was);
+                PaymentEvent::ChargebackOpened
+            }
             TransactionKind::Authorization
             | TransactionKind::Void
-            | TransactionKind::Chargeback
-            | TransactionKind::ChargebackReversal => return,
+            | TransactionKind::Chargeback => return,
         };
         self.amounts.rebook(self.proved());
         self.advance(event);
     }
 
-    fn done_again(&mut self, after: Held) {
+    fn done_again(&mut self, was: &Self, after: Held) {
         let event = match after.kind {
             TransactionKind::Refund => {
                 self.amounts.add_refunded(after.amount);
@@ -356,10 +359,13 @@ impl Replay {
                 }
                 PaymentEvent::CaptureSucceeded
             }
+            TransactionKind::ChargebackReversal => {
+                self.book_dispute(was);
+                PaymentEvent::ChargebackReversed
+            }
             TransactionKind::Authorization
             | TransactionKind::Void
-            | TransactionKind::Chargeback
-            | TransactionKind::ChargebackReversal => return,
+            | TransactionKind::Chargeback => return,
         };
         self.amounts.rebook(self.proved());
         self.advance(event);
