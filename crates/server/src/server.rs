@@ -155,7 +155,7 @@ impl Server {
         // Before the first call: what cannot be recorded is not done.
         let signing_keys = wired.evidence.as_ref().map(|evidence| &*evidence.keys);
         trail.service_started(signing_keys).await?;
-        let webhooks = start_workers(&config, &wired, &store, &tasks);
+        let webhooks = start_workers(&config, &wired, &store, &trail, &tasks);
         start_keepers(&config, &wired, signing, &trail, &tasks);
         start_verification(&config.audit, &wired, &store, &trail, &tasks);
         let http = HttpState {
@@ -387,6 +387,7 @@ fn start_workers(
     config: &Config,
     wired: &Wired,
     log: &Arc<PgStore>,
+    trail: &Trail,
     tasks: &TaskTracker,
 ) -> WebhookParts {
     let inbox: Arc<dyn Inbox> = Arc::<PgStore>::clone(log);
@@ -420,6 +421,7 @@ fn start_workers(
     }
     let wake = Arc::<Notify>::default();
     let worker = WebhookWorker::new(WebhookWorkerParts {
+        trail: trail.clone(),
         inbox: Arc::clone(&inbox),
         flows: wired.flows.clone(),
         store: Arc::clone(store),

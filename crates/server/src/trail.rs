@@ -11,10 +11,11 @@ use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin};
 use quittance_domain::erasure::{CUSTOMER_DETAIL, ERASED, ERASURE_DETAIL, ERASURE_STREAM, Erasure};
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::audit::{AuditEvent, AuditLog, RecordError};
-use quittance_domain::ids::{EndpointId, TenantId};
+use quittance_domain::ids::{EndpointId, TenantId, PaymentId};
 use quittance_domain::journal::{API_KEY_CREATED, API_KEY_ID, API_KEY_REVOKED, API_KEY_ROLES};
 use quittance_domain::ports::StoreError;
 use quittance_domain::reconciliation::StreamHead;
+use quittance_domain::webhook::{ClaimedWebhook, WebhookReason};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyId, Role, Roles, peer_text};
@@ -162,6 +163,29 @@ impl Trail {
         log.append_to(&caller, event, ERASURE_STREAM, stream, head)
             .await
             .map(drop)
+    }
+
+    /// A webhook was given up: it was verified and stored, and will not be applied unless a person has it replayed.
+    ///
+    /// # Errors
+    /// [`FlowError`] where that could not be recorded.
+    pub async fn webhook_given_up(
+        &self,
+        webhook: &ClaimedWebhook,
+        reason: WebhookReason,
+        about: &[PaymentId],
+    ) -> Result<(), FlowError> {
+        let payments: Vec<_> = about.iter().map(ToString::to_string).collect();
+        let mut facts = details([
+            ("webhook_id", webhook.id.to_string()),
+            ("provider_account", webhook.account.to_string()),
+            ("webhook_reason", reason.name().to_owned()),
+            ("tries", webhook.tries.to_string()),
+        ]);
+        if !payments.is_empty() {
+            facts.insert("payment_ids".to_owned(), payments.join(" "));
+        }
+        self.service("webhook.given_up", facts).await
     }
 
     async fn service(

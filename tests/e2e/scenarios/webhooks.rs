@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use quittance_proto::v1::{AuditEntry, Payment, PaymentState, TransactionState};
+use quittance_proto::v1::{
+    AuditEntry, ListEntriesRequest, Payment, PaymentState, TransactionState,
+};
 use quittance_sandbox::{Event, EventType, OperationStatus, Sandbox, SandboxConfig, WebhookConfig};
+use quittance_server::auth::Role;
 use quittance_test_support::Cut;
 use reqwest::StatusCode;
 use tokio::net::TcpSocket;
@@ -368,6 +371,36 @@ async fn s53_an_unknown_payment_is_tried_again_and_then_a_dead_letter() {
     hooks.deliver(&Post::of(&alien)).await;
     let dead = hooks.until("evt_alien", "DEAD").await;
     assert_eq!(dead.reason.as_deref(), Some("OTHER_ACCOUNT"));
+    // Both are reported: counted, and on record with why, after how many tries, and which payment it may be about.
+    let platform = hooks.as_role("platform", &[Role::AuditRead]).await;
+    let entries = eventually("both are on record", async || {
+        let given_up = ListEntriesRequest {
+            event_type: "webhook.given_up".to_owned(),
+            ..ListEntriesRequest::default()
+        };
+        let entries = platform.entries(given_up).await;
+        (entries.len() == 2).then_some(entries)
+    })
+    .await;
+    let told = entries.iter().map(|entry| {
+        let told = |name: &str| entry.details.get(name).cloned().unwrap_or_default();
+        [
+            told("provider_account"),
+            told("webhook_reason"),
+            told("tries"),
+            told("payment_ids"),
+        ]
+    });
+    let mut told: Vec<_> = told.collect();
+    told.sort();
+    let unknown = unknown.payment_reference.unwrap();
+    let expected = [
+        [ACCOUNT, "OTHER_ACCOUNT", "1", &pending.payment_id],
+        [ACCOUNT, "UNKNOWN_PAYMENT", "3", &unknown],
+    ];
+    assert_eq!(told, expected.map(|told| told.map(str::to_owned)));
+    let counted = "payment_webhook_lag_seconds_count{outcome=\"dead\",provider_account=\"sandbox\"";
+    assert_eq!(hooks.metric(counted), Some(2.0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

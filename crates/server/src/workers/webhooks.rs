@@ -25,6 +25,7 @@ use tracing::{Instrument as _, Span};
 use super::recovery::accepted_in;
 use super::shares::{Shares, share};
 use crate::config::{WebhookRetries, WebhooksConfig};
+use crate::trail::Trail;
 
 /// Longest pause after the database could not be asked; from one poll interval on it doubles.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -40,6 +41,8 @@ pub struct WebhookWorkerParts {
     pub store: Arc<dyn Store>,
     /// The accounts, which read their webhooks.
     pub providers: Arc<dyn Providers>,
+    /// Where it gets on record that a webhook is given up.
+    pub trail: Trail,
     /// Where lag and backlog are shown.
     pub metrics: Metrics,
     /// How much at once, and how often.
@@ -171,6 +174,18 @@ async fn work_on(parts: WebhookWorkerParts, webhook: ClaimedWebhook) {
         Span::current().record("outcome", state.name());
         if let Some(reason) = reason {
             Span::current().record("cause", reason.name());
+        }
+        if let WebhookVerdict::Dead { reason } = verdict {
+            // First: whoever finds the dead letter finds it on record, too.
+            let recorded = parts.trail.webhook_given_up(&webhook, reason, &about);
+            if let Err(error) = recorded.await {
+                tracing::warn!(
+                    webhook.id = %webhook.id,
+                    error.message = %error,
+                    "that a webhook is given up could not be put on record; it is taken up again"
+                );
+                return;
+            }
         }
         match parts.inbox.close_webhook(&webhook, verdict, &about).await {
             Ok(Some(age)) => parts.closed(&webhook, verdict, age),
@@ -308,11 +323,12 @@ impl WebhookWorkerParts {
             WebhookVerdict::Applied => "applied",
             WebhookVerdict::Ignored => "ignored",
             WebhookVerdict::Dead { reason } => {
-                tracing::warn!(
+                // What the provider told is not booked, and nobody else will ask.
+                tracing::error!(
                     webhook.id = %webhook.id,
                     provider.account = %webhook.account,
                     cause = reason.name(),
-                    "a webhook was not applied: kept as a dead letter"
+                    "a webhook was given up: kept as a dead letter, until a person has it replayed"
                 );
                 "dead"
             }
