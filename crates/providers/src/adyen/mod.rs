@@ -3,6 +3,7 @@
 mod amount;
 mod event;
 mod map;
+mod method;
 mod reference;
 mod refusals;
 mod settlement;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use quittance_domain::payment::{Initiator, PaymentMethodType};
+use quittance_domain::payment::Initiator;
 use quittance_domain::ports::{
     Capabilities, LookupQuery, Operation, Provider, ProviderRules, Unpreparable, VoidBefore,
 };
@@ -29,6 +30,7 @@ use serde::Serialize;
 use crate::config::{AccountProblem, ProviderAccountConfig};
 use crate::http::{HttpClient, Outgoing, TraceHeaders, Verdict, path_segment, sensitive};
 use crate::prepared::{Prepared, idempotency_key, unsendable};
+use method::PaidWith;
 use reference::Reference;
 use signature::Keys;
 
@@ -42,8 +44,6 @@ const LIVE_HOSTS: &str = "-live.adyenpayments.com";
 const TEST_HOSTS: &str = "-test.adyen.com";
 /// How long Adyen keeps a key: "a minimum period of 7 days" (API idempotency).
 const KEY_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
-/// Most characters of a stored payment method's id.
-const MAX_STORED_METHOD: usize = 64;
 /// Most characters of a merchant account's name.
 const MAX_MERCHANT_ACCOUNT: usize = 80;
 /// Characters of a shopper reference.
@@ -242,7 +242,7 @@ impl Adyen {
         }
     }
 
-    /// The caller's metadata and the customer's fields stay here.
+    /// The caller's metadata and the customer's fields stay here, but for what is in the token.
     fn create(
         &self,
         operation: &Operation<'_>,
@@ -250,40 +250,36 @@ impl Adyen {
     ) -> Result<Vec<u8>, Unpreparable> {
         let payment = operation.payment;
         let manual = operation.kind == OperationKind::Authorize;
-        let r#type = match payment.method.kind {
-            PaymentMethodType::Card => Some("scheme"),
-            PaymentMethodType::BankDebit | PaymentMethodType::Wallet => None,
-            // Neither can be stored, nor captured separately.
-            PaymentMethodType::BankTransfer | PaymentMethodType::Voucher => {
-                return Err(Unpreparable::Method);
-            }
-        };
-        let token = payment.method.token.as_ref().ok_or(Unpreparable::Method)?;
-        if token.expose().len() > MAX_STORED_METHOD {
-            return Err(Unpreparable::Method);
-        }
+        let method = PaidWith::of(payment)?;
         let shopper = payment.customer_reference.as_ref();
         let shopper = shopper.filter(|it| SHOPPER_REFERENCE.contains(&it.expose().chars().count()));
+        if shopper.is_none() && (method.stored || method.store) {
+            return Err(Unpreparable::Field("customer.customer_reference"));
+        }
+        let model = match payment.initiator {
+            Initiator::Customer => "CardOnFile",
+            Initiator::Merchant if method.stored => "UnscheduledCardOnFile",
+            // Without the customer there is nobody to enter it.
+            Initiator::Merchant => return Err(Unpreparable::Method),
+        };
         json(&wire::CreatePayment {
             amount,
             merchant_account: &self.merchant_account,
             reference: our_reference(operation).to_string(),
-            payment_method: wire::StoredMethod {
-                r#type,
-                stored_payment_method_id: token.expose(),
+            shopper_interaction: if method.stored {
+                "ContAuth"
+            } else {
+                "Ecommerce"
             },
+            recurring_processing_model: (method.stored || method.store).then_some(model),
+            store_payment_method: method.store.then_some(true),
+            payment_method: method.details,
+            beside: method.beside,
             return_url: payment
                 .return_url
                 .non_empty()
                 .ok_or(Unpreparable::Field("return_url"))?,
-            shopper_reference: shopper
-                .ok_or(Unpreparable::Field("customer.customer_reference"))?
-                .expose(),
-            shopper_interaction: "ContAuth",
-            recurring_processing_model: match payment.initiator {
-                Initiator::Customer => "CardOnFile",
-                Initiator::Merchant => "UnscheduledCardOnFile",
-            },
+            shopper_reference: shopper.map(|it| it.expose().as_str()),
             merchant_order_reference: payment.merchant_reference.non_empty(),
             // Either way it is said, so that the merchant account's capture delay decides nothing.
             capture_delay_hours: (!manual).then_some(0),

@@ -18,13 +18,15 @@ use super::{Adyen, amount, map, refusals, wire};
 
 /// Most items of one webhook. Adyen puts one into a JSON webhook, and a few into others.
 const MAX_ITEMS: usize = 100;
-/// Events about a dispute that decide nothing: it goes on, and what it takes or returns is told by others.
-const INFORMING: [&str; 6] = [
+/// Events that decide nothing: a dispute goes on, and what it takes or returns is told by others; or a payment method was
+/// stored, which its payment had asked for.
+const INFORMING: [&str; 7] = [
     "DISPUTE_DEFENSE_PERIOD_ENDED",
     "INFORMATION_SUPPLIED",
     "ISSUER_COMMENTS",
     "PREARBITRATION_DECLINED",
     "PREARBITRATION_OPEN",
+    "RECURRING_CONTRACT",
     "SCHEME_ARBITRATION",
 ];
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 /// An amount in Adyen's minor units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,26 +20,24 @@ pub(super) struct CreatePayment<'a> {
     pub amount: Amount,
     pub merchant_account: &'a str,
     pub reference: String,
-    pub payment_method: StoredMethod<'a>,
+    pub payment_method: Map<String, Value>,
     pub return_url: &'a str,
-    pub shopper_reference: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shopper_reference: Option<&'a str>,
     pub shopper_interaction: &'static str,
-    pub recurring_processing_model: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recurring_processing_model: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_payment_method: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merchant_order_reference: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_delay_hours: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub additional_data: Option<ManualCapture>,
-}
-
-/// A payment method that the customer has stored.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct StoredMethod<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub r#type: Option<&'static str>,
-    pub stored_payment_method_id: &'a str,
+    /// What the client code tells of the customer and their browser.
+    #[serde(flatten)]
+    pub beside: Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -93,7 +91,7 @@ pub(super) struct PaymentAnswer {
     pub merchant_reference: Option<String>,
     pub amount: Option<Amount>,
     pub refusal_reason_code: Option<String>,
-    pub action: Option<serde_json::Map<String, Value>>,
+    pub action: Option<Map<String, Value>>,
 }
 
 /// The answer to captures, cancels and refunds.

@@ -1,6 +1,4 @@
-//! Adyen: its requests against its own description, and signatures against those of a library that we did not write.
-
-use std::path::{Path, PathBuf};
+//! Adyen: what is sent, and signatures against those of a library that we did not write.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -8,7 +6,7 @@ use chrono::DateTime;
 use hmac::{Hmac, Mac as _};
 use quittance_domain::ids::ProviderReference;
 use quittance_domain::money::{Currency, Money};
-use quittance_domain::payment::{Initiator, Payment, PaymentMethodType};
+use quittance_domain::payment::{Payment, PaymentMethodType};
 use quittance_domain::ports::{
     LookupQuery, Operation, Provider as _, ProviderRules as _, Unpreparable,
 };
@@ -28,13 +26,10 @@ use crate::support::python::{python, run, script};
 
 /// What is installed from PyPI, pinned.
 const LIBRARY: &str = "Adyen==16.0.0";
-const VALIDATOR: &str = "jsonschema==4.26.0";
 /// How many items are compared, each way.
 const ITEMS: usize = 3_000;
-/// Where Adyen's description may be: it is not part of this repository.
-const DESCRIPTION: &str = "adyen-checkout-v71.json";
 
-fn account(key: &str) -> Adyen {
+pub(crate) fn account(key: &str) -> Adyen {
     let url = "http://127.0.0.1:1";
     let config = ProviderAccountConfig {
         allow_plaintext: true,
@@ -170,7 +165,7 @@ fn body(payment: &Payment, operation: OperationKind) -> Result<Value, Unpreparab
     Ok(serde_json::from_slice(&request.body).unwrap())
 }
 
-fn payment() -> Payment {
+pub(crate) fn payment() -> Payment {
     builders::payment("M5N7TQ4TG5PFWR50", Some("NC6HT9CRT65ZGN82"))
 }
 
@@ -344,94 +339,4 @@ async fn a_lookup_sends_nothing_and_proves_nothing() {
     assert_eq!(fact.kind, FactKind::Pending);
     let able = account.capabilities();
     assert!(!able.authoritative_lookup && !able.current_lookup);
-}
-
-/// Beside the repository, or where `QUITTANCE_SPECS` says.
-#[allow(clippy::print_stderr, reason = "a skipped test says so")]
-fn description() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folder = std::env::var_os("QUITTANCE_SPECS").map(PathBuf::from);
-    let folder = folder.unwrap_or_else(|| root.join("../shared/specs"));
-    let file = folder.join(DESCRIPTION);
-    if file.exists() {
-        return Some(file);
-    }
-    eprintln!("SKIPPED: no {}", file.display());
-    None
-}
-
-/// Every request that is made, by the name of its schema.
-fn requests() -> Vec<Value> {
-    let account = account(&"00".repeat(32));
-    let parameters = [
-        ("redirectResult".to_owned(), "X6XtfGC3".to_owned()),
-        ("paymentData".to_owned(), "Ab02b4c0".to_owned()),
-    ];
-    let mut payment = payment();
-    let kinds = OperationKind::ALL.iter().copied();
-    let mut requests: Vec<_> = kinds
-        .map(|operation| {
-            let transaction = builders::transaction(&payment, operation, 1_000);
-            let asked = builders::operation(operation, &payment, &transaction, &parameters);
-            let schema = match operation {
-                OperationKind::Purchase | OperationKind::Authorize => "PaymentRequest",
-                OperationKind::Confirm => "PaymentDetailsRequest",
-                OperationKind::Capture => "PaymentCaptureRequest",
-                OperationKind::Void => "PaymentCancelRequest",
-                OperationKind::Refund => "PaymentRefundRequest",
-            };
-            let request = Prepared::open(&account.prepare(&asked).unwrap()).unwrap();
-            assert!(request.idempotency_key.len() <= 64, "{operation}");
-            let body: Value = serde_json::from_slice(&request.body).unwrap();
-            json!({"schema": schema, "request": body})
-        })
-        .collect();
-    let void = builders::transaction(&payment, OperationKind::Void, 0);
-    let unnamed = builders::payment("M5N7TQ4TG5PFWR50", None);
-    let asked = builders::operation(OperationKind::Void, &unnamed, &void, &[]);
-    let request = Prepared::open(&account.prepare(&asked).unwrap()).unwrap();
-    let body: Value = serde_json::from_slice(&request.body).unwrap();
-    requests.push(json!({"schema": "StandalonePaymentCancelRequest", "request": body}));
-    payment.initiator = Initiator::Merchant;
-    payment.method.kind = PaymentMethodType::BankDebit;
-    let transaction = builders::transaction(&payment, OperationKind::Purchase, 1);
-    let asked = builders::operation(OperationKind::Purchase, &payment, &transaction, &[]);
-    let request = Prepared::open(&account.prepare(&asked).unwrap()).unwrap();
-    let body: Value = serde_json::from_slice(&request.body).unwrap();
-    requests.push(json!({"schema": "PaymentRequest", "request": body}));
-    requests
-}
-
-#[test]
-fn adyen_requests_are_as_adyen_describes_them() {
-    let Some(description) = description() else {
-        return;
-    };
-    let Some(python) = python(&[VALIDATOR]) else {
-        return;
-    };
-    let mut input = requests();
-    let good = input.len();
-    // What is not as described is noticed.
-    let mut bad = input.clone();
-    for line in &mut bad {
-        line["request"]["quittance"] = json!("unknown");
-    }
-    input.extend(bad);
-    let mut missing = input[0].clone();
-    missing["request"]
-        .as_object_mut()
-        .unwrap()
-        .remove("returnUrl");
-    input.push(missing);
-    let lines: Vec<_> = input.iter().map(|line| format!("{line}\n")).collect();
-    let mut command = script(&python, "adyen_requests.py");
-    command.arg(description);
-    let output = run(&mut command, lines.concat().as_bytes()).unwrap();
-    let verdicts = String::from_utf8(output.stdout).unwrap();
-    let verdicts: Vec<_> = verdicts.lines().collect();
-    assert_eq!(verdicts.len(), input.len());
-    for (number, (line, verdict)) in input.iter().zip(&verdicts).enumerate() {
-        assert_eq!(*verdict == "ok", number < good, "{verdict}: {line}");
-    }
 }

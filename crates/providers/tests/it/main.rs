@@ -7,6 +7,7 @@
 )]
 
 mod adyen;
+mod adyen_requests;
 mod conformance;
 mod guard;
 mod sandbox;

@@ -17,7 +17,8 @@ use super::scalars::{self, PairLimits};
 use super::violations::Violations;
 
 /// Most characters of a provider's token.
-const MAX_PROVIDER_TOKEN: usize = 512;
+/// What a provider's client code makes of a card is encrypted part by part, and may hold what is known of the browser.
+const MAX_PROVIDER_TOKEN: usize = 16_384;
 /// Most characters of an email address (RFC 5321, 4.5.3.1.3, less the angle brackets).
 const MAX_EMAIL: usize = 254;
 /// Digits that may be shown of a card number (PCI DSS 3.4.1).
