@@ -25,6 +25,10 @@ pub const HMAC_KEY: &str = "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48
 /// Tokens that are answered in a certain way.
 pub const APPROVED: &str = "stored-approved";
 pub const REFUSED: &str = "stored-refused";
+/// Refused for want of money, for a card that was stolen, and by the issuer's guard against fraud.
+pub const POOR: &str = "stored-poor";
+pub const STOLEN: &str = "stored-stolen";
+pub const BLOCKED: &str = "stored-blocked";
 pub const REDIRECTED: &str = "stored-redirected";
 /// What a redirect returned too long ago: the confirmation is refused.
 pub const STALE: &str = "stale";
@@ -200,10 +204,18 @@ impl Ledger {
                 "merchantReference": reference,
                 "amount": {"currency": "EUR", "value": amount["value"].as_i64().unwrap() / 2},
             }),
-            Some(REFUSED) => json!({
-                "resultCode": "Refused", "refusalReason": "Expired Card", "refusalReasonCode": "6",
-                "pspReference": psp_reference, "merchantReference": reference,
-            }),
+            Some(REFUSED | POOR | STOLEN | BLOCKED) => {
+                let (code, reason) = match token {
+                    Some(POOR) => ("12", "Not enough balance"),
+                    Some(STOLEN) => ("5", "Blocked Card"),
+                    Some(BLOCKED) => ("20", "FRAUD"),
+                    _ => ("6", "Expired Card"),
+                };
+                json!({
+                    "resultCode": "Refused", "refusalReason": reason, "refusalReasonCode": code,
+                    "pspReference": psp_reference, "merchantReference": reference,
+                })
+            }
             _ => json!({
                 "resultCode": "Authorised", "pspReference": psp_reference,
                 "merchantReference": reference, "amount": amount,

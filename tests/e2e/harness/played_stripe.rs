@@ -1,19 +1,28 @@
 //! Plays Stripe, as far as purchases, refunds and disputes go: it holds them, and a test says what becomes of them and what
-//! is told. Beside localstripe, which cannot let a refund fail, nor dispute a payment.
+//! is told. Beside localstripe, which cannot let a refund fail, dispute a payment, lose an answer, or fail itself.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use hmac::{Hmac, Mac as _};
-use quittance_proto::v1::Payment;
+use quittance_proto::v1::{Payment, PaymentState};
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use toml::{Table, Value as Setting};
 
-use super::played::{Asked, Played};
+use super::played::{Asked, Played, Reply};
 use super::stripe::{SECRET, STRIPE};
 use super::webhooks::{Post, now};
 use super::{Site, SiteOptions, World, eventually};
+
+/// Payment methods that are answered in a certain way; all others are charged.
+pub const REDIRECTED: &str = "pm_redirected";
+/// The first answer never arrives.
+pub const UNHEARD: &str = "pm_unheard";
+/// Charged, and answered with an error of Stripe's own, each time.
+pub const BROKEN: &str = "pm_broken";
+/// Declined with the code behind this.
+pub const DECLINED: &str = "pm_declined_";
 
 /// Objects by their kind, as Stripe's API has them, oldest first.
 #[derive(Default)]
@@ -22,7 +31,9 @@ struct Ledger {
     refunds: Vec<Value>,
     disputes: Vec<Value>,
     /// By idempotency key.
-    answers: Vec<(String, Value)>,
+    answers: Vec<(String, (u16, Value))>,
+    /// Requests to do something, resends included.
+    posts: usize,
 }
 
 pub struct PlayedStripe {
@@ -34,7 +45,7 @@ impl PlayedStripe {
     pub async fn start() -> Self {
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let shared = Arc::clone(&ledger);
-        let played = Played::start(move |asked| Some(shared.lock().unwrap().answer(asked))).await;
+        let played = Played::start(move |asked| shared.lock().unwrap().answer(asked)).await;
         Self { ledger, played }
     }
 
@@ -75,6 +86,22 @@ impl PlayedStripe {
         copy["latest_charge"] = json!(format!("ch_{number}"));
         ledger.intents.push(copy.clone());
         copy
+    }
+
+    /// How often it was asked to do something.
+    pub fn posts(&self) -> usize {
+        self.ledger().posts
+    }
+
+    /// Something becomes of a payment intent.
+    pub fn becomes(&self, intent: &Value, changes: &[(&str, Value)]) -> Value {
+        let mut ledger = self.ledger();
+        let mut all = ledger.intents.iter_mut();
+        let held = all.find(|it| it["id"] == intent["id"]).unwrap();
+        for (name, value) in changes {
+            held[*name] = value.clone();
+        }
+        held.clone()
     }
 
     /// The refunds of a payment intent, oldest first.
@@ -124,19 +151,21 @@ impl PlayedStripe {
 }
 
 impl Ledger {
-    fn answer(&mut self, asked: &Asked) -> (u16, Value) {
+    fn answer(&mut self, asked: &Asked) -> Reply {
         assert_eq!(asked.header("authorization"), Some("Bearer sk_test_e2e"));
         let url = Url::parse(&format!("http://stripe{}", asked.target)).unwrap();
         let parts: Vec<_> = url.path_segments().unwrap().skip(1).collect();
         if asked.method == "POST" {
             let key = asked.header("idempotency-key").unwrap().to_owned();
+            self.posts += 1;
             let known = self.answers.iter().find(|(known, _)| *known == key);
             if let Some((_, answer)) = known {
-                return (200, answer.clone());
+                return Some(answer.clone());
             }
-            let answer = self.make(&parts, &form(&asked.body));
+            let form = form(&asked.body);
+            let answer = self.make(&parts, &form);
             self.answers.push((key, answer.clone()));
-            return (200, answer);
+            return (form["payment_method"] != UNHEARD).then_some(answer);
         }
         let all = match parts[0] {
             "payment_intents" => &self.intents,
@@ -144,11 +173,20 @@ impl Ledger {
             "disputes" => &self.disputes,
             other => panic!("nobody asks for {other}"),
         };
+        if parts.get(1) == Some(&"search") {
+            let (_, query) = url.query_pairs().find(|(name, _)| name == "query").unwrap();
+            let ours = |it: &&Value| {
+                let id = it["metadata"]["quittance_transaction"].as_str();
+                id.is_some_and(|id| query.contains(id))
+            };
+            let found: Vec<_> = all.iter().filter(ours).cloned().collect();
+            return Some((200, json!({"data": found, "has_more": false})));
+        }
         if let Some(id) = parts.get(1) {
             let found = all.iter().find(|it| it["id"] == *id).cloned();
             let missing =
                 json!({"error": {"type": "invalid_request_error", "code": "resource_missing"}});
-            return found.map_or((404, missing), |found| (200, found));
+            return Some(found.map_or((404, missing), |found| (200, found)));
         }
         let intent = url.query_pairs().find(|(name, _)| name == "payment_intent");
         let (_, intent) = intent.unwrap();
@@ -158,10 +196,16 @@ impl Ledger {
             .cloned()
             .collect();
         page.reverse();
-        (200, json!({"data": page, "has_more": false}))
+        Some((200, json!({"data": page, "has_more": false})))
     }
 
-    fn make(&mut self, parts: &[&str], form: &Value) -> Value {
+    fn make(&mut self, parts: &[&str], form: &Value) -> (u16, Value) {
+        if let ["payment_intents", id, "cancel"] = parts {
+            let mut all = self.intents.iter_mut();
+            let held = all.find(|it| it["id"] == *id).unwrap();
+            held["status"] = json!("canceled");
+            return (200, held.clone());
+        }
         let metadata = json!({
             "quittance_payment": form["metadata[quittance_payment]"],
             "quittance_transaction": form["metadata[quittance_transaction]"],
@@ -169,18 +213,41 @@ impl Ledger {
         let amount = form["amount"].as_str().unwrap().parse().unwrap();
         if parts == ["refunds"] {
             let intent = form["payment_intent"].as_str().unwrap();
-            return self.refund(intent, amount, &metadata);
+            return (200, self.refund(intent, amount, &metadata));
         }
         assert_eq!(parts, ["payment_intents"], "what is played");
         let number = self.intents.len() + 1;
-        let intent = json!({
+        let mut intent = json!({
             "id": format!("pi_{number}"), "object": "payment_intent", "status": "succeeded",
             "amount": amount, "amount_capturable": 0, "amount_received": amount,
             "currency": form["currency"], "capture_method": "automatic", "metadata": metadata,
             "latest_charge": format!("ch_{number}"),
         });
+        let method = form["payment_method"].as_str().unwrap_or_default();
+        let mut answer = None;
+        if let Some(code) = method.strip_prefix(DECLINED) {
+            let error =
+                json!({"type": "card_error", "code": "card_declined", "decline_code": code});
+            intent["status"] = json!("requires_payment_method");
+            intent["amount_received"] = json!(0);
+            intent["last_payment_error"] = error.clone();
+            let mut error = json!({ "error": error });
+            error["error"]["payment_intent"] = intent.clone();
+            answer = Some((402, error));
+        }
+        if method == REDIRECTED {
+            intent["status"] = json!("requires_action");
+            intent["amount_received"] = json!(0);
+            intent["client_secret"] = json!(format!("pi_{number}_secret_x"));
+            let url = "https://hooks.stripe.com/3d_secure_2/hosted";
+            intent["next_action"] =
+                json!({"type": "redirect_to_url", "redirect_to_url": {"url": url}});
+        }
+        if method == BROKEN {
+            answer = Some((500, json!({"error": {"type": "api_error"}})));
+        }
         self.intents.push(intent.clone());
-        intent
+        answer.unwrap_or((200, intent))
     }
 
     fn refund(&mut self, intent: &str, amount: i64, metadata: &Value) -> Value {
@@ -253,8 +320,12 @@ impl std::ops::Deref for PlayedStripeWorld {
 
 impl PlayedStripeWorld {
     pub async fn start() -> Self {
+        Self::start_with(SiteOptions::default()).await
+    }
+
+    pub async fn start_with(options: SiteOptions) -> Self {
         let stripe = PlayedStripe::start().await;
-        let options = SiteOptions::default()
+        let options = options
             .with("webhooks.poll_interval_ms", 20)
             .with("webhooks.retry_first_ms", 20)
             .with("webhooks.retry_max_ms", 60);
@@ -278,6 +349,15 @@ impl PlayedStripeWorld {
                        and state not in ('RECEIVED', 'PARKED')";
             let rows = self.world.db.rows(sql, &[&id]).await;
             rows.first().map(|row| row.get(0))
+        })
+        .await
+    }
+
+    /// The payment, once it is so.
+    pub async fn until(&self, payment: &Payment, state: PaymentState) -> Payment {
+        eventually(&format!("the payment is {state:?}"), async || {
+            let payment = self.now(payment).await;
+            (payment.state() == state).then_some(payment)
         })
         .await
     }

@@ -2,6 +2,7 @@
 
 mod absent_customer;
 mod adyen;
+mod adyen_customers;
 mod adyen_reversals;
 mod adyen_voids;
 mod audit;
@@ -44,6 +45,7 @@ mod reconciliation;
 mod reconciliation_memory;
 mod recovery;
 mod stripe;
+mod stripe_customers;
 mod stripe_disputes;
 mod stripe_refunds;
 mod success;
