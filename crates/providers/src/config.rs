@@ -1,10 +1,13 @@
 //! The configuration of provider accounts and routing, as the service's configuration file has it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use quittance_domain::ids::ProviderAccount;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::guard::{
@@ -13,6 +16,8 @@ use crate::guard::{
 };
 use crate::http::{BaseUrl, BaseUrlError, HttpError, HttpSettings};
 use crate::webhook::SecretsProblem;
+
+pub use crate::adapter::ProviderKind;
 
 /// Default of [`ProviderAccountConfig::connect_timeout_ms`].
 pub const DEFAULT_CONNECT_TIMEOUT_MS: u64 = 2_000;
@@ -48,38 +53,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Which provider an account is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProviderKind {
-    /// The sandbox: a provider of our own, without real money.
-    Sandbox,
-    /// Adyen, by its Checkout API.
-    Adyen,
-    /// Stripe.
-    Stripe,
-}
-
-impl ProviderKind {
-    /// Where the provider is, where that is the same for every account; empty where it is not.
-    const fn base_url(self) -> &'static str {
-        match self {
-            Self::Sandbox | Self::Adyen => "",
-            Self::Stripe => crate::stripe::BASE_URL,
-        }
-    }
-}
-
 /// One account at a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct ProviderAccountConfig {
     /// Its name, 1 to 64 printable ASCII characters; stored with every payment, so never changed.
     pub name: String,
     /// The provider.
     pub kind: ProviderKind,
     /// Where it is: `https`, or `http` on loopback with `allow_plaintext`. Default empty: where the provider is for
-    /// everybody, which Stripe alone has.
+    /// everybody ([`Adapter::base_url`](crate::Adapter::base_url)).
     #[serde(default)]
     pub base_url: String,
     /// The key that goes with every request.
@@ -88,9 +71,9 @@ pub struct ProviderAccountConfig {
     /// none: no webhook is accepted.
     #[serde(default)]
     pub webhook_secrets: Vec<Secret>,
-    /// The merchant account that payments are made with: required for Adyen, and for no other provider.
-    #[serde(default)]
-    pub merchant_account: Option<String>,
+    /// What only accounts of this kind have ([`Adapter::settings`](crate::Adapter::settings)), by name.
+    #[serde(skip)]
+    pub own: BTreeMap<&'static str, String>,
     /// Longest wait for a connection, in milliseconds: 1 up to below `total_timeout_ms`.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout_ms: u64,
@@ -178,31 +161,18 @@ pub enum AccountProblem {
     /// The API key is missing or cannot be a header.
     #[error("api_key must be printable ASCII and not empty")]
     ApiKey,
-    /// The key is for the other mode than the account.
-    #[error("api_key is for test payments where livemode = true, or the other way round")]
-    KeyMode,
     /// The webhook secrets cannot be used.
     #[error("webhook_secrets: {0}")]
     WebhookSecrets(#[from] SecretsProblem),
-    /// The URL is of the other platform than the account.
-    #[error(
-        "base_url is Adyen's live one where livemode = false, or its test one where livemode = true"
-    )]
-    Platform,
-    /// Adyen needs it, and no other provider knows it.
-    #[error(
-        "merchant_account must be printable ASCII without a colon, at most 80 characters, and is for adyen only"
-    )]
-    MerchantAccount,
+    /// What the provider does not take, in its adapter's words.
+    #[error("{0}")]
+    Refused(&'static str),
     /// The timeouts are out of range.
     #[error(
         "connect_timeout_ms must be at least 1 and below total_timeout_ms, which is at most \
          {MAX_TOTAL_TIMEOUT_MS}"
     )]
     Timeouts,
-    /// The sandbox moves no real money.
-    #[error("livemode must be false for the sandbox")]
-    Livemode,
     /// A limit, or a setting of the circuit, is out of range.
     #[error(transparent)]
     OutOfRange(#[from] OutOfRange),
@@ -268,6 +238,28 @@ pub enum ConfigError {
     TooManyRules,
 }
 
+/// The settings of all accounts, and those that the account's kind has of its own.
+impl<'de> Deserialize<'de> for ProviderAccountConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut given: Map<String, Value> = Map::deserialize(deserializer)?;
+        let kind = given.get("kind").cloned().unwrap_or_default();
+        // One that is missing or unknown is refused with all others.
+        let kind = serde_json::from_value::<ProviderKind>(kind).ok();
+        let names = kind.map_or(&[][..], |kind| kind.adapter().settings);
+        let mut own = BTreeMap::new();
+        for name in names {
+            if let Some(value) = given.remove(*name) {
+                let Value::String(text) = value else {
+                    return Err(D::Error::custom(format_args!("{name} must be a text")));
+                };
+                own.insert(*name, text);
+            }
+        }
+        let common = Self::deserialize(Value::Object(given)).map_err(D::Error::custom)?;
+        Ok(Self { own, ..common })
+    }
+}
+
 impl ProviderAccountConfig {
     /// An account with every default.
     pub fn new(
@@ -282,7 +274,7 @@ impl ProviderAccountConfig {
             base_url: base_url.into(),
             api_key,
             webhook_secrets: Vec::new(),
-            merchant_account: None,
+            own: BTreeMap::new(),
             connect_timeout_ms: DEFAULT_CONNECT_TIMEOUT_MS,
             total_timeout_ms: DEFAULT_TOTAL_TIMEOUT_MS,
             livemode: false,
@@ -310,7 +302,7 @@ impl ProviderAccountConfig {
             return Err(AccountProblem::Timeouts);
         }
         let base_url = match self.base_url.as_str() {
-            "" => self.kind.base_url(),
+            "" => self.kind.adapter().base_url,
             base_url => base_url,
         };
         Ok(HttpSettings {
@@ -348,7 +340,7 @@ mod tests {
         assert_eq!(settings.total_timeout, Duration::from_secs(10));
         let same = ProviderAccountConfig::new(
             "sandbox",
-            ProviderKind::Sandbox,
+            crate::sandbox::KIND,
             "https://sandbox.example",
             Secret::new("sk_secret"),
         );
@@ -362,12 +354,38 @@ mod tests {
     fn unknown_keys_are_refused() {
         for text in [
             format!("{ACCOUNT}\napi_kee = \"x\""),
+            // Another kind has it.
+            format!("{ACCOUNT}\nmerchant_account = \"x\""),
+            ACCOUNT.replace("kind = \"sandbox\"", "kind = \"bank\""),
+            ACCOUNT.replace(
+                "kind = \"sandbox\"",
+                "kind = \"adyen\"\nmerchant_account = 7",
+            ),
             format!("{ACCOUNT}\ncircuit = {{ min_call = 3 }}"),
             "[[routing]]\naccounts = []\ncountry = \"DE\"".to_owned(),
             "extra = 1".to_owned(),
         ] {
             assert!(toml::from_str::<ProvidersConfig>(&text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_kind_has_settings_of_its_own() {
+        let text = ACCOUNT.replace(
+            "kind = \"sandbox\"",
+            "kind = \"adyen\"\nmerchant_account = \"Shop\"",
+        );
+        let config: ProvidersConfig = toml::from_str(&text).unwrap();
+        let account = config.accounts.first().unwrap();
+        assert_eq!(account.kind, crate::adyen::KIND);
+        assert_eq!(account.own.get("merchant_account").unwrap(), "Shop");
+        let unknown =
+            toml::from_str::<ProvidersConfig>(&ACCOUNT.replace("\"sandbox\"", "\"bank\""));
+        let unknown = unknown.unwrap_err().to_string();
+        assert!(
+            unknown.contains("one of adyen, sandbox, stripe"),
+            "{unknown}"
+        );
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! "nothing was sent" ([`NotSent`]) from "may have been processed" ([`Unknown`]); an adapter
 //! cannot mistake one for the other, because they are different types. [`guard`] puts a circuit
 //! breaker and limits before each account. [`registry`] builds the configured accounts and chooses
-//! among them.
+//! among them. All that it knows of an adapter is its line in the list of adapters below.
 
+mod adapter;
 pub mod adyen;
 pub mod config;
 pub mod guard;
@@ -19,5 +20,9 @@ pub mod settlement;
 pub mod stripe;
 pub mod webhook;
 
+pub use adapter::{Adapter, Build, ProviderKind};
 pub use outcome::{NotSent, Unknown};
 pub use prepared::{Prepared, PreparedError};
+
+/// Every kind of provider. An adapter is registered by its line here.
+static ADAPTERS: [&Adapter; 3] = [&adyen::ADAPTER, &sandbox::ADAPTER, &stripe::ADAPTER];

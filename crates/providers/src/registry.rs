@@ -9,15 +9,12 @@ use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::PaymentMethodType;
 use quittance_domain::ports::{Circuit, Provider, Providers};
 
-use crate::adyen::Adyen;
 use crate::config::{
-    AccountProblem, ConfigError, MAX_ACCOUNTS, MAX_RULES, ProviderAccountConfig, ProviderKind,
-    ProvidersConfig, RoutingRuleConfig, RuleProblem,
+    AccountProblem, ConfigError, MAX_ACCOUNTS, MAX_RULES, ProviderAccountConfig, ProvidersConfig,
+    RoutingRuleConfig, RuleProblem,
 };
 use crate::guard::{Guarded, Monotonic, monotonic};
 use crate::http::TraceHeaders;
-use crate::sandbox::Sandbox;
-use crate::stripe::Stripe;
 
 /// Every configured account, and the routing rules.
 pub struct Registry {
@@ -228,14 +225,7 @@ fn build(
     trace: TraceHeaders,
     clock: &Monotonic,
 ) -> Result<Guarded, AccountProblem> {
-    if config.merchant_account.is_some() && config.kind != ProviderKind::Adyen {
-        return Err(AccountProblem::MerchantAccount);
-    }
-    let provider: Arc<dyn Provider> = match config.kind {
-        ProviderKind::Sandbox => Arc::new(Sandbox::new(config, trace)?),
-        ProviderKind::Stripe => Arc::new(Stripe::new(config, trace)?),
-        ProviderKind::Adyen => Arc::new(Adyen::new(config, trace)?),
-    };
+    let provider = (config.kind.adapter().build)(config, trace)?;
     let (account, settings) = (config.account()?, config.guard_settings()?);
     Ok(Guarded::new(account, provider, settings, Arc::clone(clock)))
 }

@@ -5,7 +5,7 @@ fn account(name: &str) -> ProviderAccountConfig {
     let url = "http://127.0.0.1:9";
     ProviderAccountConfig {
         allow_plaintext: true,
-        ..ProviderAccountConfig::new(name, ProviderKind::Sandbox, url, Secret::new("key"))
+        ..ProviderAccountConfig::new(name, crate::sandbox::KIND, url, Secret::new("key"))
     }
 }
 

@@ -214,3 +214,61 @@ fn continuous_integration_skips_no_test() {
         assert!(text.contains("assert!(!in_ci, \"{reason}\");"), "{file}");
     }
 }
+
+/// The source files below a folder that are no tests.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() && name != "tests" {
+            sources(&path, found);
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// What a new provider costs: its own folder, and a line in the list of adapters.
+#[test]
+fn no_code_names_a_provider_but_its_own_folder_and_one_line() {
+    let providers = root().join("crates/providers/src");
+    let list = std::fs::read_to_string(providers.join("lib.rs")).unwrap();
+    let list = list.split("static ADAPTERS").nth(1).unwrap();
+    let list = list.split(';').nth(1).unwrap();
+    let names: Vec<_> = list
+        .split('&')
+        .filter_map(|entry| entry.split_once("::ADAPTER"))
+        .map(|(name, _)| name.trim())
+        .collect();
+    assert_eq!(names, ["adyen", "sandbox", "stripe"]);
+    let mut files = Vec::new();
+    for crate_name in [
+        "domain",
+        "evidence",
+        "proto",
+        "providers",
+        "server",
+        "store",
+        "telemetry",
+    ] {
+        let folder = root().join("crates").join(crate_name).join("src");
+        sources(&folder, &mut files);
+    }
+    assert!(files.len() > 200);
+    for name in names {
+        let own = providers.join(name);
+        let others = files.iter().filter(|file| !file.starts_with(&own));
+        for file in others.filter(|file| **file != providers.join("lib.rs")) {
+            let text = std::fs::read_to_string(file).unwrap();
+            // Tests at the end of a file, and comments, may give examples.
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            let code = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            let naming = code.filter(|line| line.to_lowercase().contains(name));
+            // The sandbox is also a server, which `dev` and `demo` start.
+            let ours = name == "sandbox" && file.starts_with(root().join("crates/server"));
+            assert!(ours || naming.count() == 0, "{name} in {}", file.display());
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod webhook;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +28,7 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName};
 use serde::Serialize;
 
+use crate::adapter::{Adapter, ProviderKind};
 use crate::config::{AccountProblem, ProviderAccountConfig};
 use crate::http::{HttpClient, Outgoing, TraceHeaders, Verdict, path_segment, sensitive};
 use crate::prepared::{Prepared, idempotency_key, unsendable};
@@ -48,6 +50,19 @@ const KEY_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
 const MAX_MERCHANT_ACCOUNT: usize = 80;
 /// Characters of a shopper reference.
 const SHOPPER_REFERENCE: std::ops::RangeInclusive<usize> = 3..=256;
+
+/// The setting that its accounts alone have.
+const MERCHANT_ACCOUNT: &str = "merchant_account";
+
+/// How it is registered.
+pub static ADAPTER: Adapter = Adapter {
+    kind: "adyen",
+    base_url: "",
+    settings: &[MERCHANT_ACCOUNT],
+    build: |config, trace| Ok(Arc::new(Adyen::new(config, trace)?)),
+};
+/// The kind of its accounts.
+pub const KIND: ProviderKind = ProviderKind::of(&ADAPTER);
 
 /// One merchant account at Adyen.
 pub struct Adyen {
@@ -73,7 +88,9 @@ impl Adyen {
         credentials.insert(API_KEY.clone(), key);
         let settings = config.http_settings()?;
         if belies(settings.base_url.host(), config.livemode) {
-            return Err(AccountProblem::Platform);
+            return Err(AccountProblem::Refused(
+                "base_url is Adyen's live one where livemode = false, or its test one where livemode = true",
+            ));
         }
         Ok(Self {
             http: HttpClient::new(settings, credentials, trace)?,
@@ -105,10 +122,16 @@ fn belies(host: &str, livemode: bool) -> bool {
 
 /// Part of what is signed, so without the character that divides the fields.
 fn merchant_account(config: &ProviderAccountConfig) -> Result<String, AccountProblem> {
-    let name = config.merchant_account.clone().unwrap_or_default();
+    let name = config
+        .own
+        .get(MERCHANT_ACCOUNT)
+        .cloned()
+        .unwrap_or_default();
     let plain = |b: u8| b.is_ascii_graphic() && b != b':';
     if name.is_empty() || name.len() > MAX_MERCHANT_ACCOUNT || !name.bytes().all(plain) {
-        return Err(AccountProblem::MerchantAccount);
+        return Err(AccountProblem::Refused(
+            "merchant_account must be printable ASCII without a colon, at most 80 characters",
+        ));
     }
     Ok(name)
 }

@@ -12,6 +12,9 @@ use super::wire;
 use crate::config::Secret;
 use crate::webhook::{MAX_SECRETS, SecretsProblem};
 
+/// What a secret has to be.
+const FORM: SecretsProblem = SecretsProblem::Form("the 64 hexadecimal digits of Adyen's HMAC key");
+
 /// How many bytes a key has.
 const KEY_BYTES: usize = 32;
 /// What divides the fields where they are signed. It is not escaped.
@@ -59,11 +62,11 @@ impl Keys {
 
 fn key(secret: &str) -> Result<Hmac<Sha256>, SecretsProblem> {
     let key = hex::decode(secret).map(Zeroizing::new);
-    let key = key.map_err(|_| SecretsProblem::HexForm)?;
+    let key = key.map_err(|_| FORM)?;
     if key.len() != KEY_BYTES {
-        return Err(SecretsProblem::HexForm);
+        return Err(FORM);
     }
-    Hmac::new_from_slice(&key).map_err(|_| SecretsProblem::HexForm)
+    Hmac::new_from_slice(&key).map_err(|_| FORM)
 }
 
 /// What is signed of an item, in the order in which it is signed; what is missing is empty.
@@ -186,7 +189,7 @@ mod tests {
             "whsec_AAAA",
         ] {
             let problem = Keys::new(&[Secret::new(bad)]).unwrap_err();
-            assert_eq!(problem, SecretsProblem::HexForm, "{bad}");
+            assert_eq!(problem, FORM, "{bad}");
         }
         let many = vec![Secret::new(KEY); MAX_SECRETS + 1];
         assert_eq!(Keys::new(&many).unwrap_err(), SecretsProblem::TooMany);

@@ -9,7 +9,7 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::{ProviderAccountConfig, ProviderKind, Secret};
+use crate::config::{ProviderAccountConfig, Secret};
 
 #[path = "webhook_docs_tests.rs"]
 mod docs;
@@ -27,9 +27,9 @@ fn config() -> ProviderAccountConfig {
     let url = "http://127.0.0.1:1";
     ProviderAccountConfig {
         allow_plaintext: true,
-        merchant_account: Some(ACCOUNT.to_owned()),
+        own: [("merchant_account", ACCOUNT.to_owned())].into(),
         webhook_secrets: vec![Secret::new(KEY)],
-        ..ProviderAccountConfig::new("adyen", ProviderKind::Adyen, url, Secret::new("key"))
+        ..ProviderAccountConfig::new("adyen", crate::adyen::KIND, url, Secret::new("key"))
     }
 }
 

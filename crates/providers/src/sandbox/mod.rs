@@ -5,6 +5,7 @@ mod settlement;
 mod webhook;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +23,7 @@ use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use serde::Serialize;
 
+use crate::adapter::{Adapter, ProviderKind};
 use crate::config::{AccountProblem, ProviderAccountConfig};
 use crate::http::{HttpClient, Outgoing, TraceHeaders, Verdict, path_segment, sensitive};
 use crate::prepared::{Prepared, idempotency_key, unsendable};
@@ -34,6 +36,16 @@ const MAX_DESCRIPTION_BYTES: usize = 1_000;
 
 /// Operations of the books that are asked for at once: as many as an answer of 1 MiB holds for certain.
 const BOOKS_PAGE: usize = 500;
+
+/// How it is registered.
+pub static ADAPTER: Adapter = Adapter {
+    kind: "sandbox",
+    base_url: "",
+    settings: &[],
+    build: |config, trace| Ok(Arc::new(Sandbox::new(config, trace)?)),
+};
+/// The kind of its accounts.
+pub const KIND: ProviderKind = ProviderKind::of(&ADAPTER);
 
 /// One account at a sandbox.
 pub struct Sandbox {
@@ -49,7 +61,9 @@ impl Sandbox {
         trace: TraceHeaders,
     ) -> Result<Self, AccountProblem> {
         if config.livemode {
-            return Err(AccountProblem::Livemode);
+            return Err(AccountProblem::Refused(
+                "livemode must be false for the sandbox",
+            ));
         }
         let key = config.api_key.expose();
         if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {

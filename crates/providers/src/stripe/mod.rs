@@ -13,6 +13,7 @@ mod signature;
 mod webhook;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,6 +31,7 @@ use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use self::signature::Secrets;
+use crate::adapter::{Adapter, ProviderKind};
 use crate::config::{AccountProblem, ProviderAccountConfig};
 use crate::http::{Exchange, HttpClient, Outgoing, TraceHeaders, Verdict, sensitive};
 use crate::outcome::NotSent;
@@ -44,6 +46,16 @@ pub const API_VERSION: &str = "2024-10-28.acacia";
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static STRIPE_VERSION: HeaderName = HeaderName::from_static("stripe-version");
 const SHOULD_RETRY: &str = "stripe-should-retry";
+
+/// How it is registered.
+pub static ADAPTER: Adapter = Adapter {
+    kind: "stripe",
+    base_url: BASE_URL,
+    settings: &[],
+    build: |config, trace| Ok(Arc::new(Stripe::new(config, trace)?)),
+};
+/// The kind of its accounts.
+pub const KIND: ProviderKind = ProviderKind::of(&ADAPTER);
 
 /// One account at Stripe.
 pub struct Stripe {
@@ -65,7 +77,9 @@ impl Stripe {
         }
         let of_other_mode = if config.livemode { "_test_" } else { "_live_" };
         if key.contains(of_other_mode) {
-            return Err(AccountProblem::KeyMode);
+            return Err(AccountProblem::Refused(
+                "api_key is for test payments where livemode = true, or the other way round",
+            ));
         }
         let bearer = sensitive(&format!("Bearer {key}")).map_err(|_| AccountProblem::ApiKey)?;
         let mut headers = HeaderMap::new();
@@ -193,12 +207,12 @@ fn not_sent_for(not_sent: NotSent, retry: Option<bool>) -> SendOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ProviderKind, Secret};
+    use crate::config::Secret;
 
     fn account(key: &str, livemode: bool) -> Result<Stripe, AccountProblem> {
         let config = ProviderAccountConfig {
             livemode,
-            ..ProviderAccountConfig::new("stripe", ProviderKind::Stripe, "", Secret::new(key))
+            ..ProviderAccountConfig::new("stripe", KIND, "", Secret::new(key))
         };
         Stripe::new(&config, |_| {})
     }
@@ -207,11 +221,17 @@ mod tests {
     fn s61_a_key_of_the_other_mode_is_refused() {
         for key in ["sk_test_1", "rk_test_1"] {
             assert!(account(key, false).is_ok(), "{key}");
-            assert!(matches!(account(key, true), Err(AccountProblem::KeyMode)));
+            assert!(matches!(
+                account(key, true),
+                Err(AccountProblem::Refused(_))
+            ));
         }
         for key in ["sk_live_1", "rk_live_1"] {
             assert!(account(key, true).is_ok_and(|it| it.livemode()), "{key}");
-            assert!(matches!(account(key, false), Err(AccountProblem::KeyMode)));
+            assert!(matches!(
+                account(key, false),
+                Err(AccountProblem::Refused(_))
+            ));
         }
         for key in ["", "sk test", "sk_test_1\n"] {
             assert!(matches!(account(key, false), Err(AccountProblem::ApiKey)));

@@ -10,6 +10,9 @@ use sha2::Sha256;
 use crate::config::Secret;
 use crate::webhook::{MAX_SECRETS, SecretsProblem, TOLERANCE_SECONDS};
 
+/// What a secret has to be.
+const FORM: SecretsProblem = SecretsProblem::Form("whsec_ and at least 24 further characters");
+
 const HEADER: &str = "stripe-signature";
 const TIME: &str = "t";
 /// The scheme that counts; others may stand beside it.
@@ -92,11 +95,11 @@ impl Secrets {
 
 fn key(secret: &str) -> Result<Hmac<Sha256>, SecretsProblem> {
     let random = secret.strip_prefix(SECRET_PREFIX);
-    let random = random.ok_or(SecretsProblem::StripeForm)?;
+    let random = random.ok_or(FORM)?;
     if random.len() < MIN_SECRET || !random.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(SecretsProblem::StripeForm);
+        return Err(FORM);
     }
-    Hmac::new_from_slice(secret.as_bytes()).map_err(|_| SecretsProblem::StripeForm)
+    Hmac::new_from_slice(secret.as_bytes()).map_err(|_| FORM)
 }
 
 /// `t=<seconds>,v1=<hex>[,v1=…]`, in any order. `None` without exactly one time and a signature of the scheme.

@@ -123,7 +123,7 @@ fn short_foreign_or_too_many_secrets_are_refused_and_none_prints() {
         "whsec_0123456789 abcdef0123456789",
     ] {
         let problem = Secrets::new(&[Secret::new(bad)]).unwrap_err();
-        assert_eq!(problem, SecretsProblem::StripeForm, "{bad}");
+        assert_eq!(problem, FORM, "{bad}");
     }
     let many = vec![Secret::new(SECRET); MAX_SECRETS + 1];
     assert_eq!(Secrets::new(&many).unwrap_err(), SecretsProblem::TooMany);

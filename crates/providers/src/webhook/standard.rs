@@ -25,21 +25,17 @@ const SECRET_PREFIX: &str = "whsec_";
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// How many bytes a secret that we make has.
 pub const NEW_SECRET_BYTES: usize = 32;
+/// What the scheme gives as a secret.
+const FORM: SecretsProblem = SecretsProblem::Form("whsec_ and the base64 of 24 to 64 bytes");
 /// How a signature of this scheme begins; others may stand beside it.
 const SIGNATURE_PREFIX: &str = "v1,";
 
 /// Why the secrets of an account were refused. Names no secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SecretsProblem {
-    /// A secret is not of the right form.
-    #[error("each webhook secret must be whsec_ and the base64 of 24 to 64 bytes")]
-    Form,
-    /// A secret of Stripe's is not of the right form.
-    #[error("each webhook secret must be whsec_ and at least 24 further characters")]
-    StripeForm,
-    /// A secret is not an HMAC key of Adyen's.
-    #[error("each webhook secret must be the 64 hexadecimal digits of Adyen's HMAC key")]
-    HexForm,
+    /// A secret is not of the form that the provider gives them.
+    #[error("each webhook secret must be {0}")]
+    Form(&'static str),
     /// There are more than [`MAX_SECRETS`].
     #[error("at most {MAX_SECRETS} webhook secrets can be live at once")]
     TooMany,
@@ -133,15 +129,13 @@ pub fn secret_of(bytes: &[u8; NEW_SECRET_BYTES]) -> Zeroizing<String> {
 }
 
 fn key(secret: &str) -> Result<Hmac<Sha256>, SecretsProblem> {
-    let encoded = secret
-        .strip_prefix(SECRET_PREFIX)
-        .ok_or(SecretsProblem::Form)?;
+    let encoded = secret.strip_prefix(SECRET_PREFIX).ok_or(FORM)?;
     let key = BASE64.decode(encoded).map(Zeroizing::new);
-    let key = key.map_err(|_| SecretsProblem::Form)?;
+    let key = key.map_err(|_| FORM)?;
     if !SECRET_BYTES.contains(&key.len()) {
-        return Err(SecretsProblem::Form);
+        return Err(FORM);
     }
-    Hmac::new_from_slice(&key).map_err(|_| SecretsProblem::Form)
+    Hmac::new_from_slice(&key).map_err(|_| FORM)
 }
 
 /// Without a dot: with one, `{id}.{timestamp}` could be divided in several ways, and a signature be moved from one

@@ -168,7 +168,7 @@ fn weak_foreign_or_too_many_secrets_are_refused_and_none_prints() {
         "whsec_?",
     ] {
         let problem = StandardWebhooks::new(&[Secret::new(bad)]).unwrap_err();
-        assert_eq!(problem, SecretsProblem::Form, "{bad}");
+        assert_eq!(problem, FORM, "{bad}");
     }
     let many = vec![Secret::new(SECRET); MAX_SECRETS + 1];
     let problem = StandardWebhooks::new(&many).unwrap_err();

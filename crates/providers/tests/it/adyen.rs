@@ -15,7 +15,7 @@ use quittance_domain::transaction::{FactKind, LookupOutcome, OperationKind, Tran
 use quittance_domain::webhook::{Delivery, ProviderWebhooks as _};
 use quittance_providers::Prepared;
 use quittance_providers::adyen::Adyen;
-use quittance_providers::config::{ProviderAccountConfig, ProviderKind, Secret};
+use quittance_providers::config::{ProviderAccountConfig, Secret};
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -33,9 +33,14 @@ pub(crate) fn account(key: &str) -> Adyen {
     let url = "http://127.0.0.1:1";
     let config = ProviderAccountConfig {
         allow_plaintext: true,
-        merchant_account: Some("QuittanceECOM".to_owned()),
+        own: [("merchant_account", "QuittanceECOM".to_owned())].into(),
         webhook_secrets: vec![Secret::new(key)],
-        ..ProviderAccountConfig::new("adyen", ProviderKind::Adyen, url, Secret::new("key"))
+        ..ProviderAccountConfig::new(
+            "adyen",
+            quittance_providers::adyen::KIND,
+            url,
+            Secret::new("key"),
+        )
     };
     Adyen::new(&config, |_| {}).unwrap()
 }
@@ -272,10 +277,10 @@ fn s06_what_adyen_has_not_named_is_cancelled_by_the_reference_of_its_opening() {
 #[test]
 fn accounts_that_cannot_work_are_refused() {
     let good = || ProviderAccountConfig {
-        merchant_account: Some("QuittanceECOM".to_owned()),
+        own: [("merchant_account", "QuittanceECOM".to_owned())].into(),
         ..ProviderAccountConfig::new(
             "a",
-            ProviderKind::Adyen,
+            quittance_providers::adyen::KIND,
             "https://a.example",
             Secret::new("k"),
         )
@@ -287,9 +292,9 @@ fn accounts_that_cannot_work_are_refused() {
     };
     assert_eq!(problem(|_| ()), None);
     let changes: [fn(&mut ProviderAccountConfig); 3] = [
-        |config| config.merchant_account = None,
-        |config| config.merchant_account = Some("a:b".to_owned()),
-        |config| config.merchant_account = Some("x".repeat(81)),
+        |config| config.own.clear(),
+        |config| drop(config.own.insert("merchant_account", "a:b".to_owned())),
+        |config| drop(config.own.insert("merchant_account", "x".repeat(81))),
     ];
     for change in changes {
         assert!(problem(change).unwrap().contains("merchant_account"));

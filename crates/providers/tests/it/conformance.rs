@@ -37,7 +37,12 @@ pub struct SandboxSubject;
 impl Subject for SandboxSubject {
     fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider> {
         let key = self.credential().1;
-        let config = config(ProviderKind::Sandbox, key, base_url, [connect, total]);
+        let config = config(
+            quittance_providers::sandbox::KIND,
+            key,
+            base_url,
+            [connect, total],
+        );
         Arc::new(Sandbox::new(&config, trace).unwrap())
     }
 
@@ -110,8 +115,13 @@ impl Subject for AdyenSubject {
     fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider> {
         let key = self.credential().1;
         let config = ProviderAccountConfig {
-            merchant_account: Some("QuittanceECOM".to_owned()),
-            ..config(ProviderKind::Adyen, key, base_url, [connect, total])
+            own: [("merchant_account", "QuittanceECOM".to_owned())].into(),
+            ..config(
+                quittance_providers::adyen::KIND,
+                key,
+                base_url,
+                [connect, total],
+            )
         };
         Arc::new(Adyen::new(&config, trace).unwrap())
     }
@@ -220,7 +230,12 @@ pub struct StripeSubject;
 impl Subject for StripeSubject {
     fn account(&self, base_url: &str, connect: Duration, total: Duration) -> Arc<dyn Provider> {
         let key = self.credential().1;
-        let config = config(ProviderKind::Stripe, key, base_url, [connect, total]);
+        let config = config(
+            quittance_providers::stripe::KIND,
+            key,
+            base_url,
+            [connect, total],
+        );
         Arc::new(Stripe::new(&config, trace).unwrap())
     }
 

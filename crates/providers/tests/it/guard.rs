@@ -14,7 +14,7 @@ use quittance_domain::ports::{Circuit, LookupQuery, Provider, Providers as _, Sa
 use quittance_domain::transaction::{
     LookupOutcome, OperationKind, PreparedRequest, SendOutcome, SendReport, Transaction,
 };
-use quittance_providers::config::{ProviderAccountConfig, ProviderKind, ProvidersConfig, Secret};
+use quittance_providers::config::{ProviderAccountConfig, ProvidersConfig, Secret};
 use quittance_providers::guard::{CircuitConfig, Guarded};
 use quittance_providers::registry::Registry;
 use quittance_providers::sandbox::Sandbox;
@@ -31,7 +31,12 @@ fn config(name: &str, base_url: &str) -> ProviderAccountConfig {
             half_open_probes: 1,
             ..CircuitConfig::default()
         },
-        ..ProviderAccountConfig::new(name, ProviderKind::Sandbox, base_url, Secret::new("key"))
+        ..ProviderAccountConfig::new(
+            name,
+            quittance_providers::sandbox::KIND,
+            base_url,
+            Secret::new("key"),
+        )
     }
 }
 

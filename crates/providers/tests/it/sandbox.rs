@@ -11,7 +11,7 @@ use quittance_domain::ports::{LookupQuery, Provider as _, ProviderRules as _};
 use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendOutcome, Transaction,
 };
-use quittance_providers::config::{ProviderAccountConfig, ProviderKind, Secret};
+use quittance_providers::config::{ProviderAccountConfig, Secret};
 use quittance_providers::sandbox::Sandbox;
 use quittance_sandbox::{SandboxConfig, SandboxHandle, Token};
 
@@ -33,7 +33,7 @@ fn account(base_url: String) -> Sandbox {
         allow_plaintext: true,
         ..ProviderAccountConfig::new(
             "sandbox",
-            ProviderKind::Sandbox,
+            quittance_providers::sandbox::KIND,
             base_url,
             Secret::new("key"),
         )

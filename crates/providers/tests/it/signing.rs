@@ -53,7 +53,7 @@ impl Signs for SandboxSubject {
     }
 
     fn with_secrets(&self, secrets: &[&str]) -> Arc<dyn Provider> {
-        let config = config(ProviderKind::Sandbox, "sandbox-key", secrets);
+        let config = config(quittance_providers::sandbox::KIND, "sandbox-key", secrets);
         Arc::new(Sandbox::new(&config, trace).unwrap())
     }
 
@@ -88,7 +88,11 @@ impl Signs for StripeSubject {
     }
 
     fn with_secrets(&self, secrets: &[&str]) -> Arc<dyn Provider> {
-        let config = config(ProviderKind::Stripe, "rk_test_0123456789", secrets);
+        let config = config(
+            quittance_providers::stripe::KIND,
+            "rk_test_0123456789",
+            secrets,
+        );
         Arc::new(Stripe::new(&config, trace).unwrap())
     }
 
@@ -124,8 +128,8 @@ impl Signs for AdyenSubject {
 
     fn with_secrets(&self, secrets: &[&str]) -> Arc<dyn Provider> {
         let config = ProviderAccountConfig {
-            merchant_account: Some("QuittanceECOM".to_owned()),
-            ..config(ProviderKind::Adyen, "adyen-key", secrets)
+            own: [("merchant_account", "QuittanceECOM".to_owned())].into(),
+            ..config(quittance_providers::adyen::KIND, "adyen-key", secrets)
         };
         Arc::new(Adyen::new(&config, trace).unwrap())
     }

@@ -13,7 +13,7 @@ use quittance_domain::transaction::{
     TransactionOrigin,
 };
 use quittance_domain::webhook::Subject;
-use quittance_providers::config::{ProviderAccountConfig, ProviderKind, Secret};
+use quittance_providers::config::{ProviderAccountConfig, Secret};
 use quittance_providers::stripe::{API_VERSION, Stripe};
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn account(base_url: String) -> Stripe {
     let key = Secret::new("sk_test_1");
     let config = ProviderAccountConfig {
         allow_plaintext: true,
-        ..ProviderAccountConfig::new("stripe", ProviderKind::Stripe, base_url, key)
+        ..ProviderAccountConfig::new("stripe", quittance_providers::stripe::KIND, base_url, key)
     };
     Stripe::new(&config, |_| {}).unwrap()
 }

@@ -14,7 +14,7 @@ use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, OperationKind, SendOutcome, Transaction,
 };
 use quittance_domain::webhook::{Delivery, ProviderWebhooks as _};
-use quittance_providers::config::{ProviderAccountConfig, ProviderKind, Secret};
+use quittance_providers::config::{ProviderAccountConfig, Secret};
 use quittance_providers::stripe::Stripe;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -34,7 +34,12 @@ fn account(base_url: &str, secret: &str) -> Stripe {
     let config = ProviderAccountConfig {
         allow_plaintext: true,
         webhook_secrets: vec![Secret::new(secret)],
-        ..ProviderAccountConfig::new("stripe", ProviderKind::Stripe, base_url, Secret::new(KEY))
+        ..ProviderAccountConfig::new(
+            "stripe",
+            quittance_providers::stripe::KIND,
+            base_url,
+            Secret::new(KEY),
+        )
     };
     Stripe::new(&config, |_| {}).unwrap()
 }

@@ -9,7 +9,7 @@ use crate::support::server::{Act, Scripted, response};
 use quittance_domain::decline::Cause;
 use quittance_domain::ports::{Provider as _, ProviderRules as _};
 use quittance_domain::transaction::{OperationKind, SendOutcome, SendReport};
-use quittance_providers::config::{ProviderAccountConfig, ProviderKind, Secret};
+use quittance_providers::config::{ProviderAccountConfig, Secret};
 use quittance_providers::sandbox::Sandbox;
 use rcgen::CertifiedKey;
 use tokio::io::AsyncWriteExt as _;
@@ -27,7 +27,12 @@ async fn send(base_url: &str, connect_timeout: Duration, send: u32) -> SendRepor
         connect_timeout_ms: u64::try_from(connect_timeout.as_millis()).unwrap(),
         total_timeout_ms: 30_000,
         allow_plaintext: true,
-        ..ProviderAccountConfig::new("sandbox", ProviderKind::Sandbox, base_url, Secret::new(KEY))
+        ..ProviderAccountConfig::new(
+            "sandbox",
+            quittance_providers::sandbox::KIND,
+            base_url,
+            Secret::new(KEY),
+        )
     };
     let sandbox = Sandbox::new(&config, |_| {}).unwrap();
     let payment = builders::payment(TOKEN, None);
