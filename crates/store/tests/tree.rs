@@ -280,6 +280,56 @@ async fn s75_a_tree_does_not_grow_over_positions_that_the_database_lost_meanwhil
     goes_on_from(3, store, &watcher, &client).await;
 }
 
+/// A process that has just lost its lease takes the tree up while the new holder grows it: it reads the head, and when it
+/// comes to the tiles they are another head's.
+#[tokio::test(flavor = "multi_thread")]
+async fn s76_a_tree_that_another_grows_while_it_is_taken_up_is_no_damage() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    let first = db.store().await;
+    first.start_workers();
+    write(&client, 10).await;
+    wait_for_size(&client, 10).await;
+    shut_down(first).await;
+    let second = db.store().await;
+    second.start_workers_with(without_integrator());
+    write(&client, 1).await;
+    eventually("the last entry has a position", || async {
+        number(&client, "select count(*) from journal_positions").await == 11
+    })
+    .await;
+    shut_down(second).await;
+    let leaves = leaves(&client).await;
+    let mut range = CompactRange::new();
+    leaves.iter().for_each(|leaf| range.push(*leaf));
+
+    let mut other = db.client().await;
+    let growing = other.transaction().await.unwrap();
+    let lock = "lock table tree_tiles in access exclusive mode";
+    growing.batch_execute(lock).await.unwrap();
+    let (store, watcher) = watched(&db).await;
+    store.start_workers();
+    eventually("it has read the head, and waits for the tiles", || async {
+        let waits =
+            "select count(*) from pg_locks where not granted and relation = 'tree_tiles'::regclass";
+        number(&client, waits).await > 0
+    })
+    .await;
+    let head = HeadRow::authentic(11, range.root()).insert();
+    let taken = "update sequencer_head set fence = fence + 1, holder = gen_random_uuid(), lease_until = '-infinity'";
+    let tile = "update tree_tiles set hashes = hashes || (select leaf_hash from journal join journal_positions \
+                using (stream_id, entity_seq) where position = 10) where level = 0";
+    for grown in [head.as_str(), taken, tile] {
+        growing.batch_execute(grown).await.unwrap();
+    }
+    growing.commit().await.unwrap();
+    write(&client, 5).await;
+    wait_for_size(&client, 16).await;
+    assert_one_tree(&client).await;
+    assert_eq!(watcher.damage.load(Ordering::Relaxed), 0);
+    shut_down(store).await;
+}
+
 /// A database with a tree of 300 entries that nobody serves, changed by its owner. Then a store starts, and more
 /// entries come: the tree must stand still, and say so.
 async fn refuses_after(changes: &[&str]) {

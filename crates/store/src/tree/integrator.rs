@@ -5,7 +5,7 @@ use std::time::Duration;
 use diesel::result::Error;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use quittance_evidence::Hash;
-use quittance_evidence::tile::{self, TileId, TileSet};
+use quittance_evidence::tile::{self, TileSet};
 use quittance_evidence::tree::{CompactRange, TreeError};
 use tokio::sync::watch;
 
@@ -257,6 +257,34 @@ fn unfinished(tiles: &TileSet, size: u64) -> TileSet {
     edge
 }
 
+/// The tree as it is stored.
+struct Stored {
+    /// How many entries have a position.
+    next_position: u64,
+    head: Option<TreeHead>,
+    /// The last tiles of the head, whatever they hold.
+    tiles: Vec<(i16, i64, Vec<u8>)>,
+}
+
+/// Reads the newest head, and the tiles of the same moment: another may grow the tree meanwhile that has taken over, and
+/// its wider tiles are no damage.
+async fn stored(ring: &KeyRing, connection: &mut AsyncPgConnection) -> Result<Stored, Trouble> {
+    let mut moment = connection.build_transaction().repeatable_read().read_only();
+    let reading = moment.run(async |connection| -> Result<Stored, Trouble> {
+        let heads: Vec<NewestHead> = timed(ReadNewestHead.load(connection)).await?;
+        let newest = heads.into_iter().next().ok_or(TreeDamage::Number)?;
+        let (next_position, head) = newest.into_parts();
+        let head = head.map(|head| head.authentic(ring)).transpose()?;
+        let edge = edge_tiles(head.map_or(0, |head| head.size));
+        Ok(Stored {
+            next_position: u64::try_from(next_position).unwrap_or(0),
+            head,
+            tiles: timed(ReadTiles::new(edge).load(connection)).await?,
+        })
+    });
+    reading.await
+}
+
 /// Takes the tree up where it was left: rebuilds its root from the tiles, and refuses one that is not the head's, and
 /// a head that this service did not make. The database must have the `placed` positions that this term knows of.
 async fn load(
@@ -265,12 +293,12 @@ async fn load(
     ring: &KeyRing,
     connection: &mut AsyncPgConnection,
 ) -> Result<Grown, Trouble> {
-    let heads: Vec<NewestHead> = timed(ReadNewestHead.load(connection)).await?;
-    let newest = heads.into_iter().next().ok_or(TreeDamage::Number)?;
-    let (next_position, head) = newest.into_parts();
-    let head = head.map(|head| head.authentic(ring)).transpose()?;
+    let Stored {
+        next_position,
+        head,
+        tiles,
+    } = stored(ring, connection).await?;
     let size = head.map_or(0, |head| head.size);
-    let next_position = u64::try_from(next_position).unwrap_or(0);
     if next_position < placed {
         // The sequencer finds out as well, and begins a new term with what there is.
         return Err(Trouble::Fenced);
@@ -278,10 +306,8 @@ async fn load(
     if next_position < size {
         return Err(TreeDamage::BeyondLog.into());
     }
-    let edge: Vec<TileId> = edge_tiles(size).collect();
-    let rows = timed(ReadTiles::new(edge.iter().copied()).load(connection)).await?;
-    let tiles = into_tiles(rows)?;
-    for id in edge {
+    let tiles = into_tiles(tiles)?;
+    for id in edge_tiles(size) {
         let width = tiles.get(id).map_or(0, |tile| tile.hashes().len());
         if width != usize::from(id.width_at(size)) {
             return Err(TreeDamage::Tiles.into());
