@@ -87,6 +87,8 @@ struct Site {
     skews: Vec<TimeDelta>,
     /// When what has no outcome is taken up again.
     retries: RetryPolicy,
+    /// Under which keys of requests are digested.
+    fingerprints: [u8; 32],
 }
 
 impl World {
@@ -107,6 +109,7 @@ impl World {
             providers: SimProviders(vec![provider.clone(), provider.second()]),
             skews: (0..REPLICAS).map(skew).collect(),
             retries: policy(&executor),
+            fingerprints: [7; 32],
         };
         Self {
             executor,
@@ -117,6 +120,13 @@ impl World {
             site,
             seed,
         }
+    }
+
+    /// The same world, whose requests are digested under this key: that of the store which its changes are committed to.
+    #[must_use]
+    pub fn with_fingerprint_key(mut self, key: [u8; 32]) -> Self {
+        self.site.fingerprints = key;
+        self
     }
 
     /// When what has no outcome is taken up again.
@@ -373,7 +383,7 @@ impl Site {
                 version: "simulated",
                 instance: format!("replica-{process}"),
             },
-            fingerprint_key: FingerprintKey::new([7; 32]),
+            fingerprint_key: FingerprintKey::new(self.fingerprints),
             answer_margin: Duration::from_millis(100),
             default_wait: Duration::from_secs(30),
             max_decisions: 8,

@@ -8,6 +8,7 @@
 //! rebuilt from their entries: each page with the heads, tiles and checkpoints of the same moment.
 
 mod api_keys;
+mod claims;
 mod lane;
 mod long;
 mod positions;
@@ -224,6 +225,7 @@ impl PgStore {
         self.verify_streams(settings, &segments, total, events)
             .await?;
         api_keys::verify(connection, events).await?;
+        claims::verify_actions(connection, events).await?;
         let trusted = settings.trusted.clone();
         positions::verify(connection, &segments, trusted, events).await
     }

@@ -61,8 +61,9 @@ fn setting(name: &str, default: usize) -> usize {
 }
 
 /// The changes that payments went through in a random schedule, as the product's own flows made them.
-fn changes(seed: u64) -> Vec<Change> {
-    let world = World::new(seed);
+fn changes(store: &PgStore, seed: u64) -> Vec<Change> {
+    let key = store.keys().fingerprint_key();
+    let world = World::new(seed).with_fingerprint_key(key);
     world.store.keep_offers();
     assert!(world.live_in_trouble(), "seed {seed}");
     let committed = world.store.offers().into_iter();
@@ -71,7 +72,7 @@ fn changes(seed: u64) -> Vec<Change> {
 }
 
 async fn commit_world(store: &PgStore, seed: u64) -> usize {
-    let changes = changes(seed);
+    let changes = changes(store, seed);
     let count = changes.len();
     for change in changes {
         // One whose answer was lost is offered again.

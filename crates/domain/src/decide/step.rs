@@ -14,7 +14,7 @@ use crate::context::{Actor, ActorKind};
 use crate::contradictions::Contradictions;
 use crate::decline::Cause;
 use crate::ids::TransactionId;
-use crate::journal::{EntryFacts, Stamp, payment_entry, tell_rows};
+use crate::journal::{EntryFacts, Stamp, payment_entry, tell_rows, CASE_CLOSED, CASE_OPENED};
 use crate::money::Money;
 use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::transaction::{Attempt, Transaction, TransactionKind, TransactionState};
@@ -232,6 +232,19 @@ impl Step {
     pub fn tell_named(&mut self, named: Money) {
         self.tell("named_amount_minor", &named.minor_units().to_string());
         self.tell("named_currency", named.currency().code());
+}
+
+    /// Says which cases it opens and closes, so that one that is gone, or was closed by nobody, shows.
+    fn tell_cases(&mut self, record: Option<&PaymentRecord>) {
+        if let Some(kind) = self.action {
+            self.tell(CASE_OPENED, kind.name());
+        }
+        for id in self.closes_cases.clone() {
+            let held = record.and_then(|record| record.transaction(id));
+            if held.is_some_and(|held| held.open_case.is_some()) {
+                self.tell(&format!("{CASE_CLOSED}{id}"), &true.to_string());
+            }
+        }
     }
 
     /// Closes the step: the next version, and its journal entry. `record` is what was decided upon, as it was read;
@@ -246,6 +259,7 @@ impl Step {
         self.payment.updated_at = stamp.now;
         let written = (&self.subject, self.others.as_slice());
         tell_rows(&mut self.details, &self.payment, written, record);
+        self.tell_cases(record);
         let attempt = self.attempt.as_ref().map(Write::row);
         let response_digest = attempt
             .and_then(|attempt| attempt.ended.as_ref())

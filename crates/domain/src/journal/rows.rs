@@ -30,6 +30,10 @@ pub(crate) const TRANSACTION_KIND: &str = "transaction_kind";
 pub(crate) const TRANSACTION_ORIGIN: &str = "origin";
 /// Detail of the entry that makes a transaction: `true` where a capture releases the rest.
 pub(crate) const FINAL_CAPTURE: &str = "final_capture";
+/// Detail of an entry that opens a case for a person about its transaction: why.
+pub(crate) const CASE_OPENED: &str = "case_opened";
+/// Detail of an entry that closes the open cases of a transaction, whose id follows: `true`.
+pub(crate) const CASE_CLOSED: &str = "case_closed.";
 /// Detail of the entry by which a person closes a case or decides a transaction: which.
 pub(crate) const RESOLUTION: &str = "resolution";
 

@@ -7,6 +7,7 @@ use quittance_evidence::{
 use uuid::Uuid;
 
 use super::api_keys::ApiKeySaid;
+use super::claims::RowsSaid;
 use super::mismatch::{Fault, Mismatch, Shown};
 use crate::command::Resolution;
 use crate::ids::{EntryId, PaymentId};
@@ -155,6 +156,8 @@ pub struct LeafFacts {
     pub decided: bool,
     /// Whether it holds digests of a customer's data.
     pub of_customer: bool,
+    /// What it says of attempts, idempotency records and operator actions.
+    pub rows_said: RowsSaid,
     /// What it says of an API key.
     pub api_key: Option<ApiKeySaid>,
 }
@@ -361,6 +364,7 @@ impl LeafFacts {
             decided: decided.is_some_and(|it| it != Resolution::Acknowledged.name()),
             attempted: leaf.attempt.is_some(),
             of_customer: !leaf.personal_data.is_empty(),
+            rows_said: RowsSaid::of(&leaf),
             api_key: ApiKeySaid::of(&leaf),
             tenant_id: leaf.tenant_id,
             prev_leaf_hash: leaf.prev_leaf_hash,

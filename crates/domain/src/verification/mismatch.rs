@@ -7,6 +7,7 @@ use quittance_evidence::{Hash, LeafError, StreamId, clean_text};
 use thiserror::Error;
 
 use super::api_keys::ApiKeyFault;
+use super::row_fault::RowFault;
 use super::tree_fault::TreeFault;
 use crate::ids::{EntryId, PaymentId, TransactionId};
 use crate::payment::named_enum;
@@ -252,6 +253,9 @@ pub enum Fault {
     /// The row of an API key is not what the log says.
     #[error(transparent)]
     ApiKey(#[from] ApiKeyFault),
+    /// An attempt, an idempotency record or an operator action is not what the log says.
+    #[error(transparent)]
+    Row(#[from] RowFault),
     /// Transactions were put in, so many that they are not all read.
     #[error(
         "from this payment on, there are more transactions than entries can be about: some are not compared"
@@ -308,6 +312,7 @@ impl Fault {
             Self::OtherStream(_) => "OTHER_STREAM",
             Self::Tree(fault) => fault.code(),
             Self::ApiKey(fault) => fault.code(),
+            Self::Row(fault) => fault.code(),
             Self::SequenceGap { .. } => "SEQUENCE_GAP",
             Self::ChainBroken { .. } => "CHAIN_BROKEN",
             Self::OtherTenant => "OTHER_TENANT",
@@ -358,6 +363,7 @@ impl Fault {
             | Self::HeadDiffers { .. }
             | Self::EntryMissing { .. } => Stage::Chains,
             Self::ApiKey(_)
+            | Self::Row(_)
             | Self::PaymentMissing { .. }
             | Self::PaymentWithoutEntries { .. }
             | Self::PaymentVersionDiffers { .. }

@@ -6,6 +6,7 @@
 //!   the rows that it found is what the entries before had left.
 //! - [`compare_payment`] holds a payment's row and its transactions to what its entries say.
 //! - [`compare_api_key`] holds the row of an API key to what the log says of it.
+//! - A [`Claim`] is what an entry says of attempts, idempotency records and operator actions; they are held to it.
 //! - [`PositionWalk`] follows the positions: gapless, each of an entry that exists.
 //! - [`TreeWalk`] rebuilds the tree from the entries at their positions, and compares heads, tiles, checkpoints, and what
 //!   was signed last.
@@ -14,21 +15,29 @@
 //! entries commit together, so that an untampered log is never reported, whatever commits meanwhile.
 
 mod api_keys;
+mod claims;
 mod entry;
 mod mismatch;
 mod payment;
 mod positions;
 mod replay;
+mod row_fault;
 mod stored_tree;
 mod stream;
 mod tree;
 mod tree_fault;
 
 pub use api_keys::{ApiKeyFault, ApiKeyRow, ApiKeySaid, check_api_key, compare_api_key};
+pub use claims::{
+    AttemptSaid, Claim, RowsSaid, StoredAction, StoredAttempt, StoredKeyRecord, StoredResponse,
+    closes_case_of, compare_action, compare_attempt, compare_key_record, left_open,
+    operator_action_without_entry,
+};
 pub use entry::{CheckedEntry, LeafFacts, LoggedRow, MacKeys, Placed, check_entry};
 pub use mismatch::{Fault, Mismatch, Stage};
 pub use payment::{StoredCustomer, StoredPayment, StoredTransaction, compare_payment};
 pub use positions::{PositionRow, PositionWalk};
+pub use row_fault::{ResponseProblem, RowFault};
 pub use stored_tree::{CheckpointRow, HeadMac, HeadRow, SignedLast, TreeEnd, TreePage, Trusted};
 pub use stream::{StreamEnd, StreamWalk, TransactionFacts, TransactionSaid};
 pub use tree::TreeWalk;

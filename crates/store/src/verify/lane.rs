@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use quittance_domain::ids::{EntryId, PaymentId};
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{
-    CheckedEntry, Fault, LoggedRow, Mismatch, StreamEnd, StreamWalk, check_entry, compare_payment,
+    CheckedEntry, Claim, Fault, LoggedRow, Mismatch, StreamEnd, StreamWalk, check_entry,
+    compare_payment,
 };
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::read::{Batch, Cursor, Verifying};
 use super::rows::StoredPayments;
 use super::segments::{Segment, Segments};
-use super::{Events, api_keys};
+use super::{Events, api_keys, claims};
 use crate::keys::KeyRing;
 use crate::store::PgStore;
 
@@ -33,6 +34,8 @@ struct Checked {
     payments: u64,
     /// Entries about API keys.
     about_keys: Vec<CheckedEntry>,
+    /// What entries say of attempts, idempotency records and operator actions.
+    claims: Vec<Claim>,
     /// Below which all is compared; `None`: the segment is done.
     below: Option<Uuid>,
 }
@@ -91,6 +94,8 @@ impl Lane {
         self.events.found(checked.found).await?;
         let of_keys = api_keys::compare(connection, &checked.about_keys).await?;
         self.events.found(of_keys).await?;
+        let of_rows = claims::compare(connection, &checked.claims).await?;
+        self.events.found(of_rows).await?;
         if let Some(below) = checked.below {
             self.segments.done(self.number, below);
         }
@@ -114,13 +119,14 @@ fn not_given(row: &LoggedRow, given: i64) -> Option<Mismatch> {
 fn check(batch: Batch, mut walk: StreamWalk, keys: &KeyRing) -> Checked {
     let mut found = Vec::new();
     let mut ended = Vec::new();
-    let mut about_keys = Vec::new();
+    let (mut about_keys, mut claims) = (Vec::new(), Vec::new());
     for row in &batch.rows {
         let entry = check_entry(row, batch.low_arrival, keys, &mut found);
         found.extend(not_given(row, batch.given));
         if api_keys::is_about_key(&entry) {
             about_keys.push(entry.clone());
         }
+        claims.extend(Claim::of(&entry));
         ended.extend(walk.push(entry, &mut found));
     }
     if batch.complete {
@@ -137,6 +143,7 @@ fn check(batch: Batch, mut walk: StreamWalk, keys: &KeyRing) -> Checked {
         entries,
         payments,
         about_keys,
+        claims,
         below: if complete { None } else { below },
     }
 }

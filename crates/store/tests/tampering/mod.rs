@@ -288,6 +288,25 @@ pub const TREE_KINDS: &[Kind] = &[
     ),
 ];
 
+/// Entries by which an attempt begins, and those by which one ends with an answer.
+const ATTEMPTED: &str = "attempt(j.leaf) = 1";
+const ANSWERED: &str = "convert_from(j.leaf, 'UTF8') like '%\"provider_response_digest\":%'";
+/// Entries that open a case for a person, and that close one.
+const OPENS: &str = "exists (select from operator_actions where action_id = j.entry_id)";
+const CLOSES: &str = "exists (select from operator_actions where closed_by = j.entry_id)";
+
+/// The attempt that an entry is about.
+macro_rules! attempt {
+    ($set:literal) => {
+        concat!(
+            "update attempts a set ",
+            $set,
+            " from journal j where j.entry_id = $entry and a.payment_id = $stream \
+             and a.transaction_id = j.transaction_id and a.number = attempt(j.leaf)"
+        )
+    };
+}
+
 /// One transaction of a payment, which the newest entry is about another than.
 macro_rules! transaction {
     ($name:expr, $set:literal, $codes:expr $(,)?) => {
@@ -824,6 +843,130 @@ pub const KINDS: &[Kind] = &[
         "reason = reason || 'x'",
         &["TRANSACTION_ROW_DIFFERS"],
     ),
+    // What entries say of other tables.
+    kind(
+        "an attempt deleted",
+        ATTEMPTED,
+        "delete from attempts a using journal j where j.entry_id = $entry and a.payment_id = $stream \
+         and a.transaction_id = j.transaction_id and a.number = attempt(j.leaf)",
+        &["ATTEMPT_MISSING"],
+    ),
+    kind(
+        "attempts.response, deleted",
+        ANSWERED,
+        attempt!("response = null"),
+        &["ATTEMPT_RESPONSE_DIFFERS"],
+    ),
+    kind(
+        "attempts.response, another",
+        ANSWERED,
+        attempt!(
+            "response = set_byte(response, octet_length(response) - 1, get_byte(response, octet_length(response) - 1) # 1)"
+        ),
+        &["ATTEMPT_RESPONSE_DIFFERS"],
+    ),
+    kind(
+        "attempts.response, made long",
+        ANSWERED,
+        attempt!("response = response || decode(repeat('00', 1000000), 'hex')"),
+        &["ATTEMPT_RESPONSE_DIFFERS"],
+    ),
+    kind(
+        "attempts.digest_salt",
+        ANSWERED,
+        attempt!("digest_salt = sha256(digest_salt)"),
+        &["ATTEMPT_RESPONSE_DIFFERS"],
+    ),
+    kind(
+        "attempts.response_digest",
+        ANSWERED,
+        attempt!("response_digest = sha256(response_digest)"),
+        &["ATTEMPT_DIFFERS"],
+    ),
+    kind(
+        "attempts.request_digest",
+        ATTEMPTED,
+        attempt!("request_digest = sha256(request_digest)"),
+        &["ATTEMPT_DIFFERS"],
+    ),
+    kind(
+        "an attempt invented",
+        ATTEMPTED,
+        "insert into attempts select (a).* from (select invented_attempt(a) as a from attempts a, journal j \
+         where j.entry_id = $entry and a.payment_id = $stream and a.transaction_id = j.transaction_id limit 1) f",
+        &["ATTEMPT_WITHOUT_ENTRY"],
+    ),
+    kind(
+        "an idempotency record deleted",
+        FIRST,
+        "delete from idempotency_records where payment_id = $stream",
+        &["IDEMPOTENCY_RECORD_MISSING"],
+    ),
+    kind(
+        "idempotency_records.idempotency_key",
+        FIRST,
+        "update idempotency_records set idempotency_key = idempotency_key || 'x' where payment_id = $stream",
+        &["IDEMPOTENCY_RECORD_MISSING"],
+    ),
+    kind(
+        "idempotency_records.tenant_id",
+        FIRST,
+        "update idempotency_records set tenant_id = 'other' where payment_id = $stream",
+        &["IDEMPOTENCY_RECORD_MISSING"],
+    ),
+    kind(
+        "idempotency_records.payment_id",
+        FIRST,
+        "update idempotency_records set payment_id = gen_random_uuid() where payment_id = $stream",
+        &["IDEMPOTENCY_RECORD_MISSING"],
+    ),
+    kind(
+        "idempotency_records.transaction_id",
+        FIRST,
+        "update idempotency_records set transaction_id = gen_random_uuid() where payment_id = $stream",
+        &["IDEMPOTENCY_RECORD_DIFFERS"],
+    ),
+    kind(
+        "an operator action deleted",
+        OPENS,
+        "delete from operator_actions where action_id = $entry",
+        &["OPERATOR_ACTION_MISSING"],
+    ),
+    kind(
+        "operator_actions.kind",
+        OPENS,
+        "update operator_actions set kind = case kind when 'EXCESS_AMOUNT' then 'AMOUNT_MISMATCH' else 'EXCESS_AMOUNT' end \
+         where action_id = $entry",
+        &["OPERATOR_ACTION_DIFFERS"],
+    ),
+    kind(
+        "operator_actions.transaction_id",
+        OPENS,
+        "update operator_actions set transaction_id = gen_random_uuid() where action_id = $entry",
+        &["OPERATOR_ACTION_DIFFERS"],
+    ),
+    kind(
+        "an operator action closed by nobody",
+        OPENS,
+        "update operator_actions set closed_at = now(), closed_by = $entry where action_id = $entry",
+        &["OPERATOR_ACTION_DIFFERS"],
+    ),
+    Kind {
+        large: true,
+        ..kind(
+            "an operator action opened again",
+            CLOSES,
+            "update operator_actions set closed_at = null, closed_by = null where closed_by = $entry",
+            &["OPERATOR_ACTION_DIFFERS"],
+        )
+    },
+    kind(
+        "an operator action invented",
+        OPENS,
+        "insert into operator_actions select (o).* from (select invented_action(o) as o from operator_actions o \
+         where action_id = $entry) f",
+        &["OPERATOR_ACTION_WITHOUT_ENTRY"],
+    ),
     kind(
         "a transaction deleted",
         FIRST,
@@ -842,7 +985,7 @@ pub const KINDS: &[Kind] = &[
 /// Puts everything back.
 pub const PUT_BACK: &str = "\
     truncate journal, journal_positions, payments, transactions, attempts, sequencer_head, tree_heads, tree_tiles, \
-    checkpoints, refused_entries; \
+    checkpoints, refused_entries, idempotency_records, operator_actions; \
     insert into journal select * from saved_journal; \
     insert into journal_positions select * from saved_journal_positions; \
     insert into payments select * from saved_payments; \
@@ -851,7 +994,9 @@ pub const PUT_BACK: &str = "\
     insert into sequencer_head select * from saved_sequencer_head; \
     insert into tree_heads select * from saved_tree_heads; \
     insert into tree_tiles select * from saved_tree_tiles; \
-    insert into checkpoints select * from saved_checkpoints;";
+    insert into checkpoints select * from saved_checkpoints; \
+    insert into idempotency_records select * from saved_idempotency_records; \
+    insert into operator_actions select * from saved_operator_actions;";
 
 /// Functions of the attacker, and copies by which everything is put back.
 pub fn setup(seed: u64) -> String {
@@ -865,6 +1010,8 @@ pub fn setup(seed: u64) -> String {
         "tree_heads",
         "tree_tiles",
         "checkpoints",
+        "idempotency_records",
+        "operator_actions",
     ];
     let mut sql = format!(
         "select setseed({});
@@ -899,6 +1046,12 @@ pub fn setup(seed: u64) -> String {
          begin p.payment_id := id; return p; end $$;
          create function invented(t transactions) returns transactions language plpgsql as $$
          begin t.transaction_id := gen_random_uuid(); return t; end $$;
+         create function invented_attempt(a attempts) returns attempts language plpgsql as $$
+         begin a.number := a.number + 1000; a.attempt_id := gen_random_uuid(); return a; end $$;
+         create function invented_action(o operator_actions) returns operator_actions language plpgsql as $$
+         begin o.action_id := gen_random_uuid(); return o; end $$;
+         create function attempt(leaf bytea) returns int language sql as
+             $$ select (regexp_match(convert_from(leaf, 'UTF8'), '\"attempt\":\"?([0-9]+)'))[1]::int $$;
          create function swap_positions(stream uuid) returns void language plpgsql as $$
          declare a bigint; b bigint;
          begin

@@ -1,0 +1,117 @@
+//! What can be wrong with rows that entries speak of, beside payments and transactions.
+
+use quittance_evidence::Hash;
+use thiserror::Error;
+
+use super::mismatch::Shown;
+use crate::ids::{EntryId, TransactionId};
+
+/// What is wrong with an attempt, an idempotency record or an operator action.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RowFault {
+    /// An entry is about an attempt that is not there.
+    #[error("the attempt {number} of the transaction {transaction} has entries, and no row")]
+    AttemptMissing {
+        /// Of which transaction.
+        transaction: TransactionId,
+        /// Its number.
+        number: u32,
+    },
+    /// A digest of an attempt is not what its entry says.
+    #[error(
+        "{column} of the attempt {number} of the transaction {transaction} should be {expected}, and is {found}"
+    )]
+    AttemptDiffers {
+        /// Of which transaction.
+        transaction: TransactionId,
+        /// Its number.
+        number: u32,
+        /// Which column.
+        column: &'static str,
+        /// What the entry says.
+        expected: Hash,
+        /// As stored.
+        found: Shown,
+    },
+    /// The provider's stored answer is gone, cannot be read, or is not the one that the entry is about.
+    #[error(
+        "the provider's answer to the attempt {number} of the transaction {transaction} {problem}"
+    )]
+    Response {
+        /// Of which transaction.
+        transaction: TransactionId,
+        /// The attempt's number.
+        number: u32,
+        /// What is wrong with it.
+        problem: ResponseProblem,
+    },
+    /// There are attempts that no entry is about.
+    #[error("the transaction {0} has more attempts than its row counts")]
+    AttemptWithoutEntry(TransactionId),
+    /// A command was accepted, and what it was asked under is forgotten: asked again, it would be carried out again.
+    #[error("the command was accepted under an idempotency key that has no record")]
+    IdempotencyRecordMissing,
+    /// The record leads to another transaction.
+    #[error(
+        "the idempotency record should lead to the transaction {expected}, and leads to {found}"
+    )]
+    IdempotencyRecordDiffers {
+        /// That of the entry.
+        expected: TransactionId,
+        /// As stored.
+        found: TransactionId,
+    },
+    /// There are more records of these payments than entries can be about.
+    #[error(
+        "from this payment on, there are more idempotency records than entries can be about: some are not compared"
+    )]
+    TooManyIdempotencyRecords,
+    /// A case for a person was opened, and is not there.
+    #[error("an operator action about the transaction {0} was opened, and has no row")]
+    OperatorActionMissing(TransactionId),
+    /// A case for a person is not what the entries say.
+    #[error("{column} of the operator action should be {expected}, and is {found}")]
+    OperatorActionDiffers {
+        /// Which column.
+        column: &'static str,
+        /// What the entries say.
+        expected: Shown,
+        /// As stored.
+        found: Shown,
+    },
+    /// A case for a person is there that no entry opened.
+    #[error("there is an operator action {0} that no entry opened")]
+    OperatorActionWithoutEntry(EntryId),
+}
+
+/// What is wrong with a stored answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ResponseProblem {
+    /// It is not there.
+    #[error("is not stored any more")]
+    Gone,
+    /// It does not open under its key.
+    #[error("cannot be read")]
+    Unreadable,
+    /// Its digest is another.
+    #[error("is not the one whose digest the entry holds")]
+    Differs,
+}
+
+impl RowFault {
+    /// A stable name.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::AttemptMissing { .. } => "ATTEMPT_MISSING",
+            Self::AttemptDiffers { .. } => "ATTEMPT_DIFFERS",
+            Self::Response { .. } => "ATTEMPT_RESPONSE_DIFFERS",
+            Self::AttemptWithoutEntry(_) => "ATTEMPT_WITHOUT_ENTRY",
+            Self::IdempotencyRecordMissing => "IDEMPOTENCY_RECORD_MISSING",
+            Self::IdempotencyRecordDiffers { .. } => "IDEMPOTENCY_RECORD_DIFFERS",
+            Self::TooManyIdempotencyRecords => "TOO_MANY_IDEMPOTENCY_RECORDS",
+            Self::OperatorActionMissing(_) => "OPERATOR_ACTION_MISSING",
+            Self::OperatorActionDiffers { .. } => "OPERATOR_ACTION_DIFFERS",
+            Self::OperatorActionWithoutEntry(_) => "OPERATOR_ACTION_WITHOUT_ENTRY",
+        }
+    }
+}
