@@ -5,6 +5,7 @@
 //! remember is one small file for each log, written and synced before a cosignature leaves.
 
 mod http;
+mod places;
 mod state;
 #[cfg(test)]
 mod tests;

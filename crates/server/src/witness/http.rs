@@ -1,7 +1,7 @@
 //! The witness's one call, `POST /add-checkpoint` (C2SP tlog-witness).
 //!
 //! It needs no authentication: a request is a checkpoint that the log signed, and the answer a signature
-//! that anybody may see. What is limited is how much a stranger can make it read and hold.
+//! that anybody may see. What is limited is how much a stranger can make it read and hold, and whom he can keep waiting.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,21 +11,21 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use quittance_domain::ports::Clock as _;
 use quittance_evidence::note::Signature;
 use quittance_evidence::witness::{MAX_ADD_CHECKPOINT_BYTES, Refusal};
-use tower::limit::GlobalConcurrencyLimitLayer;
 use tracing::Level;
 
+use super::places::Places;
 use super::{Witness, WitnessError};
 use crate::adapters::SystemClock;
 use crate::warnings::Warnings;
 
 /// Longest that a request's body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most requests at once.
+/// Most requests at once: one more takes the place of whichever has been sending its body longest.
 pub const MAX_REQUESTS: usize = 64;
 
 /// Type of the answer that states the size last cosigned.
@@ -36,25 +36,57 @@ static UNPROVED: Mutex<Warnings> = Mutex::new(Warnings::new());
 
 type Shared = Arc<Mutex<Witness>>;
 
+/// What every request needs.
+#[derive(Clone)]
+struct Parts {
+    witness: Shared,
+    places: Places,
+}
+
 /// The routes.
 pub fn router(witness: Witness) -> Router {
     Router::new()
         .route("/add-checkpoint", post(add_checkpoint))
         .route("/healthz", get(|| async { "ok\n" }))
-        .layer(GlobalConcurrencyLimitLayer::new(MAX_REQUESTS))
-        .with_state(Arc::new(Mutex::new(witness)))
+        .with_state(Parts {
+            witness: Arc::new(Mutex::new(witness)),
+            places: Places::new(MAX_REQUESTS),
+        })
 }
 
-async fn add_checkpoint(State(witness): State<Shared>, body: Body) -> Response {
-    let body = axum::body::to_bytes(body, MAX_ADD_CHECKPOINT_BYTES);
-    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
+async fn add_checkpoint(State(parts): State<Parts>, body: Body) -> Response {
+    let Parts { witness, places } = parts;
+    let Some(mut place) = places.take() else {
+        return overloaded();
+    };
+    let reading = axum::body::to_bytes(body, MAX_ADD_CHECKPOINT_BYTES);
+    let read = tokio::select! {
+        biased;
+        read = tokio::time::timeout(BODY_TIMEOUT, reading) => read,
+        () = place.lost() => return overloaded(),
+    };
+    let body = match read {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
         Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
     };
-    // It writes and syncs a file.
-    let added = tokio::task::spawn_blocking(move || add(&witness, &body)).await;
+    if !place.keep() {
+        return overloaded();
+    }
+    // It writes and syncs a file. The place is held until that is done, whether or not anybody waits for it.
+    let added = tokio::task::spawn_blocking(move || {
+        let answer = add(&witness, &body);
+        drop(place);
+        answer
+    });
+    let added = added.await;
     added.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+/// A log that is told so tries again soon.
+fn overloaded() -> Response {
+    let headers = [(RETRY_AFTER, HeaderValue::from_static("1"))];
+    (StatusCode::SERVICE_UNAVAILABLE, headers).into_response()
 }
 
 fn add(witness: &Shared, body: &Bytes) -> Response {

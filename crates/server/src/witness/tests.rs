@@ -11,6 +11,7 @@ use quittance_evidence::{Checkpoint, SignedCheckpoint, leaf_hash};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
+use super::http::{BODY_TIMEOUT, MAX_REQUESTS};
 use super::{StateError, Witness, WitnessState, router};
 
 const ORIGIN: &str = "log.example/quittance";
@@ -162,4 +163,42 @@ fn a_witness_without_state_does_not_start_and_its_state_is_made_once() {
         std::fs::write(file.unwrap().path(), "log.example/other\n0\n").unwrap();
     }
     assert!(matches!(open(&directory), Err(StateError::Broken { .. })));
+}
+
+#[tokio::test]
+async fn strangers_who_dawdle_keep_neither_the_log_nor_the_prober_waiting() {
+    let directory = TempDir::new().unwrap();
+    init(&directory).unwrap();
+    let witness = router(open(&directory).unwrap());
+    let (taken, mut began) = tokio::sync::mpsc::unbounded_channel();
+    let dawdle = || {
+        let (witness, taken) = (witness.clone(), taken.clone());
+        let body = futures::stream::once(async move {
+            taken.send(()).unwrap();
+            std::future::pending::<Result<Vec<u8>, std::io::Error>>().await
+        });
+        let request = Request::post("/add-checkpoint").body(Body::from_stream(body));
+        tokio::spawn(witness.oneshot(request.unwrap()))
+    };
+    let strangers: Vec<_> = (0..2 * MAX_REQUESTS).map(|_| dawdle()).collect();
+    for _ in &strangers {
+        began.recv().await.unwrap();
+    }
+    // Far less than a stranger may take.
+    let soon = BODY_TIMEOUT / 2;
+    let log = Log::new(1);
+    let sent = log.request(0, 5).to_string();
+    let cosigned = tokio::time::timeout(soon, post(&witness, sent)).await;
+    assert_eq!(cosigned.unwrap().0, StatusCode::OK);
+    let probe = Request::get("/healthz").body(Body::empty()).unwrap();
+    let probed = tokio::time::timeout(soon, witness.clone().oneshot(probe)).await;
+    assert_eq!(probed.unwrap().unwrap().status(), StatusCode::OK);
+    // Those who came first had to give way, and are told to come again.
+    let first = strangers.into_iter().next().unwrap();
+    let first = tokio::time::timeout(soon, first)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!(first.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
