@@ -5,6 +5,7 @@
 //!   spelling only.
 //! - [`Bundle::verify`] checks it under keys that the reader trusts, and reports check by check.
 
+mod counted;
 mod form;
 mod report;
 mod verify;
