@@ -7,6 +7,8 @@ use zeroize::Zeroizing;
 
 /// Version of the field list and of the encoding; stored as the first byte.
 const VERSION: u8 = 1;
+/// What an erasure wipes of a stored fingerprint: zeros stand in its place, and it is not compared any more.
+pub const PERSONAL_FIELDS: [&str; 2] = ["payment_method.provider_token", "customer"];
 /// Bytes kept of each field's MAC.
 const FIELD_MAC: usize = 8;
 
@@ -63,7 +65,7 @@ impl Fingerprint {
 
     /// Compares with the fingerprint of a new request with these `fields`.
     ///
-    /// Returns the name of the first differing field; `Some("request")` where the stored one was made by a
+    /// What an erasure has wiped does not differ. Returns the name of the first differing field; `Some("request")` where the stored one was made by a
     /// version that cannot be compared field by field.
     pub fn first_difference(&self, new: &Self, fields: &Fields) -> Option<&'static str> {
         if self == new {
@@ -78,8 +80,17 @@ impl Fingerprint {
             return Some("request");
         }
         let pairs = stored.chunks(FIELD_MAC).zip(made.chunks(FIELD_MAC));
-        let differing = pairs.zip(fields).find(|((old, new), _)| old != new);
-        Some(differing.map_or("request", |(_, (name, _))| name))
+        let mut wiped = false;
+        for ((old, new), (name, _)) in pairs.zip(fields) {
+            if old == new {
+                continue;
+            }
+            if !(PERSONAL_FIELDS.contains(name) && old.iter().all(|byte| *byte == 0)) {
+                return Some(name);
+            }
+            wiped = true;
+        }
+        (!wiped).then_some("request")
     }
 }
 
@@ -143,6 +154,31 @@ mod tests {
             ("101", "order-2", Some("amount.minor_units")),
         ] {
             let new = fields(amount, reference);
+            assert_eq!(stored.first_difference(&fingerprint(&new), &new), expected);
+        }
+    }
+
+    #[test]
+    fn what_an_erasure_has_wiped_is_not_compared_and_everything_else_is() {
+        let fields = |amount: &str, token: &str| -> Fields {
+            vec![
+                ("amount.minor_units", amount.into()),
+                ("payment_method.provider_token", token.into()),
+            ]
+        };
+        let made = fingerprint(&fields("100", "tok_1"));
+        let wipe = |field: usize| {
+            let mut bytes = made.as_bytes().to_vec();
+            bytes[1 + field * FIELD_MAC..][..FIELD_MAC].fill(0);
+            Fingerprint::from_bytes(bytes)
+        };
+        for (stored, amount, token, expected) in [
+            (wipe(1), "100", "tok_1", None),
+            (wipe(1), "100", "tok_2", None),
+            (wipe(1), "101", "tok_1", Some("amount.minor_units")),
+            (wipe(0), "100", "tok_1", Some("amount.minor_units")),
+        ] {
+            let new = fields(amount, token);
             assert_eq!(stored.first_difference(&fingerprint(&new), &new), expected);
         }
     }

@@ -81,6 +81,9 @@ const WIPE_WEBHOOKS: &str = "\
     where w.body is not null and w.payment_ids is not null and w.next_step_at is null \
         and w.payment_ids && array(select payment_id from payments where customer_id = $1)";
 
+/// Keyed digests of what the requests said of the customer.
+const WIPE_FINGERPRINTS: &str = "select quittance_wipe_fingerprints($1)";
+
 const CLOSE: &str = "\
     update erasures set open_payments = 0, payments = $2, finished_at = now(), \
         next_step_at = null, claimed_until = null \
@@ -301,6 +304,7 @@ async fn erase(
         return Ok(count);
     }
     statement(WIPE_TOKENS).execute(connection).await?;
+    statement(WIPE_FINGERPRINTS).execute(connection).await?;
     statement(DESTROY).execute(connection).await?;
     // Behind the lock on the customer: whoever closes a webhook about them has done so, or finds no customer.
     statement(WIPE_WEBHOOKS).execute(connection).await?;

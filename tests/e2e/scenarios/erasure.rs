@@ -2,8 +2,9 @@
 
 use quittance_evidence::{ChainCheck, Leaf};
 use quittance_proto::v1::{
-    Customer, ErasePersonalDataRequest, Erasure, GetEntryRequest, GetErasureRequest,
-    ListEntriesRequest, ListWebhooksRequest, Payment, PaymentState, ReplayWebhookRequest,
+    CreatePaymentRequest, Customer, ErasePersonalDataRequest, Erasure, GetEntryRequest,
+    GetErasureRequest, ListEntriesRequest, ListWebhooksRequest, Payment, PaymentState,
+    ReplayWebhookRequest,
 };
 use quittance_sandbox::OperationStatus;
 use quittance_server::auth::Role;
@@ -51,6 +52,43 @@ fn erase(customer_reference: &str) -> ErasePersonalDataRequest {
         reason: "asked for under article 17".to_owned(),
         ..ErasePersonalDataRequest::default()
     }
+}
+
+/// The fingerprint of the request that made a payment.
+async fn fingerprint(world: &World, payment: &Payment) -> Vec<u8> {
+    let sql = "select fingerprint from idempotency_records \
+               where payment_id = $1::text::uuid and command = 'CreatePayment'";
+    world.db.row(sql, &[&payment.payment_id]).await.get(0)
+}
+
+#[tokio::test]
+async fn a_fingerprint_tells_nothing_of_an_erased_customer_and_repetitions_are_still_known() {
+    let world = world().await;
+    let client = administrator(&world).await;
+    let asked = CreatePaymentRequest {
+        customer: Some(zaphod()),
+        ..purchase("tok_approve", 1_000)
+    };
+    let payment = client.create(asked.clone()).await;
+    let before = fingerprint(&world, &payment).await;
+    let erasure = client.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    erased(&client, &erasure).await;
+    let after = fingerprint(&world, &payment).await;
+    // A version byte, then eight bytes a field; the token is the fourth field, and the customer the fourteenth.
+    let personal = |at: &usize| (25..33).contains(at) || (105..113).contains(at);
+    for (at, (old, new)) in before.iter().zip(&after).enumerate() {
+        let expected = if personal(&at) { 0 } else { *old };
+        assert_eq!(*new, expected, "byte {at}");
+    }
+    assert_eq!(before.len(), after.len());
+    let again = client.create(asked.clone()).await;
+    assert_eq!(again.payment_id, payment.payment_id);
+    let other = CreatePaymentRequest {
+        merchant_reference: "another order".to_owned(),
+        ..asked
+    };
+    let refused = client.refused(other).await;
+    refused.is(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED");
 }
 
 async fn stands(client: &Client, erasure: &Erasure) -> Erasure {

@@ -1,0 +1,1 @@
+drop function quittance_wipe_fingerprints(uuid);
