@@ -179,7 +179,7 @@ fn largest() -> Leaf {
     leaf.attempt = Some(u32::MAX);
     leaf.max_attempts = Some(0);
     leaf.trace_flags = 255;
-    leaf.occurred_at = time("0000-01-01T00:00:00Z");
+    leaf.occurred_at = time("0001-01-01T00:00:00Z");
     leaf.recorded_at = time("9999-12-31T23:59:59.999999Z");
     leaf
 }

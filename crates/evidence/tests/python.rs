@@ -9,6 +9,8 @@
 #[allow(dead_code, reason = "the tests above use the rest of it")]
 #[path = "../../test-support/src/python.rs"]
 mod shared_python;
+#[path = "python/spoiled.rs"]
+mod spoiled;
 mod support;
 
 use std::{
@@ -31,6 +33,7 @@ use quittance_evidence::{
     bundle::{Bundle, TrustedKeys},
 };
 use shared_python::{python_verifier, verify_evidence};
+use spoiled::{Spoil, spoil};
 use support::log::{Log, name_of};
 use uuid::Uuid;
 
@@ -70,6 +73,9 @@ enum Change {
     HideValues,
     InventValue,
     OtherPayment,
+    SpoiledFile(Spoil),
+    SpoiledEntry(Index, Spoil),
+    SpoiledDisclosure(Index),
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -93,6 +99,9 @@ fn change() -> impl Strategy<Value = Change> {
         1 => Just(Change::HideValues),
         1 => Just(Change::InventValue),
         1 => Just(Change::OtherPayment),
+        4 => spoil().prop_map(Change::SpoiledFile),
+        24 => (at(), spoil()).prop_map(|(entry, spoil)| Change::SpoiledEntry(entry, spoil)),
+        2 => at().prop_map(Change::SpoiledDisclosure),
     ]
 }
 
@@ -139,6 +148,9 @@ fn changed(log: &Log, other: &Log, payment: Uuid, change: &Change) -> Vec<u8> {
         Change::HideValues => bundle.disclosures.clear(),
         Change::InventValue => bundle.disclosures = vec![name_of(Uuid::from_u128(99))],
         Change::OtherPayment => bundle.payment_id = another.payment_id,
+        Change::SpoiledFile(spoil) => return spoiled::of_file(&bundle.encode().unwrap(), spoil),
+        Change::SpoiledEntry(at, spoil) => return spoiled::with_entry(payment, *at, spoil),
+        Change::SpoiledDisclosure(at) => return spoiled::with_disclosure(payment, *at),
     }
     bundle.encode().unwrap()
 }
@@ -205,10 +217,15 @@ fn judged(python: &Path, files: &[PathBuf]) -> Output {
 fn with_disclosures(file: &[u8], disclosures: &[String]) -> Vec<u8> {
     let mut bundle: serde_json::Value = serde_json::from_slice(file).unwrap();
     bundle["disclosures"] = disclosures.into();
+    pretty(&bundle)
+}
+
+/// JSON in the spelling of bundles.
+fn pretty(value: &serde_json::Value) -> Vec<u8> {
     let mut written = Vec::new();
     let spelling = serde_json::ser::PrettyFormatter::with_indent(b" ");
     let mut writer = serde_json::Serializer::with_formatter(&mut written, spelling);
-    serde::Serialize::serialize(&bundle, &mut writer).unwrap();
+    serde::Serialize::serialize(value, &mut writer).unwrap();
     written.push(b'\n');
     written
 }
@@ -265,6 +282,14 @@ fn a_witness_whose_key_the_python_verifier_is_given_must_have_cosigned() {
     };
     assert!(said(2).contains("; cosigned by no witness"));
     assert!(said(3).contains("NOT PROVED: ValueError('not cosigned by witness.example/w1')"));
+}
+
+#[test]
+fn the_python_verifier_has_at_most_150_lines() {
+    let program = shared_python::workspace().join("docs/verify_evidence.py");
+    let program = fs::read_to_string(program).unwrap();
+    assert!(program.lines().count() <= 150);
+    assert!(program.lines().all(|line| line.len() <= 140));
 }
 
 #[test]

@@ -175,7 +175,8 @@ fn write_source(w: &mut ObjectWriter, source: &Source) {
 /// leap second's `:60`, which most readers refuse, cannot appear.
 fn rfc3339(field: &'static str, at: DateTime<Utc>) -> Result<String, LeafError> {
     DateTime::from_timestamp_micros(at.timestamp_micros())
-        .filter(|at| (0..=9999).contains(&at.year()))
+        // There is no year 0 in most calendars, Python's among them.
+        .filter(|at| (1..=9999).contains(&at.year()))
         .map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true))
         .ok_or(LeafError::TimeOutOfRange(field))
 }

@@ -157,7 +157,7 @@ LARGEST = base(
     attempt=2**32 - 1,
     max_attempts=0,
     trace_flags=255,
-    occurred_at="0000-01-01T00:00:00.000000Z",
+    occurred_at="0001-01-01T00:00:00.000000Z",
     recorded_at="9999-12-31T23:59:59.999999Z",
 )
 NAMED = base(

@@ -19,9 +19,9 @@ pub const THIRD: Vector = Vector {
 };
 
 pub const LARGEST: Vector = Vector {
-    leaf_data: r#"{"actor":{"auth_method":"bearer","id":"checkout","type":"api_key"},"amount_minor":"-9223372036854775808","amounts":{"authorized":"9223372036854775807","capture_pending":"-1","captured":"-9223372036854775808","charged_back":"100","excess":"99","refund_pending":"9007199254740993","refunded":"10","void_pending":"1","voided":"0"},"attempt":4294967295,"currency":"JPY","currency_exponent":0,"entity_seq":"1","entry_id":"01890a5d-ac97-7000-8000-000000000001","event_type":"payment.fact_recorded","leaf_salt":"AQEBAQEBAQEBAQEBAQEBAQ","max_attempts":0,"occurred_at":"0000-01-01T00:00:00.000000Z","payment_id":"01890a5d-ac96-774b-bcce-b302099a8057","recorded_at":"9999-12-31T23:59:59.999999Z","result":"success","schema_version":1,"source":{"instance":"replica-1","service":"quittance","version":"0.1.0"},"span_id":"00f067aa0ba902b7","stream_id":"01890a5d-ac96-774b-bcce-b302099a8057","tenant_id":"acme","trace_flags":255,"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}"#,
-    leaf_hash: "c9236bb103ff5ff5911b4c5f739eccd49afddbde308832a237c6efb5f2660988",
-    mac: "318d4ea983d8763f3a3883e92cd242b1813175b17569718e46ed88a13dcc1f7a",
+    leaf_data: r#"{"actor":{"auth_method":"bearer","id":"checkout","type":"api_key"},"amount_minor":"-9223372036854775808","amounts":{"authorized":"9223372036854775807","capture_pending":"-1","captured":"-9223372036854775808","charged_back":"100","excess":"99","refund_pending":"9007199254740993","refunded":"10","void_pending":"1","voided":"0"},"attempt":4294967295,"currency":"JPY","currency_exponent":0,"entity_seq":"1","entry_id":"01890a5d-ac97-7000-8000-000000000001","event_type":"payment.fact_recorded","leaf_salt":"AQEBAQEBAQEBAQEBAQEBAQ","max_attempts":0,"occurred_at":"0001-01-01T00:00:00.000000Z","payment_id":"01890a5d-ac96-774b-bcce-b302099a8057","recorded_at":"9999-12-31T23:59:59.999999Z","result":"success","schema_version":1,"source":{"instance":"replica-1","service":"quittance","version":"0.1.0"},"span_id":"00f067aa0ba902b7","stream_id":"01890a5d-ac96-774b-bcce-b302099a8057","tenant_id":"acme","trace_flags":255,"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}"#,
+    leaf_hash: "ef551e8e36afd1d019f127b8b6d29655c417d3288003b9ec6f6cedf036605a1a",
+    mac: "744a372d09b66a2daf338b4bc878ca0550c5b0729f600341f3aa159191e6c525",
 };
 
 pub const NAMED: Vector = Vector {

@@ -64,9 +64,14 @@ impl Log {
 
     pub fn append(&mut self, leaf: &Leaf) -> Hash {
         let bytes = leaf.encode().unwrap().into_bytes();
+        self.append_bytes(leaf.payment_id.unwrap(), bytes)
+    }
+
+    /// Appends whatever it is to the entries of a payment.
+    pub fn append_bytes(&mut self, payment: Uuid, bytes: Vec<u8>) -> Hash {
         let hash = leaf_hash(&bytes);
         self.tiles.append(&mut self.range, hash).unwrap();
-        self.leaves.push((leaf.payment_id.unwrap(), bytes));
+        self.leaves.push((payment, bytes));
         hash
     }
 
