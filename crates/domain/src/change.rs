@@ -30,8 +30,6 @@ pub struct Change {
     pub closes_cases: Vec<TransactionId>,
     /// Which of their open cases: those of this kind; `None` for all of them.
     pub closes_only: Option<OperatorActionKind>,
-    /// The open cases that it closes, each by its transaction and its kind; at most one of each kind for two transactions.
-    pub closes_cases: Vec<OperatorAction>,
     /// A case for a person, opened by it.
     pub operator_action: Option<OperatorAction>,
     /// The one journal entry.
@@ -126,7 +124,7 @@ named_enum! {
     }
 }
 
-/// A case for a person, which a change opens or closes.
+/// A case for a person, opened by a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OperatorAction {
     /// Why.

@@ -4,7 +4,6 @@
 
 pub mod amounts;
 pub mod card_number;
-pub mod cases;
 pub mod change;
 pub mod command;
 pub mod context;

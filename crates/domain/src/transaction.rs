@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::cases::OpenCases;
 use crate::change::OperatorActionKind;
 use crate::contradictions::Contradictions;
 use crate::decline::{Cause, Decline, Failure};
@@ -145,8 +144,6 @@ pub struct Transaction {
     pub open_case: Option<OperatorActionKind>,
     /// What was told against what is known of it, and is on record, while a case about that is open.
     pub contradictions: Contradictions,
-    /// The cases that are open about it.
-    pub open_cases: OpenCases,
     /// The bytes that every send carries (I2); wiped when the transaction ends.
     pub request: Option<PreparedRequest>,
     /// No first send after this; of a confirmation's once one is accepted.

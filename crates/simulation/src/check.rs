@@ -105,9 +105,7 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         return;
     }
     let with_person = |row: &Transaction| {
-        let asked = row
-            .open_cases
-            .contains(OperatorActionKind::RecoveryExhausted);
+        let asked = row.open_case == Some(OperatorActionKind::RecoveryExhausted);
         asked && !trusted && row.state == TransactionState::Pending
     };
     let undecided_refund = record
@@ -167,9 +165,10 @@ fn was_taken_back(booked: &Booked) -> bool {
 
 fn is_contradicted(record: &PaymentRecord) -> bool {
     record.transactions.iter().any(|row| {
-        row.open_cases
-            .contains(OperatorActionKind::ContradictingFact)
-            || row.open_cases.contains(OperatorActionKind::ExcessAmount)
+        matches!(
+            row.open_case,
+            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
+        )
     })
 }
 

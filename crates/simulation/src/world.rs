@@ -338,7 +338,7 @@ impl World {
     /// Asks about what recovery leaves to a person: what one has decided, and what one is asked about.
     fn ask_about_the_rest(&self) {
         let flows = self.site.flows(0);
-        let left = |row: &Transaction| row.resolved_by_operator || !row.open_cases.is_empty();
+        let left = |row: &Transaction| row.resolved_by_operator || row.open_case.is_some();
         let open = self.store.look(|tables| {
             let all = tables.payments.iter();
             let unresolved = all.filter(|(_, record)| record.transactions.iter().any(left));

@@ -268,7 +268,6 @@ impl BatchStatement<'_> {
             "",
             &format!(
                 "\n    where {same} and (s.kind is null or t.kind = s.kind) and t.closed_at is null and {WRITTEN}\n), "
-                "\n    where {same} and t.kind = s.kind and t.closed_at is null and {WRITTEN}\n), "
             )
         );
         insert!(

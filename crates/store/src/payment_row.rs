@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use quittance_domain::amounts::Amounts;
-use quittance_domain::cases::OpenCases;
 use quittance_domain::change::OperatorActionKind;
 use quittance_domain::contradictions::Contradictions;
 use quittance_domain::decline::{Cause, Decline, DeclineCode, Failure};
@@ -332,8 +331,8 @@ impl TransactionRow {
         let open_case = self
             .open_case
             .as_deref()
-            .map(|kinds| OpenCases::parse(kinds).at("transactions.open_case"));
-        let open_cases = open_case.transpose()?.unwrap_or_default();
+            .map(|kind| OperatorActionKind::from_name(kind).at("transactions.open_case"));
+        let open_case = open_case.transpose()?;
         let dispute = self.dispute()?;
         Ok(Transaction {
             id: TransactionId(self.transaction_id),
@@ -355,7 +354,6 @@ impl TransactionRow {
             resolved_by_operator: self.resolved_by_operator,
             open_case,
             contradictions: Contradictions::from_stored(&self.contradictions),
-            open_cases,
             request,
             execute_before: self.execute_before,
             lease_until: self.lease_until,

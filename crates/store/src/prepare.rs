@@ -10,6 +10,7 @@ use quittance_domain::change::{
     Write,
 };
 use quittance_domain::decline::{Decline, Failure};
+use quittance_domain::ids::TransactionId;
 use quittance_domain::payment::{NextAction, Payment};
 use quittance_domain::ports::StoreError;
 use quittance_domain::transaction::{Attempt, Transaction};
@@ -152,7 +153,6 @@ pub(crate) fn change_rows(
         closings: closes_cases
             .into_iter()
             .map(|transaction| closing_row(id, (transaction, closes_only), &entry))
-            .map(|case| closing_row(id, case, &entry))
             .collect(),
         action: operator_action.map(|action| action_row(action, &payment, &entry)),
         entry: journal_row(entry, ring, false)?,
@@ -260,11 +260,6 @@ fn closing_row(
         payment_id,
         transaction_id: transaction.0,
         kind: only.map(OperatorActionKind::name),
-fn closing_row(payment_id: Uuid, case: OperatorAction, entry: &JournalEntry) -> ClosingRow {
-    ClosingRow {
-        payment_id,
-        transaction_id: case.transaction.0,
-        kind: case.kind.name(),
         closed_at: entry.occurred_at,
         closed_by: entry.id.0,
     }

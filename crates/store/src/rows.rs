@@ -202,7 +202,7 @@ rows! {
         ever_unknown: bool,
         retries: i32,
         resolved_by_operator: bool,
-        open_case: Option<String>,
+        open_case: Option<&'static str>,
         request: Option<Vec<u8>>,
         execute_before: DateTime<Utc>,
         lease_until: Option<DateTime<Utc>>,
@@ -230,7 +230,7 @@ rows! {
         ever_unknown: bool,
         retries: i32,
         resolved_by_operator: bool,
-        open_case: Option<String>,
+        open_case: Option<&'static str>,
         request: Option<Vec<u8>>,
         execute_before: DateTime<Utc>,
         lease_until: Option<DateTime<Utc>>,
@@ -289,13 +289,6 @@ rows! {
         payment_id: Uuid,
         transaction_id: Uuid,
         kind: Option<&'static str>,
-}
-
-    /// The end of an open case of a transaction.
-    ClosingRow as ClosingColumns {
-        payment_id: Uuid,
-        transaction_id: Uuid,
-        kind: &'static str,
         closed_at: DateTime<Utc>,
         closed_by: Uuid,
     }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{TimeDelta, Utc};
-use quittance_domain::cases::OpenCases;
 use quittance_domain::change::OperatorActionKind;
 use quittance_domain::payment::{NextAction, PaymentState};
 use quittance_domain::ports::{Commit, EntryFilter, PaymentFilter, Store, StoreError};
@@ -555,18 +554,16 @@ async fn a_payment_is_readable_after_its_currency_changed_its_exponent() {
 }
 
 #[tokio::test]
-async fn open_cases_stay_with_their_transaction_until_they_are_closed() {
+async fn an_open_case_stays_with_its_transaction_until_it_is_closed() {
     let db = TestDb::new().await;
     let store = db.store().await;
     let (mut story, accepted) = Story::accept("acme", "key-1", 1_000);
     store.commit(accepted).await.unwrap();
-    let one = OpenCases::NONE.with(OperatorActionKind::AmountMismatch);
-    let two = one.with(OperatorActionKind::ContradictingFact);
-    for cases in [one, two, OpenCases::NONE] {
-        story.transaction.open_cases = cases;
+    for case in [Some(OperatorActionKind::AmountMismatch), None] {
+        story.transaction.open_case = case;
         store.commit(story.answer_lost()).await.unwrap();
         let read = store.payment(&tenant("acme"), story.payment.id).await;
-        assert_eq!(read.unwrap().unwrap().transactions[0].open_cases, cases);
+        assert_eq!(read.unwrap().unwrap().transactions[0].open_case, case);
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use quittance_domain::amounts::Amounts;
-use quittance_domain::cases::OpenCases;
 use quittance_domain::change::{
     Change, CommandKind, CustomerData, IdempotencyRecord, JournalEntry, PersonalField, Write,
 };
@@ -419,7 +418,6 @@ fn new_transaction(kind: TransactionKind, minor_units: i64, now: DateTime<Utc>) 
         resolved_by_operator: false,
         open_case: None,
         contradictions: Contradictions::default(),
-        open_cases: OpenCases::NONE,
         request: Some(PreparedRequest {
             bytes: Sensitive::new(b"{\"source\":\"tok_approve\"}".to_vec()),
         }),

@@ -53,20 +53,6 @@ fn contradicted_by(
     stamp: &Stamp<'_>,
 ) -> Result<Option<Change>, DecideError> {
     let Some(told) = taking(kind, &fact.kind) else {
-}
-
-    let harmless = match &fact.kind {
-        FactKind::Declined(_)
-        | FactKind::Failed(_)
-        | FactKind::TakenBack(_)
-        | FactKind::Expired => true,
-        FactKind::Approved { .. } | FactKind::RequiresAction(_) | FactKind::Pending => false,
-    };
-    if harmless
-        || held
-            .open_cases
-            .contains(OperatorActionKind::ContradictingFact)
-    {
         return Ok(None);
     };
     let event = format!("{}.contradicted", prefix(held.kind));

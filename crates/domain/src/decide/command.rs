@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::cases::OpenCases;
 use crate::change::{Change, Write};
 use crate::command::{Capture, Confirm, DEFAULT_EXECUTE_WITHIN, Refund, Void};
 use crate::contradictions::Contradictions;
@@ -83,7 +82,6 @@ pub(super) fn transaction(
         resolved_by_operator: false,
         open_case: None,
         contradictions: Contradictions::default(),
-        open_cases: OpenCases::NONE,
         request: None,
         execute_before,
         lease_until: None,

@@ -1,7 +1,6 @@
 //! Accepting a new payment.
 
 use crate::amounts::Amounts;
-use crate::cases::OpenCases;
 use crate::change::{Change, CustomerData, Write};
 use crate::command::{Create, DEFAULT_EXECUTE_WITHIN};
 use crate::contradictions::Contradictions;
@@ -70,7 +69,6 @@ pub fn create(
         resolved_by_operator: false,
         open_case: None,
         contradictions: Contradictions::default(),
-        open_cases: OpenCases::NONE,
         request: None,
         execute_before,
         lease_until: None,

@@ -9,7 +9,7 @@ use crate::transition::PaymentEvent;
 
 use super::WAITING_VOID_SENT_WITHIN;
 use super::attempt::end;
-use super::step::Step;
+use super::step::{Step, closes_when_known};
 use super::voiding::pending_void;
 
 use TransactionState::{Failed, Reversed, Succeeded};
@@ -157,7 +157,10 @@ fn end_unauthorized_opening(step: &mut Step, record: &PaymentRecord) {
     if let Some(opening) = record.opening().filter(|opening| !opening.state.ended()) {
         let mut opening = opening.clone();
         end(&mut opening, Failed, Some(Cause::Voided));
-        step.close_known(&mut opening);
+        if closes_when_known(&opening) {
+            opening.open_case = None;
+            step.closes_cases.push(opening.id);
+        }
         step.others.push(opening);
         step.payment.next_action = None;
     }

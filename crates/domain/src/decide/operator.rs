@@ -2,7 +2,6 @@
 
 use quittance_evidence::EntryResult;
 
-use crate::cases::closes_when_known;
 use crate::change::{Change, OperatorActionKind, Write};
 use crate::command::{Resolution, Resolve, Retry};
 use crate::decline::Cause;
@@ -16,13 +15,10 @@ use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, Transacti
 use super::DecideError;
 use super::attempt::prefix;
 use super::fact::apply;
-use super::step::Step;
+use super::step::{Step, closes_when_known};
 use super::undone::booked_again;
 
-/// Detail of an entry: the kind of the case that a person has closed.
-const CLOSED_CASE: &str = "closed_case";
-
-/// Decides a transaction whose outcome nobody can learn, or closes one case about one. What the provider
+/// Decides a transaction whose outcome nobody can learn, or closes the case about one. What the provider
 /// proves later still counts: it is applied, and opens a case again.
 pub fn resolve(
     record: &PaymentRecord,
@@ -35,21 +31,15 @@ pub fn resolve(
         return Err(Rejection::PaymentChanged { version }.into());
     }
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
-    let decided = command.resolution != Resolution::Acknowledged;
-    if decided {
-        step.settle_case();
-    }
     match &command.resolution {
         Resolution::Acknowledged => {
-            let Some(case) = held.open_cases.first() else {
+            if held.open_case.is_none() {
                 return Err(Rejection::NothingOpen.into());
-            };
-            if would_be_left_to_nobody(held, case) {
+            }
+            if would_be_left_to_nobody(held) {
                 return Err(Rejection::OutcomeUnknown.into());
             }
             step.event_type = format!("{}.case_closed", prefix(held.kind));
-            step.tell(CLOSED_CASE, case.name());
-            step.close_case(case);
         }
         Resolution::Succeeded {
             provider_reference,
@@ -57,7 +47,6 @@ pub fn resolve(
         } if may_be_done_again(held) => {
             nothing_under_way(record, stamp)?;
             really_moved(&mut step, *amount)?;
-            step.close_case(OperatorActionKind::ContradictingFact);
             booked_again(&mut step, record, provider_reference.clone());
         }
         Resolution::Succeeded {
@@ -83,7 +72,12 @@ pub fn resolve(
             apply(&mut step, record, &fact, stamp);
         }
     }
+    step.closes_cases = vec![held.id];
+    let decided = command.resolution != Resolution::Acknowledged;
+    // What was decided may itself contradict what is known: that case stays open.
+    let opened = step.action;
     step.edit(|transaction| {
+        transaction.open_case = opened;
         transaction.resolved_by_operator |= decided;
         transaction.updated_at = stamp.now;
     });
@@ -143,15 +137,16 @@ fn really_moved(step: &mut Step, amount: Option<Money>) -> Result<(), Rejection>
     Ok(())
 }
 
-/// Takes a transaction up again now, from the beginning of its schedule. Of one that waits for its customer: the provider is
-/// asked once more. How often it is asked to release it is limited all the same.
+/// Takes a transaction up again now, from the beginning of its schedule.
 pub fn retry(
     record: &PaymentRecord,
     command: &Retry,
     stamp: &Stamp<'_>,
 ) -> Result<Change, DecideError> {
     let held = subject(record, command.transaction)?;
-    undecided(held)?;
+    if held.state != TransactionState::Pending {
+        return Err(Rejection::TransactionEnded { state: held.state }.into());
+    }
     if held.is_being_sent(stamp.now) {
         return Err(Rejection::BeingSent.into());
     }
@@ -162,11 +157,8 @@ pub fn retry(
     step.closes_cases = held.open_case.iter().map(|_| held.id).collect();
     step.closes_only = Some(OperatorActionKind::RecoveryExhausted);
     let given_up = held.open_case == step.closes_only;
-    step.settle_case();
     // A sender that was lost is still to be told from one that ended: its lease's end is left as it is.
     let lost = held.sender_is_lost(stamp.now);
-    // How long its customer has been away counts from when it was left.
-    let left = held.state == TransactionState::RequiresAction;
     step.edit(|transaction| {
         transaction.retries = 0;
         if given_up {
@@ -175,9 +167,7 @@ pub fn retry(
         if !lost {
             transaction.next_step_at = Some(stamp.now);
         }
-        if !left {
-            transaction.updated_at = stamp.now;
-        }
+        transaction.updated_at = stamp.now;
     });
     step.tell("reason", command.reason.as_str());
     step.close(Some(record), None, stamp)
@@ -202,12 +192,10 @@ fn undecided(held: &Transaction) -> Result<(), Rejection> {
 
 /// Whether closing the case about a transaction would leave its unknown outcome to nobody: the service does not ask
 /// about it any more, and no person would be asked.
-fn would_be_left_to_nobody(held: &Transaction, case: OperatorActionKind) -> bool {
+fn would_be_left_to_nobody(held: &Transaction) -> bool {
     let given_up =
         held.state == TransactionState::Pending && held.attempts > 0 && held.next_step_at.is_none();
-    let mut others = held.open_cases.without(case).iter();
-    let asked = others.any(closes_when_known);
-    !held.state.ended() && (closes_when_known(case) || given_up && !asked)
+    !held.state.ended() && (closes_when_known(held) || given_up)
 }
 
 /// Whether the provider has proved that a transaction succeeded after it had ended otherwise, but for another amount
@@ -216,7 +204,7 @@ fn succeeded_otherwise(held: &Transaction) -> bool {
     matches!(
         held.state,
         TransactionState::Declined | TransactionState::Failed
-    ) && held.open_cases.contains(OperatorActionKind::AmountMismatch)
+    ) && held.open_case == Some(OperatorActionKind::AmountMismatch)
 }
 
 /// Whether a person may say that the provider did again what it had taken back: while they are asked to look into it.
@@ -224,9 +212,7 @@ fn may_be_done_again(held: &Transaction) -> bool {
     held.state == TransactionState::Reversed
         && held.kind.can_be_taken_back()
         && held.amount > 0
-        && held
-            .open_cases
-            .contains(OperatorActionKind::ContradictingFact)
+        && held.open_case == Some(OperatorActionKind::ContradictingFact)
 }
 
 /// Nor does a person decide what a send can still decide. What becomes of one transaction can end another: a void that is

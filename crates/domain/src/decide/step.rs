@@ -6,7 +6,6 @@ use quittance_evidence::EntryResult;
 
 use super::{Ask, DecideError};
 use crate::amounts::Proved;
-use crate::cases::closes_when_known;
 use crate::change::{
     Change, CustomerData, IdempotencyRecord, OperatorAction, OperatorActionKind, Write,
 };
@@ -34,8 +33,6 @@ pub(super) struct Step {
     pub closes_cases: Vec<TransactionId>,
     /// Those of this kind; `None` for all of them.
     pub closes_only: Option<OperatorActionKind>,
-    /// The open cases that it closes.
-    pub closes_cases: Vec<OperatorAction>,
     pub action: Option<OperatorActionKind>,
     pub event_type: String,
     pub result: EntryResult,
@@ -105,37 +102,23 @@ impl Step {
         }
     }
 
-    /// Opens a case for a person, unless one of the kind is open about this transaction already.
+    /// Opens a case for a person, unless the same one is open about this transaction already.
     pub fn open_case(&mut self, kind: OperatorActionKind) {
-        if !self.subject.row().open_cases.contains(kind) {
+        let open = self.subject.row().open_case;
+        if open != Some(kind) {
             self.action = Some(kind);
         }
-        self.edit(|transaction| transaction.open_cases = transaction.open_cases.with(kind));
-    }
-
-    /// Closes a case about the subject, if it is open.
-    pub fn close_case(&mut self, kind: OperatorActionKind) {
-        let mut row = self.subject.row().clone();
-        self.close_case_of(&mut row, kind);
-        self.edit(|transaction| transaction.open_cases = row.open_cases);
-    }
-
-    fn close_case_of(&mut self, row: &mut Transaction, kind: OperatorActionKind) {
-        if row.open_cases.contains(kind) {
-            let transaction = row.id;
-            self.closes_cases.push(OperatorAction { kind, transaction });
-            row.open_cases = row.open_cases.without(kind);
-        }
-    }
-
-    /// Closes the cases of a transaction whose outcome was not known: now it is.
-    pub fn close_known(&mut self, row: &mut Transaction) {
-        for kind in row
-            .open_cases
-            .iter()
-            .filter(|kind| closes_when_known(*kind))
-        {
-            self.close_case_of(row, kind);
+        // A case that only a person closes is not hidden behind one that the provider's word closes.
+        let lasting = matches!(
+            open,
+            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
+        );
+        let passing = matches!(
+            kind,
+            OperatorActionKind::RecoveryExhausted | OperatorActionKind::AmountMismatch
+        );
+        if !(lasting && passing) {
+            self.edit(|transaction| transaction.open_case = Some(kind));
         }
     }
 
@@ -214,11 +197,13 @@ impl Step {
         self.payment.disputed = open || self.proved(record).charged_back > 0;
     }
 
-    /// Closes the cases of the subject that were open because its outcome was not known.
+    /// Closes the case of a transaction whose outcome was not known: now it is.
     pub fn settle_case(&mut self) {
-        let mut row = self.subject.row().clone();
-        self.close_known(&mut row);
-        self.edit(|transaction| transaction.open_cases = row.open_cases);
+        let row = self.subject.row();
+        if closes_when_known(row) {
+            self.closes_cases.push(row.id);
+            self.edit(|transaction| transaction.open_case = None);
+        }
     }
 
     /// Adds a detail to the journal entry, unless it is empty.
@@ -310,6 +295,16 @@ impl Step {
             }),
             entry,
         })
+    }
+}
+
+/// Whether the case that is open about a transaction is closed once its outcome is known.
+pub(super) fn closes_when_known(row: &Transaction) -> bool {
+    match row.open_case {
+        Some(OperatorActionKind::RecoveryExhausted | OperatorActionKind::AmountMismatch) => true,
+        Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount) | None => {
+            false
+        }
     }
 }
 

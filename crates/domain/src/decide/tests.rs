@@ -2,7 +2,6 @@
 
 mod abandoned;
 mod another;
-mod cases;
 mod commands;
 mod facts;
 mod recovery;

@@ -6,7 +6,6 @@
 use chrono::SecondsFormat;
 use quittance_evidence::EntryResult;
 
-use crate::cases::OpenCases;
 use crate::change::{Change, Write};
 use crate::contradictions::Contradictions;
 use crate::decline::{Cause, Decline};
@@ -158,7 +157,6 @@ fn transaction(record: &PaymentRecord, told: &Unasked<'_>, stamp: &Stamp<'_>) ->
         resolved_by_operator: false,
         open_case: None,
         contradictions: Contradictions::default(),
-        open_cases: OpenCases::NONE,
         request: None,
         execute_before: stamp.now,
         lease_until: None,

@@ -126,7 +126,6 @@ pub fn transaction_row_digest(payment: &Payment, row: &Transaction) -> [u8; 32] 
         if !row.contradictions.is_empty() {
             line("contradictions", &row.contradictions.to_stored());
         }
-        line("open_case", &row.open_cases);
         line("execute_before", &micros(row.execute_before));
         line("lease_until", &optional(row.lease_until));
         line("next_step_at", &optional(row.next_step_at));

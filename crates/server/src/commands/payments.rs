@@ -59,11 +59,11 @@ pub enum PaymentsCommand {
     /// Show a payment with its transactions, and what waits for a person.
     #[command(after_help = AFTER_HELP)]
     Show(ShowArgs),
-    /// Record what you found out about a transaction whose outcome the service cannot learn; or close an operator
+    /// Record what you found out about a transaction whose outcome the service cannot learn; or close the operator
     /// action about one. Who, why and with what evidence is in the audit log for good.
     #[command(after_help = AFTER_HELP)]
     Resolve(ResolveArgs),
-    /// Let automatic recovery take a transaction up again now, also one that waits for its customer.
+    /// Let automatic recovery take a transaction up again now.
     #[command(after_help = AFTER_HELP)]
     Retry(RetryArgs),
 }

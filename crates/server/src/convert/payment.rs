@@ -115,8 +115,7 @@ fn transaction(row: &Transaction, currency: Currency) -> v1::Transaction {
             .filter(|_| row.state == TransactionState::Pending)
             .map(timestamp),
         open_operator_action: row
-            .open_cases
-            .first()
+            .open_case
             .map_or(v1::OperatorActionKind::Unspecified, action_kind)
             .into(),
         resolved_by_operator: row.resolved_by_operator,

@@ -3,7 +3,6 @@
 use super::facts::action;
 use super::*;
 use crate::change::OperatorActionKind;
-use crate::command::Retry;
 use crate::decide;
 use crate::decline::Cause;
 use crate::payment::PaymentState;
@@ -130,41 +129,8 @@ fn s06_what_the_customer_finishes_after_a_refused_release_counts_and_closes_the_
     world.refuse_all_releases(opening);
     assert!(world.learn(opening, &told(approved(100))));
     assert_eq!(world.record.payment.state, PaymentState::Captured);
-    assert_eq!(world.closed(), [opening]);
-    assert!(
-        world
-            .record
-            .transaction(opening)
-            .unwrap()
-            .open_cases
-            .is_empty()
-    );
-}
-
-#[test]
-fn s06_a_person_has_the_provider_asked_once_more_about_what_its_customer_has_left() {
-    let (mut world, opening) = left();
-    world.refuse_all_releases(opening);
-    let left_at = world.record.transaction(opening).unwrap().updated_at;
-    let command = Retry {
-        payment: world.record.payment.id,
-        transaction: opening,
-        reason: Text::parse("the provider is back").unwrap(),
-    };
-    world
-        .decide(|record, _, stamp| decide::retry(record, &command, stamp))
-        .unwrap();
-    assert_eq!(world.closed(), [opening]);
-    let held = world.record.transaction(opening).unwrap();
-    assert_eq!(held.state, TransactionState::RequiresAction);
-    assert_eq!((held.retries, held.updated_at), (0, left_at));
-    assert!(held.open_cases.is_empty());
-    assert!(held.next_step_at.unwrap() <= world.now());
-    // It is asked to release it as often as before: a person is asked again where that brings nothing.
-    world.pass(1);
-    assert_eq!(world.abandon(opening), Err(()));
-    world.no_news_of(opening).unwrap();
-    assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+    assert_eq!(world.change().closes_cases, [opening]);
+    assert_eq!(world.record.transaction(opening).unwrap().open_case, None);
 }
 
 #[test]
@@ -174,15 +140,8 @@ fn s06_a_void_that_is_done_at_last_closes_the_case_about_what_it_ends() {
     world.void().unwrap();
     world.answer(approved(100));
     assert_eq!(world.record.payment.state, PaymentState::Voided);
-    assert_eq!(world.closed(), [opening]);
-    assert!(
-        world
-            .record
-            .transaction(opening)
-            .unwrap()
-            .open_cases
-            .is_empty()
-    );
+    assert_eq!(world.change().closes_cases, [opening]);
+    assert_eq!(world.record.transaction(opening).unwrap().open_case, None);
 }
 
 #[test]

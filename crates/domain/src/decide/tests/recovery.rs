@@ -1,7 +1,6 @@
 //! What recovery and operators decide.
 
 use super::*;
-use crate::cases::OpenCases;
 use crate::change::OperatorActionKind;
 use crate::command::{Resolution, Resolve, Retry};
 use crate::decide::{self, DecideError, KeyAlive};
@@ -10,7 +9,7 @@ use crate::error::Rejection;
 use crate::payment::PaymentState;
 use crate::retry::WaitFor;
 
-pub(super) const TIMED_OUT: SendOutcome = SendOutcome::Unknown(Cause::ResponseTimeout);
+const TIMED_OUT: SendOutcome = SendOutcome::Unknown(Cause::ResponseTimeout);
 const REFUSED: SendOutcome = SendOutcome::NotSent(Cause::ConnectionRefused);
 
 impl World {
@@ -50,7 +49,7 @@ impl World {
         })
     }
 
-    pub(super) fn resolve(&mut self, resolution: Resolution) -> Result<(), DecideError> {
+    fn resolve(&mut self, resolution: Resolution) -> Result<(), DecideError> {
         let command = Resolve {
             payment: self.record.payment.id,
             transaction: self.held().id,
@@ -66,17 +65,12 @@ impl World {
         self.changes.last().unwrap()
     }
 
-    pub(super) fn closed(&self) -> Vec<TransactionId> {
-        let closed = self.change().closes_cases.iter();
-        closed.map(|case| case.transaction).collect()
-    }
-
     pub(super) fn opened(&self) -> Option<OperatorActionKind> {
         self.change().operator_action.map(|action| action.kind)
     }
 }
 
-pub(super) fn succeeded() -> Resolution {
+fn succeeded() -> Resolution {
     Resolution::Succeeded {
         provider_reference: None,
         amount: None,
@@ -193,7 +187,7 @@ fn s24_recovery_that_gives_up_leaves_the_payment_pending_with_a_case() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.report(TIMED_OUT);
     let mut steps = 0;
-    while world.held().open_cases.is_empty() {
+    while world.held().open_case.is_none() {
         world.pass(1_000);
         world.unresolved().unwrap();
         steps += 1;
@@ -206,8 +200,8 @@ fn s24_recovery_that_gives_up_leaves_the_payment_pending_with_a_case() {
     // The provider speaks after all: the case is closed by what it proves.
     let id = world.held().id;
     assert!(world.learn(id, &told(approved(100))));
-    assert_eq!(world.closed(), [world.held().id]);
-    assert!(world.held().open_cases.is_empty());
+    assert_eq!(world.change().closes_cases, [world.held().id]);
+    assert_eq!(world.held().open_case, None);
     assert_eq!(world.record.payment.state, PaymentState::Captured);
 }
 
@@ -227,7 +221,7 @@ fn s24_what_was_certainly_never_sent_needs_no_person() {
         // On a conflict of its own making (not due yet) time passes.
         let _ = world.unresolved();
     }
-    assert!(world.held().open_cases.is_empty());
+    assert_eq!(world.held().open_case, None);
     let id = world.held().id;
     world
         .decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()))
@@ -396,7 +390,7 @@ fn an_operator_decides_on_record_and_what_the_provider_proves_later_still_counts
         world.pass(60);
         world.resolve(resolution).unwrap();
         assert_eq!(world.record.payment.state, state);
-        assert_eq!(world.closed(), [world.held().id]);
+        assert_eq!(world.change().closes_cases, [world.held().id]);
         let leaf = quittance_evidence::Leaf::decode(world.change().entry.leaf.as_bytes()).unwrap();
         assert_eq!(leaf.details["reason"], "the provider wrote so");
         assert_eq!(leaf.details["evidence"], "ticket 7");
@@ -453,7 +447,7 @@ fn an_operator_cannot_decide_what_a_request_under_way_may_decide() {
     assert!(world.learn(id, &told(FactKind::Failed(Cause::ProviderReportedFailure))));
     let before = world.record.payment.amounts;
     world.resolve(Resolution::Acknowledged).unwrap();
-    assert_eq!(world.closed(), [world.held().id]);
+    assert_eq!(world.change().closes_cases, [world.held().id]);
     assert_eq!(world.record.payment.amounts, before);
     assert!(!world.held().resolved_by_operator);
 }
@@ -463,17 +457,15 @@ fn what_nobody_knows_is_not_acknowledged_away() {
     let unknown = Err(DecideError::Rejected(Rejection::OutcomeUnknown));
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.report(TIMED_OUT);
-    while world.held().open_cases.is_empty() {
+    while world.held().open_case.is_none() {
         world.pass(1_000);
         world.unresolved().unwrap();
     }
     assert_eq!(world.resolve(Resolution::Acknowledged), unknown);
     // Behind a case that outlasts the outcome, too.
-    world.record.transactions[0].open_cases =
-        OpenCases::NONE.with(OperatorActionKind::ContradictingFact);
+    world.record.transactions[0].open_case = Some(OperatorActionKind::ContradictingFact);
     assert_eq!(world.resolve(Resolution::Acknowledged), unknown);
-    world.record.transactions[0].open_cases =
-        OpenCases::NONE.with(OperatorActionKind::RecoveryExhausted);
+    world.record.transactions[0].open_case = Some(OperatorActionKind::RecoveryExhausted);
     world.resolve(Resolution::NotProcessed).unwrap();
 
     let mut world = World::accepted(100, CaptureMethod::Automatic);
@@ -487,7 +479,7 @@ fn what_nobody_knows_is_not_acknowledged_away() {
 fn a_retry_that_an_operator_asks_for_is_due_at_once() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.report(TIMED_OUT);
-    while world.held().open_cases.is_empty() {
+    while world.held().open_case.is_none() {
         world.pass(1_000);
         world.unresolved().unwrap();
     }
@@ -500,7 +492,7 @@ fn a_retry_that_an_operator_asks_for_is_due_at_once() {
         .decide(|record, _, stamp| decide::retry(record, &command, stamp))
         .unwrap();
     assert_eq!(world.held().retries, 0);
-    assert!(world.held().open_cases.is_empty());
+    assert_eq!(world.held().open_case, None);
     assert_eq!(world.held().next_step_at, Some(world.held().updated_at));
 }
 
@@ -799,7 +791,7 @@ fn s06_what_waits_for_the_customer_is_looked_at_on_a_schedule_of_its_own() {
         (held.state, held.next_step_at),
         (TransactionState::RequiresAction, None)
     );
-    assert!(held.open_cases.is_empty());
+    assert_eq!(held.open_case, None);
     assert_eq!(world.unresolved(), Err(()));
     assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
     // What is proved later still counts.
@@ -826,7 +818,7 @@ fn s06_the_same_challenge_again_does_not_begin_the_schedule_anew() {
     assert_eq!(world.held().state, TransactionState::Pending);
 }
 
-pub(super) fn moved(amount: i64) -> Resolution {
+fn moved(amount: i64) -> Resolution {
     Resolution::Succeeded {
         provider_reference: None,
         amount: Some(eur(amount)),
@@ -845,10 +837,10 @@ fn s60_an_operator_says_what_was_really_moved_and_that_is_booked() {
         assert_eq!((amounts.authorized, amounts.captured), (amount, amount));
         assert_eq!(world.record.payment.state, PaymentState::Captured);
         assert_eq!(
-            (world.held().amount, world.held().open_cases.first()),
+            (world.held().amount, world.held().open_case),
             (amount, None)
         );
-        assert_eq!(world.closed(), [world.held().id]);
+        assert_eq!(world.change().closes_cases, [world.held().id]);
     }
     let mut world = World::accepted(100, CaptureMethod::Manual);
     world.answer(approved(80));
@@ -914,7 +906,7 @@ fn s60_what_was_really_moved_is_booked_though_the_transaction_had_ended() {
             (80, TransactionState::Succeeded)
         );
         // Whoever was told otherwise is to be told.
-        assert_eq!(world.closed(), [id]);
+        assert_eq!(world.change().closes_cases, [id]);
         assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
         let state = TransactionState::Succeeded;
         let ended = Err(DecideError::Rejected(Rejection::TransactionEnded { state }));

@@ -2,7 +2,6 @@
 
 use super::unasked::named;
 use super::*;
-use crate::cases::OpenCases;
 use crate::change::OperatorActionKind;
 use crate::command::{Resolution, Resolve};
 use crate::decide::{self, DecideError, taken_back_early};
@@ -26,7 +25,7 @@ impl World {
     /// How the newest transaction and the payment stand, and which case is open.
     fn standing(&self) -> (TransactionState, PaymentState, Option<OperatorActionKind>) {
         let row = self.record.transactions.last().unwrap();
-        (row.state, self.record.payment.state, row.open_cases.first())
+        (row.state, self.record.payment.state, row.open_case)
     }
 }
 
@@ -261,7 +260,7 @@ fn what_is_done_again_after_it_was_taken_back_is_shown_to_a_person() {
     // Where the case was closed, it is opened again.
     let at = world.record.transactions.len() - 1;
     world.tampered = true;
-    world.record.transactions[at].open_cases = OpenCases::NONE;
+    world.record.transactions[at].open_case = None;
     assert!(world.learn(id, &told(approved(40))));
     let case = world.changes.last().unwrap().operator_action.unwrap().kind;
     assert_eq!(case, OperatorActionKind::ContradictingFact);
@@ -301,7 +300,7 @@ fn s51_what_the_provider_did_again_is_booked_by_a_person() {
             world.decided(None).unwrap();
             assert_eq!(world.record.payment.amounts, done, "{kind}");
             let row = world.record.transactions.last().unwrap();
-            assert!(row.resolved_by_operator && row.open_cases.is_empty() && row.failure.is_none());
+            assert!(row.resolved_by_operator && row.open_case.is_none() && row.failure.is_none());
             assert_eq!(row.state, TransactionState::Succeeded);
             assert!(world.events().last().unwrap().ends_with(".succeeded"));
             let state = TransactionState::Succeeded;
@@ -364,10 +363,7 @@ fn s51_what_was_done_again_in_part_or_beyond_what_is_left_is_booked_as_it_is() {
     let amounts = world.record.payment.amounts;
     assert_eq!((amounts.captured, amounts.excess), (100, 40));
     let row = world.record.transaction(id).unwrap();
-    assert_eq!(
-        row.open_cases.first(),
-        Some(OperatorActionKind::ExcessAmount)
-    );
+    assert_eq!(row.open_case, Some(OperatorActionKind::ExcessAmount));
 }
 
 #[test]
@@ -493,76 +489,6 @@ fn what_is_captured_or_released_whole_does_not_run_out() {
     assert_eq!(world.record.payment.state, PaymentState::Voided);
 }
 
-#[test]
-fn another_payment_at_the_provider_with_our_names_is_a_case_and_not_ours() {
-    let mut world = World::accepted(100, CaptureMethod::Automatic);
-    world.answer(FactKind::Pending);
-    let id = world.newest();
-    let other = named("prov-2", approved(100));
-    assert!(names_another(&world.record.transactions[0], &other));
-    let known = named("prov-1", approved(100));
-    assert!(!names_another(&world.record.transactions[0], &known));
-    let tell = |record: &PaymentRecord, stamp: &Stamp<'_>| {
-        told_of_another(record, id, &other, stamp)
-            .unwrap()
-            .ok_or(())
-    };
-    world
-        .decide(|record, _, stamp| tell(record, stamp))
-        .unwrap();
-    let row = &world.record.transactions[0];
-    assert_eq!(
-        row.open_cases.first(),
-        Some(OperatorActionKind::ContradictingFact)
-    );
-    assert_eq!(row.provider_reference, known.provider_reference);
-    assert_eq!(world.record.payment.amounts.captured, 0);
-    let again = world.decide(|record, _, stamp| tell(record, stamp));
-    assert_eq!(again, Err(()), "once");
-}
-
-/// Where the provider cannot be asked: who was told of the first, was not told of the second.
-#[test]
-fn a_second_success_under_another_reference_is_shown_to_a_person() {
-    for method in [CaptureMethod::Automatic, CaptureMethod::Manual] {
-        let mut world = World::accepted(100, method);
-        world.answer(approved(100));
-        let (id, before) = (world.newest(), world.record.clone());
-        let other = ProviderReference::parse("prov-2").ok();
-        let second = Fact {
-            payment_reference: other.clone(),
-            ..named("prov-2", approved(100))
-        };
-        // Its operation may have a name of its own.
-        let known = Fact {
-            provider_reference: other,
-            ..told(approved(100))
-        };
-        assert!(!world.learn(id, &known));
-        assert!(world.learn(id, &second));
-        let row = &world.record.transactions[0];
-        assert_eq!(
-            row.open_cases.first(),
-            Some(OperatorActionKind::ContradictingFact)
-        );
-        assert_eq!(
-            row.provider_reference, before.transactions[0].provider_reference,
-            "the known one stays"
-        );
-        let payment = &world.record.payment;
-        assert_eq!(
-            (payment.state, payment.amounts),
-            (before.payment.state, before.payment.amounts)
-        );
-        assert_eq!(world.events().last(), Some(&"payment.contradicted"));
-        let entry = &world.changes.last().unwrap().entry;
-        let leaf = String::from_utf8(entry.leaf.as_bytes().to_vec()).unwrap();
-        assert!(leaf.contains("\"told_reference\":\"prov-2\""), "{leaf}");
-        assert!(!world.learn(id, &second), "once");
-        assert!(!world.learn(id, &told(approved(100))), "the known one");
-    }
-}
-
 /// A purchase that a provider captures later than it authorizes it can be cancelled in between.
 #[test]
 fn s52_a_void_of_a_purchase_takes_its_capture_back_in_either_order() {
@@ -596,10 +522,7 @@ fn s52_a_void_of_a_purchase_takes_its_capture_back_in_either_order() {
             let other = world.try_hear(Kind::Void, None, &named("vo-2", approved(100)));
             assert_eq!((again, other.unwrap()), (None, None), "told again");
             let rows = world.record.transactions.iter();
-            let cases = rows
-                .clone()
-                .filter_map(|row| row.open_cases.first())
-                .count();
+            let cases = rows.clone().filter_map(|row| row.open_case).count();
             assert_eq!(cases, 1, "a person hears of it");
             let rows: Vec<_> = rows.map(|row| (row.kind, row.state, row.failure)).collect();
             (

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use quittance_domain::amounts::Amounts;
-use quittance_domain::cases::OpenCases;
 use quittance_domain::contradictions::Contradictions;
 use quittance_domain::ids::{
     PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
@@ -93,7 +92,6 @@ pub fn transaction(payment: &Payment, operation: OperationKind, amount: i64) -> 
         resolved_by_operator: false,
         open_case: None,
         contradictions: Contradictions::default(),
-        open_cases: OpenCases::NONE,
         request: None,
         execute_before: DateTime::UNIX_EPOCH,
         lease_until: None,
