@@ -11,7 +11,7 @@ use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin};
 use quittance_domain::erasure::{CUSTOMER_DETAIL, ERASED, ERASURE_DETAIL, ERASURE_STREAM, Erasure};
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::audit::{AuditEvent, AuditLog, RecordError};
-use quittance_domain::ids::{EndpointId, TenantId, PaymentId};
+use quittance_domain::ids::{EndpointId, PaymentId, TenantId};
 use quittance_domain::journal::{API_KEY_CREATED, API_KEY_ID, API_KEY_REVOKED, API_KEY_ROLES};
 use quittance_domain::ports::StoreError;
 use quittance_domain::reconciliation::StreamHead;

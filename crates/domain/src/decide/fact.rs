@@ -16,8 +16,7 @@ use crate::transaction::{
 use crate::transition::PaymentEvent;
 
 use super::abandon::release_refused;
-use super::another::of_another_payment;
-use super::attempt::{end, prefix};
+use super::attempt::prefix;
 use super::done::{approved, was_sent};
 use super::names::{names_anew, of_another_payment, take_references};
 use super::recover::defer;
@@ -25,9 +24,8 @@ use super::resend::ProvedUnsent;
 use super::step::Step;
 use super::unasked::{dispute_closed, take_amount, tell_dispute};
 use super::undone::{
-    done_again, done_by_another, done_for_another_amount, not_done, reversed, taken_back,
+    done_again, done_by_another, done_for_another_amount, expired, not_done, reversed, taken_back,
     undone_before_told,
-    done_again, done_by_another, expired, not_done, reversed, taken_back, undone_before_told,
 };
 use super::voiding::{pending_void, released_by_another};
 use super::{DecideError, WAITING_VOID_SENT_WITHIN};

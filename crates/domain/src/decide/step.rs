@@ -13,7 +13,7 @@ use crate::context::{Actor, ActorKind};
 use crate::contradictions::Contradictions;
 use crate::decline::Cause;
 use crate::ids::TransactionId;
-use crate::journal::{EntryFacts, Stamp, payment_entry, tell_rows, CASE_CLOSED, CASE_OPENED};
+use crate::journal::{CASE_CLOSED, CASE_OPENED, EntryFacts, Stamp, payment_entry, tell_rows};
 use crate::money::Money;
 use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::transaction::{Attempt, Transaction, TransactionKind, TransactionState};
@@ -217,7 +217,7 @@ impl Step {
     pub fn tell_named(&mut self, named: Money) {
         self.tell("named_amount_minor", &named.minor_units().to_string());
         self.tell("named_currency", named.currency().code());
-}
+    }
 
     /// Says which cases it opens and closes, so that one that is gone, or was closed by nobody, shows.
     fn tell_cases(&mut self, record: Option<&PaymentRecord>) {

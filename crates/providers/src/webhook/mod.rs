@@ -5,7 +5,3 @@ mod standard;
 pub use standard::{
     MAX_SECRETS, NEW_SECRET_BYTES, SecretsProblem, StandardWebhooks, TOLERANCE_SECONDS, secret_of,
 };
-
-#[cfg(test)]
-#[path = "standard_tests.rs"]
-mod tests;

@@ -167,3 +167,7 @@ fn signatures(text: &str) -> Result<Vec<Vec<u8>>, Unverified> {
     }
     Ok(ours)
 }
+
+#[cfg(test)]
+#[path = "standard_tests.rs"]
+mod tests;

@@ -70,11 +70,15 @@ impl ProviderRules for SimProvider {
 }
 
 fn report(outcome: SendOutcome) -> SendReport {
+    let answered = match &outcome {
+        SendOutcome::Answered(fact) => Some(format!("{:?}", fact.kind)),
+        SendOutcome::NotSent(_) | SendOutcome::Unknown(_) => None,
+    };
     SendReport {
         outcome,
         latency_micros: 1_000,
         http_status: None,
-        response: None,
+        response: answered.map(|text| Sensitive::new(text.into_bytes())),
         retry_after: None,
     }
 }

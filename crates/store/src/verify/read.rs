@@ -483,41 +483,6 @@ async fn read_batch(
     } else {
         rows.last().map(|row| row.stream_id)
     };
-    let mut read = payments::table
-        .left_join(customers::table.on(payments::customer_id.eq(customers::customer_id.nullable())))
-        .select((
-            PaymentRow::as_select(),
-            payments::currency_exponent,
-            payments::provider_token,
-            (payments::customer_id, customers::data_key.nullable()),
-        ))
-        .into_boxed::<Pg>()
-        .filter(payments::payment_id.ge(payments_from))
-        .order(payments::payment_id)
-        .limit(MAX_PAYMENTS);
-    let mut read_transactions = transactions::table
-        .select(TransactionRow::as_select())
-        .into_boxed::<Pg>()
-        .filter(transactions::payment_id.ge(payments_from))
-        .order(transactions::payment_id)
-        .limit(i64::try_from(MAX_TRANSACTIONS).map_or(i64::MAX, |most| most + 1));
-    if let Some(below) = below {
-        read = read.filter(payments::payment_id.lt(below));
-        read_transactions = read_transactions.filter(transactions::payment_id.lt(below));
-    }
-    let payments: Vec<PaymentColumns> = read.load(connection).await?;
-    let keyless = payments.iter().filter_map(|(.., customer)| match customer {
-        (Some(customer), None) => Some(*customer),
-        (None, _) | (_, Some(_)) => None,
-    });
-    let keyless: BTreeSet<Uuid> = keyless.collect();
-    let erasures = if keyless.is_empty() {
-        Vec::new()
-    } else {
-        let read = ReadSaid::of(keyless.into_iter().collect());
-        read.load(connection).await?
-}
-
     let range = Range {
         from: payments_from,
         below,

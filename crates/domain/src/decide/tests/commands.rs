@@ -192,7 +192,7 @@ fn a_failed_final_capture_gives_the_rest_back() {
     let mut world = World::authorized(100);
     world.capture(Some(60), true).unwrap();
     world.answer(FactKind::Failed(
-        crate::decline::Cause::ProviderReportedFailure,
+        Cause::ProviderReportedFailure,
     ));
     assert_eq!(world.record.payment.amounts.capturable(), 100);
     assert_eq!(world.record.payment.state, PaymentState::Authorized);
