@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use quittance_proto::v1::{
     CreatePaymentRequest, OperatorActionKind, Payment, PaymentState, ResolveTransactionRequest,
-    TransactionResolution,
+    TransactionResolution, TransactionState,
 };
 use quittance_server::auth::Role;
 use quittance_test_support::{Direction, Plan};
@@ -193,10 +193,17 @@ async fn s22_a_late_answer_after_a_webhook_and_a_lookup_have_told_it_changes_not
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s22_a_success_of_adyen_s_after_each_end_is_applied_and_reported() {
-    for (event, success, ends) in [
-        ("EXPIRE", "true", PaymentState::Expired),
-        ("OFFER_CLOSED", "true", PaymentState::Failed),
-        ("AUTHORISATION", "false", PaymentState::Declined),
+    let authorized = (PaymentState::Authorized, 900);
+    for (event, success, ends, after) in [
+        // As in order: what ran out was authorized before, and nothing is left of it.
+        (
+            "EXPIRE",
+            "true",
+            PaymentState::Expired,
+            (PaymentState::Expired, 0),
+        ),
+        ("OFFER_CLOSED", "true", PaymentState::Failed, authorized),
+        ("AUTHORISATION", "false", PaymentState::Declined, authorized),
     ] {
         let world = AdyenWorld::start().await;
         let request = adyen_authorization(UNHEARD, 900);
@@ -215,10 +222,12 @@ async fn s22_a_success_of_adyen_s_after_each_end_is_applied_and_reported() {
         world.tell(item("AUTHORISATION", &opening, None)).await;
         eventually(&format!("{event} was not the last word"), async || {
             let payment = world.client.payment(&pending.payment_id).await;
-            (payment.state() != ends).then_some(())
+            let opening = &payment.transactions[0];
+            (opening.state() == TransactionState::Succeeded).then_some(())
         })
         .await;
-        let authorized = contradicted(&world, &pending, PaymentState::Authorized).await;
-        assert_eq!(authorized.capturable(), 900, "{event}");
+        let (state, left) = after;
+        let authorized = contradicted(&world, &pending, state).await;
+        assert_eq!(authorized.capturable(), left, "{event}");
     }
 }
