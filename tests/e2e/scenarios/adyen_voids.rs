@@ -36,7 +36,8 @@ fn technical_cancel(cancel: &Processed, opening: &Processed, success: &str) -> V
     told["amount"] = opening.body["amount"].clone();
     told["success"] = json!(success);
     if success == "true" {
-        told["originalReference"] = json!("PAYMENT0000009999");
+        let named = opening.answer["pspReference"].as_str();
+        told["originalReference"] = json!(named.unwrap_or("PAYMENT0000009999"));
     }
     told
 }
