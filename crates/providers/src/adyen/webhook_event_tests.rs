@@ -120,6 +120,9 @@ fn what_expires_or_is_abandoned_ends_its_payment() {
         let told = event(code, true, TransactionKind::Authorization).unwrap();
         assert_eq!((told.subject, told.fact.kind), (ours(), expected));
         assert_eq!(told.fact.provider_reference, None);
+        // Where there is one, it names the payment: another one may bear our reference.
+        let payment = told.fact.payment_reference.unwrap();
+        assert_eq!(payment.as_str(), "NC6HT9CRT65ZGN82");
         let odd = event(code, true, TransactionKind::Capture);
         assert_eq!(odd, Err(Unreadable::Unexpected));
     }
