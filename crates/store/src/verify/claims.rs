@@ -5,6 +5,8 @@
 
 mod queries;
 
+use std::collections::BTreeSet;
+
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::fingerprint::{FingerprintKey, idempotency_key_digest};
@@ -23,6 +25,7 @@ use self::queries::{
 };
 use super::Events;
 use super::read::Verifying;
+use crate::erasures::{ReadSaid, SaidRow, erased};
 use crate::keys::KeyRing;
 use crate::sealing::{CustomerKey, Place, open_unless_erased};
 
@@ -77,9 +80,11 @@ async fn compare_attempts(
         };
         async move { query.load::<AttemptTuple>(connection).await }.boxed()
     });
-    for ((claim, _), row) in numbered.iter().zip(rows.await?) {
+    let rows = rows.await?;
+    let erased = erased_customers(connection, &rows).await?;
+    for ((claim, _), row) in numbered.iter().zip(rows) {
         let beyond = row.7;
-        let row = stored_attempt(row, connection.keys());
+        let row = stored_attempt(row, &erased, connection.keys());
         compare_attempt(claim, row.as_ref(), found);
         // Once: both entries about an attempt find it.
         if beyond
@@ -94,11 +99,37 @@ async fn compare_attempts(
     Ok(())
 }
 
+/// The customers of these attempts that are erased, or are to be, as the log says: of those whose answer or key is gone.
+async fn erased_customers(
+    connection: &mut Verifying,
+    rows: &[AttemptTuple],
+) -> Result<BTreeSet<Uuid>, StoreError> {
+    let gone = rows.iter().filter_map(|row| {
+        let (customer, data_key) = &row.6;
+        customer.filter(|_| row.5.is_none() || data_key.is_none())
+    });
+    let gone: BTreeSet<Uuid> = gone.collect();
+    if gone.is_empty() {
+        return Ok(gone);
+    }
+    let said = connection.read(|connection| {
+        let query = ReadSaid::of(gone.iter().copied().collect());
+        async move { query.load::<SaidRow>(connection).await }.boxed()
+    });
+    let said = said.await?;
+    Ok(erased(&said, connection.keys()))
+}
+
 /// `None` where there is no such attempt.
-fn stored_attempt(row: AttemptTuple, ring: &KeyRing) -> Option<StoredAttempt> {
+fn stored_attempt(
+    row: AttemptTuple,
+    erased: &BTreeSet<Uuid>,
+    ring: &KeyRing,
+) -> Option<StoredAttempt> {
     let (_, id, request_digest, response_digest, salt, response, customer, _) = row;
     let (id, salt) = (id?, salt?);
-    let (customer, data_key, erased) = customer;
+    let (customer, data_key) = customer;
+    let erased = customer.is_some_and(|id| erased.contains(&id));
     let key = customer.zip(data_key.as_ref());
     let key = key.and_then(|(id, sealed)| CustomerKey::unwrap(ring, id, sealed).ok());
     let open = |column, sealed: &[u8]| {

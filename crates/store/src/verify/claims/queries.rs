@@ -23,7 +23,7 @@ pub(super) type AttemptTypes = (
     Nullable<Binary>,
     Nullable<Binary>,
     Nullable<Binary>,
-    (Nullable<SqlUuid>, Nullable<Binary>, Bool),
+    (Nullable<SqlUuid>, Nullable<Binary>),
     Bool,
 );
 
@@ -34,7 +34,7 @@ pub(super) type AttemptTuple = (
     Option<Vec<u8>>,
     Option<Vec<u8>>,
     Option<Vec<u8>>,
-    (Option<Uuid>, Option<Vec<u8>>, bool),
+    (Option<Uuid>, Option<Vec<u8>>),
     bool,
 );
 
@@ -46,7 +46,6 @@ statement!(ReadAttempts, ReadAttempts, AttemptTypes, |self, out| {
     out.push_bind_param::<Integer, _>(&self.cut)?;
     out.push_sql(
         "), p.customer_id, substr(k.data_key, 1, 256), \
-         exists (select from erasures e where e.customer_id = p.customer_id), \
          exists (select from attempts b join transactions t on t.payment_id = b.payment_id \
          and t.transaction_id = b.transaction_id where b.payment_id = c.payment_id \
          and b.transaction_id = c.transaction_id and c.number = 1 and b.number > t.attempts) \
