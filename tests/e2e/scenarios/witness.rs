@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 
 use quittance_evidence::SignedCheckpoint;
 use quittance_evidence::note::{Note, VerifierKey};
-use quittance_proto::v1::GetCheckpointRequest;
+use quittance_proto::v1::{EvidenceForm, ExportEvidenceRequest, GetCheckpointRequest};
 use quittance_server::signing;
 use tempfile::TempDir;
 use toml::Value;
@@ -135,6 +135,16 @@ async fn cosigned(world: &World, witness: &WitnessProcess, at_least: u64) -> u64
     .await
 }
 
+/// The page that the server makes of a payment.
+async fn page_of(world: &World, payment_id: &str) -> String {
+    let request = ExportEvidenceRequest {
+        form: EvidenceForm::Html.into(),
+        ..evidence_of(payment_id)
+    };
+    let answer = world.client.ok(request).await.message;
+    String::from_utf8(answer.bundle).unwrap()
+}
+
 /// Whether the witness was ever asked with that result.
 fn asked(world: &World, result: &str) -> bool {
     let series =
@@ -164,12 +174,27 @@ async fn a_witness_cosigns_every_checkpoint_and_one_that_is_away_holds_nothing_u
     })
     .await;
 
+    let page = page_of(&world, id).await;
+    let keys = published(&world);
+    for key in keys.iter().chain([&witness.key]) {
+        assert!(
+            page.contains(&key.to_string()),
+            "the page has every key that it takes"
+        );
+    }
+    assert!(page.contains(&format!("The witness {NAME} saw this state of the log at")));
+
     witness.kill();
     for amount in 1..6 {
         world.client.create(purchase("tok_approve", amount)).await;
     }
     // Everything is signed, and not cosigned.
     world.has_one_tree().await;
+    // A page waits for no witness either, and says which is missing.
+    let late = world.client.create(purchase("tok_approve", 7)).await;
+    let page = page_of(&world, &late.payment_id).await;
+    assert!(page.contains(">Proved<"));
+    assert!(page.contains(&format!("The witness {NAME} has not cosigned this state")));
     let (entries, is_cosigned) = newest(&world, &witness).await.unwrap();
     assert!(entries > first && !is_cosigned);
     eventually("the failure is counted", async || {

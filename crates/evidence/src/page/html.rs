@@ -56,6 +56,17 @@ impl Html {
         self
     }
 
+    /// Any text, line by line.
+    pub(super) fn words_in_lines(&mut self, text: &str) -> &mut Self {
+        for (number, line) in text.lines().enumerate() {
+            if number > 0 {
+                self.0.push('\n');
+            }
+            self.words(line);
+        }
+        self
+    }
+
     /// An element with nothing but text in it.
     pub(super) fn text(&mut self, tag: &'static str, class: &'static str, text: &str) -> &mut Self {
         self.open(tag, class).words(text).close(tag)

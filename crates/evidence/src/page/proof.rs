@@ -6,6 +6,7 @@ use super::html::Html;
 use crate::{
     bundle::{Check, CheckName, Report, TrustedKeys},
     hash::Hash,
+    note::{KeyType, VerifierKey},
 };
 
 /// The checks, one by one.
@@ -153,28 +154,43 @@ pub(super) fn instructions(page: &mut Html, report: &Report, keys: &TrustedKeys,
         "This page was made from one file, the evidence bundle. With it and the keys below, on any \
          computer, without a connection to anybody:",
     );
-    let name = format!("evidence-{}.json", report.payment_id);
-    page.open("pre", "");
-    page.words(&format!(
-        "quittance evidence verify {name} --key KEY \u{2026}"
-    ));
-    page.raw("\n");
-    page.words(&format!(
-        "python3 verify_evidence.py {name} --key KEY \u{2026}"
-    ));
-    page.close("pre");
+    let mut command = format!("evidence-{}.json", report.payment_id);
+    // Of a witness that has not cosigned, the key would be asked for in vain.
+    for key in keys
+        .iter()
+        .filter(|key| !report.not_cosigned.contains(key.name()))
+    {
+        command.push_str(&format!(" \\\n  --key '{key}'"));
+    }
+    page.open("pre", "").raw("quittance evidence verify ");
+    page.words_in_lines(&command).close("pre");
     page.text(
         "p",
         "",
-        "The second is an independent program of 150 lines that you can read. Take the keys from the \
-         log\u{2019}s operator and the witnesses themselves, not from here; they should be the same:",
+        "verify_evidence.py, an independent program of 150 lines that you can read, takes the same: python3 \
+         verify_evidence.py and what follows the word verify. Take the keys from the log\u{2019}s operator and from the \
+         witnesses themselves, not from here; they should be the same:",
     );
-    page.open("ul", "keys");
+    page.open("dl", "keys");
     for key in keys.iter() {
-        page.text("li", "mono", &key.to_string());
+        page.fact(whose(key, report), "mono", &key.to_string());
     }
-    page.close("ul");
-    page.open("dl", "technical");
-    page.fact("SHA-256 of the file", "", &file.to_string());
+    page.fact("SHA-256 of the file", "mono", &file.to_string());
     page.close("dl").close("section");
+}
+
+/// What a key signs.
+fn whose(key: &VerifierKey, report: &Report) -> &'static str {
+    let is_origin = report
+        .origin
+        .as_ref()
+        .is_none_or(|origin| origin == key.name());
+    match key.key_type() {
+        KeyType::Cosignature if report.not_cosigned.contains(key.name()) => {
+            "Key of a witness (has not cosigned)"
+        }
+        KeyType::Cosignature => "Key of a witness",
+        KeyType::Ed25519 if is_origin => "Key of the log",
+        KeyType::Ed25519 => "Key of receipts and statements",
+    }
 }

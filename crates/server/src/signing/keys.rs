@@ -109,10 +109,12 @@ impl LogKeys {
         self.log.iter().map(|key| key.verifier().clone()).collect()
     }
 
-    /// What everything that is signed is checked with: checkpoints, receipts and statements.
-    pub fn published(&self) -> TrustedKeys {
+    /// What everything that is signed is checked with: checkpoints, receipts and statements, and under the keys of these
+    /// witnesses what they cosigned. Nothing waits for a witness.
+    pub fn published(&self, witnesses: &[VerifierKey]) -> TrustedKeys {
         let receipts = self.receipt_keys().into_iter().map(|one| one.key);
-        TrustedKeys::new(self.verifiers().into_iter().chain(receipts).collect())
+        let own = self.verifiers().into_iter().chain(receipts);
+        TrustedKeys::new(own.chain(witnesses.iter().cloned()).collect()).with_late_witnesses()
     }
 
     /// The published half of the key of receipts that stays.

@@ -186,7 +186,8 @@ async fn make(
         .bundle(payment, *last, checkpoint, disclosures)
         .await;
     let bundle = bundle.map_err(|error| bundle_error(evidence, error))?;
-    let (keys, tenant) = (evidence.keys.published(), wanted.scope.tenant.clone());
+    let keys = evidence.keys.published(&evidence.witnesses);
+    let tenant = wanted.scope.tenant.clone();
     // Off the threads that serve; the turn lasts as long as the work, also where the caller has gone.
     let finished = tokio::task::spawn_blocking(move || {
         let _turn = turn;
