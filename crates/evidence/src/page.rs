@@ -32,6 +32,7 @@ pub fn render(file: &[u8], keys: &TrustedKeys) -> Result<String, BundleFormError
     page.open("body", "").open("main", "");
     banner(&mut page, &report);
     timeline::summary(&mut page, &report);
+    timeline::transactions(&mut page, &report);
     proof::status(&mut page, &report);
     timeline::entries(&mut page, &bundle, &report);
     timeline::disclosures(&mut page, &report);

@@ -108,6 +108,39 @@ fn a_page_shows_the_payment_and_its_proof_and_needs_nothing_else() {
 }
 
 #[test]
+fn the_payments_account_and_reference_are_those_of_what_opened_it() {
+    let mut log = Log::new();
+    let mut last = None;
+    for seq in 1..=6 {
+        let mut leaf = story(PAYMENT, seq, last);
+        if seq > 3 {
+            leaf.provider_account = Some("elsewhere".to_owned());
+        }
+        last = Some(log.append(&leaf));
+    }
+    let page = page(&log.bundle(PAYMENT), &log.trusted());
+    let sections: Vec<_> = page.split("<section").collect();
+    let [_, summary, transactions, ..] = sections.as_slice() else {
+        panic!("a page has sections: {page}");
+    };
+    assert!(summary.contains("sandbox-eu") && summary.contains("sbx_01"));
+    assert!(!summary.contains("elsewhere") && !summary.contains("sbx_03"));
+    // Each transaction's own stands beside it.
+    let each: Vec<_> = transactions.split("<dl").skip(1).collect();
+    let told = [
+        ("Purchase", "123.45", "Succeeded", "sandbox-eu", "sbx_01"),
+        ("Refund", "23.45", "Declined", "elsewhere", "sbx_02"),
+        ("Refund", "23.45", "Succeeded", "elsewhere", "sbx_03"),
+    ];
+    assert_eq!(each.len(), told.len());
+    for (shown, (kind, amount, state, account, reference)) in each.iter().zip(told) {
+        for text in [kind, amount, state, account, reference] {
+            assert!(shown.contains(text), "{text}: {shown}");
+        }
+    }
+}
+
+#[test]
 fn no_text_of_an_entry_becomes_markup() {
     let log = log();
     let page = page(&log.bundle(PAYMENT), &log.trusted());

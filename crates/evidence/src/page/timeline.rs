@@ -1,6 +1,7 @@
 //! What happened: the summary, and entry by entry.
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::html::Html;
 use crate::{
@@ -15,6 +16,11 @@ pub(super) fn summary(page: &mut Html, report: &Report) {
         return;
     };
     let latest = |field: fn(&Leaf) -> Option<&str>| leaves().rev().find_map(field);
+    // What opened the payment: its account and reference are the payment's, those of a refund are the refund's.
+    let opening = |field: fn(&Leaf) -> Option<&str>| {
+        let own = leaves().filter(|leaf| leaf.transaction_id == first.transaction_id);
+        own.rev().find_map(field)
+    };
     page.open("section", "card").open("dl", "facts");
     page.opt_fact(
         "Amount",
@@ -43,12 +49,12 @@ pub(super) fn summary(page: &mut Html, report: &Report) {
     page.opt_fact(
         "Provider account",
         "",
-        latest(|leaf| leaf.provider_account.as_deref()),
+        opening(|leaf| leaf.provider_account.as_deref()),
     );
     page.opt_fact(
         "Provider\u{2019}s reference",
         "mono",
-        latest(|leaf| leaf.provider_reference.as_deref()),
+        opening(|leaf| leaf.provider_reference.as_deref()),
     );
     page.fact("Accepted", "", &time(first.recorded_at));
     page.fact("Last entry", "", &time(last.recorded_at));
@@ -62,6 +68,52 @@ pub(super) fn summary(page: &mut Html, report: &Report) {
         page.close("dl");
     }
     page.close("section");
+}
+
+/// The payment's transactions, each with what is its own, in the order in which they were made.
+pub(super) fn transactions(page: &mut Html, report: &Report) {
+    let mut own: Vec<(Uuid, Vec<&Leaf>)> = Vec::new();
+    for leaf in report.entries.iter().map(|entry| &entry.leaf) {
+        let Some(id) = leaf.transaction_id else {
+            continue;
+        };
+        match own.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, leaves)) => leaves.push(leaf),
+            None => own.push((id, vec![leaf])),
+        }
+    }
+    if own.is_empty() {
+        return;
+    }
+    page.open("section", "").text("h2", "", "Transactions");
+    page.text(
+        "p",
+        "note",
+        "What the provider was asked for, as of the last entry about each.",
+    );
+    for (id, leaves) in &own {
+        transaction(page, *id, leaves);
+    }
+    page.close("section");
+}
+
+fn transaction(page: &mut Html, id: Uuid, leaves: &[&Leaf]) {
+    let latest =
+        |field: fn(&Leaf) -> Option<&str>| leaves.iter().rev().find_map(|leaf| field(leaf));
+    let detail = |name: &str| leaves.iter().rev().find_map(|leaf| leaf.details.get(name));
+    page.open("dl", "facts card transaction");
+    let kind = detail("transaction_kind").map(|kind| title(kind));
+    page.opt_fact("Transaction", "", kind.as_deref());
+    let of = leaves.iter().rev().find_map(|leaf| step_amount(leaf));
+    page.opt_fact("Amount", "amount", of.as_deref());
+    let state = detail("transaction_state").map(|state| title(state));
+    page.opt_fact("State", "", state.as_deref());
+    let account = latest(|leaf| leaf.provider_account.as_deref());
+    page.opt_fact("Provider account", "", account);
+    let reference = latest(|leaf| leaf.provider_reference.as_deref());
+    page.opt_fact("Provider\u{2019}s reference", "mono", reference);
+    page.fact("Our reference", "mono", &id.to_string());
+    page.close("dl");
 }
 
 /// The sums worth showing: the two main ones, and the others where they are not 0.
@@ -129,7 +181,8 @@ fn entry(page: &mut Html, checked: &CheckedEntry, leaf_index: u64) {
         leaf.provider_reference.as_deref(),
     );
     for (name, value) in leaf.details.iter().filter(|(name, _)| !is_digest(name)) {
-        page.fact(&title(name), "", value);
+        let (name, value) = detail(name, value);
+        page.fact(&name, "", &value);
     }
     page.close("dl");
     technical(page, checked, leaf_index);
@@ -139,6 +192,23 @@ fn entry(page: &mut Html, checked: &CheckedEntry, leaf_index: u64) {
 /// Whether a detail is a digest of a row: it is for whoever verifies the log against the database.
 fn is_digest(name: &str) -> bool {
     name == "rows_before" || name == "transaction_row" || name.starts_with("transaction_row.")
+}
+
+/// A detail, in words where it is one of a payment's own.
+fn detail(name: &str, value: &str) -> (String, String) {
+    if let Some(id) = name.strip_prefix("transaction_state.") {
+        return (format!("State of transaction {id}"), title(value));
+    }
+    let (known, value) = match name {
+        "attempt_account" => ("Sent to account", value.to_owned()),
+        "attempt_operation" => ("Asked of the provider", title(value)),
+        "attempt_outcome" => ("What the provider\u{2019}s answer told", title(value)),
+        "attempt_cause" => ("Why it told nothing", title(value)),
+        "attempt_latency_us" => ("Microseconds until then", value.to_owned()),
+        "transaction_kind" | "transaction_state" => return (title(name), title(value)),
+        _ => return (title(name), value.to_owned()),
+    };
+    (known.to_owned(), value)
 }
 
 /// What an engineer looks for.

@@ -224,7 +224,10 @@ pub fn story(payment: Uuid, seq: u64, prev: Option<Hash>) -> Leaf {
         currency: some("EUR"),
         currency_exponent: Some(2),
         provider_account: some("sandbox-eu"),
-        provider_reference: (seq > 2).then(|| "sbx_01".to_owned()),
+        provider_reference: match step.transaction {
+            1 => (seq > 2).then(|| "sbx_01".to_owned()),
+            _ => some(&format!("sbx_0{}", step.transaction)),
+        },
         ..super::leaf(seq, prev)
     };
     add_facts(&mut leaf, payment);
@@ -233,6 +236,18 @@ pub fn story(payment: Uuid, seq: u64, prev: Option<Hash>) -> Leaf {
 
 /// What only some entries have.
 fn add_facts(leaf: &mut Leaf, payment: Uuid) {
+    let mut tell = |name: &str, value: &str| leaf.details.insert(name.to_owned(), value.to_owned());
+    match leaf.entity_seq {
+        1 => tell("transaction_kind", "PURCHASE"),
+        4 | 6 => tell("transaction_kind", "REFUND"),
+        _ => None,
+    };
+    let state = match leaf.entity_seq {
+        3 | 6 => "SUCCEEDED",
+        5 => "DECLINED",
+        _ => "PENDING",
+    };
+    tell("transaction_state", state);
     let cause = |code: &str, retryable| {
         Some(Cause {
             code: code.to_owned(),
