@@ -121,3 +121,10 @@ command -v cc >/dev/null 2>&1 ||
     fail 'a C compiler, cc, is missing (for linking and for ring): apt-get install gcc libc6-dev, dnf install gcc,' \
         'or xcode-select --install'
 find_postgres || install_postgres
+
+# The tests of the printable page need a browser. Without one they say that they are skipped; in CI they fail.
+if [ "${CI:-}" = true ] && ! command -v chromedriver >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1; then
+    say 'installing Chromium with apt-get'
+    apt update || say 'apt-get update failed; trying with the package lists that are there'
+    apt install --no-install-recommends chromium chromium-driver fonts-dejavu-core
+fi
