@@ -5,6 +5,7 @@ use std::process::Output;
 use quittance_proto::v1::verify_log_response::Event;
 use quittance_proto::v1::{
     GetEntryRequest, LogMismatch, TailEntriesRequest, VerificationStage, VerificationSummary,
+    LogMismatch, TailEntriesRequest, VerificationStage, VerificationSummary,
 };
 use quittance_server::auth::Role;
 use tempfile::TempDir;
@@ -108,6 +109,93 @@ async fn s75_verification_finds_what_was_changed_behind_the_service_and_nothing_
         "{said}"
     );
     assert!(text(differs.stderr).contains("the log does not verify: 3 mismatches"));
+}
+
+/// Runs `quittance audit verify --resume-file` on a file with this in it; gives also whether the file is still there.
+async fn resumed(world: &World, token: &str) -> (Output, bool) {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("resume");
+    std::fs::write(&file, token).unwrap();
+    let arguments = ["verify", "--resume-file", file.to_str().unwrap()];
+    let output = audit(world, Role::PlatformAudit, &arguments).await;
+    (output, file.exists())
+}
+
+/// Where a check can go on that was cut when it began, and when it had read every stream and not the tree.
+async fn points(auditor: &Client) -> (String, String) {
+    let mut told = auditor.verify_log().await.unwrap();
+    let mut first = None;
+    while let Some(message) = told.message().await.unwrap() {
+        let Some(Event::Progress(progress)) = message.event else {
+            continue;
+        };
+        let first = first.get_or_insert_with(|| progress.resume_token.clone());
+        if progress.stage() == VerificationStage::Tree {
+            return (first.clone(), progress.resume_token);
+        }
+    }
+    panic!("the tree is checked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_an_interrupted_check_goes_on_from_its_file() {
+    let world = World::start().await;
+    let id = payments(&world).await;
+    let auditor = world.as_role(TENANT, &[Role::PlatformAudit]).await;
+    let (at_first, after_streams) = points(&auditor).await;
+    for token in [&at_first, &after_streams, ""] {
+        let (output, is_left) = resumed(&world, token).await;
+        let said = text(output.stdout);
+        assert!(output.status.success(), "{said}{}", text(output.stderr));
+        assert!(said.contains("the log is intact.") && !is_left, "{said}");
+    }
+
+    // What was checked before is not read again, and what was not is.
+    let change = "update payments set captured = captured + 1 where payment_id::text = $1";
+    world.db.execute(change, &[&id]).await;
+    let (output, is_left) = resumed(&world, &at_first).await;
+    let said = text(output.stdout);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains(&id) && !is_left, "{said}");
+    let (output, _) = resumed(&world, &after_streams).await;
+    assert!(output.status.success(), "{}", text(output.stdout));
+    let whole = audit(&world, Role::PlatformAudit, &["verify"]).await;
+    assert_eq!(whole.status.code(), Some(5));
+    let back = "update payments set captured = captured - 1 where payment_id::text = $1";
+    world.db.execute(back, &[&id]).await;
+
+    // The entries are: the tree over them is rebuilt, wherever the check goes on.
+    let change = "update journal set leaf = convert_to(replace(convert_from(leaf, 'UTF8'), 'order-7', 'order-8'), 'UTF8') \
+                  where stream_id::text = $1 and entity_seq = 1";
+    world.db.execute(change, &[&id]).await;
+    for token in [&at_first, &after_streams] {
+        let (output, _) = resumed(&world, token).await;
+        assert_eq!(output.status.code(), Some(5), "{}", text(output.stdout));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_a_check_goes_on_from_no_point_but_one_of_its_own() {
+    let world = World::start().await;
+    payments(&world).await;
+    let mut tail = world
+        .client
+        .tail(TailEntriesRequest::default())
+        .await
+        .unwrap();
+    let of_another_stream = tail.message().await.unwrap().unwrap().resume_token;
+    drop(tail);
+    for token in ["garbage", of_another_stream.as_str()] {
+        let (output, is_left) = resumed(&world, token).await;
+        let said = text(output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(
+            said.contains("--resume-file: the check cannot go on from"),
+            "{said}"
+        );
+        assert!(said.contains("remove the file to begin anew"), "{said}");
+        assert!(is_left, "nobody else's file is removed");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat};
 use clap::Args;
 use quittance_proto::v1;
+use quittance_proto::v1::ErrorReason;
 use quittance_proto::v1::verify_log_response::Event;
 
 use crate::commands::payments::client::Client;
@@ -33,7 +34,9 @@ const MAX_TOKEN: u64 = 1_024;
 pub struct VerifyArgs {
     #[command(flatten)]
     connection: Connection,
-    /// Where to keep how far the check is: one that was interrupted goes on from there. Removed at the end.
+    /// Where to keep how far the check is: one that was interrupted goes on from there, within 24 hours. What it had
+    /// checked is then not read again, but for the entries and the tree over them: a payment that was changed since shows
+    /// in the next whole check. Removed at the end.
     #[arg(long, value_name = "FILE")]
     resume_file: Option<PathBuf>,
 }
@@ -84,7 +87,14 @@ pub(super) async fn run(wanted: &VerifyArgs) -> anyhow::Result<()> {
             }
             Err(failed) => {
                 check.shown.clear();
-                return Err(failed.into());
+                let foreign = file.filter(|_| failed.is(ErrorReason::InvalidResumeToken));
+                return Err(match foreign {
+                    None => failed.into(),
+                    Some(file) => anyhow::Error::new(failed).context(format!(
+                        "--resume-file: the check cannot go on from {}; remove the file to begin anew",
+                        file.display()
+                    )),
+                });
             }
         }
     };
