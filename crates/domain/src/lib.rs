@@ -12,6 +12,7 @@ pub mod decide;
 pub mod decline;
 pub mod erasure;
 pub mod error;
+pub mod failures;
 pub mod fingerprint;
 pub mod flows;
 pub mod ids;

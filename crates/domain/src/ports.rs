@@ -144,6 +144,19 @@ impl StoredEntry {
     }
 }
 
+/// What the log says about failures in a range of time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FailureReport {
+    /// The failures, most frequent first.
+    pub summaries: Vec<FailureSummary>,
+    /// From when on they were counted: later than asked for where the range has too many entries. To the millisecond.
+    pub from: DateTime<Utc>,
+    /// How many entries of the range were read.
+    pub entries: u64,
+    /// How many of those this service did not write: nothing that they say is counted.
+    pub refused: u64,
+}
+
 /// How one operation failed, for `SummarizeFailures`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FailureSummary {
@@ -157,7 +170,7 @@ pub struct FailureSummary {
     pub failures: u64,
     /// All attempts of this account and operation in the range.
     pub attempts: u64,
-    /// Latency quantiles 0.5, 0.95 and 0.99 of those failures, in seconds.
+    /// Latency quantiles 0.5, 0.95 and 0.99 of those failures, in seconds, to within 1 %.
     pub latency: [f64; 3],
     /// Up to three payments that show it, newest first.
     pub examples: Vec<PaymentId>,
@@ -382,14 +395,14 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<StoredCase>, StoreError>;
 
-    /// Summarizes failed attempts of a tenant over a time range, most frequent first.
+    /// Summarizes the attempts of a tenant that ended in a range of time and failed, as the bytes of the audit log say.
     async fn summarize_failures(
         &self,
         tenant: Option<&TenantId>,
         from: DateTime<Utc>,
         to: DateTime<Utc>,
         limit: usize,
-    ) -> Result<Vec<FailureSummary>, StoreError>;
+    ) -> Result<FailureReport, StoreError>;
 }
 
 /// Whether a payment can be voided before it is authorized, and by which name.

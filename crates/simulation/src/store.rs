@@ -16,7 +16,7 @@ use quittance_domain::ids::{
 };
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
-    Backlog, CaseFilter, Claim, Commit, Due, DueKind, EntryFilter, FailureSummary, PaymentFilter,
+    Backlog, CaseFilter, Claim, Commit, Due, DueKind, EntryFilter, FailureReport, PaymentFilter,
     PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::text::Sensitive;
@@ -500,10 +500,15 @@ impl Store for SimStore {
     async fn summarize_failures(
         &self,
         _tenant: Option<&TenantId>,
-        _from: DateTime<Utc>,
+        from: DateTime<Utc>,
         _to: DateTime<Utc>,
         _limit: usize,
-    ) -> Result<Vec<FailureSummary>, StoreError> {
-        Ok(Vec::new())
+    ) -> Result<FailureReport, StoreError> {
+        Ok(FailureReport {
+            summaries: Vec::new(),
+            from,
+            entries: 0,
+            refused: 0,
+        })
     }
 }

@@ -94,6 +94,42 @@ impl PgStore {
         self.stored(read.await?)
     }
 
+    /// A tenant's entries with ids from the first on and before the second, newest first.
+    pub(crate) async fn read_newest_entries(
+        &self,
+        tenant: &str,
+        (from, before): (Uuid, Uuid),
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        let rows = i64::try_from(limit).unwrap_or(i64::MAX);
+        let read = self.inner.reader.scan("read newest entries", |connection| {
+            let owner = Owner::Tenant(tenant.to_owned());
+            let all = EntryFilter::default();
+            let query = listed(&owner, Place::Everywhere, &all, None, None)
+                .filter(journal::entry_id.ge(from))
+                .filter(journal::entry_id.lt(before))
+                .order(journal::entry_id.desc())
+                .limit(rows);
+            async move { query.load::<Row>(connection).await }.boxed()
+        });
+        self.stored(read.await?)
+    }
+
+    /// Every tenant that has entries.
+    pub(crate) async fn read_journal_tenants(&self) -> Result<Vec<String>, StoreError> {
+        let read = self
+            .inner
+            .reader
+            .scan("list tenants of the journal", |connection| {
+                async move { known_owners(connection).await }.boxed()
+            });
+        let tenants = read.await?.into_iter().filter_map(|owner| match owner {
+            Owner::Tenant(tenant) => Some(tenant),
+            Owner::Nobody | Owner::Anybody => None,
+        });
+        Ok(tenants.collect())
+    }
+
     pub(crate) async fn read_entry(
         &self,
         tenant: Option<&TenantId>,

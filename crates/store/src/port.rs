@@ -12,7 +12,7 @@ use quittance_domain::ids::{
 };
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
-    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureSummary, PaymentFilter,
+    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, PaymentFilter,
     PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::reconciliation::{Booked, BookedRange, Bookings, StreamHead};
@@ -24,6 +24,7 @@ use quittance_domain::webhook::{
 };
 use uuid::Uuid;
 
+use crate::failures::MAX_SUMMARY_ENTRIES;
 use crate::store::PgStore;
 
 #[async_trait]
@@ -154,8 +155,9 @@ impl Store for PgStore {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
         limit: usize,
-    ) -> Result<Vec<FailureSummary>, StoreError> {
-        self.read_failures(tenant, from, to, limit).await
+    ) -> Result<FailureReport, StoreError> {
+        self.read_failures(tenant, (from, to), limit, MAX_SUMMARY_ENTRIES)
+            .await
     }
 }
 

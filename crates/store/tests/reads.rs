@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use chrono::{TimeDelta, Utc};
 use quittance_domain::change::OperatorActionKind;
 use quittance_domain::payment::{NextAction, PaymentState};
-use quittance_domain::ports::{Commit, EntryFilter, PaymentFilter, Store, StoreError};
+use quittance_domain::ports::{
+    Commit, EntryFilter, FailureReport, PaymentFilter, Store, StoreError,
+};
 use quittance_domain::text::Sensitive;
 use quittance_store::{KeyRing, NewApiKey, PgStore, StoreObserver, Unobserved};
 use quittance_test_support::{Story, TestDb, entry_of_stream, tenant};
@@ -396,12 +398,21 @@ async fn failures_are_summarized_by_cause_account_and_operation() {
         Utc::now() + TimeDelta::hours(1),
     );
     let acme = tenant("acme");
-    let summary = store
+    // What indexes the entries, and other tables, say nothing: only their bytes count.
+    let superuser = db.client().await;
+    let tampered = superuser.batch_execute(
+        "update attempts set latency_micros = 1, provider_account = 'other'; \
+         update journal set cause = 'DECLINED', result = 'success', provider_account = 'other', \
+         event_type = 'payment.accepted', occurred_at = 'epoch'",
+    );
+    tampered.await.unwrap();
+    let report = store
         .summarize_failures(Some(&acme), from, to, 10)
         .await
         .unwrap();
-    assert_eq!(summary.len(), 1);
-    let failure = &summary[0];
+    assert_eq!((report.entries, report.refused, report.from), (10, 0, from));
+    assert_eq!(report.summaries.len(), 1);
+    let failure = &report.summaries[0];
     assert_eq!(
         (failure.failures, failure.attempts, failure.examples.len()),
         (3, 5, 3)
@@ -410,22 +421,57 @@ async fn failures_are_summarized_by_cause_account_and_operation() {
         (failure.cause.as_str(), failure.operation.as_str()),
         ("RESPONSE_TIMEOUT", "authorize")
     );
-    assert!((failure.latency[2] - 0.012_345).abs() < 1e-9);
-    assert_eq!(
-        store
-            .summarize_failures(Some(&tenant("other")), from, to, 10)
-            .await,
-        Ok(vec![])
+    assert!((failure.latency[2] - 0.012_345).abs() < 0.000_124);
+    let other = tenant("other");
+    for (whose, from, found) in [
+        (Some(&other), from, 0),
+        (None, from, 1),
+        (None, to - TimeDelta::seconds(1), 0),
+    ] {
+        let report = store.summarize_failures(whose, from, to, 10).await.unwrap();
+        assert_eq!(report.summaries.len(), found);
+    }
+}
+
+#[tokio::test]
+async fn a_summary_reads_the_newest_entries_and_counts_none_that_was_forged() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    for (tenant, number) in [("acme", 1), ("other", 2), ("acme", 3), ("other", 4)] {
+        let (mut story, accepted) = Story::accept(tenant, &format!("key-{number}"), 1_000);
+        store.commit(accepted).await.unwrap();
+        store.commit(story.answer_lost()).await.unwrap();
+    }
+    let now = Utc::now();
+    let range = (now - TimeDelta::hours(1), now + TimeDelta::hours(1));
+    let failed = |report: &FailureReport| -> u64 {
+        report
+            .summaries
+            .iter()
+            .map(|summary| summary.failures)
+            .sum()
+    };
+    let all = store.read_failures(None, range, 10, 100).await.unwrap();
+    assert_eq!((failed(&all), all.entries, all.from), (4, 8, range.0));
+    // The newest of both tenants together; from when on it counted, it says.
+    let newest = store.read_failures(None, range, 10, 4).await.unwrap();
+    assert_eq!((failed(&newest), newest.entries), (2, 4));
+    assert!(newest.from > range.0 && newest.from <= now);
+    let acme = tenant("acme");
+    let newest = store
+        .read_failures(Some(&acme), range, 10, 1)
+        .await
+        .unwrap();
+    assert_eq!((failed(&newest), newest.entries), (1, 1));
+
+    let superuser = db.client().await;
+    let tampered = superuser.batch_execute(
+        "update journal set leaf = convert_to(replace(convert_from(leaf, 'UTF8'), 'RESPONSE_TIMEOUT', 'CONNECT_FAILED'), \
+         'UTF8') where tenant_id = 'acme'",
     );
-    assert_eq!(
-        store
-            .summarize_failures(None, from, to, 10)
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
-    assert_eq!(store.summarize_failures(None, to, to, 10).await, Ok(vec![]));
+    tampered.await.unwrap();
+    let all = store.read_failures(None, range, 10, 100).await.unwrap();
+    assert_eq!((failed(&all), all.entries, all.refused), (2, 8, 2));
 }
 
 #[tokio::test]

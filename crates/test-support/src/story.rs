@@ -9,6 +9,7 @@ use quittance_domain::change::{
 };
 use quittance_domain::contradictions::Contradictions;
 use quittance_domain::decline::Cause;
+use quittance_domain::failures::tell_attempt;
 use quittance_domain::fingerprint::Fingerprint;
 use quittance_domain::ids::{
     AttemptId, EntryId, IdempotencyKey, PaymentId, ProviderAccount, ProviderReference, TenantId,
@@ -207,7 +208,12 @@ impl Story {
         } else {
             EntryResult::Success
         };
-        let mut change = self.next(event, result);
+        self.payment.version += 1;
+        self.payment.updated_at = now;
+        let previous = self.payment.last_leaf_hash;
+        let mut details = BTreeMap::new();
+        tell_attempt(&mut details, &self.attempt);
+        let mut change = self.change_with(event, previous, result, details);
         change.transactions = vec![Write::Update(self.transaction.clone())];
         change.attempt = Some(Write::Update(self.attempt.clone()));
         change
@@ -234,6 +240,16 @@ impl Story {
     }
 
     fn change(&mut self, event: &str, previous: Option<[u8; 32]>, result: EntryResult) -> Change {
+        self.change_with(event, previous, result, BTreeMap::new())
+    }
+
+    fn change_with(
+        &mut self,
+        event: &str,
+        previous: Option<[u8; 32]>,
+        result: EntryResult,
+        details: BTreeMap<String, String>,
+    ) -> Change {
         let mut leaf = leaf(
             StreamId::Payment(self.payment.id.0),
             self.payment.version,
@@ -246,6 +262,7 @@ impl Story {
         leaf.state_to = Some(self.payment.state.name().to_owned());
         leaf.result = result;
         leaf.trace_id = self.trace_id;
+        leaf.details = details;
         let mut entry = entry(&leaf, self.payment.id.0, Some(&self.payment.tenant));
         entry.payment = Some(self.payment.id);
         entry.transaction = Some(self.transaction.id);

@@ -12,6 +12,7 @@ use crate::change::{
 use crate::context::{Actor, ActorKind};
 use crate::contradictions::Contradictions;
 use crate::decline::Cause;
+use crate::failures::tell_attempt;
 use crate::ids::TransactionId;
 use crate::journal::{CASE_CLOSED, CASE_OPENED, EntryFacts, Stamp, payment_entry, tell_rows};
 use crate::money::Money;
@@ -246,6 +247,9 @@ impl Step {
         tell_rows(&mut self.details, &self.payment, written, record);
         self.tell_cases(record);
         let attempt = self.attempt.as_ref().map(Write::row);
+        if let Some(attempt) = attempt {
+            tell_attempt(&mut self.details, attempt);
+        }
         let response_digest = attempt
             .and_then(|attempt| attempt.ended.as_ref())
             .and_then(|end| end.response_digest);

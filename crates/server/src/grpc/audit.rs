@@ -320,13 +320,16 @@ impl AuditRpcs {
             .await?;
         let store = &self.services.store;
         let tenant = scope.tenant.as_ref();
-        let summaries = store
+        let report = store
             .summarize_failures(tenant, from, to, max_buckets)
             .await?;
+        let buckets = report.summaries.into_iter().map(entry::failure_bucket);
         Ok(v1::SummarizeFailuresResponse {
-            buckets: summaries.into_iter().map(entry::failure_bucket).collect(),
-            from_time: Some(timestamp(from)),
+            buckets: buckets.collect(),
+            from_time: Some(timestamp(report.from)),
             to_time: Some(timestamp(to)),
+            entries_read: report.entries,
+            entries_refused: report.refused,
         })
     }
 }

@@ -19,7 +19,7 @@ use quittance_domain::ids::{
 use quittance_domain::money::Money;
 use quittance_domain::payment::{PaymentMethodType, PaymentRecord};
 use quittance_domain::ports::{
-    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureSummary, Observer, PaymentFilter,
+    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, Observer, PaymentFilter,
     PaymentPage, Ports, Provider, Providers, SentThrough, StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::reconciliation::{Booked, BookedRange, Bookings, StreamHead};
@@ -398,20 +398,17 @@ impl Store for Log {
     async fn summarize_failures(
         &self,
         _: Option<&TenantId>,
-        _: DateTime<Utc>,
+        from: DateTime<Utc>,
         _: DateTime<Utc>,
         _: usize,
-    ) -> Result<Vec<FailureSummary>, StoreError> {
+    ) -> Result<FailureReport, StoreError> {
         self.up()?;
-        Ok(vec![FailureSummary {
-            cause: "RESPONSE_TIMEOUT".to_owned(),
-            provider_account: "sandbox".to_owned(),
-            operation: "purchase".to_owned(),
-            failures: 1,
-            attempts: 4,
-            latency: [0.1, 0.2, 0.3],
-            examples: Vec::new(),
-        }])
+        Ok(FailureReport {
+            summaries: Vec::new(),
+            from,
+            entries: 0,
+            refused: 0,
+        })
     }
 }
 
