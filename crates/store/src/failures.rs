@@ -65,7 +65,6 @@ impl Ord for Lane {
 /// Which entries are read.
 struct Range {
     from: DateTime<Utc>,
-    to: DateTime<Utc>,
     at_once: usize,
 }
 
@@ -91,7 +90,7 @@ impl PgStore {
         let (least, greatest) = AT_ONCE_OF_ONE;
         let each = AT_ONCE.checked_div(tenants.len()).unwrap_or(AT_ONCE);
         let at_once = each.clamp(least, greatest);
-        let range = Range { from, to, at_once };
+        let range = Range { from, at_once };
         let mut lanes = BinaryHeap::new();
         for tenant in tenants {
             let lane = Lane {

@@ -5,7 +5,6 @@ use std::process::Output;
 use quittance_proto::v1::verify_log_response::Event;
 use quittance_proto::v1::{
     GetEntryRequest, LogMismatch, TailEntriesRequest, VerificationStage, VerificationSummary,
-    LogMismatch, TailEntriesRequest, VerificationStage, VerificationSummary,
 };
 use quittance_server::auth::Role;
 use tempfile::TempDir;
