@@ -154,14 +154,14 @@ pub(super) fn instructions(page: &mut Html, report: &Report, keys: &TrustedKeys,
         "This page was made from one file, the evidence bundle. With it and the keys below, on any \
          computer, without a connection to anybody:",
     );
-    let mut command = format!("evidence-{}.json", report.payment_id);
     // Of a witness that has not cosigned, the key would be asked for in vain.
-    for key in keys
+    let asked = keys
         .iter()
-        .filter(|key| !report.not_cosigned.contains(key.name()))
-    {
-        command.push_str(&format!(" \\\n  --key '{key}'"));
-    }
+        .filter(|key| !report.not_cosigned.contains(key.name()));
+    let name = format!("evidence-{}.json", report.payment_id);
+    let words = asked.map(|key| format!("--key '{key}'"));
+    let words: Vec<String> = std::iter::once(name).chain(words).collect();
+    let command = words.join(" \\\n  ");
     page.open("pre", "").raw("quittance evidence verify ");
     page.words_in_lines(&command).close("pre");
     page.text(
