@@ -17,7 +17,7 @@ use std::{fs, path::PathBuf};
 use driver::{Browser, browser_or_skip};
 use quittance_evidence::{bundle::Bundle, page};
 use serde_json::Value;
-use support::log::{Log, story};
+use support::log::{Log, story, tell_transactions};
 use uuid::Uuid;
 
 const PAYMENT: Uuid = Uuid::from_u128(0x0199_0a5d_ac96_774b_bcce_b302_099a_8057);
@@ -54,6 +54,7 @@ fn log(spoil: bool) -> Log {
     let mut last = None;
     for seq in 1..=6 {
         let mut leaf = story(PAYMENT, seq, last);
+        tell_transactions(&mut leaf);
         if spoil {
             // No blank to break the line at, and markup.
             leaf.merchant_reference = Some("W".repeat(300));

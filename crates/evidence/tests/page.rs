@@ -11,7 +11,7 @@ use quittance_evidence::{
     bundle::{Bundle, BundleFormError, TrustedKeys},
     page,
 };
-use support::log::{Log, story};
+use support::log::{Log, story, tell_transactions};
 use uuid::Uuid;
 
 const PAYMENT: Uuid = Uuid::from_u128(0x0199_0a5d_ac96_774b_bcce_b302_099a_8057);
@@ -113,6 +113,7 @@ fn the_payments_account_and_reference_are_those_of_what_opened_it() {
     let mut last = None;
     for seq in 1..=6 {
         let mut leaf = story(PAYMENT, seq, last);
+        tell_transactions(&mut leaf);
         if seq > 3 {
             leaf.provider_account = Some("elsewhere".to_owned());
         }

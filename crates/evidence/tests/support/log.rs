@@ -224,30 +224,41 @@ pub fn story(payment: Uuid, seq: u64, prev: Option<Hash>) -> Leaf {
         currency: some("EUR"),
         currency_exponent: Some(2),
         provider_account: some("sandbox-eu"),
-        provider_reference: match step.transaction {
-            1 => (seq > 2).then(|| "sbx_01".to_owned()),
-            _ => some(&format!("sbx_0{}", step.transaction)),
-        },
+        provider_reference: (seq > 2).then(|| "sbx_01".to_owned()),
         ..super::leaf(seq, prev)
     };
     add_facts(&mut leaf, payment);
     leaf
 }
 
-/// What only some entries have.
-fn add_facts(leaf: &mut Leaf, payment: Uuid) {
-    let mut tell = |name: &str, value: &str| leaf.details.insert(name.to_owned(), value.to_owned());
-    match leaf.entity_seq {
-        1 => tell("transaction_kind", "PURCHASE"),
-        4 | 6 => tell("transaction_kind", "REFUND"),
+/// Says of an entry of a story what the service says of transactions, each with a reference of its own.
+pub fn tell_transactions(leaf: &mut Leaf) {
+    let (state, reference) = match leaf.entity_seq {
+        1 | 2 => ("PENDING", None),
+        3 => ("SUCCEEDED", some("sbx_01")),
+        4 => ("PENDING", some("sbx_02")),
+        5 => ("DECLINED", some("sbx_02")),
+        _ => ("SUCCEEDED", some("sbx_03")),
+    };
+    let kind = match leaf.entity_seq {
+        1 => Some("PURCHASE"),
+        4 | 6 => Some("REFUND"),
         _ => None,
     };
-    let state = match leaf.entity_seq {
-        3 | 6 => "SUCCEEDED",
-        5 => "DECLINED",
-        _ => "PENDING",
-    };
-    tell("transaction_state", state);
+    leaf.provider_reference = reference;
+    let told = [
+        ("transaction_state", Some(state)),
+        ("transaction_kind", kind),
+    ];
+    for (name, value) in told {
+        if let Some(value) = value {
+            leaf.details.insert(name.to_owned(), value.to_owned());
+        }
+    }
+}
+
+/// What only some entries have.
+fn add_facts(leaf: &mut Leaf, payment: Uuid) {
     let cause = |code: &str, retryable| {
         Some(Cause {
             code: code.to_owned(),
