@@ -4,6 +4,7 @@ mod abandoned;
 mod another;
 mod commands;
 mod facts;
+mod margins;
 mod recovery;
 mod replay;
 mod reversals;
