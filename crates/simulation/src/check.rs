@@ -92,9 +92,8 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     let mut unasked = world.provider.unasked();
     unasked.retain(|unasked| unasked.payment == id);
     let by_itself = !unasked.is_empty();
-    let takes_back = booked
-        .values()
-        .any(|booked| booked.payment == id && was_taken_back(booked));
+    let mut all = booked.values();
+    let takes_back = all.any(|booked| booked.payment == id && was_taken_back(booked));
     if contradicted && !by_person && !by_itself && !takes_back {
         violations.push(format!("{id}: the provider contradicts what it had proved"));
     }
@@ -108,10 +107,9 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         let asked = row.open_case == Some(OperatorActionKind::RecoveryExhausted);
         asked && !trusted && row.state == TransactionState::Pending
     };
-    let undecided_refund = record
-        .transactions
-        .iter()
-        .any(|row| row.kind == TransactionKind::Refund && with_person(row));
+    let mut refunds = record.transactions.iter();
+    let undecided_refund =
+        refunds.any(|row| row.kind == TransactionKind::Refund && with_person(row));
     // Whether what it released before can be captured again is the provider's affair.
     let last_taken_back = booked
         .values()

@@ -208,10 +208,10 @@ const DISCLOSURES: [&str; 12] = [
 
 /// A bundle of a log in which one entry, before all others are chained to it, was spoiled.
 pub fn with_entry(payment: Uuid, place: Index, spoil: &Spoil) -> Vec<u8> {
-    let spoiled = 1 + place.index(usize::try_from(STORY).unwrap()) as u64;
+    let spoiled = 1 + u64::try_from(place.index(usize::try_from(STORY).unwrap())).unwrap();
     let log = log_of(payment, |seq, bytes| {
         if seq == spoiled {
-            spoil.of(bytes, &ENTRY_FIELDS)
+            spoil.of(&bytes, &ENTRY_FIELDS)
         } else {
             bytes
         }
@@ -254,17 +254,17 @@ fn log_of(payment: Uuid, mut edit: impl FnMut(u64, Vec<u8>) -> Vec<u8>) -> Log {
 }
 
 impl Spoil {
-    fn of(&self, bytes: Vec<u8>, fields: &[&str]) -> Vec<u8> {
-        let mut object: Value = serde_json::from_slice(&bytes).unwrap();
+    fn of(&self, bytes: &[u8], fields: &[&str]) -> Vec<u8> {
+        let mut object: Value = serde_json::from_slice(bytes).unwrap();
         self.edit(&mut object, fields);
-        self.write(serde_json::to_string(&object).unwrap())
+        self.write(&serde_json::to_string(&object).unwrap())
     }
 
     fn of_pretty(&self, bytes: &[u8]) -> Vec<u8> {
         let mut object: Value = serde_json::from_slice(bytes).unwrap();
         self.edit(&mut object, &FILE_FIELDS);
         let written = String::from_utf8(super::pretty(&object)).unwrap();
-        self.write(written)
+        self.write(&written)
     }
 
     fn edit(&self, object: &mut Value, fields: &[&str]) {
@@ -299,7 +299,7 @@ impl Spoil {
         }
     }
 
-    fn write(&self, text: String) -> Vec<u8> {
+    fn write(&self, text: &str) -> Vec<u8> {
         let raw = VALUES[self.value.index(VALUES.len())];
         let text = text.replace(&format!("\"{PLACE}\""), raw);
         let text = match self.how {

@@ -256,6 +256,9 @@ fn about_of(
     }
 }
 
+/// What was returned is so no more.
+const GONE: FactKind = FactKind::TakenBack(Cause::ProviderReportedFailure);
+
 /// What a dispute proves: that the money was taken back, and where it was won, that it was returned. One that is lost
 /// returns a part of it where as much had been refunded before (the Dashboard calls it "partially won"). One that was won
 /// can be taken up again, and lost: then what was returned is so no more. An inquiry (`warning_…`) takes nothing (yet); a
@@ -275,7 +278,6 @@ pub(super) fn disputed(
         expires_at: None,
     };
     let whole = map::amount(dispute.amount, &dispute.currency)?;
-    const GONE: FactKind = FactKind::TakenBack(Cause::ProviderReportedFailure);
     let (taken, returned) = match dispute.status {
         DisputeStatus::WarningNeedsResponse | DisputeStatus::WarningUnderReview => {
             (FactKind::Pending, None)

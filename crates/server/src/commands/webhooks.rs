@@ -204,12 +204,12 @@ async fn replay_all(
                 passed_over += 1;
             }
             Err(failed) => {
-                output::line(&format!("{replayed} dead letters are tried again."));
+                output::line(format!("{replayed} dead letters are tried again."));
                 return Err(failed.into());
             }
         }
     }
-    output::line(&format!(
+    output::line(format!(
         "{replayed} dead letters are tried again; {passed_over} were passed over."
     ));
     pages::say_more(more);

@@ -296,9 +296,10 @@ impl WebhookWorkerParts {
             }
             Err(error) => {
                 tell(&error, &span);
-                match error.is_transient() {
-                    true => Outcome::Waits(WebhookReason::NotApplied),
-                    false => Outcome::Later(WebhookReason::NotApplied),
+                if error.is_transient() {
+                    Outcome::Waits(WebhookReason::NotApplied)
+                } else {
+                    Outcome::Later(WebhookReason::NotApplied)
                 }
             }
         }

@@ -130,8 +130,8 @@ impl SimProvider {
         let provider = self.clone();
         self.executor.spawn(WORLD, async move {
             provider.executor.wait_up_to(CUSTOMER_ACTS_WITHIN).await;
-            let declines = provider.chaos.lock().declines;
-            let declined = provider.executor.chance(declines);
+            let often = provider.chaos.lock().declines;
+            let declined = provider.executor.chance(often);
             provider.books.lock().confirm(id, declined);
             provider.tell_outcome(id);
         });
@@ -173,7 +173,9 @@ impl SimProvider {
         if approve && !can_be && kind == OperationKind::Void {
             let purchase = books.purchase_untouched(payment).filter(|_| uncaptures);
             can_be = purchase.is_some();
-            purchase.into_iter().for_each(|id| books.uncapture(id));
+            if let Some(id) = purchase {
+                books.uncapture(id);
+            }
         }
         let status = if approve && can_be {
             Status::Approved

@@ -25,9 +25,8 @@ pub(super) fn fact(id: TransactionId, booked: &Booked, nature: Nature) -> Fact {
         (Status::Challenged, _) => asks_the_customer(),
         (Status::Pending, _) => FactKind::Pending,
         (Status::Voided, Shape::Plain | Shape::Stripe) => FactKind::Failed(Cause::Voided),
-        // Its result is called "Cancelled".
-        (Status::Voided, Shape::Adyen) => refused(),
-        (Status::Declined, Shape::Plain) => refused(),
+        // The result of what was voided at Adyen is called "Cancelled".
+        (Status::Voided, Shape::Adyen) | (Status::Declined, Shape::Plain) => refused(),
         (Status::Declined, Shape::Stripe | Shape::Adyen) if opens(booked.kind) => refused(),
         (Status::Declined, Shape::Stripe | Shape::Adyen) | (Status::TakenBack, Shape::Stripe) => {
             FactKind::Failed(Cause::ProviderReportedFailure)
@@ -36,10 +35,10 @@ pub(super) fn fact(id: TransactionId, booked: &Booked, nature: Nature) -> Fact {
             FactKind::TakenBack(Cause::ProviderReportedFailure)
         }
     };
-    let names = names(id, booked, nature);
     // What the customer does next may get another name.
-    let named = nature.shape != Shape::Adyen || booked.status != Status::Challenged;
-    let (operation, payment) = names.filter(|_| named).unzip();
+    let has_names = nature.shape != Shape::Adyen || booked.status != Status::Challenged;
+    let names = names(id, booked, nature).filter(|_| has_names);
+    let (operation, payment) = names.unzip();
     Fact {
         kind,
         provider_reference: operation.flatten(),
@@ -61,14 +60,13 @@ pub(super) fn told(id: TransactionId, booked: &Booked, nature: Nature) -> Option
     let fact = fact(id, booked, nature);
     let ours = Subject::Transaction(id);
     match nature.shape {
-        Shape::Plain => Some((ours, fact)),
         // The event of the void tells it.
         Shape::Stripe if booked.status == Status::Voided => None,
         Shape::Stripe if booked.kind == OperationKind::Void => {
             let (kind, dispute) = (TransactionKind::Void, None);
             Some((Subject::Operation { kind, dispute }, fact))
         }
-        Shape::Stripe => Some((ours, fact)),
+        Shape::Plain | Shape::Stripe => Some((ours, fact)),
         Shape::Adyen => match booked.status {
             // That it was authorized is told, whatever became of its capture.
             Status::Approved | Status::Declined | Status::TakenBack | Status::Uncaptured => {
@@ -113,9 +111,8 @@ pub(super) fn of_intent(ledger: &Ledger, query: &LookupQuery, nature: Nature) ->
         }
         TransactionKind::Capture => match done(OperationKind::Capture) {
             Some((id, booked)) if *id == query.transaction => Some(fact(*id, booked, nature)),
-            Some(_) => None,
             None if canceled.is_some() => Some(failed(Cause::ProviderReportedFailure)),
-            None => None,
+            Some(_) | None => None,
         },
         TransactionKind::Void
         | TransactionKind::Purchase
@@ -144,9 +141,9 @@ fn names(
 ) -> Option<(Option<ProviderReference>, Option<ProviderReference>)> {
     let payment = intent(booked.payment);
     let operation = match (nature.shape, booked.kind) {
-        (Shape::Plain, _) => id.to_string(),
         (Shape::Stripe, OperationKind::Capture) => format!("ch-{}", booked.payment),
-        (Shape::Stripe | Shape::Adyen, OperationKind::Refund)
+        (Shape::Plain, _)
+        | (Shape::Stripe | Shape::Adyen, OperationKind::Refund)
         | (Shape::Adyen, OperationKind::Capture | OperationKind::Void) => id.to_string(),
         (
             Shape::Stripe | Shape::Adyen,

@@ -27,6 +27,7 @@ use quittance_domain::webhook::{
 use super::facts::{fact, of_intent};
 use super::ledger::Booked;
 use super::shape::Shape;
+use super::unasked::Unasked;
 use super::wire::Wire;
 use super::{SimProvider, SimProviders};
 use crate::executor::WORLD;
@@ -215,7 +216,7 @@ impl SimProvider {
             let found = all.find(|unasked| {
                 unasked.kind == query.kind && Some(unasked.reference.as_str()) == named
             });
-            return found.map(|unasked| unasked.fact());
+            return found.map(Unasked::fact);
         }
         let moved = !query.kind.opens();
         let booked = books.operations.get(&query.transaction);

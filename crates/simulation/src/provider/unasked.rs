@@ -110,9 +110,9 @@ impl Ledger {
         let untouched = balance.refunded == 0 && balance.charged_back == 0 && !refunds;
         match (booked.kind, nature.shape) {
             (OperationKind::Refund, _) => true,
-            (OperationKind::Capture, Shape::Plain | Shape::Adyen) => untouched,
             // The capture of a purchase is a part of it.
-            (OperationKind::Purchase, Shape::Adyen) => untouched,
+            (OperationKind::Capture, Shape::Plain | Shape::Adyen)
+            | (OperationKind::Purchase, Shape::Adyen) => untouched,
             (OperationKind::Capture, Shape::Stripe)
             | (OperationKind::Purchase, Shape::Plain | Shape::Stripe)
             | (OperationKind::Authorize | OperationKind::Confirm | OperationKind::Void, _) => false,

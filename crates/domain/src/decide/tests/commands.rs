@@ -191,9 +191,7 @@ fn a_final_capture_waits_for_the_captures_under_way() {
 fn a_failed_final_capture_gives_the_rest_back() {
     let mut world = World::authorized(100);
     world.capture(Some(60), true).unwrap();
-    world.answer(FactKind::Failed(
-        Cause::ProviderReportedFailure,
-    ));
+    world.answer(FactKind::Failed(Cause::ProviderReportedFailure));
     assert_eq!(world.record.payment.amounts.capturable(), 100);
     assert_eq!(world.record.payment.state, PaymentState::Authorized);
 }
