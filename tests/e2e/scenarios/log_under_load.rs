@@ -222,8 +222,8 @@ fn recorded(receipt: &v1::Receipt) -> DateTime<Utc> {
 async fn all_was_kept(site: &Site, signed: &Signed, keys: &[VerifierKey]) {
     let roots = site.roots_of_one_tree(keys).await;
     for checkpoint in signed.checkpoints.lock().unwrap().iter() {
-        let (size, root) = opened(checkpoint, keys);
-        assert_eq!(roots[usize::try_from(size).unwrap()], root);
+        let (entries, root) = opened(checkpoint, keys);
+        assert_eq!(roots[usize::try_from(entries).unwrap()], root);
     }
     let entries = "select entry_id::text, sha256('\\x00'::bytea || leaf) from journal";
     let rows = site.db.rows(entries, &[]).await;
@@ -431,7 +431,7 @@ async fn s76_whoever_grows_and_signs_the_tree_is_killed_or_stopped_under_load_an
             load.get_on(1 + chance.below(MOST_BETWEEN_BLOWS)).await;
             let victim = eventually("one grows the tree", async || grower(&replicas)).await;
             let before = site.db.number(fence).await;
-            if blow % 2 == 0 {
+            if blow.is_multiple_of(2) {
                 replicas[victim].kill();
             } else {
                 replicas[victim].suspend();
@@ -446,15 +446,15 @@ async fn s76_whoever_grows_and_signs_the_tree_is_killed_or_stopped_under_load_an
             })
             .await;
             load.get_on(1).await;
-            if blow % 2 == 0 {
+            if blow.is_multiple_of(2) {
                 replicas[victim].start_again().await;
             } else {
                 replicas[victim].go_on();
             }
-            let size = "select coalesce(max(tree_size), 0) from checkpoints";
-            let signed_before = site.db.number(size).await;
+            let covered = "select coalesce(max(tree_size), 0) from checkpoints";
+            let signed_before = site.db.number(covered).await;
             eventually("the tree grows and is signed", async || {
-                (site.db.number(size).await > signed_before).then_some(())
+                (site.db.number(covered).await > signed_before).then_some(())
             })
             .await;
         }

@@ -73,7 +73,7 @@ async fn s13_after_an_outage_all_that_waited_is_sent_at_a_bounded_pace() {
     link.cut_all(quittance_test_support::Cut::Close).await;
     let away = Instant::now();
     let create = async |at: u32| {
-        let client = clients[usize::from(at % 2 == 0)];
+        let client = clients[usize::from(at.is_multiple_of(2))];
         let payment = client.create(payment()).await;
         assert_eq!(payment.state(), PaymentState::Pending);
     };
