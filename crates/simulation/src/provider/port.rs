@@ -18,7 +18,7 @@ use quittance_domain::ports::{
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendOutcome, SendReport,
-    TransactionOrigin,
+    TransactionKind, TransactionOrigin,
 };
 use quittance_domain::webhook::{
     Delivery, ProviderWebhooks, Unreadable, Unverified, VerifiedEvent, WebhookFact,
@@ -261,7 +261,7 @@ impl SimProvider {
 }
 
 fn refunds(query: &LookupQuery) -> bool {
-    query.kind == quittance_domain::transaction::TransactionKind::Refund
+    query.kind == TransactionKind::Refund
 }
 
 impl Providers for SimProviders {
