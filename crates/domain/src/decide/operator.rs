@@ -137,16 +137,15 @@ fn really_moved(step: &mut Step, amount: Option<Money>) -> Result<(), Rejection>
     Ok(())
 }
 
-/// Takes a transaction up again now, from the beginning of its schedule.
+/// Takes a transaction up again now, from the beginning of its schedule. Of one that waits for its customer: the provider is
+/// asked once more. How often it is asked to release it is limited all the same.
 pub fn retry(
     record: &PaymentRecord,
     command: &Retry,
     stamp: &Stamp<'_>,
 ) -> Result<Change, DecideError> {
     let held = subject(record, command.transaction)?;
-    if held.state != TransactionState::Pending {
-        return Err(Rejection::TransactionEnded { state: held.state }.into());
-    }
+    undecided(held)?;
     if held.is_being_sent(stamp.now) {
         return Err(Rejection::BeingSent.into());
     }
@@ -159,6 +158,8 @@ pub fn retry(
     let given_up = held.open_case == step.closes_only;
     // A sender that was lost is still to be told from one that ended: its lease's end is left as it is.
     let lost = held.sender_is_lost(stamp.now);
+    // How long its customer has been away counts from when it was left.
+    let left = held.state == TransactionState::RequiresAction;
     step.edit(|transaction| {
         transaction.retries = 0;
         if given_up {
@@ -167,7 +168,9 @@ pub fn retry(
         if !lost {
             transaction.next_step_at = Some(stamp.now);
         }
-        transaction.updated_at = stamp.now;
+        if !left {
+            transaction.updated_at = stamp.now;
+        }
     });
     step.tell("reason", command.reason.as_str());
     step.close(Some(record), None, stamp)

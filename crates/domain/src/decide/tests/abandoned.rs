@@ -3,6 +3,7 @@
 use super::facts::action;
 use super::*;
 use crate::change::OperatorActionKind;
+use crate::command::Retry;
 use crate::decide;
 use crate::decline::Cause;
 use crate::payment::PaymentState;
@@ -131,6 +132,32 @@ fn s06_what_the_customer_finishes_after_a_refused_release_counts_and_closes_the_
     assert_eq!(world.record.payment.state, PaymentState::Captured);
     assert_eq!(world.change().closes_cases, [opening]);
     assert_eq!(world.record.transaction(opening).unwrap().open_case, None);
+}
+
+#[test]
+fn s06_a_person_has_the_provider_asked_once_more_about_what_its_customer_has_left() {
+    let (mut world, opening) = left();
+    world.refuse_all_releases(opening);
+    let left_at = world.record.transaction(opening).unwrap().updated_at;
+    let command = Retry {
+        payment: world.record.payment.id,
+        transaction: opening,
+        reason: Text::parse("the provider is back").unwrap(),
+    };
+    world
+        .decide(|record, _, stamp| decide::retry(record, &command, stamp))
+        .unwrap();
+    assert_eq!(world.change().closes_cases, [opening]);
+    let held = world.record.transaction(opening).unwrap();
+    assert_eq!(held.state, TransactionState::RequiresAction);
+    assert_eq!((held.retries, held.updated_at), (0, left_at));
+    assert_eq!(held.open_case, None);
+    assert!(held.next_step_at.unwrap() <= world.now());
+    // It is asked to release it as often as before: a person is asked again where that brings nothing.
+    world.pass(1);
+    assert_eq!(world.abandon(opening), Err(()));
+    world.no_news_of(opening).unwrap();
+    assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
 }
 
 #[test]
