@@ -301,7 +301,9 @@ async fn s76_a_tree_that_another_grows_while_it_is_taken_up_is_no_damage() {
     shut_down(second).await;
     let leaves = leaves(&client).await;
     let mut range = CompactRange::new();
-    leaves.iter().for_each(|leaf| range.push(*leaf));
+    for leaf in leaves {
+        range.push(leaf);
+    }
 
     let mut other = db.client().await;
     let growing = other.transaction().await.unwrap();

@@ -256,19 +256,19 @@ fn spoiled(good: &[Value]) -> Vec<Value> {
             .remove("userAgent");
     });
     change("card, purchase", &|request| {
-        request["paymentMethod"]["pan"] = json!("x")
+        request["paymentMethod"]["pan"] = json!("x");
     });
     change("card, purchase", &|request| {
-        request["amount"]["value"] = json!("10")
+        request["amount"]["value"] = json!("10");
     });
     change("stored card, purchase", &|request| {
-        request["shopperReference"] = json!("ab")
+        request["shopperReference"] = json!("ab");
     });
     change("stored card, purchase", &|request| {
         request["recurringProcessingModel"] = json!("Sometimes");
     });
     change("confirmation", &|request| {
-        request["details"]["MDs"] = json!("x")
+        request["details"]["MDs"] = json!("x");
     });
     bad
 }
