@@ -304,7 +304,10 @@ async fn erase(
         return Ok(count);
     }
     statement(WIPE_TOKENS).execute(connection).await?;
-    statement(WIPE_FINGERPRINTS).execute(connection).await?;
+    diesel::sql_query(WIPE_FINGERPRINTS)
+        .bind::<SqlUuid, _>(id)
+        .execute(connection)
+        .await?;
     statement(DESTROY).execute(connection).await?;
     // Behind the lock on the customer: whoever closes a webhook about them has done so, or finds no customer.
     statement(WIPE_WEBHOOKS).execute(connection).await?;

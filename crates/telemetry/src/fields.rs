@@ -29,6 +29,7 @@ pub const ALLOWED: &[(&str, FieldKind)] = &[
     ("attempt.id", Identifier),
     ("attempt.number", Text),
     ("audit.entry_id", Identifier),
+    ("audit.erasure_id", Identifier),
     ("audit.event_type", Text),
     // The code of what a verification of the log found wrong.
     ("audit.mismatch", Text),
