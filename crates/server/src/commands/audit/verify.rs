@@ -35,8 +35,8 @@ pub struct VerifyArgs {
     #[command(flatten)]
     connection: Connection,
     /// Where to keep how far the check is: one that was interrupted goes on from there, within 24 hours. What it had
-    /// checked is then not read again, but for the entries and the tree over them: a payment that was changed since shows
-    /// in the next whole check. Removed at the end.
+    /// checked is then not read again, but for the hashes of the entries and the tree over them: a payment, or the bytes of
+    /// an entry, that were changed since show in the next whole check. Removed at the end.
     #[arg(long, value_name = "FILE")]
     resume_file: Option<PathBuf>,
 }
