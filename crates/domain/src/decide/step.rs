@@ -14,7 +14,9 @@ use crate::contradictions::Contradictions;
 use crate::decline::Cause;
 use crate::failures::tell_attempt;
 use crate::ids::TransactionId;
-use crate::journal::{CASE_CLOSED, CASE_OPENED, EntryFacts, Stamp, payment_entry, tell_rows};
+use crate::journal::{
+    CASE_CLOSED, CASE_OF_ANY_KIND, CASE_OPENED, EntryFacts, Stamp, payment_entry, tell_rows,
+};
 use crate::money::Money;
 use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::transaction::{Attempt, Transaction, TransactionKind, TransactionState};
@@ -228,7 +230,10 @@ impl Step {
         for id in self.closes_cases.clone() {
             let held = record.and_then(|record| record.transaction(id));
             if held.is_some_and(|held| held.open_case.is_some()) {
-                self.tell(&format!("{CASE_CLOSED}{id}"), &true.to_string());
+                let which = self
+                    .closes_only
+                    .map_or(CASE_OF_ANY_KIND, |kind| kind.name());
+                self.tell(&format!("{CASE_CLOSED}{id}"), which);
             }
         }
     }

@@ -34,6 +34,8 @@ pub(crate) const FINAL_CAPTURE: &str = "final_capture";
 pub(crate) const CASE_OPENED: &str = "case_opened";
 /// Detail of an entry that closes the open cases of a transaction, whose id follows: `true`.
 pub(crate) const CASE_CLOSED: &str = "case_closed.";
+/// What that detail says where cases of every kind are closed; else it says of which kind.
+pub(crate) const CASE_OF_ANY_KIND: &str = "true";
 /// Detail of the entry by which a person closes a case or decides a transaction: which.
 pub(crate) const RESOLUTION: &str = "resolution";
 

@@ -23,8 +23,8 @@ pub struct RowsSaid {
     pub key_digest: Option<Hash>,
     /// The case that it opened about its transaction.
     pub opened: Option<OperatorActionKind>,
-    /// The transactions whose cases it closed.
-    pub closed: Vec<Uuid>,
+    /// The transactions whose cases it closed, and of which kind; `None` for every kind.
+    pub closed: Vec<(Uuid, Option<OperatorActionKind>)>,
 }
 
 /// What an entry says of an attempt.
@@ -40,8 +40,10 @@ pub struct AttemptSaid {
 
 impl RowsSaid {
     pub(super) fn of(leaf: &Leaf) -> Self {
-        let ids = leaf.details.keys();
-        let closed = ids.filter_map(|name| Uuid::try_parse(name.strip_prefix(CASE_CLOSED)?).ok());
+        let closed = leaf.details.iter().filter_map(|(name, kind)| {
+            let id = Uuid::try_parse(name.strip_prefix(CASE_CLOSED)?).ok()?;
+            Some((id, OperatorActionKind::from_name(kind)))
+        });
         let opened = leaf.details.get(CASE_OPENED);
         Self {
             attempt: leaf.attempt.map(|number| AttemptSaid {
@@ -237,7 +239,11 @@ pub struct StoredAction {
 /// Whether the bytes are an entry that closes the cases of a transaction. Whether the service wrote them is looked at
 /// where the entry itself is checked.
 pub fn closes_case_of(leaf: &[u8], transaction: TransactionId) -> bool {
-    Leaf::decode(leaf).is_ok_and(|leaf| RowsSaid::of(&leaf).closed.contains(&transaction.0))
+    let closes = |leaf: Leaf| {
+        let closed = RowsSaid::of(&leaf).closed;
+        closed.iter().any(|(id, _)| *id == transaction.0)
+    };
+    Leaf::decode(leaf).is_ok_and(closes)
 }
 
 /// Holds the case that an entry opened to what it says.

@@ -246,7 +246,7 @@ async fn compare_closings(
 ) -> Result<(), StoreError> {
     let closing = claims.iter().flat_map(|claim| {
         let closed = claim.said.closed.iter();
-        closed.map(move |transaction| (claim, *transaction))
+        closed.map(move |(transaction, kind)| (claim, *transaction, *kind))
     });
     let closing: Vec<_> = closing.collect();
     if closing.is_empty() {
@@ -255,17 +255,21 @@ async fn compare_closings(
     let rows = connection.read(|connection| {
         let closing = closing.iter();
         let query = ReadLeftOpen {
-            payments: closing.clone().map(|(claim, _)| claim.payment.0).collect(),
+            payments: closing.clone().map(|(claim, ..)| claim.payment.0).collect(),
             transactions: closing
                 .clone()
-                .map(|(_, transaction)| *transaction)
+                .map(|(_, transaction, _)| *transaction)
                 .collect(),
-            numbers: closing.map(|(claim, _)| claim.entity_seq).collect(),
+            kinds: closing
+                .clone()
+                .map(|(.., kind)| kind.map(|kind| kind.name().to_owned()))
+                .collect(),
+            numbers: closing.map(|(claim, ..)| claim.entity_seq).collect(),
         };
         async move { query.load::<(Uuid, i64)>(connection).await }.boxed()
     });
     let open = rows.await?;
-    for (claim, transaction) in closing {
+    for (claim, transaction, _) in closing {
         if open.contains(&(transaction, claim.entity_seq)) {
             found.push(left_open(claim));
         }

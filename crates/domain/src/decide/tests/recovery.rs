@@ -565,6 +565,10 @@ fn s24_a_retry_closes_only_that_recovery_gave_up() {
     assert_eq!(world.change().closes_cases, [id]);
     let given_up = Some(OperatorActionKind::RecoveryExhausted);
     assert_eq!(world.change().closes_only, given_up);
+    // So that verification does not miss the closing of the other.
+    let leaf = quittance_evidence::Leaf::decode(world.change().entry.leaf.as_bytes()).unwrap();
+    let told = &leaf.details[&format!("case_closed.{id}")];
+    assert_eq!(told, "RECOVERY_EXHAUSTED");
     assert_eq!(world.held().open_case, contradicting);
 }
 

@@ -117,6 +117,8 @@ statement!(ReadActions, ReadActions, ActionTypes, |self, out| {
 pub(super) struct ReadLeftOpen {
     pub(super) payments: Vec<Uuid>,
     pub(super) transactions: Vec<Uuid>,
+    /// Of which kind the closed cases are; null for every kind.
+    pub(super) kinds: Vec<Option<String>>,
     pub(super) numbers: Vec<i64>,
 }
 
@@ -130,11 +132,14 @@ statement!(
         out.push_sql(", ");
         out.push_bind_param::<Array<SqlUuid>, _>(&self.transactions)?;
         out.push_sql(", ");
+        out.push_bind_param::<Array<Nullable<Text>>, _>(&self.kinds)?;
+        out.push_sql(", ");
         out.push_bind_param::<Array<BigInt>, _>(&self.numbers)?;
         out.push_sql(
-        ") c (payment_id, transaction_id, number) where exists (select from operator_actions a \
+        ") c (payment_id, transaction_id, kind, number) where exists (select from operator_actions a \
          join journal o on o.stream_id = a.payment_id and o.entry_id = a.action_id and o.entity_seq < c.number \
-         where a.payment_id = c.payment_id and a.transaction_id = c.transaction_id and a.closed_at is null)",
+         where a.payment_id = c.payment_id and a.transaction_id = c.transaction_id and a.closed_at is null \
+         and (c.kind is null or a.kind = c.kind))",
     );
     }
 );
