@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use quittance_bench::options::{Cli, Part};
-use quittance_bench::{run, sandbox, verify_log};
+use quittance_bench::{checkpoint_lag, run, sandbox, verify_log};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
@@ -16,6 +16,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         }
         Some(Part::VerifyLog { entries }) => tokio::select! {
             result = verify_log::run(cli.options, entries) => result,
+            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+        },
+        Some(Part::CheckpointLag { rate }) => tokio::select! {
+            result = checkpoint_lag::run(cli.options, rate) => result,
             _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
         },
         None => tokio::select! {

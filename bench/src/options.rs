@@ -33,6 +33,13 @@ pub enum Part {
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..=100_000_000))]
         entries: u64,
     },
+    /// Measure how long an entry waits for a checkpoint that covers it, while the entries of so many payments a second are
+    /// written, two for each. `--seconds`, `--server`, `--server-log` and `--data-dir` go before it.
+    CheckpointLag {
+        /// Payments per second.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        rate: u32,
+    },
 }
 
 /// What to measure.

@@ -12,7 +12,6 @@ use anyhow::{Context as _, ensure};
 use chrono::{SecondsFormat, Utc};
 use quittance_embedded_postgres::EmbeddedPostgres;
 use tempfile::TempDir;
-use tokio::time::MissedTickBehavior;
 use tokio_postgres::Client;
 
 use crate::load::{Clients, Load, Until};
@@ -30,6 +29,7 @@ use crate::service::{
     UNSIGNED_DATABASE,
 };
 use crate::setup::Works;
+use crate::watched::watched;
 
 /// The open loop's share of what the closed loop reached, unless a rate is given.
 const OPEN_LOOP_SHARE: f64 = 0.6;
@@ -39,21 +39,10 @@ const SWEEP: [u16; 5] = [4, 8, 16, 32, 64];
 const WARM_UP_PART: u64 = 4;
 /// and at most this many seconds.
 const MAX_WARM_UP_SECONDS: u64 = 5;
-/// How often the server's memory and its log are looked at.
-const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the sequencer may take to come to rest between measurements,
 const REST_PATIENCE: Duration = Duration::from_secs(60);
 /// and how long it gives out no position when it is at rest.
 const REST: Duration = Duration::from_millis(300);
-/// Age in milliseconds of the first entry in the log that no checkpoint covers, or of the first that has no
-/// position yet; null where there is none.
-const UNCOVERED: &str = "
-    select (extract(epoch from clock_timestamp() - coalesce(
-        (select j.occurred_at from journal_positions p join journal j using (stream_id, entity_seq)
-         where p.position = (select coalesce(max(tree_size), 0) from checkpoints)),
-        (select occurred_at from journal
-         where arrival > (select coalesce(max(arrival), 0) from journal_positions)
-         order by arrival limit 1))) * 1000)::float8";
 /// The failure exit code of `--require-ratio`.
 const RATIO_MISSED: u8 = 2;
 
@@ -185,43 +174,6 @@ impl Service {
     async fn positions(&self) -> anyhow::Result<i64> {
         let query = "select next_position from sequencer_head";
         Ok(self.database.query_one(query, &[]).await?.try_get(0)?)
-    }
-
-    /// Runs a load, and looks now and then at the server's memory and at its log.
-    async fn watched<T>(&self, load: impl Future<Output = T>) -> anyhow::Result<(T, Watched)> {
-        let mut seen = Watched::default();
-        let mut ticks = tokio::time::interval(WATCH_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::pin!(load);
-        loop {
-            tokio::select! {
-                done = &mut load => return Ok((done, seen)),
-                _ = ticks.tick() => {
-                    let memory = self.server.pid().and_then(process::memory);
-                    seen.resident = most(seen.resident, memory.map(|memory| memory.resident));
-                    if self.signed {
-                        let row = self.database.query_one(UNCOVERED, &[]).await?;
-                        seen.uncovered = most(seen.uncovered, row.try_get(0)?);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The most that was seen in a measurement.
-#[derive(Debug, Clone, Copy, Default)]
-struct Watched {
-    /// Resident memory of the server, in MiB.
-    resident: Option<f64>,
-    /// Age of the oldest entry that no checkpoint covered, in milliseconds.
-    uncovered: Option<f64>,
-}
-
-fn most(one: Option<f64>, other: Option<f64>) -> Option<f64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.max(other)),
-        (one, other) => one.or(other),
     }
 }
 
@@ -397,7 +349,8 @@ impl Bench {
     ) -> anyhow::Result<ServiceLoad> {
         let batches = service.server.http.batches().await?;
         let before = self.cpu(service);
-        let (load, seen) = service.watched(load).await?;
+        let log = service.signed.then_some(&service.database);
+        let (load, seen) = watched(service.server.pid(), log, load).await?;
         let load = load?;
         let after = self.cpu(service);
         let batches = service.server.http.batches().await?.average_since(batches);
@@ -417,7 +370,7 @@ impl Bench {
             },
             server_resident_mib: seen.resident,
             changes_per_commit: batches,
-            uncovered_ms: seen.uncovered,
+            uncovered_ms: seen.most_uncovered(),
         })
     }
 

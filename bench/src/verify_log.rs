@@ -7,13 +7,11 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use quittance_domain::ports::{Commit, Store as _};
-use quittance_simulation::world::World;
-use quittance_store::{KeyRing, PgStore, StoreConfig, Unobserved};
+use quittance_domain::ports::Store as _;
+use quittance_store::PgStore;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
@@ -21,8 +19,9 @@ use crate::number::float;
 use crate::options::Options;
 use crate::process::{self, Memory};
 use crate::run::{progress, say, throw_away_in};
+use crate::schedules;
 use crate::service::{self, Quittance, SERVICE_DATABASE, SandboxProcess};
-use crate::setup::{KEY_ID, Works};
+use crate::setup::Works;
 
 /// The second log has so many times the entries of the first.
 const GROWTH: u64 = 10;
@@ -97,9 +96,7 @@ async fn fill(
     mut seed: u64,
     wanted: u64,
 ) -> anyhow::Result<u64> {
-    let keys = KeyRing::new([(KEY_ID.to_owned(), quittance.setup.master_key())])?;
-    let config = StoreConfig::new(url, keys);
-    let store = PgStore::connect(config, Arc::new(Unobserved)).await?;
+    let store = schedules::store(quittance, url).await?;
     store.start_workers();
     let (mut worlds, mut ended) = (JoinSet::new(), 0_usize);
     let mut enough = count(client, "journal").await? >= wanted;
@@ -127,15 +124,7 @@ async fn fill(
 
 /// The changes that payments went through in one schedule.
 async fn commit_world(store: PgStore, seed: u64) -> anyhow::Result<()> {
-    let changes = tokio::task::spawn_blocking(move || {
-        let world = World::new(seed);
-        world.store.keep_offers();
-        world.live_in_trouble();
-        let offers = world.store.offers().into_iter();
-        let committed = offers.filter(|(_, answer)| answer == &Ok(Commit::Committed));
-        committed.map(|(change, _)| change).collect::<Vec<_>>()
-    });
-    for change in changes.await? {
+    for change in schedules::changes(&store, seed).await? {
         store.commit(change).await?;
     }
     Ok(())
