@@ -33,6 +33,8 @@ pub const MAX_NOTIFICATION_CLAIM: usize = 1_000;
 /// What an earlier one of its payment waits before is due with that, not now: a claim looks at everything that is due,
 /// and would look at it in vain all the while that the receiver is down. One that is read just while it is closed was
 /// claimed, so was due: then this one is due as well, and waits by what the claim asks.
+///
+/// What an endpoint is not told because it is off is a dead letter from the beginning, so that nothing piles up meanwhile.
 const PLAN: &str = "\
     with held as materialized ( \
         select next_position from notification_cursor for update skip locked \
@@ -46,13 +48,17 @@ const PLAN: &str = "\
         from held h, sequencer_head s, served v \
     ), made as ( \
         insert into notification_deliveries \
-            (endpoint_id, tenant_id, position, entry_id, payment_id, entity_seq, event_type, next_attempt_at) \
+            (endpoint_id, tenant_id, position, entry_id, payment_id, entity_seq, event_type, state, cause, ended_at, \
+             next_attempt_at) \
         select n.endpoint_id, n.tenant_id, p.position, p.entry_id, j.payment_id, j.entity_seq, j.event_type, \
-               coalesce(( \
+               case when n.state = 'ENABLED' then 'PENDING' else 'DEAD' end, \
+               case when n.state <> 'ENABLED' then 'ENDPOINT_CLOSED' end, \
+               case when n.state <> 'ENABLED' then now() end, \
+               case when n.state = 'ENABLED' then coalesce(( \
                    select e.next_attempt_at from notification_deliveries e \
                    where e.endpoint_id = n.endpoint_id and e.payment_id = j.payment_id \
                        and e.entity_seq < j.entity_seq and e.state = 'PENDING' \
-                   order by e.entity_seq limit 1), now()) \
+                   order by e.entity_seq limit 1), now()) end \
         from range r \
         join journal_positions p on p.position >= r.low and p.position < r.high \
         join notification_endpoints n on n.tenant_id = p.tenant_id and n.state <> 'DELETED' \

@@ -55,6 +55,9 @@ pub enum ReconcileError {
     /// The export did not come to its end.
     #[error("the export did not come to its end")]
     Interrupted,
+    /// What was found is not taken.
+    #[error("what was found is not read")]
+    NotRead,
 }
 
 /// What is asked for.
@@ -80,8 +83,8 @@ pub trait Export: Send {
 /// Who is told what is found.
 #[async_trait]
 pub trait Listener: Send {
-    /// One finding.
-    async fn found(&mut self, finding: &Finding);
+    /// One finding. An error ends the run: nobody takes what is found.
+    async fn found(&mut self, finding: &Finding) -> Result<(), ReconcileError>;
 }
 
 /// What a run comes to.
@@ -267,7 +270,7 @@ impl Reconciler {
             let page = self.bookings.booked(&range, PAGE).await;
             let page = page.map_err(read_error)?;
             for ours in &page {
-                run.judge(ours, window).await;
+                run.judge(ours, window).await?;
             }
             let Some(last) = page.last().filter(|_| page.len() == PAGE) else {
                 return Ok(());
@@ -287,12 +290,11 @@ impl Reconciler {
             for ours in found.map_err(read_error)? {
                 // What is within reach was compared already, with what the export says of it or without.
                 if !window.reaches(ours.created_at) && run.settlement.of(&ours).is_some() {
-                    run.judge(&ours, window).await;
+                    run.judge(&ours, window).await?;
                 }
             }
         }
-        run.extras().await;
-        Ok(())
+        run.extras().await
     }
 }
 
@@ -344,7 +346,7 @@ impl Run<'_> {
                     }
                 }
                 ExportLine::Unknown { line, named } => {
-                    self.found(reconciliation::unknown(line, named)).await;
+                    self.found(reconciliation::unknown(line, named)).await?;
                 }
             }
         }
@@ -372,26 +374,29 @@ impl Run<'_> {
         })
     }
 
-    async fn judge(&mut self, ours: &Booked, window: &Window) {
+    async fn judge(&mut self, ours: &Booked, window: &Window) -> Result<(), ReconcileError> {
         match judge(ours, self.settlement.of(ours), window) {
             Verdict::Agrees => self.agreed += 1,
             Verdict::NotJudged => self.not_judged += 1,
-            Verdict::Found(finding) => self.found(*finding).await,
+            Verdict::Found(finding) => self.found(*finding).await?,
         }
+        Ok(())
     }
 
-    async fn extras(&mut self) {
+    async fn extras(&mut self) -> Result<(), ReconcileError> {
         let extras = self.settlement.take_unmatched().into_iter();
         for finding in extras.filter_map(|theirs| reconciliation::extra(&theirs)) {
-            self.found(finding).await;
+            self.found(finding).await?;
         }
+        Ok(())
     }
 
-    async fn found(&mut self, finding: Finding) {
+    async fn found(&mut self, finding: Finding) -> Result<(), ReconcileError> {
         *self.counts.entry(finding.kind).or_default() += 1;
-        self.listener.found(&finding).await;
+        self.listener.found(&finding).await?;
         if self.kept.len() < MAX_RECORDED_FINDINGS {
             self.kept.push(finding);
         }
+        Ok(())
     }
 }

@@ -86,7 +86,8 @@ pub(super) fn source() -> SettlementSource {
     SettlementSource {
         reader: Box::new(Table::new(BalanceTransactions)),
         asked: false,
-        complete: true,
+        // A payout has what became available until then, and its report looks like that of an interval.
+        complete: false,
         margin: MARGIN,
     }
 }

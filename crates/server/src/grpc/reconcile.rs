@@ -14,6 +14,7 @@ use quittance_proto::v1::reconcile_request::Part;
 use quittance_proto::v1::reconcile_response::Event;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming};
 
@@ -25,8 +26,12 @@ use crate::convert::reconciliation as convert;
 
 /// Findings that wait for a caller who is slower than the comparison.
 const FINDINGS: usize = 64;
-/// Longest wait for the next part of an export.
+/// Longest wait for the next part of an export,
 const CHUNK_LIMIT: Duration = Duration::from_secs(60);
+/// and for all of it: others wait for their turn.
+const EXPORT_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// Longest wait for a caller to take what was found.
+const READ_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) type ReconcileStream =
     Pin<Box<dyn Stream<Item = Result<v1::ReconcileResponse, Status>> + Send>>;
@@ -52,12 +57,16 @@ impl Turns {
 }
 
 /// The export, as its messages come.
-struct Messages(Streaming<v1::ReconcileRequest>);
+struct Messages {
+    messages: Streaming<v1::ReconcileRequest>,
+    until: Instant,
+}
 
 #[async_trait]
 impl Export for Messages {
     async fn next(&mut self) -> Result<Option<Vec<u8>>, ReconcileError> {
-        let next = tokio::time::timeout(CHUNK_LIMIT, self.0.message()).await;
+        let until = self.until.min(Instant::now() + CHUNK_LIMIT);
+        let next = tokio::time::timeout_at(until, self.messages.message()).await;
         match next {
             Ok(Ok(None)) => Ok(None),
             Ok(Ok(Some(message))) => match message.part {
@@ -70,13 +79,16 @@ impl Export for Messages {
 }
 
 /// Findings, on their way to the caller.
-struct Told(mpsc::Sender<Finding>);
+struct Told {
+    caller: mpsc::Sender<Finding>,
+    patience: Duration,
+}
 
 #[async_trait]
 impl Listener for Told {
-    async fn found(&mut self, finding: &Finding) {
-        // Without a caller the run is ended with its stream.
-        let _ = self.0.send(finding.clone()).await;
+    async fn found(&mut self, finding: &Finding) -> Result<(), ReconcileError> {
+        let told = self.caller.send_timeout(finding.clone(), self.patience);
+        told.await.map_err(|_| ReconcileError::NotRead)
     }
 }
 
@@ -117,7 +129,14 @@ pub(super) async fn run(
     let (sender, findings) = mpsc::channel(FINDINGS);
     let run = tokio::spawn(async move {
         let _turn = turn;
-        let (mut export, mut listener) = (Messages(messages), Told(sender));
+        let mut export = Messages {
+            messages,
+            until: Instant::now() + EXPORT_LIMIT,
+        };
+        let mut listener = Told {
+            caller: sender,
+            patience: READ_LIMIT,
+        };
         reconciler
             .run(&caller, &wanted, &mut export, &mut listener)
             .await
@@ -157,5 +176,27 @@ impl Running {
             (Event::Summary(convert::summary(&ended?)), true)
         };
         Ok((v1::ReconcileResponse { event: Some(event) }, last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use quittance_domain::reconciliation::unknown;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_who_reads_nothing_does_not_keep_the_turn() {
+        let (caller, _unread) = mpsc::channel(1);
+        let mut told = Told {
+            caller,
+            patience: Duration::from_millis(1),
+        };
+        let finding = unknown(1, "brand_new".to_owned());
+        told.found(&finding).await.unwrap();
+        let ended = told.found(&finding).await;
+        assert_eq!(ended, Err(ReconcileError::NotRead));
     }
 }

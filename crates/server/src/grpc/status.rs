@@ -468,7 +468,9 @@ impl From<ReconcileError> for Failure {
                 "start.from_time",
                 "is needed with start.to_time: the export does not say what time it is about",
             ),
-            ReconcileError::Interrupted => Self::new(R::Cancelled, message),
+            ReconcileError::Interrupted | ReconcileError::NotRead => {
+                Self::new(R::Cancelled, message)
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
 use sha2::{Digest as _, Sha256};
 use uuid::{Builder, Uuid};
 
@@ -68,6 +68,7 @@ pub(super) async fn failed(
         ReconcileError::Provider(cause) => cause.name(),
         ReconcileError::NoRange => "NO_RANGE",
         ReconcileError::Interrupted => "INTERRUPTED",
+        ReconcileError::NotRead => "NOT_READ",
     };
     let event = AuditEvent {
         refused: Some(cause),
@@ -217,7 +218,7 @@ fn of_ours(ours: &Booked, add: &mut impl FnMut(&str, String)) {
 }
 
 fn of_theirs(theirs: &Settled, add: &mut impl FnMut(&str, String)) {
-    add("line", theirs.line.to_string());
+    // Not the line: in a tenant's log it would tell how many lines of others stand before it.
     add("kind", theirs.kind.name().to_owned());
     add(
         "their_amount",
@@ -237,8 +238,8 @@ fn event_type(kind: FindingKind) -> &'static str {
     }
 }
 
-/// A UUIDv7 of the end of what was compared, as every stream's is one of when it opened, with a digest in place of its random
-/// bits.
+/// A UUIDv7 of the day on which what was compared ends, as every stream's is one of when it opened, with a digest in place of
+/// its random bits. Only of the day: the time of an export's last line is another tenant's affair.
 fn stream_id(tenant: Option<&TenantId>, reconciled: &Reconciled, findings: &[Details]) -> Uuid {
     let mut digest = Sha256::new();
     let mut add = |text: &str| {
@@ -258,7 +259,8 @@ fn stream_id(tenant: Option<&TenantId>, reconciled: &Reconciled, findings: &[Det
     for (bit, byte) in bits.iter_mut().zip(digest) {
         *bit = byte;
     }
-    let opened = reconciled.opened_at.timestamp_millis();
+    let opened = reconciled.opened_at.date_naive().and_time(NaiveTime::MIN);
+    let opened = opened.and_utc().timestamp_millis();
     Builder::from_unix_timestamp_millis(u64::try_from(opened).unwrap_or_default(), &bits)
         .into_uuid()
 }
