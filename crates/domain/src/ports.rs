@@ -363,11 +363,13 @@ pub trait Store: Send + Sync + 'static {
         number: u32,
     ) -> Result<Option<Attempt>, StoreError>;
 
-    /// Counts the attempts of a transaction that may have been processed: all but those proved not to have been sent.
+    /// Counts the attempts of a transaction at this operation that may have been processed: all but those proved not to have
+    /// been sent. A confirmation is none of the requests before it.
     async fn attempts_in_doubt(
         &self,
         payment: PaymentId,
         transaction: TransactionId,
+        operation: OperationKind,
     ) -> Result<u32, StoreError>;
 
     /// Finds out whether an attempt sent this transaction through this very account (I9), and whose it is; `None`

@@ -20,7 +20,9 @@ use quittance_domain::ports::{
     PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::text::Sensitive;
-use quittance_domain::transaction::{Attempt, AttemptOutcome, TransactionOrigin, TransactionState};
+use quittance_domain::transaction::{
+    Attempt, AttemptOutcome, OperationKind, TransactionOrigin, TransactionState,
+};
 
 use crate::executor::{Executor, WORLD};
 
@@ -425,10 +427,12 @@ impl Store for SimStore {
         &self,
         _payment: PaymentId,
         transaction: TransactionId,
+        operation: OperationKind,
     ) -> Result<u32, StoreError> {
         self.read(|tables| {
             let of = (transaction, 0)..=(transaction, u32::MAX);
             let attempts = tables.attempts.range(of).map(|(_, attempt)| attempt);
+            let attempts = attempts.filter(|attempt| attempt.operation == operation);
             let outcome = |attempt: &Attempt| attempt.ended.as_ref().map(|end| end.outcome);
             let doubtful = attempts.filter(|it| outcome(it) != Some(AttemptOutcome::NotSent));
             u32::try_from(doubtful.count()).unwrap_or(u32::MAX)

@@ -129,6 +129,7 @@ impl PgStore {
         &self,
         payment: PaymentId,
         transaction: TransactionId,
+        operation: OperationKind,
     ) -> Result<u32, StoreError> {
         let counted = self
             .inner
@@ -138,6 +139,7 @@ impl PgStore {
                 let query = attempts::table
                     .filter(attempts::payment_id.eq(payment.0))
                     .filter(attempts::transaction_id.eq(transaction.0))
+                    .filter(attempts::operation.eq(operation.name()))
                     .filter(attempts::outcome.is_null().or(attempts::outcome.ne(unsent)))
                     .count();
                 async move { query.get_result::<i64>(connection).await }.boxed()

@@ -17,7 +17,7 @@ use quittance_domain::ports::{
 };
 use quittance_domain::reconciliation::{Booked, BookedRange, Bookings, StreamHead};
 use quittance_domain::text::Sensitive;
-use quittance_domain::transaction::Attempt;
+use quittance_domain::transaction::{Attempt, OperationKind};
 use quittance_domain::webhook::{
     ClaimedWebhook, Inbox, InboxBacklog, InboxClaim, NewWebhook, Receipt, Replay, StoredBody,
     StoredWebhook, WebhookFilter, WebhookVerdict, Wiped,
@@ -119,8 +119,10 @@ impl Store for PgStore {
         &self,
         payment: PaymentId,
         transaction: TransactionId,
+        operation: OperationKind,
     ) -> Result<u32, StoreError> {
-        self.count_attempts_in_doubt(payment, transaction).await
+        self.count_attempts_in_doubt(payment, transaction, operation)
+            .await
     }
 
     async fn sent_through(

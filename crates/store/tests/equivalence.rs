@@ -92,9 +92,11 @@ async fn compare(world: &World, real: &PgStore, seed: u64) {
             let held = world.drive(simulated.attempt(*id, *transaction, *number));
             assert_eq!(found, held.unwrap(), "seed {seed}");
             if *number == 1 {
-                let found = real.attempts_in_doubt(*id, *transaction).await.unwrap();
-                let held = world.drive(simulated.attempts_in_doubt(*id, *transaction));
-                assert_eq!(found, held.unwrap(), "seed {seed}");
+                for operation in [OperationKind::Purchase, OperationKind::Confirm] {
+                    let found = real.attempts_in_doubt(*id, *transaction, operation).await;
+                    let held = simulated.attempts_in_doubt(*id, *transaction, operation);
+                    assert_eq!(found, world.drive(held), "seed {seed}");
+                }
             }
         }
     }

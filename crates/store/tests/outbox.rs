@@ -474,9 +474,14 @@ async fn what_waits_for_an_endpoint_that_is_off_becomes_a_dead_letter() {
     payment(&store, "acme", "two").await;
     assert_eq!(plan(&store, 8 + 1).await, 1);
     assert!(claim(&store).await.is_empty());
-    let states = |found: Vec<StoredNotification>| found.iter().map(|one| one.state).collect::<Vec<_>>();
+    let states =
+        |found: Vec<StoredNotification>| found.iter().map(|one| one.state).collect::<Vec<_>>();
     let (waits, dead) = (NotificationState::Pending, NotificationState::Dead);
-    assert_eq!(states(listed(&store, "acme").await), [dead, waits], "newest first");
+    assert_eq!(
+        states(listed(&store, "acme").await),
+        [dead, waits],
+        "newest first"
+    );
     assert_eq!(store.close_notifications(10).await.unwrap(), 1);
     let found = listed(&store, "acme").await;
     let closed = Some(NotificationCause::EndpointClosed);

@@ -220,7 +220,7 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
         (FactKind::Pending, Pending | RequiresAction) => {
             told_pending(step, record, fact, stamp);
         }
-        (FactKind::Expired, Pending | RequiresAction | Succeeded) if kind.opens() => {
+        (FactKind::Expired, Pending | RequiresAction | Succeeded | Reversed) if kind.opens() => {
             expired(step, record);
         }
         (FactKind::Approved { amount, .. }, Succeeded) => done_for_another_amount(step, *amount),

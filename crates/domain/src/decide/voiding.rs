@@ -1,7 +1,8 @@
 //! Voids of what is not authorized yet: whether the provider can be asked, and what else is not done then.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::command::DEFAULT_EXECUTE_WITHIN;
 use crate::payment::{PaymentRecord, PaymentState};
 use crate::ports::{ProviderRules, VoidBefore};
 use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, TransactionState};
@@ -75,17 +76,31 @@ pub(super) fn released_by_another(record: &PaymentRecord, held: &Transaction, fa
 
 /// Whether a payment that is not decided was to be voided, so that nothing of it is sent (again): also where the provider
 /// had nothing to release when it was asked, since it could only be sent for the first time now. What the customer was
-/// asked to do may still be confirmed then: that is at the provider.
+/// asked to do may still be confirmed after that: it is at the provider.
 pub(super) fn void_asked(record: &PaymentRecord) -> bool {
+    let confirmed_at = record
+        .payment
+        .next_action
+        .as_ref()
+        .and_then(|_| record.opening())
+        .map(confirmed_at);
     let refused = |held: &Transaction| {
         let ended = matches!(
             held.state,
             TransactionState::Declined | TransactionState::Failed
         );
-        held.kind == TransactionKind::Void && held.attempts > 0 && ended
+        let later = confirmed_at.is_none_or(|at| held.created_at >= at);
+        held.kind == TransactionKind::Void && held.attempts > 0 && ended && later
     };
     let undecided = record.payment.state == PaymentState::Pending;
-    let unasked = record.payment.next_action.is_none();
-    pending_void(record).is_some()
-        || undecided && unasked && record.transactions.iter().any(refused)
+    pending_void(record).is_some() || undecided && record.transactions.iter().any(refused)
+}
+
+/// When an opening whose customer was asked to act was confirmed: its confirmation is carried out within the default time.
+fn confirmed_at(opening: &Transaction) -> DateTime<Utc> {
+    let within = TimeDelta::from_std(DEFAULT_EXECUTE_WITHIN).unwrap_or_default();
+    opening
+        .execute_before
+        .checked_sub_signed(within)
+        .unwrap_or(opening.created_at)
 }

@@ -231,11 +231,15 @@ impl Flows {
         }
         let (payment, store) = (record.payment.id, &self.ports().store);
         let last = store.attempt(payment, held.id, held.attempts).await;
-        let ended = last.map_err(read_error)?.and_then(|attempt| attempt.ended);
-        if ended.and_then(|end| end.cause) != Some(Cause::SenderLost) {
+        let Some(last) = last.map_err(read_error)? else {
+            return Ok(false);
+        };
+        if last.ended.and_then(|end| end.cause) != Some(Cause::SenderLost) {
             return Ok(false);
         }
-        let in_doubt = store.attempts_in_doubt(payment, held.id).await;
+        let in_doubt = store
+            .attempts_in_doubt(payment, held.id, last.operation)
+            .await;
         Ok(in_doubt.map_err(read_error)? == 1)
     }
 }

@@ -99,7 +99,9 @@ impl Flows {
             return Ok(held.attempts);
         }
         let store = &self.ports().store;
-        let counted = store.attempts_in_doubt(record.payment.id, id).await;
+        let counted = store
+            .attempts_in_doubt(record.payment.id, id, operation)
+            .await;
         counted.map_err(read_error)
     }
 }

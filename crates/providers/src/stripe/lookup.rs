@@ -101,11 +101,12 @@ async fn capture(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
         {
             map::capture(&intent).map_err(|Unreadable| unreadable())
         }
+        // What is captured once, and not by ours, ours did not do.
+        IntentStatus::Succeeded => failed(&intent, Cause::AlreadyCaptured),
         // What is canceled was not captured, and never will be.
         IntentStatus::Canceled if map::ran_out(&intent) => failed(&intent, Cause::Expired),
         IntentStatus::Canceled => failed(&intent, Cause::ProviderReportedFailure),
-        IntentStatus::Succeeded
-        | IntentStatus::Processing
+        IntentStatus::Processing
         | IntentStatus::RequiresPaymentMethod
         | IntentStatus::RequiresConfirmation
         | IntentStatus::RequiresAction

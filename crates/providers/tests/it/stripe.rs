@@ -322,8 +322,10 @@ async fn a_capture_is_found_where_it_left_our_id() {
     };
     let caller = TransactionOrigin::Caller;
     assert_eq!(kind(ask("succeeded", &ours, caller).await), approved);
-    // Somebody captured it in the dashboard: only the same request under the same key tells what became of ours.
-    assert_eq!(ask("succeeded", "", caller).await, NOT_FOUND);
+    // Somebody captured it in the dashboard, and it is captured once: so ours did not.
+    let by_another = FactKind::Failed(Cause::AlreadyCaptured);
+    assert_eq!(kind(ask("succeeded", "", caller).await), by_another);
+    assert_eq!(ask("processing", "", caller).await, NOT_FOUND);
     assert_eq!(ask("requires_capture", &ours, caller).await, NOT_FOUND);
     let dashboard = TransactionOrigin::Provider;
     assert_eq!(kind(ask("succeeded", "", dashboard).await), approved);

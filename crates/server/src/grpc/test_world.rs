@@ -356,7 +356,12 @@ impl Store for Log {
         Ok(None)
     }
 
-    async fn attempts_in_doubt(&self, _: PaymentId, _: TransactionId) -> Result<u32, StoreError> {
+    async fn attempts_in_doubt(
+        &self,
+        _: PaymentId,
+        _: TransactionId,
+        _: OperationKind,
+    ) -> Result<u32, StoreError> {
         self.up()?;
         Ok(0)
     }

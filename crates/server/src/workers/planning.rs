@@ -68,7 +68,8 @@ pub async fn plan(parts: NotificationParts, stop: CancellationToken) {
         if tidied.is_none_or(|at| at.elapsed() >= poll) {
             let closed = parts.outbox.close_notifications(TIDY).await;
             // Where it fails, so does planning, which says so. There may be more of them.
-            if closed.is_ok_and(|closed| usize::try_from(closed).is_ok_and(|closed| closed >= TIDY)) {
+            if closed.is_ok_and(|closed| usize::try_from(closed).is_ok_and(|closed| closed >= TIDY))
+            {
                 continue;
             }
             tidied = Some(Instant::now());

@@ -476,6 +476,18 @@ fn s52_an_authorization_that_is_told_to_have_run_out_before_it_was_told_ends_as_
 }
 
 #[test]
+fn s40_what_was_authorized_runs_out_after_its_capture_was_taken_back() {
+    let mut world = World::captured(100);
+    let purchase = world.newest();
+    assert!(world.learn(purchase, &told(taken_back())));
+    assert_eq!(world.record.payment.state, PaymentState::Authorized);
+    assert!(world.learn(purchase, &told(FactKind::Expired)));
+    assert_eq!(world.record.payment.state, PaymentState::Expired);
+    assert_eq!(world.record.payment.amounts.capturable(), 0);
+    assert_eq!(world.state_of(purchase), TransactionState::Reversed);
+}
+
+#[test]
 fn what_is_captured_or_released_whole_does_not_run_out() {
     let mut world = World::authorized(100);
     world.capture(None, false).unwrap();

@@ -141,6 +141,38 @@ fn s15_what_was_voided_with_nothing_to_release_is_not_sent_for_the_first_time_th
     assert!(world.is_sent());
 }
 
+/// Before the confirmation a void that found nothing to release leaves what the customer was asked to do; after it, it says that
+/// the confirmation is not wanted either.
+#[test]
+fn s15_what_was_voided_after_its_confirmation_is_not_confirmed_for_the_first_time_then() {
+    for voided_before in [true, false] {
+        let mut world = accepted(CaptureMethod::Automatic);
+        world.report(nameless(action()));
+        let opening = world.newest();
+        let void = |world: &mut World| {
+            world.void().unwrap();
+            assert!(world.is_sent());
+            let void = world.newest();
+            world.report(SendOutcome::NotSent(Cause::RequestRefused));
+            assert_eq!(world.state_of(void), TransactionState::Failed);
+        };
+        if voided_before {
+            void(&mut world);
+        }
+        world.ticks += 60;
+        world.confirm().unwrap();
+        world.report(LOST);
+        if !voided_before {
+            world.ticks += 60;
+            void(&mut world);
+        }
+        assert_eq!(world.sends_opening_again(), voided_before);
+        // Where it was confirmed all the same, that is what is true.
+        assert!(world.learn(opening, &told(approved(100))));
+        assert_eq!(world.record.payment.state, PaymentState::Captured);
+    }
+}
+
 #[test]
 fn s35_an_authorization_that_is_told_while_its_void_is_under_way_is_released_by_it() {
     for done in [true, false] {
