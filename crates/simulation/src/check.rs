@@ -16,6 +16,12 @@ use crate::books::{Books, Keys};
 use crate::provider::{Balance, Booked, Shape, Status, Unasked};
 use crate::world::World;
 
+pub mod cases;
+mod otherwise;
+
+use cases::Open;
+use otherwise::Otherwise;
+
 /// Runs one schedule; the violations that it shows, none where all is well.
 pub fn run(seed: u64) -> Vec<String> {
     let world = World::new(seed);
@@ -24,8 +30,9 @@ pub fn run(seed: u64) -> Vec<String> {
     }
     let mut violations = world.provider.violations();
     world.store.look(|tables| {
+        let open = Open::of(tables);
         for record in tables.payments.values() {
-            payment(&world, record, &mut violations);
+            payment(&world, record, &open, &mut violations);
         }
     });
     answers(&world, &mut violations);
@@ -75,7 +82,7 @@ fn released_within_limits(world: &World, record: &PaymentRecord, violations: &mu
 }
 
 /// The payment and the provider's books agree, to the unit and transaction by transaction.
-fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) {
+fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut Vec<String>) {
     let id = record.payment.id;
     let amounts = &record.payment.amounts;
     if !amounts.holds_limits() {
@@ -87,7 +94,8 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     let theirs = world.provider.balance(id);
     let mut rows = record.transactions.iter();
     let by_person = rows.any(|row| row.resolved_by_operator);
-    let contradicted = is_contradicted(record);
+    let contradicted = is_contradicted(record, open);
+    let otherwise = Otherwise::of(record, &booked, open, violations);
     // What the provider does by itself may be more than we had left.
     let mut unasked = world.provider.unasked();
     unasked.retain(|unasked| unasked.payment == id);
@@ -104,7 +112,7 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
         return;
     }
     let with_person = |row: &Transaction| {
-        let asked = row.open_case == Some(OperatorActionKind::RecoveryExhausted);
+        let asked = open.has(row, OperatorActionKind::RecoveryExhausted);
         asked && !trusted && row.state == TransactionState::Pending
     };
     let mut refunds = record.transactions.iter();
@@ -124,6 +132,7 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
     };
     let early = waiting_for_ours(record, &mut unasked, with_person);
     let theirs = early.iter().fold(theirs, without);
+    let theirs = otherwise.without(theirs, amounts);
     if !agree(amounts, &theirs, by_itself, undecided_refund) {
         violations.push(format!("{id}: we say {amounts:?}, the provider {theirs:?}"));
     }
@@ -134,7 +143,7 @@ fn payment(world: &World, record: &PaymentRecord, violations: &mut Vec<String>) 
             // I3: nobody can say what became of it.
             continue;
         }
-        if row.origin == TransactionOrigin::Provider {
+        if row.origin == TransactionOrigin::Provider || otherwise.holds(row) {
             continue;
         }
         let shape = world.provider.nature().shape;
@@ -161,12 +170,10 @@ fn was_taken_back(booked: &Booked) -> bool {
     matches!(booked.status, Status::TakenBack | Status::Uncaptured)
 }
 
-fn is_contradicted(record: &PaymentRecord) -> bool {
+fn is_contradicted(record: &PaymentRecord, open: &Open) -> bool {
     record.transactions.iter().any(|row| {
-        matches!(
-            row.open_case,
-            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
-        )
+        open.has(row, OperatorActionKind::ContradictingFact)
+            || open.has(row, OperatorActionKind::ExcessAmount)
     })
 }
 
@@ -292,7 +299,9 @@ fn transaction(
         (TransactionState::Failed, Some(Status::Declined))
         | (TransactionState::Declined, Some(Status::Voided)) => shape != Shape::Plain,
         // It does not tell a refund that it has not done from one that it took back.
-        (TransactionState::Failed, Some(Status::TakenBack)) => shape == Shape::Stripe,
+        (TransactionState::Failed, Some(Status::TakenBack)) => {
+            shape == Shape::Stripe || was_voided(row)
+        }
         // Released by the void that was believed to have kept it from being made.
         (TransactionState::Failed, Some(Status::Approved)) => {
             row.kind == TransactionKind::Authorization && was_voided(row)

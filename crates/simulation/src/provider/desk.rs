@@ -77,6 +77,7 @@ impl SimProvider {
         }
         let mut wire_booked = wire.clone();
         wire_booked.last |= wire.kind == OperationKind::Capture && !self.nature.several_captures;
+        wire_booked.moves = self.moves(wire, chaos);
         let wire = &wire_booked;
         let at = (&self.account, self.executor.now());
         let judged = books.judge(wire, roll, chaos);
@@ -99,6 +100,15 @@ impl SimProvider {
             self.customer_may_act(wire.transaction);
         }
         self.standing(books, wire)
+    }
+
+    /// How much of what is asked for is moved.
+    fn moves(&self, wire: &Wire, chaos: ProviderChaos) -> i64 {
+        let less = self.executor.chance(chaos.moves_less);
+        match u32::try_from(wire.amount) {
+            Ok(asked @ 2..) if less => i64::from(self.executor.pick(1..asked)),
+            Ok(_) | Err(_) => wire.amount,
+        }
     }
 
     /// How the operation stands that a request is about.

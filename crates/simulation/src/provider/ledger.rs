@@ -17,7 +17,9 @@ pub struct Booked {
     pub kind: OperationKind,
     /// For which of our payments.
     pub payment: PaymentId,
-    /// How much, in minor units.
+    /// How much was asked for, in minor units.
+    pub asked: i64,
+    /// How much it moves, in minor units: now and then less.
     pub amount: i64,
     /// Whether it releases the rest (a capture).
     pub last: bool,
@@ -35,6 +37,11 @@ impl Booked {
     /// Whether it opens a payment.
     pub fn opens(&self) -> bool {
         opens(self.kind)
+    }
+
+    /// Whether it was done, for another amount than was asked for.
+    pub fn moved_otherwise(&self) -> bool {
+        self.times > 0 && self.amount != self.asked
     }
 }
 
@@ -127,7 +134,7 @@ impl Ledger {
     /// How the provider decides about a request, by the dice and by the payment's balance.
     pub fn judge(&self, wire: &Wire, roll: u32, chaos: ProviderChaos) -> Status {
         let (opens, void) = (opens(wire.kind), wire.kind == OperationKind::Void);
-        let uncovered = !opens && !self.covers(wire.kind, wire.payment, wire.amount);
+        let uncovered = !opens && !self.covers(wire.kind, wire.payment, wire.moves);
         if uncovered || roll < chaos.declines {
             Status::Declined
         } else if opens && roll < chaos.declines + chaos.challenges {
@@ -159,7 +166,8 @@ impl Ledger {
             arrived: now,
             kind: wire.kind,
             payment: wire.payment,
-            amount: wire.amount,
+            asked: wire.amount,
+            amount: wire.moves,
             last: wire.last,
             status: Status::Pending,
             times,

@@ -53,6 +53,8 @@ pub struct ProviderChaos {
     pub challenges: u32,
     /// Decided later.
     pub pends: u32,
+    /// Done for less than was asked: partly authorized, captured or refunded.
+    pub moves_less: u32,
 }
 
 /// One account at the simulated provider. Cheap to clone; all accounts share their books.

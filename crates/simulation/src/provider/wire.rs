@@ -12,6 +12,8 @@ pub(super) struct Wire {
     pub transaction: TransactionId,
     pub payment: PaymentId,
     pub amount: i64,
+    /// How much of it the provider moves.
+    pub moves: i64,
     /// Whether it releases the rest (a capture).
     pub last: bool,
     /// Whether the payment is named by the provider's name of it, or by ours.
@@ -43,11 +45,16 @@ impl Wire {
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
         let mut parts = text.split(' ');
+        let kind = OperationKind::from_name(parts.next()?)?;
+        let transaction = TransactionId(parts.next()?.parse().ok()?);
+        let payment = PaymentId(parts.next()?.parse().ok()?);
+        let amount = parts.next()?.parse().ok()?;
         Some(Self {
-            kind: OperationKind::from_name(parts.next()?)?,
-            transaction: TransactionId(parts.next()?.parse().ok()?),
-            payment: PaymentId(parts.next()?.parse().ok()?),
-            amount: parts.next()?.parse().ok()?,
+            kind,
+            transaction,
+            payment,
+            amount,
+            moves: amount,
             last: parts.next()?.parse().ok()?,
             by_their_name: parts.next()?.parse().ok()?,
             confirmation: parts.next()?.parse().ok()?,

@@ -13,6 +13,7 @@ use quittance_domain::payment::{CaptureMethod, Initiator, PaymentMethod, Payment
 use quittance_domain::text::{Sensitive, Text};
 
 use crate::executor::Executor;
+use crate::provider::SimProvider;
 use crate::store::SimStore;
 
 /// Something that a client asks for; repeated, it is the same request under the same key.
@@ -29,7 +30,13 @@ pub(super) enum Act {
 }
 
 impl Act {
-    pub fn choose(executor: &Executor, store: &SimStore, known: &[PaymentId], key: String) -> Self {
+    pub fn choose(
+        executor: &Executor,
+        store: &SimStore,
+        provider: &SimProvider,
+        known: &[PaymentId],
+        key: String,
+    ) -> Self {
         let payment = match u32::try_from(known.len()) {
             Ok(count @ 1..) if executor.chance(700) => known
                 .get(usize::try_from(executor.pick(0..count)).unwrap_or(0))
@@ -74,12 +81,19 @@ impl Act {
                 parameters: Sensitive::default(),
             }),
             10 | 11 => Self::Sync(payment),
-            _ => Self::of_operator(executor, store, payment).unwrap_or(Self::Sync(payment)),
+            _ => {
+                Self::of_operator(executor, store, provider, payment).unwrap_or(Self::Sync(payment))
+            }
         }
     }
 
     /// An operator who decides about what is pending, rightly or wrongly.
-    fn of_operator(executor: &Executor, store: &SimStore, payment: PaymentId) -> Option<Self> {
+    fn of_operator(
+        executor: &Executor,
+        store: &SimStore,
+        provider: &SimProvider,
+        payment: PaymentId,
+    ) -> Option<Self> {
         let transaction = store.look(|tables| {
             let rows = &tables.payments.get(&payment)?.transactions;
             let open = rows.iter().find(|row| !row.state.ended())?;
@@ -96,7 +110,12 @@ impl Act {
         let resolution = match executor.pick(0..3) {
             0 => Resolution::Succeeded {
                 provider_reference: None,
-                amount: None,
+                // Who looks into the provider's dashboard sees what was really moved.
+                amount: provider
+                    .operations()
+                    .get(&transaction)
+                    .filter(|_| executor.chance(500))
+                    .and_then(|booked| eur(booked.amount)),
             },
             1 => Resolution::NotProcessed,
             _ => Resolution::Acknowledged,

@@ -31,7 +31,7 @@ impl World {
         let (executor, seed) = (self.executor.clone(), self.seed);
         let replicas: Vec<_> = (0..REPLICAS).map(|at| self.site.flows(at)).collect();
         let (told, payments) = (Arc::clone(&self.told), Arc::clone(&self.payments));
-        let store = self.store.clone();
+        let (store, provider) = (self.store.clone(), self.provider.clone());
         self.executor.spawn(WORLD, async move {
             for step in 0..executor.pick(2..8) {
                 executor.wait_up_to(TROUBLE / 10).await;
@@ -39,6 +39,7 @@ impl World {
                 let act = Act::choose(
                     &executor,
                     &store,
+                    &provider,
                     &known,
                     format!("w{seed}-c{client}-{step}"),
                 );

@@ -19,6 +19,7 @@ use quittance_domain::ports::DueKind;
 use quittance_domain::retry::RetryPolicy;
 use quittance_domain::transaction::Transaction;
 
+use crate::check::cases::Open;
 use crate::executor::{Executor, Process, WORLD};
 use crate::provider::{Nature, ProviderChaos, SimProvider, SimProviders};
 use crate::store::{SimStore, StoreChaos};
@@ -169,8 +170,9 @@ impl World {
     /// Asks about what recovery leaves to a person: what one has decided, and what one is asked about.
     fn ask_about_the_rest(&self) {
         let flows = self.site.flows(0);
-        let left = |row: &Transaction| row.resolved_by_operator || row.open_case.is_some();
         let open = self.store.look(|tables| {
+            let open = Open::of(tables);
+            let left = |row: &Transaction| row.resolved_by_operator || open.any(row);
             let all = tables.payments.iter();
             let unresolved = all.filter(|(_, record)| record.transactions.iter().any(left));
             unresolved.map(|(id, _)| *id).collect::<Vec<_>>()

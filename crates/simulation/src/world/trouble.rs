@@ -18,6 +18,7 @@ impl World {
         });
         for provider in &self.site.providers.0 {
             let away = self.executor.chance(200);
+            let moves_less = self.executor.chance(200);
             provider.set_chaos(ProviderChaos {
                 webhooks: up_to(1_000),
                 busy: up_to(50),
@@ -29,6 +30,7 @@ impl World {
                 declines: up_to(150),
                 challenges: up_to(200),
                 pends: up_to(200),
+                moves_less: if moves_less { up_to(300) } else { 0 },
             });
         }
         for process in 0..REPLICAS {
