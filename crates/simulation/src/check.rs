@@ -17,9 +17,11 @@ use crate::provider::{Balance, Booked, Shape, Status, Unasked};
 use crate::world::World;
 
 pub mod cases;
+mod expiry;
 mod otherwise;
 
 use cases::Open;
+use expiry::ended_as_it_ran_out;
 use otherwise::Otherwise;
 
 /// Runs one schedule; the violations that it shows, none where all is well.
@@ -102,7 +104,9 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
     let by_itself = !unasked.is_empty();
     let mut all = booked.values();
     let takes_back = all.any(|booked| booked.payment == id && was_taken_back(booked));
-    if contradicted && !by_person && !by_itself && !takes_back {
+    let ran_out = world.provider.ran_out(id);
+    // What was told to have run out may be told to have been authorized after that.
+    if contradicted && !by_person && !by_itself && !takes_back && !ran_out {
         violations.push(format!("{id}: the provider contradicts what it had proved"));
     }
     let trusted = world.provider.nature().authoritative;
@@ -136,6 +140,9 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
     if !agree(amounts, &theirs, by_itself, undecided_refund) {
         violations.push(format!("{id}: we say {amounts:?}, the provider {theirs:?}"));
     }
+    if otherwise.none() && !record.opening().is_some_and(with_person) {
+        ended_as_it_ran_out(record, ran_out, violations);
+    }
     unasked_are_recorded(record, unasked, violations);
     for row in &record.transactions {
         let waits = row.kind == TransactionKind::Void && row.attempts == 0;
@@ -147,6 +154,12 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
             continue;
         }
         let shape = world.provider.nature().shape;
+        // Stripe's payment is canceled then, whoever asked for that.
+        let released =
+            row.kind == TransactionKind::Void && row.state == TransactionState::Succeeded;
+        if ran_out && released && shape == Shape::Stripe {
+            continue;
+        }
         transaction(row, booked.get(&row.id), shape, violations);
     }
 }
@@ -300,13 +313,15 @@ fn transaction(
         | (TransactionState::Declined, Some(Status::Voided)) => shape != Shape::Plain,
         // It does not tell a refund that it has not done from one that it took back.
         (TransactionState::Failed, Some(Status::TakenBack)) => {
-            shape == Shape::Stripe || was_voided(row)
+            shape == Shape::Stripe || ended_by_release(row)
         }
-        // Released by the void that was believed to have kept it from being made.
+        // Released by the void that was believed to have kept it from being made; known only when it had run out; or run
+        // out, after a person had called it not done.
         (TransactionState::Failed, Some(Status::Approved)) => {
-            row.kind == TransactionKind::Authorization && was_voided(row)
+            let run_out = booked.is_some_and(|booked| booked.ran_out) && row.resolved_by_operator;
+            row.kind == TransactionKind::Authorization && (ended_by_release(row) || run_out)
         }
-        (TransactionState::Failed, Some(Status::Uncaptured)) => was_voided(row),
+        (TransactionState::Failed, Some(Status::Uncaptured)) => ended_by_release(row),
         // A void that ended with the authorization that it was waiting for was never sent.
         (TransactionState::Succeeded, None) => {
             row.kind == TransactionKind::Void && row.attempts == 0
@@ -331,9 +346,10 @@ fn transaction(
     }
 }
 
-fn was_voided(row: &Transaction) -> bool {
+/// Whether it ended by a void, or by running out.
+fn ended_by_release(row: &Transaction) -> bool {
     row.failure
-        .is_some_and(|failure| failure.cause == Cause::Voided)
+        .is_some_and(|failure| matches!(failure.cause, Cause::Voided | Cause::Expired))
 }
 
 /// I6: one key, one transaction. I13: who was told that nothing was accepted was told the truth.

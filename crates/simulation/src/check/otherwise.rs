@@ -9,7 +9,7 @@ use quittance_domain::payment::PaymentRecord;
 use quittance_domain::transaction::{Transaction, TransactionKind, TransactionState};
 
 use super::cases::Open;
-use super::was_voided;
+use super::ended_by_release;
 use crate::provider::{Balance, Booked, Status};
 
 /// The operations of a payment that moved another amount than was asked for, and that nobody has said to be right: each
@@ -30,7 +30,9 @@ impl<'a> Otherwise<'a> {
         let unsaid = all.filter(|(row, booked)| {
             !(row.state == TransactionState::Succeeded && row.amount == booked.amount)
         });
-        let unsaid: Vec<_> = unsaid.filter(|(row, booked)| !is_undone(row, booked)).collect();
+        let unsaid: Vec<_> = unsaid
+            .filter(|(row, booked)| !is_undone(row, booked))
+            .collect();
         for (row, booked) in &unsaid {
             let (kind, id, state) = (row.kind, row.id, row.state);
             let (asked, moved) = (booked.asked, booked.amount);
@@ -46,6 +48,11 @@ impl<'a> Otherwise<'a> {
             }
         }
         Self(unsaid)
+    }
+
+    /// Whether there is none.
+    pub fn none(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether a transaction is one of them, or a void that waits for one.
@@ -86,10 +93,11 @@ impl<'a> Otherwise<'a> {
     }
 }
 
-/// Whether it was released since, or taken back.
+/// Whether it was released since, or taken back; or ran out, after a person had called it not done.
 fn is_undone(row: &Transaction, booked: &Booked) -> bool {
     // Some providers do not tell what they have not done from what they took back.
     let taken_back = booked.status == Status::TakenBack;
+    let run_out = booked.ran_out && row.resolved_by_operator;
     row.state == TransactionState::Reversed
-        || row.state == TransactionState::Failed && (was_voided(row) || taken_back)
+        || row.state == TransactionState::Failed && (ended_by_release(row) || taken_back || run_out)
 }

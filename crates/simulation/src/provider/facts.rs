@@ -20,6 +20,7 @@ pub(super) fn eur(minor_units: i64) -> Option<Money> {
 /// How an operation stands now.
 pub(super) fn fact(id: TransactionId, booked: &Booked, nature: Nature) -> Fact {
     let kind = match (booked.status, nature.shape) {
+        (Status::Approved, Shape::Plain | Shape::Stripe) if booked.ran_out => FactKind::Expired,
         // It was authorized.
         (Status::Approved | Status::Uncaptured, _) => approved(booked.amount),
         (Status::Challenged, _) => asks_the_customer(),
@@ -77,6 +78,14 @@ pub(super) fn told(id: TransactionId, booked: &Booked, nature: Nature) -> Option
     }
 }
 
+/// That an authorization ran out, as a webhook tells it.
+pub(super) fn ran_out(id: TransactionId, booked: &Booked, nature: Nature) -> Fact {
+    Fact {
+        kind: FactKind::Expired,
+        ..fact(id, booked, nature)
+    }
+}
+
 /// What Stripe's payment intent says of a capture or a void, of which there is one at most; `None` where it says nothing.
 pub(super) fn of_intent(ledger: &Ledger, query: &LookupQuery, nature: Nature) -> Option<Fact> {
     let known = query.payment_reference.as_ref()?;
@@ -93,9 +102,11 @@ pub(super) fn of_intent(ledger: &Ledger, query: &LookupQuery, nature: Nature) ->
         provider_reference: None,
         payment_reference: Some(known.clone()),
     };
-    let canceled = done(OperationKind::Void);
+    let ran_out = ledger.expired.contains(&payment);
+    let canceled = done(OperationKind::Void).is_some() || ran_out;
     match query.kind {
-        TransactionKind::Void if canceled.is_some() => {
+        // Whoever canceled it.
+        TransactionKind::Void if canceled => {
             let authorized = ledger.balance(payment).authorized;
             Some(Fact {
                 kind: FactKind::Approved {
@@ -111,7 +122,8 @@ pub(super) fn of_intent(ledger: &Ledger, query: &LookupQuery, nature: Nature) ->
         }
         TransactionKind::Capture => match done(OperationKind::Capture) {
             Some((id, booked)) if *id == query.transaction => Some(fact(*id, booked, nature)),
-            None if canceled.is_some() => Some(failed(Cause::ProviderReportedFailure)),
+            None if ran_out => Some(failed(Cause::Expired)),
+            None if canceled => Some(failed(Cause::ProviderReportedFailure)),
             Some(_) | None => None,
         },
         TransactionKind::Void

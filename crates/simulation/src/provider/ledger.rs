@@ -1,6 +1,6 @@
 //! The provider's books, which it keeps faithfully.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use quittance_domain::ids::{PaymentId, ProviderAccount, TransactionId};
@@ -31,6 +31,8 @@ pub struct Booked {
     pub account: ProviderAccount,
     /// When it arrived.
     pub arrived: DateTime<Utc>,
+    /// Whether it is an authorization that ran out, or what was left of it.
+    pub ran_out: bool,
 }
 
 impl Booked {
@@ -103,6 +105,8 @@ pub(super) struct Ledger {
     pub keys: BTreeMap<Key, Remembered>,
     pub balances: BTreeMap<PaymentId, Balance>,
     pub unasked: Vec<Unasked>,
+    /// Payments whose authorization ran out, or what was left of it.
+    pub expired: BTreeSet<PaymentId>,
     pub violations: Vec<String>,
 }
 
@@ -164,6 +168,7 @@ impl Ledger {
         let booked = Booked {
             account: account.clone(),
             arrived: now,
+            ran_out: false,
             kind: wire.kind,
             payment: wire.payment,
             asked: wire.amount,

@@ -134,6 +134,11 @@ impl SimProvider {
         self.books.lock().unasked.clone()
     }
 
+    /// Whether the authorization of a payment ran out, or what was left of it.
+    pub fn ran_out(&self, payment: PaymentId) -> bool {
+        self.books.lock().expired.contains(&payment)
+    }
+
     /// What it saw that must never happen.
     pub fn violations(&self) -> Vec<String> {
         self.books.lock().violations.clone()
@@ -144,6 +149,20 @@ impl SimProvider {
         let acted = self.books.lock().act(&self.executor, self.nature);
         for unasked in acted {
             self.tell_unasked(&unasked);
+        }
+    }
+
+    /// Lets some authorization run out, and tells it by webhook: perhaps, where it can be asked; and perhaps before what it
+    /// told of its success has come.
+    pub fn let_run_out(&self) {
+        let Some(id) = self.books.lock().run_out(&self.executor, self.nature) else {
+            return;
+        };
+        let chance = self.chaos.lock().webhooks;
+        let told = !self.nature.can_be_asked() || self.executor.chance(chance);
+        let booked = self.operations().remove(&id);
+        if let Some(booked) = booked.filter(|_| told) {
+            self.tell_expiry(id, &booked);
         }
     }
 

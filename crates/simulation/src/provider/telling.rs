@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use quittance_domain::ids::{ProviderAccount, TransactionId};
 use quittance_domain::text::Text;
-use quittance_domain::transaction::Dispute;
+use quittance_domain::transaction::{Dispute, OperationKind};
 use quittance_domain::webhook::{PaymentName, Subject, WebhookFact};
 
 use super::SimProvider;
-use super::facts::{eur, told};
+use super::facts::{eur, ran_out, told};
 use super::ledger::{Booked, Status};
 use super::unasked::Unasked;
 use crate::executor::WORLD;
@@ -47,12 +47,13 @@ impl SimProvider {
     }
 
     /// Tells again what is not to be learnt by asking: a server that died may have been the only one to hear of it. What it did
-    /// by itself, what it took back, and all that it did where it cannot be asked.
+    /// by itself, what it took back, what ran out, and all that it did where it cannot be asked.
     pub fn tell_again(&self) {
         for unasked in self.unasked() {
             self.tell_unasked(&unasked);
         }
         for (id, booked) in self.operations() {
+            self.tell_expiry(id, &booked);
             if booked.status == Status::TakenBack && booked.opens() {
                 // That it had been authorized is an event of its own.
                 let status = Status::Approved;
@@ -87,6 +88,19 @@ impl SimProvider {
             fact: unasked.fact(),
         };
         self.deliver(&unasked.account, &told);
+    }
+
+    /// Tells that an authorization ran out, if it did.
+    pub(super) fn tell_expiry(&self, id: TransactionId, booked: &Booked) {
+        let authorizes = booked.kind == OperationKind::Authorize;
+        if authorizes && self.ran_out(booked.payment) {
+            let told = WebhookFact {
+                payment: PaymentName::Ours(booked.payment),
+                subject: Subject::Transaction(id),
+                fact: ran_out(id, booked, self.nature),
+            };
+            self.deliver(&booked.account, &told);
+        }
     }
 
     fn deliver(&self, account: &ProviderAccount, told: &WebhookFact) {

@@ -84,12 +84,14 @@ impl Ledger {
         let booked = self.operations.get_mut(&id)?;
         booked.status = Status::TakenBack;
         let (kind, payment, amount) = (booked.kind, booked.payment, booked.amount);
-        // An authorization that was released is not there again for what was captured of it before.
-        let closed = self.of(payment).any(|other| {
-            let closes = other.kind == OperationKind::Void
-                || other.kind == OperationKind::Capture && other.last;
-            closes && other.status == Status::Approved
-        });
+        // An authorization that was released, or ran out, is not there again for what was captured of it before.
+        let ran_out = self.expired.contains(&payment);
+        let closed = ran_out
+            || self.of(payment).any(|other| {
+                let closes = other.kind == OperationKind::Void
+                    || other.kind == OperationKind::Capture && other.last;
+                closes && other.status == Status::Approved
+            });
         let balance = self.balances.entry(payment).or_default();
         if kind == OperationKind::Refund {
             balance.refunded -= amount;
@@ -100,6 +102,38 @@ impl Ledger {
             balance.voided = balance.authorized - balance.captured;
         }
         Some(id)
+    }
+
+    /// Lets what is left of an authorization run out: which.
+    pub(super) fn run_out(&mut self, executor: &Executor, nature: Nature) -> Option<TransactionId> {
+        let open = self.operations.iter();
+        let open = open.filter(|(_, held)| {
+            let authorized = held.kind == OperationKind::Authorize;
+            authorized && held.status == Status::Approved && self.can_run_out(held, nature)
+        });
+        let open: Vec<_> = open.map(|(id, held)| (*id, held.payment)).collect();
+        let count = u32::try_from(open.len()).ok().filter(|count| *count > 0)?;
+        let (id, payment) = *open.get(usize::try_from(executor.pick(0..count)).unwrap_or(0))?;
+        let balance = self.balances.entry(payment).or_default();
+        balance.voided = balance.authorized - balance.captured;
+        self.expired.insert(payment);
+        if let Some(held) = self.operations.get_mut(&id) {
+            held.ran_out = true;
+        }
+        Some(id)
+    }
+
+    /// Whether something is left, and nothing is under way that was judged by it. Where a lookup says that it ran out, and no
+    /// more, nothing was captured of it that is told only once it is known to be authorized.
+    fn can_run_out(&self, booked: &Booked, nature: Nature) -> bool {
+        let balance = self.balance(booked.payment);
+        let mut by_itself = self.unasked.iter();
+        let rests = self
+            .of(booked.payment)
+            .any(|other| other.status == Status::Pending)
+            || by_itself.any(|unasked| unasked.payment == booked.payment);
+        balance.captured + balance.voided < balance.authorized
+            && !(rests && nature.shape == Shape::Plain)
     }
 
     fn can_be_taken_back(&self, booked: &Booked, nature: Nature) -> bool {

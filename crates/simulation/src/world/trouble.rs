@@ -51,6 +51,9 @@ impl World {
         if self.executor.chance(300) {
             self.start_taking_back();
         }
+        if self.executor.chance(200) {
+            self.start_running_out();
+        }
     }
 
     /// Somebody works in the provider's dashboard, and banks charge back.
@@ -71,6 +74,17 @@ impl World {
             for _ in 0..executor.pick(1..4) {
                 executor.wait_up_to(TROUBLE / 2).await;
                 provider.take_back();
+            }
+        });
+    }
+
+    /// Authorizations run out.
+    fn start_running_out(&self) {
+        let (executor, provider) = (self.executor.clone(), self.provider.clone());
+        self.executor.spawn(WORLD, async move {
+            for _ in 0..executor.pick(1..5) {
+                executor.wait_up_to(TROUBLE / 3).await;
+                provider.let_run_out();
             }
         });
     }
