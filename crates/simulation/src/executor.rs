@@ -31,6 +31,7 @@ fn start() -> DateTime<Utc> {
 
 struct Running {
     process: Process,
+    on_demand: bool,
     future: Option<Task>,
 }
 
@@ -42,6 +43,8 @@ struct State {
     timers: BinaryHeap<Reverse<(DateTime<Utc>, u64)>>,
     sleepers: BTreeMap<u64, Waker>,
     next_timer: u64,
+    /// Whether the task that runs belongs to what somebody asked for.
+    on_demand: bool,
     /// Tasks that would run if their process were not stopped.
     stopped: BTreeMap<Process, Vec<u64>>,
 }
@@ -50,6 +53,7 @@ impl State {
     /// A task to be run now; `None` where it has ended, runs, or belongs to a process that is stopped.
     fn take(&mut self, id: u64) -> Option<Task> {
         let task = self.tasks.get_mut(&id)?;
+        self.on_demand = task.on_demand;
         if let Some(waiting) = self.stopped.get_mut(&task.process) {
             waiting.push(id);
             return None;
@@ -76,6 +80,7 @@ impl Executor {
             timers: BinaryHeap::new(),
             sleepers: BTreeMap::new(),
             next_timer: 0,
+            on_demand: false,
             stopped: BTreeMap::new(),
         };
         Self {
@@ -84,8 +89,32 @@ impl Executor {
         }
     }
 
-    /// Starts a task of a process.
+    /// Starts a task of a process; it belongs to what somebody asked for where the task does that starts it.
     pub fn spawn(&self, process: Process, future: impl Future<Output = ()> + Send + 'static) {
+        let on_demand = self.on_demand();
+        self.start_task(process, on_demand, future);
+    }
+
+    /// Starts a task of a process for what somebody asks for, or tells.
+    pub fn spawn_on_demand(
+        &self,
+        process: Process,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.start_task(process, true, future);
+    }
+
+    /// Whether the task that runs belongs to what somebody asked for, or told; rather than to what a server does by itself.
+    pub fn on_demand(&self) -> bool {
+        self.state.lock().on_demand
+    }
+
+    fn start_task(
+        &self,
+        process: Process,
+        on_demand: bool,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
         let mut state = self.state.lock();
         let id = state.next_task;
         state.next_task += 1;
@@ -93,6 +122,7 @@ impl Executor {
             id,
             Running {
                 process,
+                on_demand,
                 future: Some(Box::pin(future)),
             },
         );
@@ -203,7 +233,9 @@ impl Executor {
             id,
             woken: Arc::clone(&self.woken),
         }));
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+        self.state.lock().on_demand = false;
+        match polled {
             Poll::Ready(()) => drop(self.state.lock().tasks.remove(&id)),
             Poll::Pending => {
                 if let Some(task) = self.state.lock().tasks.get_mut(&id) {

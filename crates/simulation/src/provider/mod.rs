@@ -9,6 +9,7 @@ mod port;
 mod shape;
 mod telling;
 mod unasked;
+mod waits;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use ledger::Ledger;
 pub use ledger::{Balance, Booked, Status};
 pub use shape::{Nature, Shape};
 pub use unasked::Unasked;
+use waits::Waits;
 
 /// Who takes the provider's webhooks.
 pub type Listener = Arc<dyn Fn(ProviderAccount, WebhookFact) + Send + Sync>;
@@ -53,6 +55,8 @@ pub struct ProviderChaos {
     pub challenges: u32,
     /// Decided later.
     pub pends: u32,
+    /// It asks us to wait: before it processed a request, or instead of an answer to a question.
+    pub holds_off: u32,
     /// Done for less than was asked: partly authorized, captured or refunded.
     pub moves_less: u32,
 }
@@ -68,6 +72,7 @@ pub struct SimProvider {
     chaos: Arc<Mutex<ProviderChaos>>,
     capabilities: Arc<Capabilities>,
     listener: Arc<Mutex<Option<Listener>>>,
+    waits: Arc<Mutex<Waits>>,
 }
 
 /// The accounts, best first.
@@ -86,6 +91,7 @@ impl SimProvider {
             chaos: Arc::default(),
             capabilities: Arc::new(nature.capabilities()),
             listener: Arc::default(),
+            waits: Arc::default(),
         }
     }
 

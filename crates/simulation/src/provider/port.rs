@@ -99,12 +99,19 @@ impl ProviderWebhooks for SimProvider {
 impl Provider for SimProvider {
     async fn send(&self, request: &PreparedRequest, send: u32) -> SendReport {
         let bytes = request.bytes.expose().clone();
-        if let Some(wire) = Wire::read(&bytes) {
+        let wire = Wire::read(&bytes);
+        if let Some(wire) = &wire {
             self.judge(wire.transaction, send);
         }
         let chaos = *self.chaos.lock();
         if self.executor.chance(chaos.circuit_open) {
             return report(SendOutcome::NotSent(Cause::CircuitOpen));
+        }
+        if let Some(wire) = &wire {
+            self.judge_send(wire);
+            if self.executor.chance(chaos.holds_off) {
+                return self.hold_off(wire.transaction, send).await;
+            }
         }
         let roll = self.executor.pick(0..1_000);
         if roll < chaos.not_sent {
@@ -148,8 +155,19 @@ impl Provider for SimProvider {
         if !self.nature.can_be_asked() {
             return unasked(query);
         }
+        self.judge_lookup(query.transaction);
         self.executor.wait_up_to(Duration::from_millis(300)).await;
-        let fails = self.executor.chance(self.chaos.lock().lookup_fails);
+        let chaos = *self.chaos.lock();
+        if self.executor.chance(chaos.holds_off) {
+            // Whoever asked without being due waits for nothing.
+            let known = self.executor.on_demand();
+            let wait = (!known).then(|| self.asks_to_wait(query.transaction, None));
+            return LookupOutcome::Unavailable {
+                cause: Cause::RateLimited,
+                retry_after: wait,
+            };
+        }
+        let fails = self.executor.chance(chaos.lookup_fails);
         let found = self.find(query);
         self.executor.wait_up_to(Duration::from_millis(300)).await;
         if fails {
@@ -229,6 +247,20 @@ impl SimProvider {
         }
         let booked = booked.filter(|booked| self.shows(booked, query))?;
         Some(fact(query.transaction, booked, self.nature))
+    }
+
+    /// Asks us to wait, instead of processing a request: whether it was processed, it says or does not.
+    async fn hold_off(&self, id: TransactionId, send: u32) -> SendReport {
+        self.executor.wait_up_to(Duration::from_millis(300)).await;
+        let outcome = if self.executor.chance(500) {
+            SendOutcome::NotSent(Cause::RateLimited)
+        } else {
+            SendOutcome::Unknown(Cause::ProviderError)
+        };
+        SendReport {
+            retry_after: Some(self.asks_to_wait(id, Some(send))),
+            ..report(outcome)
+        }
     }
 
     /// Looks at whether a send may be made now: its attempt is committed, and its lease has time for it.

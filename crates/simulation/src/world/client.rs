@@ -57,7 +57,8 @@ impl World {
                     call.note_asked();
                     let clock = executor.clone();
                     // A call belongs to its replica: a crash takes it along, and the client hears nothing.
-                    executor.spawn(process, async move { call.make(&flows, &clock).await });
+                    executor
+                        .spawn_on_demand(process, async move { call.make(&flows, &clock).await });
                     executor.wait_up_to(Duration::from_secs(5)).await;
                 }
             }

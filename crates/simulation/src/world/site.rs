@@ -119,7 +119,7 @@ impl Site {
     pub fn hear(&self, account: ProviderAccount, told: WebhookFact) {
         let site = self.clone();
         let process = usize::try_from(self.executor.pick(0..2)).unwrap_or(0);
-        self.executor.spawn(process, async move {
+        self.executor.spawn_on_demand(process, async move {
             let flows = site.flows(process);
             let webhook = WebhookId(Uuid::from_u128(site.executor.bits()));
             for _ in 0..MAX_HEARINGS {

@@ -19,6 +19,7 @@ impl World {
         for provider in &self.site.providers.0 {
             let away = self.executor.chance(200);
             let moves_less = self.executor.chance(200);
+            let holds_off = self.executor.chance(300);
             provider.set_chaos(ProviderChaos {
                 webhooks: up_to(1_000),
                 busy: up_to(50),
@@ -30,6 +31,7 @@ impl World {
                 declines: up_to(150),
                 challenges: up_to(200),
                 pends: up_to(200),
+                holds_off: if holds_off { up_to(300) } else { 0 },
                 moves_less: if moves_less { up_to(300) } else { 0 },
             });
         }
