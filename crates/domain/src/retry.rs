@@ -247,8 +247,9 @@ impl RetryPolicy {
         let late =
             aged && (wait == WaitFor::Customer || transaction.retries >= backoff.late_steps());
         let used_up = transaction.retries >= backoff.steps || late;
-        // What is abandoned is taken up then, whatever else is due.
-        match self.abandoned_at(transaction).filter(|at| now < *at) {
+        // What is abandoned is taken up then, whatever else is due; but not while the provider is to be left alone.
+        let abandoned = self.abandoned_at(transaction).filter(|at| now < *at);
+        match abandoned.map(|at| at.max(self.left_alone_until(retry_after, now))) {
             Some(at) if used_up => NextStep::At(at),
             Some(at) => NextStep::At(due.min(at)),
             None if used_up => NextStep::GiveUp,
@@ -258,6 +259,16 @@ impl RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// Until when a provider is left alone that asked for it just now, about the transaction that it said so of.
+    pub fn left_alone_until(
+        &self,
+        retry_after: Option<Duration>,
+        now: DateTime<Utc>,
+    ) -> DateTime<Utc> {
+        let asked = retry_after.unwrap_or_default().min(self.max_retry_after);
+        now.checked_add_signed(delta(asked)).unwrap_or(now)
+    }
+
     /// From when on a transaction that waits for its customer counts as abandoned; `None` where it never does.
     pub fn abandoned_at(&self, transaction: &Transaction) -> Option<DateTime<Utc>> {
         let waits = transaction.state == TransactionState::RequiresAction;

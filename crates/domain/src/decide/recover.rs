@@ -130,7 +130,7 @@ pub fn unresolved(
     step.cause = cause;
     step.result = EntryResult::Unknown;
     defer(&mut step, wait, retry_after, stamp);
-    after_refusals(&mut step, record, stamp);
+    after_refusals(&mut step, record, retry_after, stamp);
     step.close(Some(record), None, stamp).map(Some)
 }
 

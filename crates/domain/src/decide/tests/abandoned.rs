@@ -7,12 +7,15 @@ use crate::command::Retry;
 use crate::decide;
 use crate::decline::Cause;
 use crate::payment::PaymentState;
+use crate::retry::WaitFor;
 use crate::transaction::{TransactionKind, TransactionOrigin};
 
 /// The provider does not release it, for a reason of its own.
 const REFUSED: SendOutcome = SendOutcome::NotSent(Cause::RequestRefused);
 
 const DAY: u32 = 86_400;
+/// How long the provider asks to be left alone.
+const WAIT: Duration = Duration::from_secs(600);
 
 /// A payment that has waited for its customer for a day, and the transaction that opened it.
 fn left() -> (World, TransactionId) {
@@ -34,6 +37,17 @@ impl World {
 
     fn next_step(&self, id: TransactionId) -> Option<DateTime<Utc>> {
         self.record.transaction(id).unwrap().next_step_at
+    }
+
+    /// A person has it taken up now.
+    fn retry(&mut self, opening: TransactionId) {
+        let command = Retry {
+            payment: self.record.payment.id,
+            transaction: opening,
+            reason: Text::parse("the provider is back").unwrap(),
+        };
+        self.decide(|record, _, stamp| decide::retry(record, &command, stamp))
+            .unwrap();
     }
 
     /// Has every release refused that is allowed, until a person is asked.
@@ -139,14 +153,7 @@ fn s06_a_person_has_the_provider_asked_once_more_about_what_its_customer_has_lef
     let (mut world, opening) = left();
     world.refuse_all_releases(opening);
     let left_at = world.record.transaction(opening).unwrap().updated_at;
-    let command = Retry {
-        payment: world.record.payment.id,
-        transaction: opening,
-        reason: Text::parse("the provider is back").unwrap(),
-    };
-    world
-        .decide(|record, _, stamp| decide::retry(record, &command, stamp))
-        .unwrap();
+    world.retry(opening);
     assert_eq!(world.change().closes_cases, [opening]);
     let held = world.record.transaction(opening).unwrap();
     assert_eq!(held.state, TransactionState::RequiresAction);
@@ -158,6 +165,35 @@ fn s06_a_person_has_the_provider_asked_once_more_about_what_its_customer_has_lef
     assert_eq!(world.abandon(opening), Err(()));
     world.no_news_of(opening).unwrap();
     assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+}
+
+#[test]
+fn s18_a_provider_that_asks_for_time_gets_it_also_about_what_is_left_by_its_customer() {
+    let asked = (WaitFor::Customer, Some(Cause::RateLimited), Some(WAIT));
+    let hold_off = |world: &mut World, id| {
+        let held = world.decide(|record, _, stamp| {
+            decide::unresolved(record, id, asked, stamp)
+                .unwrap()
+                .ok_or(())
+        });
+        held.unwrap();
+        let due = world.next_step(id).unwrap();
+        let told_at = world.change().entry.occurred_at;
+        assert!(due >= told_at + TimeDelta::from_std(WAIT).unwrap());
+    };
+    // A minute before it is abandoned.
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let opening = world.newest();
+    world.answer(action());
+    world.pass(DAY - 60);
+    hold_off(&mut world, opening);
+    // Some minutes before it is to be released again, and a person wants it to be asked about.
+    let (mut world, opening) = left();
+    world.abandon(opening).unwrap();
+    world.report(REFUSED);
+    world.pass(3_600 - 300);
+    world.retry(opening);
+    hold_off(&mut world, opening);
 }
 
 #[test]
