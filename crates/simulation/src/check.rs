@@ -17,6 +17,7 @@ use crate::provider::{Balance, Booked, Shape, Status, Unasked};
 use crate::world::World;
 
 pub mod cases;
+pub mod exhausted;
 mod expiry;
 mod otherwise;
 
@@ -31,6 +32,7 @@ pub fn run(seed: u64) -> Vec<String> {
         return vec!["the schedule does not end".to_owned()];
     }
     let mut violations = world.provider.violations();
+    violations.append(&mut world.seen.lock());
     world.store.look(|tables| {
         let open = Open::of(tables);
         for record in tables.payments.values() {
@@ -117,7 +119,7 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
     }
     let with_person = |row: &Transaction| {
         let asked = open.has(row, OperatorActionKind::RecoveryExhausted);
-        asked && !trusted && row.state == TransactionState::Pending
+        asked && (!trusted || world.is_impatient()) && row.state == TransactionState::Pending
     };
     let mut refunds = record.transactions.iter();
     let undecided_refund =

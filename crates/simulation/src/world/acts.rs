@@ -7,13 +7,13 @@ use quittance_domain::command::{
     Capture, Confirm, Create, Refund, Resolution, Resolve, Retry, Void,
 };
 use quittance_domain::context::{Actor, ActorKind, Caller, Origin};
-use quittance_domain::ids::{IdempotencyKey, PaymentId, TenantId};
+use quittance_domain::ids::{IdempotencyKey, PaymentId, TenantId, TransactionId};
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{CaptureMethod, Initiator, PaymentMethod, PaymentMethodType};
 use quittance_domain::text::{Sensitive, Text};
 
 use crate::executor::Executor;
-use crate::provider::SimProvider;
+use crate::provider::{SimProvider, Status};
 use crate::store::SimStore;
 
 /// Something that a client asks for; repeated, it is the same request under the same key.
@@ -140,6 +140,41 @@ impl Act {
             Self::Sync(_) | Self::Resolve(_) | Self::Retry(_) => None,
         }
     }
+}
+
+/// What an operator does about what recovery has given up, most often rightly.
+pub(super) fn given_up(
+    executor: &Executor,
+    provider: &SimProvider,
+    payment: PaymentId,
+    transaction: TransactionId,
+) -> Option<Act> {
+    let reason = Text::parse("as their support says").ok()?;
+    if executor.chance(500) {
+        return Some(Act::Retry(Retry {
+            payment,
+            transaction,
+            reason,
+        }));
+    }
+    let booked = provider.operations().remove(&transaction);
+    let resolution = match booked.map(|booked| (booked.status, booked.amount)) {
+        Some((Status::Approved, amount)) => Resolution::Succeeded {
+            provider_reference: None,
+            amount: eur(amount),
+        },
+        Some((Status::Pending | Status::Challenged, _)) => return None,
+        Some((Status::Declined | Status::Voided | Status::TakenBack | Status::Uncaptured, _))
+        | None => Resolution::NotProcessed,
+    };
+    executor.chance(600).then_some(Act::Resolve(Resolve {
+        payment,
+        transaction,
+        resolution,
+        reason,
+        evidence: Text::default(),
+        seen_version: None,
+    }))
 }
 
 pub(super) fn key_of(text: String) -> IdempotencyKey {

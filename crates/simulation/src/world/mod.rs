@@ -14,16 +14,19 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use parking_lot::Mutex;
+use quittance_domain::change::OperatorActionKind;
 use quittance_domain::ids::PaymentId;
 use quittance_domain::ports::DueKind;
 use quittance_domain::retry::RetryPolicy;
 use quittance_domain::transaction::Transaction;
 
 use crate::check::cases::Open;
+use crate::check::exhausted;
 use crate::executor::{Executor, Process, WORLD};
 use crate::provider::{Nature, ProviderChaos, SimProvider, SimProviders};
 use crate::store::{SimStore, StoreChaos};
 
+use acts::{Act, given_up};
 pub use acts::{caller, purchase};
 pub use client::Told;
 pub use ports::{Dice, Nobody};
@@ -47,6 +50,8 @@ pub struct World {
     pub provider: SimProvider,
     /// What clients were told, by key.
     pub told: Arc<Mutex<BTreeMap<String, Told>>>,
+    /// What broke an invariant while it lived.
+    pub seen: Mutex<Vec<String>>,
     payments: Arc<Mutex<Vec<PaymentId>>>,
     site: Site,
     seed: u64,
@@ -79,6 +84,7 @@ impl World {
             store,
             provider,
             told: Arc::default(),
+            seen: Mutex::default(),
             payments: Arc::default(),
             site,
             seed,
@@ -110,9 +116,13 @@ impl World {
         (0..3).all(|_| {
             self.provider.decide_pending();
             self.provider.tell_again();
+            self.deal_with_the_given_up();
+            self.executor.run();
             self.ask_about_the_rest();
             self.recover_in_peace();
-            self.executor.run()
+            let ends = self.executor.run();
+            self.look();
+            ends
         })
     }
 
@@ -128,7 +138,20 @@ impl World {
         for provider in &self.site.providers.0 {
             provider.set_chaos(ProviderChaos::default());
         }
+        self.look();
         ends
+    }
+
+    /// Looks at what must hold whenever nothing runs.
+    fn look(&self) {
+        let mut seen = self.seen.lock();
+        self.store
+            .look(|tables| exhausted::look(tables, self.retries(), &mut seen));
+    }
+
+    /// Whether recovery gives up soon, so that a person is asked about what could be resolved.
+    pub fn is_impatient(&self) -> bool {
+        self.retries().outcome != RetryPolicy::default().outcome
     }
 
     /// Runs the world until a future has its answer.
@@ -164,6 +187,34 @@ impl World {
                 for due in site.claim(DueKind::Any).await {
                     // What it does is checked by what it leaves behind.
                     drop(flows.recover(&due).await);
+                }
+            }
+        });
+    }
+
+    /// Operators see to some of what recovery has given up: they have it taken up again, or say what they were told.
+    fn deal_with_the_given_up(&self) {
+        let flows = self.site.flows(0);
+        let rows = self.store.look(|tables| {
+            let open = Open::of(tables);
+            let all = tables.payments.values().flat_map(|record| {
+                let rows = record.transactions.iter();
+                rows.map(|row| (record.payment.id, row))
+            });
+            let kind = OperatorActionKind::RecoveryExhausted;
+            let given_up = all.filter(|(_, row)| open.has(row, kind));
+            given_up.map(|(id, row)| (id, row.id)).collect::<Vec<_>>()
+        });
+        let (executor, provider) = (self.executor.clone(), self.provider.clone());
+        self.executor.spawn_on_demand(WORLD, async move {
+            for (payment, transaction) in rows {
+                executor.wait(Duration::from_secs(26)).await;
+                let caller = caller(&executor, false);
+                // What it answers is checked by what it leaves behind.
+                match given_up(&executor, &provider, payment, transaction) {
+                    Some(Act::Retry(command)) => drop(flows.retry(&caller, command).await),
+                    Some(Act::Resolve(command)) => drop(flows.resolve(&caller, command).await),
+                    Some(_) | None => {}
                 }
             }
         });
@@ -206,6 +257,20 @@ fn policy(executor: &Executor) -> RetryPolicy {
         policy.release.first = Duration::from_secs(executor.pick(1..10).into());
         policy.release.max = Duration::from_secs(20);
         policy.release.steps = executor.pick(1..4);
+    }
+    if executor.chance(200) {
+        // Some give up soon.
+        let steps = executor.pick(1..8);
+        let give_up_after = Duration::from_secs(executor.pick(30..1_200).into());
+        for backoff in [
+            &mut policy.reach,
+            &mut policy.leave,
+            &mut policy.outcome,
+            &mut policy.decision,
+        ] {
+            backoff.steps = steps;
+            backoff.give_up_after = give_up_after;
+        }
     }
     policy
 }
