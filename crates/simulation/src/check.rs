@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use quittance_domain::amounts::Amounts;
 use quittance_domain::change::OperatorActionKind;
-use quittance_domain::decline::Cause;
 use quittance_domain::ids::TransactionId;
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::transaction::{
@@ -13,17 +12,21 @@ use quittance_domain::transaction::{
 use quittance_evidence::ChainCheck;
 
 use crate::books::{Books, Keys};
-use crate::provider::{Balance, Booked, Shape, Status, Unasked};
+use crate::provider::{Balance, Booked, Status, Unasked};
 use crate::world::World;
 
 pub mod cases;
+mod decided;
 pub mod exhausted;
 mod expiry;
 mod otherwise;
+mod theirs;
 
 use cases::Open;
+use decided::nothing_is_lost;
 use expiry::ended_as_it_ran_out;
 use otherwise::Otherwise;
+use theirs::Theirs;
 
 /// Runs one schedule; the violations that it shows, none where all is well.
 pub fn run(seed: u64) -> Vec<String> {
@@ -111,11 +114,17 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
     if contradicted && !by_person && !by_itself && !takes_back && !ran_out {
         violations.push(format!("{id}: the provider contradicts what it had proved"));
     }
-    let trusted = world.provider.nature().authoritative;
+    let nature = world.provider.nature();
+    let (trusted, shape) = (nature.authoritative, nature.shape);
+    let books = Theirs {
+        booked: &booked,
+        shape,
+        ran_out,
+    };
     // What a person decided wrongly stays with the person, where others built upon it or nobody can say better.
     let built_upon = record.transactions.len() > 1;
-    if by_person && (contradicted || !trusted || built_upon) {
-        return;
+    if by_person && (contradicted || !trusted || built_upon || ran_out) {
+        return nothing_is_lost(record, books, &theirs, open, violations);
     }
     let with_person = |row: &Transaction| {
         let asked = open.has(row, OperatorActionKind::RecoveryExhausted);
@@ -155,14 +164,13 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
         if row.origin == TransactionOrigin::Provider || otherwise.holds(row) {
             continue;
         }
-        let shape = world.provider.nature().shape;
-        // Stripe's payment is canceled then, whoever asked for that.
-        let released =
-            row.kind == TransactionKind::Void && row.state == TransactionState::Succeeded;
-        if ran_out && released && shape == Shape::Stripe {
-            continue;
+        if !books.agrees(row) {
+            let (kind, TransactionId(id), state) = (row.kind, row.id, row.state);
+            let status = books.of(row).map(|booked| booked.status);
+            violations.push(format!(
+                "{kind} {id} is {state}, at the provider {status:?}"
+            ));
         }
-        transaction(row, booked.get(&row.id), shape, violations);
     }
 }
 
@@ -297,61 +305,6 @@ fn unasked_are_recorded(
             "{id}: by itself the provider did {theirs:?}, and we have {ours:?}"
         ));
     }
-}
-
-fn transaction(
-    row: &Transaction,
-    booked: Option<&Booked>,
-    shape: Shape,
-    violations: &mut Vec<String>,
-) {
-    let agrees = match (row.state, booked.map(|booked| booked.status)) {
-        (TransactionState::Succeeded, Some(Status::Approved))
-        | (TransactionState::Declined, Some(Status::Declined))
-        | (TransactionState::Failed, None | Some(Status::Voided))
-        | (TransactionState::Reversed, Some(Status::TakenBack | Status::Uncaptured)) => true,
-        // Some providers do not say why; and what was voided before it was authorized is "cancelled".
-        (TransactionState::Failed, Some(Status::Declined))
-        | (TransactionState::Declined, Some(Status::Voided)) => shape != Shape::Plain,
-        // It does not tell a refund that it has not done from one that it took back.
-        (TransactionState::Failed, Some(Status::TakenBack)) => {
-            shape == Shape::Stripe || ended_by_release(row)
-        }
-        // Released by the void that was believed to have kept it from being made; known only when it had run out; or run
-        // out, after a person had called it not done.
-        (TransactionState::Failed, Some(Status::Approved)) => {
-            let run_out = booked.is_some_and(|booked| booked.ran_out) && row.resolved_by_operator;
-            row.kind == TransactionKind::Authorization && (ended_by_release(row) || run_out)
-        }
-        (TransactionState::Failed, Some(Status::Uncaptured)) => ended_by_release(row),
-        // A void that ended with the authorization that it was waiting for was never sent.
-        (TransactionState::Succeeded, None) => {
-            row.kind == TransactionKind::Void && row.attempts == 0
-        }
-        (
-            TransactionState::Pending
-            | TransactionState::RequiresAction
-            | TransactionState::Succeeded
-            | TransactionState::Declined
-            | TransactionState::Failed
-            | TransactionState::Reversed,
-            _,
-        ) => false,
-    };
-    if !agrees {
-        let status = booked.map(|booked| booked.status);
-        let TransactionId(id) = row.id;
-        violations.push(format!(
-            "{} {id} is {}, at the provider {status:?}",
-            row.kind, row.state
-        ));
-    }
-}
-
-/// Whether it ended by a void, or by running out.
-fn ended_by_release(row: &Transaction) -> bool {
-    row.failure
-        .is_some_and(|failure| matches!(failure.cause, Cause::Voided | Cause::Expired))
 }
 
 /// I6: one key, one transaction. I13: who was told that nothing was accepted was told the truth.

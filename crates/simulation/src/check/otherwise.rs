@@ -9,7 +9,7 @@ use quittance_domain::payment::PaymentRecord;
 use quittance_domain::transaction::{Transaction, TransactionKind, TransactionState};
 
 use super::cases::Open;
-use super::ended_by_release;
+use super::theirs::ended_by_release;
 use crate::provider::{Balance, Booked, Status};
 
 /// The operations of a payment that moved another amount than was asked for, and that nobody has said to be right: each
@@ -93,11 +93,11 @@ impl<'a> Otherwise<'a> {
     }
 }
 
-/// Whether it was released since, or taken back; or ran out, after a person had called it not done.
+/// Whether it was released since, or taken back; or ran out, after a person had decided it.
 fn is_undone(row: &Transaction, booked: &Booked) -> bool {
     // Some providers do not tell what they have not done from what they took back.
     let taken_back = booked.status == Status::TakenBack;
-    let run_out = booked.ran_out && row.resolved_by_operator;
     row.state == TransactionState::Reversed
-        || row.state == TransactionState::Failed && (ended_by_release(row) || taken_back || run_out)
+        || booked.ran_out && row.resolved_by_operator
+        || row.state == TransactionState::Failed && (ended_by_release(row) || taken_back)
 }

@@ -14,8 +14,8 @@ use super::SimProvider;
 use super::wire::Wire;
 use crate::store::Tables;
 
-/// What recovery puts on record after a step without news.
-const WITHOUT_NEWS: [&str; 2] = [".unresolved", ".recovery_exhausted"];
+/// What recovery puts on record after a step without news, while another one follows.
+const UNRESOLVED: &str = ".unresolved";
 /// What is put on record before a send.
 const STARTED: &str = ".attempt_started";
 
@@ -142,19 +142,16 @@ fn about(tables: &Tables, id: TransactionId) -> impl Iterator<Item = &JournalEnt
 /// How many waits that lookups were answered with are on record.
 fn recorded_waits(tables: &Tables, id: TransactionId) -> usize {
     let asked = about(tables, id).filter(|entry| {
-        let without_news = WITHOUT_NEWS
-            .iter()
-            .any(|kind| entry.event_type.ends_with(kind));
-        without_news && entry.cause.as_deref() == Some(Cause::RateLimited.name())
+        let unresolved = entry.event_type.ends_with(UNRESOLVED);
+        unresolved && entry.cause.as_deref() == Some(Cause::RateLimited.name())
     });
     asked.count()
 }
 
-/// How much is on record about a transaction that is more than a step without news, or the start of a send.
+/// How much is on record about a transaction that is more than a step after which another one follows, or the start of a send.
 fn news(tables: &Tables, id: TransactionId) -> usize {
     let none = |entry: &&JournalEntry| {
-        let mut kinds = WITHOUT_NEWS.iter().chain([&STARTED]);
-        kinds.any(|kind| entry.event_type.ends_with(kind))
+        entry.event_type.ends_with(UNRESOLVED) || entry.event_type.ends_with(STARTED)
     };
     about(tables, id).filter(|entry| !none(entry)).count()
 }
