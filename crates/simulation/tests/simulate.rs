@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 /// Schedules of an ordinary test run: about a minute of one core, unoptimized.
-const DEFAULT_SCHEDULES: u64 = 8_000;
+const DEFAULT_SCHEDULES: u64 = 6_000;
 /// A run ends after this many schedules have failed.
 const MAX_FAILED: u64 = 10;
 /// Of a long run, progress is told this often.
