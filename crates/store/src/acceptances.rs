@@ -19,7 +19,7 @@ use quittance_evidence::{Hash, Leaf, leaf_hash};
 use uuid::Uuid;
 
 use crate::schema::journal;
-use crate::sequencer::Claimed;
+use crate::sequencer::claimed;
 use crate::store::PgStore;
 
 /// Most entries that are remembered: of commands under way.
@@ -108,6 +108,8 @@ struct Row {
     mac_key_id: String,
 }
 
+claimed!(Row);
+
 /// What is read of an entry.
 #[diesel::dsl::auto_type]
 fn entries() -> _ {
@@ -167,15 +169,7 @@ impl PgStore {
         let Some(row) = row else {
             return Ok(None);
         };
-        let claimed = Claimed {
-            stream_id: row.stream_id,
-            entity_seq: row.entity_seq,
-            entry_id: row.entry_id,
-            leaf: &row.leaf,
-            mac: &row.mac,
-            mac_key_id: &row.mac_key_id,
-        };
-        if !claimed.is_authentic(&self.inner.keys) {
+        if !row.is_authentic(&self.inner.keys) {
             self.report_forged(std::iter::once(row.entry_id));
             return Ok(None);
         }

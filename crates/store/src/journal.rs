@@ -9,9 +9,8 @@ use quittance_domain::ids::{EntryId, TenantId};
 use quittance_domain::ports::{EntryFilter, StoreError, StoredEntry};
 use uuid::Uuid;
 
-use crate::keys::KeyRing;
 use crate::schema::{journal, journal_positions};
-use crate::sequencer::Claimed;
+use crate::sequencer::claimed;
 use crate::store::PgStore;
 
 /// An entry as read.
@@ -26,19 +25,7 @@ struct Row {
     position: Option<i64>,
 }
 
-impl Row {
-    fn is_authentic(&self, ring: &KeyRing) -> bool {
-        let claimed = Claimed {
-            stream_id: self.stream_id,
-            entity_seq: self.entity_seq,
-            entry_id: self.entry_id,
-            leaf: &self.leaf,
-            mac: &self.mac,
-            mac_key_id: &self.mac_key_id,
-        };
-        claimed.is_authentic(ring)
-    }
-}
+claimed!(Row);
 
 /// Every tenant that the journal knows, and null: walks the index from one to the next.
 const TENANTS: &str = "\

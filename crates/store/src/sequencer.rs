@@ -47,7 +47,7 @@ use statements::{Acquire, FirstGaps, Gap, Head, ReadHead, Release};
 use waiting::Waiting;
 
 pub use authentic::Refusal;
-pub(crate) use authentic::{Claimed, UnknownKey, judge};
+pub(crate) use authentic::{Claimed, UnknownKey, claimed, judge};
 pub use pass::MAX_PASS;
 pub(crate) use statements::Arrived;
 

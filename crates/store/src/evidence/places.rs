@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::column;
 use crate::keys::KeyRing;
 use crate::payment_row::ReadAs as _;
-use crate::sequencer::Claimed;
+use crate::sequencer::claimed;
 use crate::statement::statement;
 use crate::store::PgStore;
 use crate::tree::{TreeDamage, TreeReadError};
@@ -80,6 +80,8 @@ struct Claim {
     low_arrival: i64,
 }
 
+claimed!(Claim);
+
 impl Claim {
     /// Whether the entry may be on its way: it has no position yet, or one that the tree of so many entries does not hold.
     fn is_under_way(&self, tree: u64) -> bool {
@@ -93,15 +95,7 @@ impl Claim {
     /// Whether somebody put the row in: its bytes are not ours, or are another entry's, and no place of the tree is said to
     /// be its. One that we wrote and that was changed since has one.
     fn is_put_in(&self, tree: u64, ring: &KeyRing) -> bool {
-        let claimed = Claimed {
-            stream_id: self.stream_id,
-            entity_seq: self.entity_seq,
-            entry_id: self.entry_id,
-            leaf: &self.leaf,
-            mac: &self.mac,
-            mac_key_id: &self.mac_key_id,
-        };
-        !self.positions.iter().any(|at| *at < tree) && !claimed.is_authentic(ring)
+        !self.positions.iter().any(|at| *at < tree) && !self.is_authentic(ring)
     }
 
     /// The place that it claims, where it is there.

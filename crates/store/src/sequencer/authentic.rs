@@ -102,6 +102,27 @@ pub(crate) struct Claimed<'a> {
     pub(crate) mac_key_id: &'a str,
 }
 
+/// Gives a row that was read with these columns of the journal its `is_authentic`.
+macro_rules! claimed {
+    ($row:ty) => {
+        impl $row {
+            /// Whether this service wrote it, as this row.
+            fn is_authentic(&self, ring: &$crate::keys::KeyRing) -> bool {
+                let claimed = $crate::sequencer::Claimed {
+                    stream_id: self.stream_id,
+                    entity_seq: self.entity_seq,
+                    entry_id: self.entry_id,
+                    leaf: &self.leaf,
+                    mac: &self.mac,
+                    mac_key_id: &self.mac_key_id,
+                };
+                claimed.is_authentic(ring)
+            }
+        }
+    };
+}
+pub(crate) use claimed;
+
 impl Claimed<'_> {
     /// Whether a holder of one of our keys wrote these bytes, and as this row.
     pub(crate) fn is_authentic(&self, ring: &KeyRing) -> bool {

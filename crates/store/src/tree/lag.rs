@@ -18,7 +18,7 @@ use quittance_evidence::Leaf;
 use uuid::Uuid;
 
 use crate::keys::KeyRing;
-use crate::sequencer::Claimed;
+use crate::sequencer::claimed;
 use crate::statement::statement;
 use crate::store::PgStore;
 use crate::warning::Thinned;
@@ -79,19 +79,9 @@ impl KnownSince {
     }
 }
 
-impl Pending {
-    fn is_authentic(&self, ring: &KeyRing) -> bool {
-        let claimed = Claimed {
-            stream_id: self.stream_id,
-            entity_seq: self.entity_seq,
-            entry_id: self.entry_id,
-            leaf: &self.leaf,
-            mac: &self.mac,
-            mac_key_id: &self.mac_key_id,
-        };
-        claimed.is_authentic(ring)
-    }
+claimed!(Pending);
 
+impl Pending {
     fn key(&self) -> RowKey {
         (self.arrival, self.stream_id, self.entity_seq)
     }
