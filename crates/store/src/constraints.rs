@@ -116,6 +116,7 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("payments_voided_not_negative", NotAllowed),
     ("refused_entries_pkey", Exists),
     ("refused_entries_reason_known", NotAllowed),
+    ("refused_entries_seal_length", NotAllowed),
     ("sequencer_head_next_position_not_negative", NotAllowed),
     ("sequencer_head_one_row", NotAllowed),
     ("sequencer_head_pkey", Exists),

@@ -16,13 +16,14 @@
 //!
 //! Only what this service wrote gets a position: a row whose MAC is not over its bytes, or whose bytes are
 //! those of another row, was put there past the service. It is put on record in `refused_entries`, counted
-//! and logged, and the others go on. An entry under a key that this process does not have is no proof of
+//! and logged, and the others go on. What others put there is no refusal: it is judged (`seal`). An entry under a key that this process does not have is no proof of
 //! anything: it waits, and what follows upon it, while all others go on. The sequencer lets another process try now
 //! and then, and says which key it lacks.
 
 mod authentic;
 mod holes;
 mod pass;
+mod seal;
 mod statements;
 mod waiting;
 
@@ -43,6 +44,7 @@ use crate::tree::{Integrator, Lease};
 use crate::warning::Thinned;
 use holes::Holes;
 use pass::Active;
+use seal::Sealing;
 use statements::{Acquire, FirstGaps, Gap, Head, ReadHead, Release};
 use waiting::Waiting;
 
@@ -318,6 +320,7 @@ impl Sequencer {
             seen,
             holes,
             waiting: Waiting::default(),
+            sealing: Sealing::draw(),
             renewed: Instant::now(),
         }))
     }

@@ -497,6 +497,82 @@ async fn s75_a_forged_entry_hides_no_other_whatever_number_it_takes() {
     store.shutdown(Duration::from_secs(5)).await;
 }
 
+/// Whoever has the application's role can name entries in `refused_entries`, also before they are visible, and copy what
+/// the sequencer left there of a forged one.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_genuine_entry_that_somebody_calls_refused_gets_its_position_all_the_same() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    store.start_workers();
+    let (late, client) = (db.client().await, db.client().await);
+    let rows: Vec<JournalRow> = (0..3).map(|_| new_row()).collect();
+    late.batch_execute("begin").await.unwrap();
+    for row in &rows {
+        late.batch_execute(&row.insert()).await.unwrap();
+    }
+    let forged = JournalRow {
+        mac: vec![7; 32],
+        ..new_row()
+    };
+    client.batch_execute(&forged.insert()).await.unwrap();
+    client.batch_execute(&insert()).await.unwrap();
+    wait_for_positions(&client, 1).await;
+    let seals = [
+        "null",
+        "sha256('guessed')",
+        "(select seal from refused_entries where arrival = 4)",
+    ];
+    for ((row, arrival), seal) in rows.iter().zip(1..).zip(seals) {
+        let named = format!(
+            "set role quittance_app; insert into refused_entries (arrival, entry_id, stream_id, entity_seq, reason, seal) \
+             values ({arrival}, '{}', '{}', 1, 'MAC_WRONG', {seal}); reset role",
+            row.entry_id, row.stream_id
+        );
+        client.batch_execute(&named).await.unwrap();
+    }
+    late.batch_execute("commit").await.unwrap();
+    wait_for_positions(&client, 4).await;
+    wait_until_no_holes_are_left(&client).await;
+    let placed = "select count(*) from journal_positions where arrival between 1 and 3";
+    assert_eq!(number(&client, placed).await, 3);
+    store.shutdown(Duration::from_secs(5)).await;
+}
+
+/// A refusal is of one term: the next sequencer judges again what lies in a hole, and refuses it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_forged_entry_in_a_hole_is_refused_again_in_the_next_term_and_holds_nobody_up() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    store.start_workers();
+    let (late, client) = (db.client().await, db.client().await);
+    late.batch_execute(&format!("begin; {}", insert()))
+        .await
+        .unwrap();
+    let forged = JournalRow {
+        arrival: Some(1),
+        mac: vec![7; 32],
+        ..new_row()
+    };
+    client.batch_execute(&insert()).await.unwrap();
+    client.batch_execute(&forged.insert()).await.unwrap();
+    let sealed = async || {
+        let sql = "select encode(seal, 'hex') from refused_entries";
+        let rows = client.query(sql, &[]).await.unwrap();
+        rows.first().map(|row| row.get::<_, String>(0))
+    };
+    eventually("it is refused", async || sealed().await.is_some()).await;
+    let before = sealed().await;
+    store.shutdown(Duration::from_secs(5)).await;
+    let store = db.store().await;
+    store.start_workers();
+    eventually("it is refused again", async || sealed().await != before).await;
+    late.batch_execute("commit").await.unwrap();
+    wait_for_positions(&client, 2).await;
+    wait_until_no_holes_are_left(&client).await;
+    assert_eq!(refusals(&client).await.len(), 1);
+    store.shutdown(Duration::from_secs(5)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_of_two_rows_with_one_number_the_second_is_refused_and_the_sequencer_goes_on() {
     let db = TestDb::new().await;

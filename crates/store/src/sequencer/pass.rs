@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::authentic::{Judged, Refusal, UnknownKey, Verdict, judge};
 use super::holes::{Chunk, Holes};
+use super::seal::Sealing;
 use super::statements::{Arrived, Assign, Fence, JournalWriters, ReadArrivals};
 use super::waiting::Waiting;
 use super::{LEASE, Trouble, UNKNOWN_KEY_CHECK, timed};
@@ -32,6 +33,8 @@ pub(super) struct Active {
     pub(super) holes: Holes,
     /// What is visible, and under a key that this process does not have.
     pub(super) waiting: Waiting,
+    /// Marks what it refused itself.
+    pub(super) sealing: Sealing,
     pub(super) renewed: Instant,
 }
 
@@ -93,6 +96,7 @@ impl Active {
         // Where there may be no more holes, entries still come out of them, and holes still die.
         let none = !new || self.holes.is_full();
         let read = ReadArrivals {
+            sealing: &self.sealing,
             after: self.seen,
             limit: if none { 0 } else { limit() },
             hole_limit: limit(),
@@ -152,7 +156,8 @@ impl Active {
             low,
             lease_seconds: LEASE.as_secs_f64(),
         };
-        let written: Vec<i64> = timed(Assign::new(fence, &judged).load(connection)).await?;
+        let written: Vec<i64> =
+            timed(Assign::new(fence, &judged, &self.sealing).load(connection)).await?;
         if written != [count] {
             return Err(Trouble::Fenced);
         }

@@ -1,5 +1,7 @@
 //! The sequencer's statements. Each has a type of its own, so that it is prepared once.
 
+use std::collections::BTreeSet;
+
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::AstPass;
@@ -7,6 +9,7 @@ use diesel::sql_types::{Array, BigInt, Binary, Double, Nullable, Text, Uuid as S
 use uuid::Uuid;
 
 use super::authentic::Judged;
+use super::seal::{SEALED_PARTS, Sealing};
 use crate::statement::statement;
 
 /// The head, as its new holder finds it.
@@ -122,7 +125,8 @@ pub(crate) struct Arrived {
 /// Reads what became visible: after what was seen, at most `limit`; and in holes, the first `hole_limit` at most.
 /// Numbers that were not given out yet are not looked at: one that somebody made up, however large, hides
 /// nothing.
-pub(super) struct ReadArrivals {
+pub(super) struct ReadArrivals<'a> {
+    pub(super) sealing: &'a Sealing,
     pub(super) after: i64,
     pub(super) limit: i64,
     pub(super) hole_limit: i64,
@@ -141,35 +145,43 @@ type ArrivedTypes = (
     Text,
 );
 
-statement!(ReadArrivals, ReadArrivals, ArrivedTypes, |self, out| {
-    const COLUMNS: &str = "j.arrival, j.entry_id, j.stream_id, j.entity_seq, j.tenant_id, \
+statement!(
+    ReadArrivals<'_>,
+    ReadArrivals<'static>,
+    ArrivedTypes,
+    |self, out| {
+        const COLUMNS: &str = "j.arrival, j.entry_id, j.stream_id, j.entity_seq, j.tenant_id, \
          j.leaf, j.mac, j.mac_key_id";
-    out.push_sql("(select ");
-    out.push_sql(COLUMNS);
-    out.push_sql(" from journal j where j.arrival > ");
-    out.push_bind_param::<BigInt, _>(&self.after)?;
-    out.push_sql(" and j.arrival <= (select last_value from journal_arrival)");
-    out.push_sql(" order by j.arrival limit ");
-    out.push_bind_param::<BigInt, _>(&self.limit)?;
-    out.push_sql(") union all (select ");
-    out.push_sql(COLUMNS);
-    out.push_sql(" from unnest(");
-    out.push_bind_param::<Array<BigInt>, _>(&self.from)?;
-    out.push_sql(", ");
-    out.push_bind_param::<Array<BigInt>, _>(&self.to)?;
-    // Per hole by the index, whatever the planner thinks of a limit. What was refused fills no hole, and is
-    // refused once.
-    out.push_sql(
-        ") as h (first, last) cross join lateral (\
+        out.push_sql("(select ");
+        out.push_sql(COLUMNS);
+        out.push_sql(" from journal j where j.arrival > ");
+        out.push_bind_param::<BigInt, _>(&self.after)?;
+        out.push_sql(" and j.arrival <= (select last_value from journal_arrival)");
+        out.push_sql(" order by j.arrival limit ");
+        out.push_bind_param::<BigInt, _>(&self.limit)?;
+        out.push_sql(") union all (select ");
+        out.push_sql(COLUMNS);
+        out.push_sql(" from unnest(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.from)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<BigInt>, _>(&self.to)?;
+        // Per hole by the index, whatever the planner thinks of a limit. What this sequencer refused fills no hole, and is
+        // refused once; what others say that it refused is judged.
+        out.push_sql(
+            ") as h (first, last) cross join lateral (\
          select * from journal j where j.arrival between h.first and h.last \
          and not exists (select 1 from refused_entries r where r.arrival = j.arrival \
-         and r.stream_id = j.stream_id and r.entity_seq = j.entity_seq) order by j.arrival limit ",
-    );
-    out.push_bind_param::<BigInt, _>(&self.hole_limit)?;
-    out.push_sql(") j order by j.arrival limit ");
-    out.push_bind_param::<BigInt, _>(&self.hole_limit)?;
-    out.push_sql(")");
-});
+         and r.stream_id = j.stream_id and r.entity_seq = j.entity_seq and r.seal = sha256(",
+        );
+        out.push_bind_param::<Binary, _>(self.sealing.secret())?;
+        out.push_sql(SEALED_PARTS);
+        out.push_sql(")) order by j.arrival limit ");
+        out.push_bind_param::<BigInt, _>(&self.hole_limit)?;
+        out.push_sql(") j order by j.arrival limit ");
+        out.push_bind_param::<BigInt, _>(&self.hole_limit)?;
+        out.push_sql(")");
+    }
+);
 
 /// What the head must be, and what it becomes.
 #[allow(clippy::struct_field_names, reason = "the fence is the number's name")]
@@ -220,27 +232,34 @@ pub(super) struct Assign<'a> {
     tenants: Vec<Option<&'a str>>,
     refused: Columns,
     reasons: Vec<&'static str>,
+    seals: Vec<Vec<u8>>,
 }
 
 impl<'a> Assign<'a> {
-    pub(super) fn new(fence: Fence, judged: &Judged<'a>) -> Self {
+    pub(super) fn new(fence: Fence, judged: &Judged<'a>, sealing: &Sealing) -> Self {
         let (mut placed, mut refused) = (Columns::default(), Columns::default());
         let tenants = judged.authentic().map(|(row, _)| {
             placed.push(row);
             row.tenant_id.as_deref()
         });
         let tenants = tenants.collect();
-        let reasons = judged.refused().map(|(row, refusal)| {
-            refused.push(row);
-            refusal.name()
-        });
-        let reasons = reasons.collect();
+        let (mut reasons, mut seals) = (Vec::new(), Vec::new());
+        // Each once: a statement cannot seal a row twice, whatever constraint somebody has dropped.
+        let mut known = BTreeSet::new();
+        for (row, refusal) in judged.refused() {
+            if known.insert((row.arrival, row.stream_id, row.entity_seq)) {
+                refused.push(row);
+                reasons.push(refusal.name());
+                seals.push(sealing.seal(row));
+            }
+        }
         Self {
             fence,
             placed,
             tenants,
             refused,
             reasons,
+            seals,
         }
     }
 }
@@ -272,14 +291,17 @@ statement!(Assign<'_>, Assign<'static>, BigInt, |self, out| {
         ") with ordinality as s (arrival, entry_id, stream_id, entity_seq, tenant_id, number) \
          where exists (select 1 from head) returning position), \
          refused as (insert into refused_entries \
-         (arrival, entry_id, stream_id, entity_seq, reason) \
-         select r.arrival, r.entry_id, r.stream_id, r.entity_seq, r.reason from unnest(",
+         (arrival, entry_id, stream_id, entity_seq, reason, seal) \
+         select r.arrival, r.entry_id, r.stream_id, r.entity_seq, r.reason, r.seal from unnest(",
     );
     self.refused.walk(&mut out)?;
     out.push_bind_param::<Array<Text>, _>(&self.reasons)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Array<Binary>, _>(&self.seals)?;
     out.push_sql(
-        ") as r (arrival, entry_id, stream_id, entity_seq, reason) \
-         where exists (select 1 from head) on conflict do nothing) \
+        ") as r (arrival, entry_id, stream_id, entity_seq, reason, seal) \
+         where exists (select 1 from head) \
+         on conflict (arrival, stream_id, entity_seq) do update set seal = excluded.seal) \
          select count(*) from placed having exists (select 1 from head)",
     );
 });
