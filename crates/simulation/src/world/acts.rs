@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use quittance_domain::command::{
-    Capture, Confirm, Create, Refund, Resolution, Resolve, Retry, Void,
+    Capture, Confirm, Create, Customer, Refund, Resolution, Resolve, Retry, Void,
 };
 use quittance_domain::context::{Actor, ActorKind, Caller, Origin};
 use quittance_domain::ids::{IdempotencyKey, PaymentId, TenantId, TransactionId};
@@ -85,6 +85,18 @@ impl Act {
                 Self::of_operator(executor, store, provider, payment).unwrap_or(Self::Sync(payment))
             }
         }
+    }
+
+    /// Makes a new payment that of a customer: of one in seven that there are, or of none.
+    pub fn give_customer(&mut self, number: u64) {
+        let Self::Create(command) = self else {
+            return;
+        };
+        let name = format!("customer-{}", number % 7);
+        command.customer = (!number.is_multiple_of(7)).then(|| Customer {
+            reference: Sensitive::new(name.clone()),
+            fields: vec![("customer.name", Sensitive::new(name))],
+        });
     }
 
     /// An operator who decides about what is pending, rightly or wrongly.

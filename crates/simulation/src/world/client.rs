@@ -32,17 +32,21 @@ impl World {
         let replicas: Vec<_> = (0..REPLICAS).map(|at| self.site.flows(at)).collect();
         let (told, payments) = (Arc::clone(&self.told), Arc::clone(&self.payments));
         let (store, provider) = (self.store.clone(), self.provider.clone());
+        let customers = self.site.customers;
         self.executor.spawn(WORLD, async move {
             for step in 0..executor.pick(2..8) {
                 executor.wait_up_to(TROUBLE / 10).await;
                 let known = payments.lock().clone();
-                let act = Act::choose(
+                let mut act = Act::choose(
                     &executor,
                     &store,
                     &provider,
                     &known,
                     format!("w{seed}-c{client}-{step}"),
                 );
+                if customers {
+                    act.give_customer(seed + u64::from(client + step));
+                }
                 for _ in 0..executor.pick(1..4) {
                     let process = usize::try_from(executor.pick(0..2)).unwrap_or(0);
                     let Some(flows) = replicas.get(process).cloned() else {

@@ -78,6 +78,7 @@ impl World {
             skews: (0..REPLICAS).map(skew).collect(),
             retries: policy(&executor),
             fingerprints: [7; 32],
+            customers: false,
         };
         Self {
             executor,
@@ -95,6 +96,13 @@ impl World {
     #[must_use]
     pub fn with_fingerprint_key(mut self, key: [u8; 32]) -> Self {
         self.site.fingerprints = key;
+        self
+    }
+
+    /// The same world, where most payments are those of one of a few customers.
+    #[must_use]
+    pub fn with_customers(mut self) -> Self {
+        self.site.customers = true;
         self
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Site {
     pub retries: RetryPolicy,
     /// Under which keys of requests are digested.
     pub fingerprints: [u8; 32],
+    /// Whether payments are those of customers.
+    pub customers: bool,
 }
 
 impl Site {
