@@ -26,11 +26,22 @@ pub(super) struct Lane {
     pub(super) events: Events,
 }
 
+/// A stream that may go on behind a batch, and how many of its entries were checked: they count as checked with the rest of
+/// it, since whoever goes on from what is done begins with the stream.
+#[derive(Clone, Copy, Default)]
+struct Open {
+    stream: Option<Uuid>,
+    entries: u64,
+}
+
 /// What checking a batch gives.
 struct Checked {
     walk: StreamWalk,
     found: Vec<Mismatch>,
+    /// Entries of streams that are done with it.
     entries: u64,
+    /// Those of the stream that may go on behind it.
+    open: Open,
     payments: u64,
     /// Entries about API keys.
     about_keys: Vec<CheckedEntry>,
@@ -56,13 +67,13 @@ impl Lane {
     ) -> Result<(), StoreError> {
         let mut at = Cursor::at(segment);
         let mut checking: Option<JoinHandle<Checked>> = None;
-        let mut walk = StreamWalk::default();
+        let (mut walk, mut open) = (StreamWalk::default(), Open::default());
         loop {
             // The one before is being checked meanwhile.
             let batch = connection.batch(&mut at, segment).await?;
             let last = batch.complete;
             if let Some(before) = checking.take() {
-                walk = self.ended(connection, before).await?;
+                walk = self.ended(connection, before, &mut open).await?;
             }
             let keys = Arc::clone(&self.store.inner.keys);
             let begun = std::mem::take(&mut walk);
@@ -74,7 +85,7 @@ impl Lane {
             }
         }
         if let Some(before) = checking {
-            self.ended(connection, before).await?;
+            self.ended(connection, before, &mut open).await?;
         }
         Ok(())
     }
@@ -84,6 +95,7 @@ impl Lane {
         &self,
         connection: &mut Verifying,
         checking: JoinHandle<Checked>,
+        open: &mut Open,
     ) -> Result<StreamWalk, StoreError> {
         let checked = checking.await.map_err(|_| StoreError::Unavailable)?;
         self.events.found(checked.found).await?;
@@ -93,7 +105,14 @@ impl Lane {
         self.events.found(of_rows).await?;
         // Together: who goes on from what is told as done counts nothing twice.
         let counts = &self.events.counts;
-        counts.entries.fetch_add(checked.entries, Ordering::Relaxed);
+        let before = std::mem::replace(open, checked.open);
+        let mut entries = checked.entries;
+        if before.stream.is_some() && before.stream == open.stream {
+            open.entries += before.entries;
+        } else {
+            entries += before.entries;
+        }
+        counts.entries.fetch_add(entries, Ordering::Relaxed);
         counts
             .payments
             .fetch_add(checked.payments, Ordering::Relaxed);
@@ -133,8 +152,17 @@ fn check(batch: Batch, mut walk: StreamWalk, keys: &KeyRing) -> Checked {
     if batch.complete {
         ended.extend(walk.finish());
     }
-    let entries = u64::try_from(batch.rows.len()).unwrap_or(u64::MAX);
     let (complete, below) = (batch.complete, batch.below);
+    let stream = below.filter(|_| !complete);
+    let behind = batch
+        .rows
+        .iter()
+        .filter(|row| Some(row.stream_id) == stream);
+    let open = Open {
+        stream,
+        entries: u64::try_from(behind.count()).unwrap_or(u64::MAX),
+    };
+    let entries = u64::try_from(batch.rows.len()).unwrap_or(u64::MAX) - open.entries;
     let stored = batch.stored.into_payments(keys);
     let payments = u64::try_from(stored.payments.len()).unwrap_or(u64::MAX);
     compare_all(ended, &stored, &mut found);
@@ -142,6 +170,7 @@ fn check(batch: Batch, mut walk: StreamWalk, keys: &KeyRing) -> Checked {
         walk,
         found,
         entries,
+        open,
         payments,
         about_keys,
         claims,
