@@ -33,6 +33,7 @@ use uuid::Uuid;
 use crate::keys::KeyRing;
 use crate::store::PgStore;
 pub use long::measured_columns;
+pub(crate) use long::readable_time;
 use read::Verifying;
 use segments::Segments;
 

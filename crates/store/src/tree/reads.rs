@@ -1,9 +1,10 @@
 //! Reading the tree: heads, tiles, proofs and checkpoints.
 
 use chrono::{DateTime, Utc};
-use diesel::dsl::max;
+use diesel::dsl::{max, sql};
 use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::sql_types::Timestamptz;
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
@@ -21,6 +22,7 @@ use super::{TreeDamage, TreeHead};
 use crate::keys::KeyRing;
 use crate::schema::{checkpoints, tree_heads};
 use crate::store::PgStore;
+use crate::verify::readable_time;
 use crate::warning::Thinned;
 
 /// Levels of tiles that there can be: eight of eight tree levels each.
@@ -269,7 +271,8 @@ impl PgStore {
                     checkpoints::tree_size,
                     checkpoints::root_hash,
                     checkpoints::note,
-                    checkpoints::signed_at,
+                    // Where its check was dropped, the column can hold a time that no program reads.
+                    sql::<Timestamptz>(&readable_time("signed_at")),
                     checkpoints::mac,
                     checkpoints::mac_key_id,
                 ))

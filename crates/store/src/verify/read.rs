@@ -15,7 +15,7 @@ use quittance_domain::verification::{LoggedRow, Placed, PositionRow, TreeEnd, Tr
 use uuid::Uuid;
 
 use super::VerifyProgress;
-use super::long::Range;
+use super::long::{Range, readable_time};
 use super::rows::Rows;
 use super::segments::{SEGMENTS, Segment, Segments};
 use super::tree::{TreePart, notes_from};
@@ -117,8 +117,11 @@ impl QueryFragment<Pg> for ReadEntries {
         out.push_sql(
             "select j.stream_id, j.entity_seq, j.entry_id, left(j.tenant_id, 1024), j.payment_id, j.transaction_id, \
              left(j.event_type, 1024), left(j.result, 1024), left(j.cause, 1024), left(j.actor, 1024), \
-             left(j.source, 1024), left(j.provider_account, 1024), substr(j.trace_id, 1, 17), j.occurred_at, \
-             substr(j.leaf, 1, 65536), substr(j.leaf_hash, 1, 33), substr(j.mac, 1, 33), left(j.mac_key_id, 1024), \
+             left(j.source, 1024), left(j.provider_account, 1024), substr(j.trace_id, 1, 17), ",
+        );
+        out.push_sql(&readable_time("j.occurred_at"));
+        out.push_sql(
+            ", substr(j.leaf, 1, 65536), substr(j.leaf_hash, 1, 33), substr(j.mac, 1, 33), left(j.mac_key_id, 1024), \
              j.arrival, p.position, p.entry_id, p.stream_id, p.entity_seq, left(p.tenant_id, 1024), \
              p.position is null and exists (select from refused_entries r where r.arrival = j.arrival \
              and r.stream_id = j.stream_id and r.entity_seq = j.entity_seq) \

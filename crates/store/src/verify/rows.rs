@@ -5,16 +5,17 @@ use std::collections::BTreeSet;
 use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Binary, Bool, Nullable};
+use diesel::sql_types::{Binary, Bool, Nullable, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use quittance_domain::ids::{PaymentId, TransactionId};
 use quittance_domain::payment::MAX_RECORDED_TRANSACTIONS;
 use quittance_domain::ports::StoreError;
+use quittance_domain::text::Sensitive;
 use quittance_domain::verification::{StoredCustomer, StoredPayment, StoredTransaction};
 use uuid::Uuid;
 
 use super::long::{
-    LongPayment, Range, ReadLongPayments, ReadLongTransactions, TOO_LONG, is_transaction_short,
+    LongPayment, Range, ReadLongPayments, ReadLongTransactions, is_transaction_readable, unreadable,
 };
 use super::read::{BATCH, BATCH_ENTRIES};
 use crate::erasures::{ReadSaid, SaidRow, erased};
@@ -42,7 +43,7 @@ pub(super) struct Rows {
     /// What the log says of erasures of their customers that have no key.
     erasures: Vec<SaidRow>,
     transactions: Vec<TransactionRow>,
-    long_transactions: Vec<(Uuid, Uuid)>,
+    long_transactions: Vec<(Uuid, Uuid, bool)>,
 }
 
 impl Rows {
@@ -55,7 +56,7 @@ impl Rows {
         let ids: Vec<Uuid> = long_payments.iter().map(|row| row.id).collect();
         let payments = read_payments(connection, range, ids).await?;
         let erasures = read_erasures(connection, &payments).await?;
-        let long_transactions: Vec<(Uuid, Uuid)> =
+        let long_transactions: Vec<(Uuid, Uuid, bool)> =
             ReadLongTransactions(range).load(connection).await?;
         let transactions = read_transactions(connection, range).await?;
         Ok(Self {
@@ -154,7 +155,7 @@ async fn read_transactions(
         ))
         .into_boxed::<Pg>()
         .filter(transactions::payment_id.ge(range.from))
-        .filter(sql::<Bool>(&is_transaction_short()))
+        .filter(sql::<Bool>(&is_transaction_readable()))
         .order(transactions::payment_id)
         .limit(i64::try_from(MAX_TRANSACTIONS).map_or(i64::MAX, |most| most + 1));
     if let Some(below) = range.below {
@@ -221,10 +222,12 @@ impl Rows {
     }
 }
 
-fn long_transaction((payment, transaction): (Uuid, Uuid)) -> (Uuid, StoredTransaction) {
+fn long_transaction(
+    (payment, transaction, short): (Uuid, Uuid, bool),
+) -> (Uuid, StoredTransaction) {
     let row = StoredTransaction {
         id: TransactionId(transaction),
-        row: Err(TOO_LONG.to_owned()),
+        row: Err(unreadable(short)),
     };
     (payment, row)
 }

@@ -8,6 +8,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use quittance_domain::verification::{CheckpointRow, TreeEnd, TreePage};
 use quittance_evidence::tile::{self, TileId};
 
+use super::long::readable_time;
 use super::read::POSITIONS;
 use crate::keys::KeyRing;
 use crate::schema::{checkpoints, tree_heads, tree_tiles};
@@ -57,9 +58,10 @@ statement!(
     ReadCheckpoints,
     CheckpointTypes,
     |self, out| {
+        out.push_sql("select tree_size, substr(root_hash, 1, 33), left(note, 65536), ");
+        out.push_sql(&readable_time("signed_at"));
         out.push_sql(
-            "select tree_size, substr(root_hash, 1, 33), left(note, 65536), signed_at, \
-             substr(mac, 1, 33), left(mac_key_id, 1024), counted from (\
+            ", substr(mac, 1, 33), left(mac_key_id, 1024), counted from (\
              select *, count(*) over () as counted, row_number() over read as number, \
              sum(octet_length(note)) over read - octet_length(note) as before \
              from (select * from checkpoints where tree_size >= ",

@@ -121,6 +121,22 @@ pub const KINDS: &[Kind] = &[
         "occurred_at",
         "update journal set occurred_at = occurred_at - interval '1 microsecond' where entry_id = $entry",
     ),
+    column(
+        "occurred_at, to infinity",
+        "update journal set occurred_at = 'infinity' where entry_id = $entry",
+    ),
+    column(
+        "occurred_at, before all times",
+        "update journal set occurred_at = '-infinity' where entry_id = $entry",
+    ),
+    column(
+        "occurred_at, to the first year that there is",
+        "update journal set occurred_at = '4714-11-24 00:00:00+00 BC' where entry_id = $entry",
+    ),
+    column(
+        "occurred_at, to the last year that there is",
+        "update journal set occurred_at = '294276-12-31 23:59:59.999999+00' where entry_id = $entry",
+    ),
     kind(
         "entity_seq",
         LAST,

@@ -200,6 +200,31 @@ pub const KINDS: &[Kind] = &[
         "insert into payments select (p).* from (select invented(p, $entry) as p from payments p where payment_id = $stream) f",
         &["PAYMENT_WITHOUT_ENTRIES"],
     ),
+    local(
+        "payments.created_at, to infinity",
+        "update payments set created_at = 'infinity' where payment_id = $stream",
+        &["PAYMENT_UNREADABLE"],
+    ),
+    local(
+        "payments.updated_at, to infinity",
+        "update payments set updated_at = 'infinity' where payment_id = $stream",
+        &["PAYMENT_UNREADABLE"],
+    ),
+    local(
+        "payments.expires_at, before all times",
+        "update payments set expires_at = '-infinity' where payment_id = $stream",
+        &["PAYMENT_UNREADABLE"],
+    ),
+    local(
+        "payments.metadata, to a number that no program reads",
+        "update payments set metadata = '{\"a\": 1e400}' where payment_id = $stream",
+        &["PAYMENT_UNREADABLE"],
+    ),
+    local(
+        "payments.metadata, deeper than any program reads",
+        "update payments set metadata = (repeat('[', 1000) || repeat(']', 1000))::jsonb where payment_id = $stream",
+        &["PAYMENT_UNREADABLE"],
+    ),
 ];
 
 /// Every kind of tampering with transactions.
@@ -269,6 +294,21 @@ pub const TRANSACTION_KINDS: &[Kind] = &[
         "transactions.reason",
         "reason = reason || 'x'",
         &["TRANSACTION_ROW_DIFFERS"],
+    ),
+    local(
+        "transactions.created_at, to infinity",
+        "update transactions set created_at = 'infinity' where payment_id = $stream",
+        &["PAYMENT_UNREADABLE"],
+    ),
+    local(
+        "transactions.lease_until, before all times",
+        "update transactions set lease_until = '-infinity' where payment_id = $stream",
+        &["PAYMENT_UNREADABLE"],
+    ),
+    local(
+        "transactions.next_step_at, to infinity",
+        "update transactions set next_step_at = 'infinity' where payment_id = $stream",
+        &["PAYMENT_UNREADABLE"],
     ),
     local(
         "a transaction deleted",

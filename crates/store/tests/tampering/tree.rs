@@ -142,6 +142,13 @@ pub const KINDS: &[Kind] = &[
         &["CHECKPOINT_COLUMN_DIFFERS"],
     ),
     kind(
+        "a checkpoint's signed_at, to infinity",
+        CHECKPOINT,
+        "alter table checkpoints drop constraint if exists checkpoints_signed_at_range; \
+         update checkpoints set signed_at = 'infinity' where tree_size = $position + 1",
+        &["CHECKPOINT_COLUMN_DIFFERS"],
+    ),
+    kind(
         "a checkpoint again, with another time",
         CHECKPOINT,
         "insert into checkpoints (tree_size, signed_at, root_hash, note, mac, mac_key_id) \
