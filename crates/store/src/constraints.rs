@@ -31,6 +31,7 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("checkpoints_mac_length", NotAllowed),
     ("checkpoints_note_length", NotAllowed),
     ("checkpoints_pkey", Exists),
+    ("checkpoints_previous_size_not_negative", NotAllowed),
     ("checkpoints_root_length", NotAllowed),
     ("checkpoints_signed_at_range", NotAllowed),
     ("checkpoints_size_not_negative", NotAllowed),

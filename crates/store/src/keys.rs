@@ -90,6 +90,32 @@ pub struct ApiKeyFacts<'a> {
     pub secret_mac: &'a [u8],
 }
 
+/// What the MAC of a checkpoint's row is over.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckpointFacts<'a> {
+    /// How many entries it covers.
+    pub size: u64,
+    /// When it was signed, in microseconds since 1970.
+    pub signed_at: i64,
+    /// How many entries the one before it covers, where the signer knew.
+    pub previous: Option<u64>,
+    /// What its note states, which begins with the name of a log: never with a zero byte, as a number of entries does.
+    pub note: &'a str,
+}
+
+impl CheckpointFacts<'_> {
+    fn mac(&self, key: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
+        let previous = self.previous.map(u64::to_be_bytes);
+        let parts: [&[u8]; 4] = [
+            &self.size.to_be_bytes(),
+            &self.signed_at.to_be_bytes(),
+            previous.as_ref().map_or(&[], |bytes| bytes.as_slice()),
+            self.note.as_bytes(),
+        ];
+        hmac(key, &parts)
+    }
+}
+
 /// One key and its subkeys.
 #[derive(Clone)]
 struct RingKey {
@@ -270,33 +296,16 @@ impl KeyRing {
         Some(hmac(&key.tree_head, &parts).as_slice().ct_eq(mac).into())
     }
 
-    /// The MAC of a checkpoint's row: its size, its time in microseconds since 1970, and what its note states.
-    pub fn checkpoint_mac(&self, size: u64, signed_at: i64, note: &str) -> ([u8; 32], String) {
-        let parts: [&[u8]; 3] = [
-            &size.to_be_bytes(),
-            &signed_at.to_be_bytes(),
-            note.as_bytes(),
-        ];
-        (
-            hmac(&self.active.checkpoint, &parts),
-            self.active.id.clone(),
-        )
+    /// The MAC of a checkpoint's row.
+    pub fn checkpoint_mac(&self, row: CheckpointFacts<'_>) -> ([u8; 32], String) {
+        let mac = row.mac(&self.active.checkpoint);
+        (mac, self.active.id.clone())
     }
 
     /// Whether `mac`, made under the ring's key `key_id`, is of this row; in constant time. False where the ring lacks the key.
-    pub fn verify_checkpoint(
-        &self,
-        (size, signed_at, note): (u64, i64, &str),
-        key_id: &str,
-        mac: &[u8],
-    ) -> bool {
-        let parts: [&[u8]; 3] = [
-            &size.to_be_bytes(),
-            &signed_at.to_be_bytes(),
-            note.as_bytes(),
-        ];
+    pub fn verify_checkpoint(&self, row: CheckpointFacts<'_>, key_id: &str, mac: &[u8]) -> bool {
         self.find(key_id)
-            .is_some_and(|key| hmac(&key.checkpoint, &parts).as_slice().ct_eq(mac).into())
+            .is_some_and(|key| row.mac(&key.checkpoint).as_slice().ct_eq(mac).into())
     }
 
     /// The column key in use.
@@ -389,18 +398,30 @@ mod tests {
     }
 
     #[test]
-    fn the_mac_of_a_checkpoint_is_of_its_size_time_and_note() {
+    fn the_mac_of_a_checkpoint_is_of_its_size_time_note_and_the_one_before() {
         let (old, new) = (
             ring(&[("a", 1)]).unwrap(),
             ring(&[("b", 2), ("a", 1)]).unwrap(),
         );
-        let (mac, id) = old.checkpoint_mac(3, 5, "note");
-        assert!(new.verify_checkpoint((3, 5, "note"), &id, &mac));
-        for other in [(4, 5, "note"), (3, 6, "note"), (3, 5, "nota")] {
+        let facts = |size, signed_at, previous, note| CheckpointFacts {
+            size,
+            signed_at,
+            previous,
+            note,
+        };
+        let (mac, id) = old.checkpoint_mac(facts(3, 5, Some(2), "note"));
+        assert!(new.verify_checkpoint(facts(3, 5, Some(2), "note"), &id, &mac));
+        for other in [
+            facts(4, 5, Some(2), "note"),
+            facts(3, 6, Some(2), "note"),
+            facts(3, 5, Some(1), "note"),
+            facts(3, 5, None, "note"),
+            facts(3, 5, Some(2), "nota"),
+        ] {
             assert!(!new.verify_checkpoint(other, &id, &mac));
         }
-        assert!(!new.verify_checkpoint((3, 5, "note"), "b", &mac));
-        assert!(!new.verify_checkpoint((3, 5, "note"), "c", &mac));
+        assert!(!new.verify_checkpoint(facts(3, 5, Some(2), "note"), "b", &mac));
+        assert!(!new.verify_checkpoint(facts(3, 5, Some(2), "note"), "c", &mac));
     }
 
     #[test]

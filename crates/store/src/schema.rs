@@ -44,6 +44,7 @@ diesel::table! {
         note -> Text,
         mac -> Nullable<Binary>,
         mac_key_id -> Nullable<Text>,
+        previous_size -> Nullable<BigInt>,
     }
 }
 

@@ -384,6 +384,7 @@ impl Cosigned {
             head: TreeHead { size, root },
             note: checkpoint.sign(&[&log_key()]).unwrap().to_string(),
             signed_at: Utc::now().trunc_subsecs(6),
+            previous: None,
         };
         self.store.keep_checkpoint(&stored).await.unwrap();
         (stored, checkpoint)

@@ -44,8 +44,10 @@ pub struct CheckpointRow {
     pub note: String,
     /// Column `signed_at`.
     pub signed_at: DateTime<Utc>,
-    /// Whether this service stored it with that time: its MAC says so.
+    /// Whether this service stored it with that time and that one before it: its MAC says so.
     pub time_is_ours: bool,
+    /// Column `previous_size`, which is under the same MAC: entries of the checkpoint that was signed before it.
+    pub previous: Option<i64>,
 }
 
 /// A head as stored.

@@ -1,7 +1,7 @@
 //! The tree, rebuilt from the entries in the order of their positions, and compared with all that is stored and signed
 //! about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quittance_evidence::note::{KeyName, Note, Signature};
 use quittance_evidence::tile::{self, TILE_HEIGHT, TILE_WIDTH, TileId};
@@ -17,6 +17,11 @@ const HASH_BYTES: usize = 32;
 /// Where so many heads in a row are not of the tree, those behind are not told one by one: after an entry that was
 /// changed, all are not.
 const MAX_IN_A_ROW: u32 = 64;
+/// Checkpoints of so many sizes are kept in mind: a later one names one of them as that before it. It is the last, but where
+/// servers with states of their own sign.
+const MAX_SEEN: usize = 1_024;
+/// Most checkpoints that are told to be missing.
+const MAX_MISSING: usize = 64;
 
 /// A tile of which hashes differ: the first, and how many more.
 struct Differing {
@@ -44,6 +49,10 @@ pub struct TreeWalk {
     newest_signed: Option<CheckpointRow>,
     /// Entries of the largest checkpoint that is stored and signed by a key that is at hand, whatever it states.
     shown: u64,
+    /// Entries of the last checkpoints that this service stored.
+    seen: BTreeSet<u64>,
+    /// Entries of checkpoints that others name as those before them, and that were not seen.
+    missing: BTreeSet<u64>,
 }
 
 /// What a note states.
@@ -217,6 +226,9 @@ impl TreeWalk {
             if signed && row.time_is_ours {
                 self.newest_signed = Some(row.clone());
             }
+            if row.time_is_ours {
+                self.follows(row, stated.size);
+            }
             return;
         }
         self.checkpoints_in_a_row = self.checkpoints_in_a_row.saturating_add(1);
@@ -228,6 +240,33 @@ impl TreeWalk {
                 found,
             });
         }
+    }
+
+    /// Whether the checkpoint before this one is there.
+    fn follows(&mut self, row: &CheckpointRow, size: u64) {
+        let before = row.previous.and_then(|size| u64::try_from(size).ok());
+        if let Some(before) = before.filter(|before| *before > 0) {
+            // What was forgotten was there.
+            let first = self.seen.first().copied().unwrap_or(u64::MAX);
+            let forgotten = self.seen.len() >= MAX_SEEN && before < first;
+            if !forgotten && !self.seen.contains(&before) && self.missing.len() < MAX_MISSING {
+                self.missing.insert(before);
+            }
+        }
+        self.seen.insert(size);
+        if self.seen.len() > MAX_SEEN {
+            self.seen.pop_first();
+        }
+    }
+
+    /// Entries of checkpoints that were signed, as later ones say, and were not seen. One may have been stored meanwhile.
+    pub fn missing(&self) -> Vec<u64> {
+        self.missing.iter().copied().collect()
+    }
+
+    /// Takes the sizes of checkpoints that are stored after all.
+    pub fn stored(&mut self, sizes: &[u64]) {
+        self.missing.retain(|size| !sizes.contains(size));
     }
 
     /// What a note states. Those before the first that today's keys alone have signed may be of keys that were
@@ -336,6 +375,9 @@ impl TreeWalk {
         if let Some(signed) = self.awaits(end) {
             let shown = self.shown;
             report.add(TreeFault::CheckpointMissing { signed, shown });
+        }
+        for size in self.missing.iter().copied() {
+            report.add(TreeFault::EarlierCheckpointMissing { size });
         }
         match &self.trusted.signed {
             SignedLast::Nothing => {}

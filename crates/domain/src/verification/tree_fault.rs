@@ -138,6 +138,14 @@ pub enum TreeFault {
         /// Entries of the largest one that is stored; 0 where there is none.
         shown: u64,
     },
+    /// A checkpoint is not stored that a later one names as the one before it.
+    #[error(
+        "the checkpoint of {size} entries is not stored, and a later one was signed behind it: it was deleted"
+    )]
+    EarlierCheckpointMissing {
+        /// Entries that it covered.
+        size: u64,
+    },
     /// What the signer signed last, kept outside the database, is of another tree.
     #[error(
         "the signer's last checkpoint, of {size} entries, states the root {signed}, and the entries have {expected}: the \
@@ -184,7 +192,9 @@ impl TreeFault {
             Self::CheckpointNotSigned { .. } => "CHECKPOINT_NOT_SIGNED",
             Self::TooManyCheckpoints { .. } => "TOO_MANY_CHECKPOINTS",
             Self::CheckpointBeyondTree { .. } => "CHECKPOINT_BEYOND_TREE",
-            Self::CheckpointMissing { .. } => "CHECKPOINT_MISSING",
+            Self::CheckpointMissing { .. } | Self::EarlierCheckpointMissing { .. } => {
+                "CHECKPOINT_MISSING"
+            }
             Self::SignedDiffers { .. } => "SIGNED_TREE_DIFFERS",
             Self::SetBack { .. } => "LOG_SET_BACK",
             Self::SignedUnreadable(_) => "SIGNED_STATE_UNREADABLE",
@@ -208,7 +218,9 @@ impl TreeFault {
             | Self::TileWidthDiffers { tile, .. } => first_below(*tile, 0),
             Self::TileDiffers { tile, place, .. } => first_below(*tile, *place),
             Self::Incomplete { size } => Some(*size),
-            Self::SignedDiffers { size, .. } => size.checked_sub(1),
+            Self::SignedDiffers { size, .. } | Self::EarlierCheckpointMissing { size } => {
+                size.checked_sub(1)
+            }
             Self::SetBack { signed, .. } | Self::CheckpointMissing { signed, .. } => {
                 signed.checked_sub(1)
             }

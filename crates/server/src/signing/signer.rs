@@ -178,16 +178,35 @@ impl Signer {
             if behind {
                 self.write(locked, &last).await?;
             }
-            // After a crash between the two writes, or where the first checkpoint was never shown.
-            if shown.is_none_or(|shown| shown.head.size < last.head.size) {
-                self.store.keep_checkpoint(&last).await?;
-            }
+            self.show_last(shown.as_ref(), &last).await?;
             return Ok(last);
         }
-        let signed = sign(&self.keys, head, self.store.clock().now())?;
+        // Before the one that names it; nobody misses that of nothing.
+        if last.head.size > 0 {
+            self.show_last(shown.as_ref(), &last).await?;
+        }
+        let signed = sign(
+            &self.keys,
+            head,
+            self.store.clock().now(),
+            Some(last.head.size),
+        )?;
         self.write(locked, &signed).await?;
         self.store.keep_checkpoint(&signed).await?;
         Ok(signed)
+    }
+
+    /// After a crash between the two writes, where the first checkpoint was never shown, or where somebody deleted it: what
+    /// was signed last is stored.
+    async fn show_last(
+        &self,
+        shown: Option<&StoredCheckpoint>,
+        last: &StoredCheckpoint,
+    ) -> Result<(), SignerError> {
+        if shown.is_none_or(|shown| shown.head.size < last.head.size) {
+            self.store.keep_checkpoint(last).await?;
+        }
+        Ok(())
     }
 
     /// Verifies that the tree only grew, by a proof made from the tiles.

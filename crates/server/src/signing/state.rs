@@ -78,6 +78,9 @@ pub struct SignerState {
 struct Written {
     signed_at: DateTime<Utc>,
     note: String,
+    /// Entries of the checkpoint before it, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<u64>,
 }
 
 /// Reads a checkpoint, which must be signed by a key of the log.
@@ -93,7 +96,7 @@ pub fn open_checkpoint(note: &str, keys: &[VerifierKey]) -> Result<TreeHead, Che
     })
 }
 
-/// Signs a tree with all keys of the log.
+/// Signs a tree with all keys of the log, behind the checkpoint of `previous` entries.
 ///
 /// # Errors
 /// The keys cannot sign together.
@@ -101,6 +104,7 @@ pub fn sign(
     keys: &LogKeys,
     head: TreeHead,
     signed_at: DateTime<Utc>,
+    previous: Option<u64>,
 ) -> Result<StoredCheckpoint, CheckpointError> {
     let signing = keys.log();
     let Some(first) = signing.first() else {
@@ -115,6 +119,7 @@ pub fn sign(
         head,
         note: checkpoint.sign(&signing)?.to_string(),
         signed_at,
+        previous,
     })
 }
 
@@ -199,13 +204,14 @@ impl StateDirectory {
                 head: open_checkpoint(note, &keys.verifiers())?,
                 note: note.to_owned(),
                 signed_at: now,
+                previous: None,
             }
         } else {
             let head = TreeHead {
                 size: 0,
                 root: empty_root(),
             };
-            sign(keys, head, now)?
+            sign(keys, head, now, None)?
         };
         let head = checkpoint.head;
         locked.write(&SignerState { checkpoint })?;
@@ -230,6 +236,7 @@ impl Locked {
         let written = Written {
             signed_at: state.checkpoint.signed_at,
             note: state.checkpoint.note.clone(),
+            previous: state.checkpoint.previous,
         };
         let path = self.directory.join(STATE_FILE);
         let text = toml::to_string(&written).map_err(|error| StateError::Damaged {
@@ -262,6 +269,7 @@ fn read(directory: &Path, keys: &[VerifierKey]) -> Result<SignerState, StateErro
             head,
             note: written.note,
             signed_at: written.signed_at,
+            previous: written.previous,
         },
     })
 }

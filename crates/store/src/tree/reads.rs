@@ -19,7 +19,7 @@ use thiserror::Error;
 use super::heads::{StoredHead, head_of};
 use super::statements::ReadTiles;
 use super::{TreeDamage, TreeHead};
-use crate::keys::KeyRing;
+use crate::keys::{CheckpointFacts, KeyRing};
 use crate::schema::{checkpoints, tree_heads};
 use crate::store::PgStore;
 use crate::verify::readable_time;
@@ -58,6 +58,8 @@ pub struct StoredCheckpoint {
     pub note: String,
     /// When it was signed, by the signer's clock.
     pub signed_at: DateTime<Utc>,
+    /// How many entries the checkpoint has that was signed before it, 0 for the first; `None` where the signer did not know.
+    pub previous: Option<u64>,
 }
 
 /// A checkpoint as read: anybody may have written it.
@@ -69,6 +71,7 @@ struct CheckpointRow {
     signed_at: DateTime<Utc>,
     mac: Option<Vec<u8>>,
     mac_key_id: Option<String>,
+    previous_size: Option<i64>,
 }
 
 /// What a note states, without its signatures: lines may be added under it.
@@ -76,17 +79,26 @@ fn stated(note: &str) -> &str {
     note.rsplit_once("\n\n").map_or(note, |(text, _)| text)
 }
 
-/// Whether the service stored what a note states with this time: whoever can write to the database could give it another.
+/// Whether the service stored what a note states with this time, and behind this one: whoever can write to the database could
+/// give it others.
 pub(crate) fn is_stored_so(
     ring: &KeyRing,
-    (size, signed_at, note): (i64, DateTime<Utc>, &str),
+    (size, signed_at, previous, note): (i64, DateTime<Utc>, Option<i64>, &str),
     mac_key_id: Option<&str>,
     mac: Option<&[u8]>,
 ) -> bool {
     let (Ok(size), Some(key), Some(mac)) = (u64::try_from(size), mac_key_id, mac) else {
         return false;
     };
-    let row = (size, signed_at.timestamp_micros(), stated(note));
+    let Ok(previous) = previous.map(u64::try_from).transpose() else {
+        return false;
+    };
+    let row = CheckpointFacts {
+        size,
+        signed_at: signed_at.timestamp_micros(),
+        previous,
+        note: stated(note),
+    };
     ring.verify_checkpoint(row, key, mac)
 }
 
@@ -98,12 +110,18 @@ impl CheckpointRow {
         let stated = SignedCheckpoint::open(&note, keys).ok()?.checkpoint;
         let head = head_of(self.tree_size, &self.root_hash).ok()?;
         let same = (head.size, head.root) == (stated.size, stated.root);
-        let row = (self.tree_size, self.signed_at, self.note.as_str());
+        let row = (
+            self.tree_size,
+            self.signed_at,
+            self.previous_size,
+            self.note.as_str(),
+        );
         let (key, mac) = (self.mac_key_id.as_deref(), self.mac.as_deref());
         (same && is_stored_so(ring, row, key, mac)).then(|| StoredCheckpoint {
             head,
             note: note.only_of(keys).to_string(),
             signed_at: self.signed_at,
+            previous: self.previous_size.and_then(|size| u64::try_from(size).ok()),
         })
     }
 }
@@ -275,6 +293,7 @@ impl PgStore {
                     sql::<Timestamptz>(&readable_time("signed_at")),
                     checkpoints::mac,
                     checkpoints::mac_key_id,
+                    checkpoints::previous_size,
                 ))
                 .into_boxed::<Pg>()
                 .filter(checkpoints::tree_size.le(size.unwrap_or(i64::MAX)))
@@ -321,17 +340,21 @@ impl PgStore {
     pub async fn keep_checkpoint(&self, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
         let size = i64::try_from(checkpoint.head.size)
             .map_err(|_| StoreError::Corrupt("checkpoints.tree_size".to_owned()))?;
-        let time = checkpoint.signed_at.timestamp_micros();
-        let note = stated(&checkpoint.note);
-        let (mac, key) = self
-            .inner
-            .keys
-            .checkpoint_mac(checkpoint.head.size, time, note);
+        let previous = checkpoint.previous.map(i64::try_from).transpose();
+        let previous =
+            previous.map_err(|_| StoreError::Corrupt("checkpoints.previous_size".to_owned()))?;
+        let (mac, key) = self.inner.keys.checkpoint_mac(CheckpointFacts {
+            size: checkpoint.head.size,
+            signed_at: checkpoint.signed_at.timestamp_micros(),
+            previous: checkpoint.previous,
+            note: stated(&checkpoint.note),
+        });
         let write = self.inner.reader.write("keep checkpoint", |connection, _| {
             let row = (
                 checkpoints::mac.eq(mac.to_vec()),
                 checkpoints::mac_key_id.eq(key.clone()),
                 checkpoints::tree_size.eq(size),
+                checkpoints::previous_size.eq(previous),
                 checkpoints::signed_at.eq(checkpoint.signed_at),
                 checkpoints::root_hash.eq(checkpoint.head.root.as_bytes().to_vec()),
                 checkpoints::note.eq(checkpoint.note.clone()),

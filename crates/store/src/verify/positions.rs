@@ -48,6 +48,9 @@ pub(super) async fn verify(
         let last = end.is_some();
         if let Some(end) = end {
             walks.await_signer(connection, &end).await?;
+            // Stored after its page was read, and before the one that names it was.
+            let stored = connection.sizes_stored(&walks.tree.missing()).await?;
+            walks.tree.stored(&stored);
             walks.finish(head, &end);
         }
         events.found(std::mem::take(&mut walks.found)).await?;

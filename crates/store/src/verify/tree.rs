@@ -41,7 +41,7 @@ type CheckpointTypes = (
     Binary,
     Text,
     Timestamptz,
-    (Nullable<Binary>, Nullable<Text>),
+    (Nullable<Binary>, Nullable<Text>, Nullable<BigInt>),
     BigInt,
 );
 type CheckpointTuple = (
@@ -49,7 +49,7 @@ type CheckpointTuple = (
     Vec<u8>,
     String,
     DateTime<Utc>,
-    (Option<Vec<u8>>, Option<String>),
+    (Option<Vec<u8>>, Option<String>, Option<i64>),
     i64,
 );
 
@@ -61,7 +61,7 @@ statement!(
         out.push_sql("select tree_size, substr(root_hash, 1, 33), left(note, 65536), ");
         out.push_sql(&readable_time("signed_at"));
         out.push_sql(
-            ", substr(mac, 1, 33), left(mac_key_id, 1024), counted from (\
+            ", substr(mac, 1, 33), left(mac_key_id, 1024), previous_size, counted from (\
              select *, count(*) over () as counted, row_number() over read as number, \
              sum(octet_length(note)) over read - octet_length(note) as before \
              from (select * from checkpoints where tree_size >= ",
@@ -132,20 +132,22 @@ impl TreePart {
         let last = rows.last();
         let checkpoints_cut = last.and_then(|(size, .., all)| (*all > read).then_some(*size));
         let checkpoints =
-            rows.into_iter().map(
-                |(size, root, note, signed_at, (mac, key), _)| CheckpointRow {
-                    time_is_ours: is_stored_so(
-                        keys,
-                        (size, signed_at, &note),
-                        key.as_deref(),
-                        mac.as_deref(),
-                    ),
-                    size,
-                    root,
-                    note,
-                    signed_at,
-                },
-            );
+            rows.into_iter()
+                .map(
+                    |(size, root, note, signed_at, (mac, key, previous), _)| CheckpointRow {
+                        time_is_ours: is_stored_so(
+                            keys,
+                            (size, signed_at, previous, &note),
+                            key.as_deref(),
+                            mac.as_deref(),
+                        ),
+                        size,
+                        root,
+                        note,
+                        signed_at,
+                        previous,
+                    },
+                );
         let ids = tile::changed(self.from, self.to).map(|(id, _)| id);
         let rows: Vec<(i16, i64, Vec<u8>)> = ReadTiles::new(ids).load(connection).await?;
         Ok(TreePage {
@@ -235,4 +237,26 @@ fn tile_id(level: i16, index: i64) -> Option<TileId> {
         level: level.try_into().ok()?,
         index: index.try_into().ok()?,
     })
+}
+
+/// Which of these sizes a checkpoint is stored of that the service stored so.
+pub(super) async fn sizes_stored(
+    connection: &mut AsyncPgConnection,
+    keys: &KeyRing,
+    sizes: Vec<i64>,
+) -> QueryResult<Vec<u64>> {
+    let mut stored = Vec::new();
+    for size in sizes {
+        let read = ReadCheckpoints {
+            first: size,
+            to: size,
+        };
+        let rows: Vec<CheckpointTuple> = read.load(connection).await?;
+        let ours = |(size, _, note, signed_at, (mac, key, previous), _): &CheckpointTuple| {
+            let row = (*size, *signed_at, *previous, note.as_str());
+            is_stored_so(keys, row, key.as_deref(), mac.as_deref())
+        };
+        stored.extend(u64::try_from(size).ok().filter(|_| rows.iter().any(ours)));
+    }
+    Ok(stored)
 }

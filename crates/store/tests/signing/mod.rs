@@ -18,6 +18,12 @@ fn published() -> Vec<VerifierKey> {
     [1, 2].map(|seed| key(seed).verifier().clone()).to_vec()
 }
 
+/// Entries of the newest checkpoint that is stored; 0 where none is.
+async fn newest_of(store: &PgStore) -> Option<u64> {
+    let largest = store.largest_checkpoint().await.unwrap();
+    Some(u64::try_from(largest.unwrap_or(0)).unwrap())
+}
+
 async fn keep(store: &PgStore, head: TreeHead, keys: &[u8]) -> Trusted {
     let checkpoint = Checkpoint {
         origin: KeyName::new(ORIGIN).unwrap(),
@@ -30,6 +36,7 @@ async fn keep(store: &PgStore, head: TreeHead, keys: &[u8]) -> Trusted {
         head,
         note: checkpoint.sign(&keys).unwrap().to_string(),
         signed_at: Utc::now(),
+        previous: newest_of(store).await.filter(|before| *before < head.size),
     };
     store.keep_checkpoint(&checkpoint).await.unwrap();
     trusted(head)

@@ -10,6 +10,8 @@ const CHECKPOINT: &str = "exists (select 1 from checkpoints c where c.tree_size 
 /// Those before the first that today's keys have signed may be of keys that were replaced.
 const LATER_CHECKPOINT: &str = "p.position >= (select min(tree_size) from checkpoints) and \
                                 exists (select 1 from checkpoints c where c.tree_size = p.position + 1)";
+const OLDER_CHECKPOINT: &str = "p.position + 1 < (select max(tree_size) from checkpoints) and \
+                                exists (select 1 from checkpoints c where c.tree_size = p.position + 1)";
 const LEVEL_1: &str =
     "p.position % 256 = 0 and p.position + 256 <= (select max(tree_size) from tree_heads)";
 const LEVEL_2: &str =
@@ -188,6 +190,26 @@ pub const KINDS: &[Kind] = &[
         ONCE,
         "delete from checkpoints where tree_size = (select max(tree_size) from checkpoints)",
         &["CHECKPOINT_MISSING"],
+    ),
+    // Of several in a row the last is named, by the one behind it.
+    whole(
+        "an older checkpoint deleted",
+        OLDER_CHECKPOINT,
+        "delete from checkpoints where tree_size = $position + 1",
+        &["CHECKPOINT_MISSING"],
+    ),
+    whole(
+        "all older checkpoints deleted",
+        ONCE,
+        "delete from checkpoints where tree_size < (select max(tree_size) from checkpoints)",
+        &["CHECKPOINT_MISSING"],
+    ),
+    whole(
+        "an older checkpoint deleted, and the next said to follow upon the one before",
+        OLDER_CHECKPOINT,
+        "with gone as (delete from checkpoints where tree_size = $position + 1 returning previous_size) \
+         update checkpoints set previous_size = gone.previous_size from gone where checkpoints.previous_size = $position + 1",
+        &["CHECKPOINT_COLUMN_DIFFERS"],
     ),
     whole(
         "all checkpoints deleted",

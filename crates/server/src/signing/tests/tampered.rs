@@ -78,7 +78,7 @@ async fn s75_checkpoints_that_somebody_inserted_are_neither_served_nor_in_the_si
         log.store.keep_checkpoint(&forged).await.unwrap();
     }
     let head = TreeHead { size: 4, ..larger };
-    let forged = sign(&foreign, head, now).unwrap();
+    let forged = sign(&foreign, head, now, None).unwrap();
     log.store.keep_checkpoint(&forged).await.unwrap();
     assert_eq!(log.newest().await, Some(newest.clone()));
     assert_eq!(contender.sign_once().await.unwrap(), newest);

@@ -1,0 +1,1 @@
+alter table checkpoints drop column previous_size;
