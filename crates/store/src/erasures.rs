@@ -15,7 +15,7 @@ use quittance_domain::ports::StoreError;
 use quittance_domain::text::Sensitive;
 use uuid::Uuid;
 
-pub(crate) use self::said::{ReadSaid, SaidRow, erased};
+pub(crate) use self::said::{ReadSaid, SaidRow, done, erased};
 use crate::payment_row::ReadAs as _;
 use crate::schema::customers;
 use crate::store::PgStore;

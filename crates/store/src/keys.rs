@@ -327,6 +327,18 @@ impl KeyRing {
         let parts = [tenant.as_bytes(), reference.as_bytes()];
         hmac(&oldest.customer_reference, &parts)
     }
+
+    /// Whether `mac` is that of a tenant's reference of a customer, under any key; in constant time.
+    pub(crate) fn verify_customer_reference(
+        &self,
+        tenant: &str,
+        reference: &str,
+        mac: &[u8],
+    ) -> bool {
+        let parts = [tenant.as_bytes(), reference.as_bytes()];
+        self.all()
+            .any(|key| bool::from(hmac(&key.customer_reference, &parts).as_slice().ct_eq(mac)))
+    }
 }
 
 impl fmt::Debug for KeyRing {

@@ -178,6 +178,10 @@ impl PaymentRow {
         self.payment_id
     }
 
+    pub(crate) fn tenant(&self) -> &str {
+        &self.tenant_id
+    }
+
     pub(crate) fn version(&self) -> i64 {
         self.version
     }

@@ -273,6 +273,34 @@ async fn s75_a_key_that_is_lost_is_not_taken_for_erased_whatever_the_table_of_er
     assert_eq!(found().await, both);
 }
 
+/// A backup of the database holds keys that were destroyed since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_a_destroyed_key_that_somebody_put_back_is_found() {
+    let world = world().await;
+    let admin = administrator(&world).await;
+    let auditor = world.as_role(TENANT, &[Role::PlatformAudit]).await;
+    let payment = of_customer(&admin, CUSTOMER).await;
+    of_customer(&admin, "customer-Trillian").await;
+    let keep = "create table kept_customers as select * from customers";
+    world.db.execute(keep, &[]).await;
+    let asked = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    erased(&admin, &asked).await;
+    let (found, _) = verified(&auditor).await;
+    assert!(found.is_empty(), "{found:?}");
+    let put_back = "insert into customers select * from kept_customers k \
+                    where not exists (select from customers c where c.customer_id = k.customer_id)";
+    world.db.execute(put_back, &[]).await;
+    let (found, _) = verified(&auditor).await;
+    let found: Vec<_> = found
+        .iter()
+        .map(|it| (it.payment_id.as_str(), it.code.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [(payment.payment_id.as_str(), "PAYMENT_COLUMN_DIFFERS")]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s75_an_erasure_that_nobody_asked_for_erases_nothing_and_an_alert_is_raised() {
     let world = world().await;

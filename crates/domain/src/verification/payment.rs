@@ -45,6 +45,8 @@ pub enum StoredCustomer {
     Erased,
     /// They do not open, or there is no key: the column that does not fit.
     Unreadable(&'static str),
+    /// They open, and this column of the customer is not what they or the log say.
+    Differs(&'static str),
 }
 
 /// A transaction as stored.
@@ -136,6 +138,10 @@ fn compare(log: &StreamEnd, stored: &StoredPayment, report: &mut Report<'_>) {
         }
         StoredCustomer::Unreadable(column) => {
             report.add(Fault::PaymentUnreadable((*column).to_owned()));
+        }
+        StoredCustomer::Differs(column) => {
+            let expected = Shown::of(&"what the payment and the log say of its customer");
+            report.column(column, expected, Shown::of(&"something else"));
         }
         StoredCustomer::None | StoredCustomer::Held | StoredCustomer::Erased => {}
     }

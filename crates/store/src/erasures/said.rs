@@ -100,6 +100,14 @@ pub(crate) fn erased(rows: &[SaidRow], ring: &KeyRing) -> BTreeSet<Uuid> {
     believed.collect()
 }
 
+/// The customers of whom the log says that their data was erased.
+pub(crate) fn done(rows: &[SaidRow], ring: &KeyRing) -> BTreeSet<Uuid> {
+    let believed = rows
+        .iter()
+        .filter_map(|row| row.said(ring)?.done.then_some(row.customer_id));
+    believed.collect()
+}
+
 /// What the log says of one erasure.
 pub(super) struct Asked {
     /// Whether it says that it was done.

@@ -18,7 +18,7 @@ use super::long::{
     LongPayment, Range, ReadLongPayments, ReadLongTransactions, is_transaction_readable, unreadable,
 };
 use super::read::{BATCH, BATCH_ENTRIES};
-use crate::erasures::{ReadSaid, SaidRow, erased};
+use crate::erasures::{ReadSaid, SaidRow, done, erased};
 use crate::keys::KeyRing;
 use crate::payment_row::{PaymentRow, TransactionRow};
 use crate::schema::{customers, payments, transactions};
@@ -33,14 +33,20 @@ const MAX_TRANSACTIONS: usize = BATCH_ENTRIES + MAX_RECORDED_TRANSACTIONS;
 
 type PaymentColumns = (PaymentRow, i16, Option<Vec<u8>>, CustomerColumns);
 
-/// The customer, and the customer's key.
-type CustomerColumns = (Option<Uuid>, Option<Vec<u8>>);
+/// The customer, and the customer's row: its key, its tenant, the MAC of its reference, and whether it is being erased.
+type CustomerColumns = (
+    Option<Uuid>,
+    Option<Vec<u8>>,
+    Option<String>,
+    Option<Vec<u8>>,
+    Option<bool>,
+);
 
 /// What is stored about the payments of some streams.
 pub(super) struct Rows {
     payments: Vec<PaymentColumns>,
     long_payments: Vec<LongPayment>,
-    /// What the log says of erasures of their customers that have no key.
+    /// What the log says of erasures of their customers.
     erasures: Vec<SaidRow>,
     transactions: Vec<TransactionRow>,
     long_transactions: Vec<(Uuid, Uuid, bool)>,
@@ -83,6 +89,9 @@ async fn read_payments(
             (
                 payments::customer_id,
                 sql::<Nullable<Binary>>("substr(customers.data_key, 1, 1025)"),
+                sql::<Nullable<Text>>("left(customers.tenant_id, 1024)"),
+                sql::<Nullable<Binary>>("substr(customers.reference_mac, 1, 33)"),
+                sql::<Nullable<Bool>>("customers.erasing_since is not null"),
             ),
         ))
         .into_boxed::<Pg>()
@@ -99,20 +108,17 @@ async fn read_payments(
     read.load(connection).await
 }
 
-/// What the log says of erasures of the customers that have no key.
+/// What the log says of erasures of the customers.
 async fn read_erasures(
     connection: &mut AsyncPgConnection,
     payments: &[PaymentColumns],
 ) -> QueryResult<Vec<SaidRow>> {
-    let keyless = payments.iter().filter_map(|(.., customer)| match customer {
-        (Some(customer), None) => Some(*customer),
-        (None, _) | (_, Some(_)) => None,
-    });
-    let keyless: BTreeSet<Uuid> = keyless.collect();
-    if keyless.is_empty() {
+    let customers = payments.iter().filter_map(|(.., customer)| customer.0);
+    let customers: BTreeSet<Uuid> = customers.collect();
+    if customers.is_empty() {
         return Ok(Vec::new());
     }
-    let read = ReadSaid::of(keyless.into_iter().collect());
+    let read = ReadSaid::of(customers.into_iter().collect());
     read.load(connection).await
 }
 
@@ -192,8 +198,11 @@ impl Rows {
         rows.retain(|(payment, _)| cut.is_none_or(|cut| *payment < cut));
         let mut rows = rows.into_iter().peekable();
         let whole = self.payments.into_iter();
-        let erased = erased(&self.erasures, ring);
-        let whole = whole.map(|columns| stored_payment(columns, &erased, ring));
+        let said = Said {
+            asked: erased(&self.erasures, ring),
+            done: done(&self.erasures, ring),
+        };
+        let whole = whole.map(|columns| stored_payment(columns, &said, ring));
         let long = self.long_payments.into_iter().map(LongPayment::stored);
         let mut payments: Vec<StoredPayment> = whole.chain(long).collect();
         payments.sort_by_key(|payment| payment.id.0);
@@ -234,7 +243,7 @@ fn long_transaction(
 
 fn stored_payment(
     (row, currency_exponent, token, customer): PaymentColumns,
-    erased: &BTreeSet<Uuid>,
+    said: &Said,
     ring: &KeyRing,
 ) -> StoredPayment {
     let id = row.id();
@@ -242,7 +251,7 @@ fn stored_payment(
     let last_leaf_hash = row.last_leaf_hash().to_vec();
     let place = Place::new("payments", "provider_token", id);
     let token = token.map(|sealed| open(ring, None, place, &sealed));
-    let customer = stored_customer(&row, customer, erased, ring);
+    let customer = stored_customer(&row, customer, said, ring);
     let payment = match token.transpose() {
         Ok(_) => row.into_payment(ring, None),
         Err(error) => Err(error),
@@ -259,10 +268,18 @@ fn stored_payment(
     }
 }
 
+/// What the log says of customers.
+struct Said {
+    /// Their data is to be erased, or was.
+    asked: BTreeSet<Uuid>,
+    /// It was.
+    done: BTreeSet<Uuid>,
+}
+
 fn stored_customer(
     row: &PaymentRow,
-    (id, key): CustomerColumns,
-    erased: &BTreeSet<Uuid>,
+    (id, key, tenant, reference_mac, erasing): CustomerColumns,
+    said: &Said,
     ring: &KeyRing,
 ) -> StoredCustomer {
     let Some(id) = id else {
@@ -272,22 +289,41 @@ fn stored_customer(
         return StoredCustomer::Unreadable("payments.customer_id");
     }
     let Some(key) = key else {
-        return if erased.contains(&id) {
+        return if said.asked.contains(&id) {
             StoredCustomer::Erased
         } else {
             StoredCustomer::Unreadable("customers.data_key")
         };
     };
+    // A key that was destroyed, put back from a backup.
+    if said.done.contains(&id) {
+        return StoredCustomer::Differs("customers.data_key");
+    }
     let opened = CustomerKey::unwrap(ring, id, &key)
         .map_err(|_| "customers.data_key")
         .and_then(|key| {
             let reference = row.customer_reference(ring, Some(&key));
             reference.map_err(|_| "payments.customer_sealed")
         });
-    match opened {
-        Ok(_) => StoredCustomer::Held,
-        Err(column) => StoredCustomer::Unreadable(column),
+    let reference = match opened {
+        Ok(reference) => reference,
+        Err(column) => return StoredCustomer::Unreadable(column),
+    };
+    // By these an erasure finds the customer; while it is asked for, nothing is stored any more.
+    if tenant.as_deref() != Some(row.tenant()) {
+        return StoredCustomer::Differs("customers.tenant_id");
     }
+    let mac = reference_mac.unwrap_or_default();
+    let is_its = |reference: &Sensitive<String>| {
+        ring.verify_customer_reference(row.tenant(), reference.expose(), &mac)
+    };
+    if !reference.as_ref().is_some_and(is_its) {
+        return StoredCustomer::Differs("customers.reference_mac");
+    }
+    if erasing.unwrap_or_default() != said.asked.contains(&id) {
+        return StoredCustomer::Differs("customers.erasing_since");
+    }
+    StoredCustomer::Held
 }
 
 fn stored_transaction(row: TransactionRow) -> StoredTransaction {

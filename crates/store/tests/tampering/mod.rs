@@ -1,6 +1,7 @@
 //! What somebody with every right on the database does to it, in SQL.
 
 mod attacker;
+mod customers;
 mod entries;
 mod payments;
 mod records;
@@ -120,6 +121,7 @@ pub fn kinds() -> impl Iterator<Item = &'static Kind> {
         payments::KINDS,
         payments::TRANSACTION_KINDS,
         records::KINDS,
+        customers::KINDS,
         tree::KINDS,
     ]
     .into_iter()
