@@ -5,6 +5,7 @@
 //! remember is one small file for each log, written and synced before a cosignature leaves.
 
 mod http;
+mod listen;
 mod places;
 mod state;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use quittance_evidence::note::{KeyName, Signature, VerifierKey, WitnessKey};
 use quittance_evidence::witness::{AddCheckpoint, AddCheckpointError, Refusal, WitnessedLog};
 
 pub use self::http::router;
+pub use self::listen::serve;
 pub use self::state::{StateError, WitnessState};
 
 /// Why a witness did not cosign.

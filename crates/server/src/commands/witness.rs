@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::output;
 use crate::signals;
-use crate::witness::{Witness, WitnessState, origins, router};
+use crate::witness::{self, Witness, WitnessState, origins, router};
 
 /// Where a witness listens unless told otherwise: this machine only.
 const DEFAULT_LISTEN: &str = "127.0.0.1:7446";
@@ -160,8 +160,6 @@ async fn serve(wanted: &ServeArgs) -> anyhow::Result<()> {
         ));
     }
     output::line(format!("Listening on http://{}", listener.local_addr()?));
-    axum::serve(listener, router(witness))
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .context("serving ended")
+    witness::serve(listener, router(witness), stop).await;
+    Ok(())
 }

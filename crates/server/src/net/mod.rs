@@ -9,4 +9,5 @@ mod write_limit;
 
 pub use listener::{Connection, Listener, ListenerSettings};
 pub use serve::{Http2Settings, serve_grpc, serve_http};
+pub(crate) use serve::{TAKE_TIMEOUT, serve_http1};
 pub use tls::{Alpn, TlsError, acceptor};

@@ -20,7 +20,7 @@ use super::write_limit::WriteLimit;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long whoever asked over HTTP/1.1 may take for its answers: the largest, `/metrics`, is some hundred kilobytes. Beyond
 /// it the connection is cut.
-const TAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest head of an HTTP/1.1 request, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
 
@@ -100,15 +100,24 @@ pub async fn serve_http(connection: Connection, router: axum::Router, stop: Canc
     drop(permit);
 }
 
-pub(super) async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
+/// Serves HTTP/1.1 within the limits of all of it: of heads, and of the time in which answers are taken.
+pub(crate) async fn serve_http1<S, R>(
     stream: S,
     peer: SocketAddr,
-    router: axum::Router,
+    router: R,
     take_timeout: Duration,
     stop: CancellationToken,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+    R: Service<
+            Request<axum::body::Body>,
+            Response = Response<axum::body::Body>,
+            Error = Infallible,
+        > + Clone,
+{
     let stream = TokioIo::new(WriteLimit::new(stream, take_timeout));
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(peer);
         router.clone().oneshot(request)
     });

@@ -242,7 +242,7 @@ fn asked(take_timeout: Duration) -> (DuplexStream, JoinHandle<()>) {
     let router = axum::Router::new().route("/", axum::routing::get(long));
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let stop = CancellationToken::new();
-    let serving = serve::serve_http1(stream, address, router, take_timeout, stop);
+    let serving = serve_http1(stream, address, router, take_timeout, stop);
     (peer, tokio::spawn(serving))
 }
 

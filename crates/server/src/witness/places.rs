@@ -1,4 +1,4 @@
-//! Places for requests: so many at once, and whoever dawdles gives way.
+//! Places for requests, and for connections: so many at once, and whoever dawdles gives way.
 //!
 //! Anybody may send requests, as slowly as they like. If they could hold all places, the log's own would wait behind them:
 //! so the request whose body is read longest loses its place to one that comes. A body of a few kilobytes is read in
@@ -16,7 +16,7 @@ pub(super) struct Places(Arc<Mutex<Taken>>);
 struct Taken {
     most: usize,
     next: u64,
-    /// Requests whose bodies are being read, oldest first, and what tells each that it has lost its place.
+    /// Requests whose bodies are being read, or connections that wait for one, oldest first, and what tells each that it has lost its place.
     reading: BTreeMap<u64, CancellationToken>,
     /// Requests that were read, and are being answered.
     answering: usize,
@@ -75,6 +75,26 @@ impl Places {
 }
 
 impl Place {
+    /// What tells that the place is lost.
+    pub(super) fn lost_token(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
+    /// It was answered, and waits again: behind those that wait already.
+    pub(super) fn wait_again(&mut self) {
+        if !std::mem::take(&mut self.answering) {
+            return;
+        }
+        let lost = self.lost.clone();
+        self.number = self.places.with(|taken| {
+            let number = taken.next;
+            taken.next += 1;
+            taken.answering -= 1;
+            taken.reading.insert(number, lost);
+            number
+        });
+    }
+
     /// Waits until the place is lost.
     pub(super) async fn lost(&self) {
         self.lost.cancelled().await;
@@ -120,5 +140,19 @@ mod tests {
         assert!(places.take().is_none());
         drop(first);
         assert!(places.take().is_some());
+    }
+
+    #[test]
+    fn who_was_answered_waits_behind_those_that_wait() {
+        let places = Places::new(2);
+        let mut first = places.take().unwrap();
+        assert!(first.keep());
+        let second = places.take().unwrap();
+        first.wait_again();
+        let third = places.take().unwrap();
+        assert!(second.lost.is_cancelled() && !first.lost.is_cancelled());
+        drop((first, second, third));
+        let all: Vec<_> = (0..2).filter_map(|_| places.take()).collect();
+        assert!(all.iter().all(|place| !place.lost.is_cancelled()));
     }
 }

@@ -9,10 +9,14 @@ use quittance_evidence::tree::{CompactRange, Path};
 use quittance_evidence::witness::AddCheckpoint;
 use quittance_evidence::{Checkpoint, SignedCheckpoint, leaf_hash};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::http::{BODY_TIMEOUT, MAX_REQUESTS};
-use super::{StateError, Witness, WitnessState, router};
+use super::listen::MAX_CONNECTIONS;
+use super::{StateError, Witness, WitnessState, router, serve};
 
 const ORIGIN: &str = "log.example/quittance";
 
@@ -201,4 +205,61 @@ async fn strangers_who_dawdle_keep_neither_the_log_nor_the_prober_waiting() {
         .unwrap()
         .unwrap();
     assert_eq!(first.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// Sends a request over a connection of its own, and gives the whole answer.
+async fn ask(address: std::net::SocketAddr, head: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = body.len();
+    let request = format!(
+        "{head} HTTP/1.1\r\nhost: w\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn strangers_with_all_connections_that_say_nothing_are_closed_for_those_who_ask() {
+    let directory = TempDir::new().unwrap();
+    init(&directory).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let witness = router(open(&directory).unwrap());
+    let serving = tokio::spawn(serve(listener, witness, stop.clone()));
+    let (mut silent, mut bodies) = (Vec::new(), Vec::new());
+    // Some say nothing, some half of a head, and some a head and half of a body.
+    for number in 0..2 * MAX_CONNECTIONS {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        match number % 4 {
+            0 => {
+                let head =
+                    "POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: 9\r\n\r\nold ";
+                stream.write_all(head.as_bytes()).await.unwrap();
+                bodies.push(stream);
+            }
+            1 => {
+                stream
+                    .write_all(b"GET /healthz HTTP/1.1\r\n")
+                    .await
+                    .unwrap();
+                silent.push(stream);
+            }
+            _ => silent.push(stream),
+        }
+    }
+    let sent = Log::new(1).request(0, 5).to_string();
+    let cosigned = ask(address, "POST /add-checkpoint", &sent).await;
+    assert!(cosigned.starts_with("HTTP/1.1 200"), "{cosigned}");
+    let probed = ask(address, "GET /healthz", "").await;
+    assert!(probed.starts_with("HTTP/1.1 200"), "{probed}");
+    // Whoever came first and said nothing was closed without a word.
+    let mut rest = Vec::new();
+    let first = silent.first_mut().unwrap().read_to_end(&mut rest).await;
+    assert!(first.is_err() || rest.is_empty());
+    stop.cancel();
+    drop((silent, bodies));
+    serving.await.unwrap();
 }
