@@ -290,7 +290,8 @@ pub trait Store: Send + Sync + 'static {
     async fn commit(&self, change: Change) -> Result<Commit, StoreError>;
 
     /// Appends an entry to a named stream: what concerns no payment's state.
-    /// `VersionConflict` when the stream already has an entry with this number.
+    /// `VersionConflict` when the stream already has an entry with this number, or does not have the one before, as its
+    /// bytes name it.
     async fn append(&self, entry: JournalEntry) -> Result<Commit, StoreError>;
 
     /// Reads a payment of a tenant with all its transactions.

@@ -24,6 +24,8 @@ use quittance_domain::transaction::{
     Attempt, AttemptOutcome, OperationKind, TransactionOrigin, TransactionState,
 };
 
+use quittance_evidence::{Hash, Leaf};
+
 use crate::executor::{Executor, WORLD};
 
 /// Longest time that the database takes over a commit that works.
@@ -285,6 +287,17 @@ impl Store for SimStore {
         let place = (entry.stream, entry.entity_seq);
         self.executor.wait_up_to(COMMIT_TIME).await;
         let mut tables = self.tables.lock();
+        let before = place
+            .1
+            .checked_sub(1)
+            .and_then(|number| tables.journal.get(&(place.0, number)));
+        let said = Leaf::decode(entry.leaf.as_bytes())
+            .ok()
+            .and_then(|leaf| leaf.prev_leaf_hash);
+        let follows = before.map(|before| Hash::from_bytes(before.leaf_hash)) == said;
+        if !follows && (place.1 > 1 || said.is_some()) {
+            return Ok(Commit::VersionConflict);
+        }
         let held = tables.journal.entry(place).or_insert_with(|| entry.clone());
         Ok(if held.id == entry.id {
             Commit::Committed

@@ -281,7 +281,8 @@ impl BatchStatement<'_> {
         Ok(())
     }
 
-    /// The journal: entries of payments that were written, and entries that come alone.
+    /// The journal: entries of payments that were written, and entries that come alone. Those follow upon an entry that the
+    /// writer keeps in mind; where the database has lost it, as one that was set back, they are not written.
     fn walk_journal<'b>(&'b self, out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         let (target, source) = (
             target_columns(JournalColumns::NAMES),
@@ -293,7 +294,10 @@ impl BatchStatement<'_> {
             "\n), recorded as (\n    insert into journal ({target})\n    select {source}\n    from entries s\
              \n    where not s.appended and (s.stream_id in (select payment_id from written)) is true\
              \n), appended as (\n    insert into journal ({target})\n    select {source}\n    from entries s\
-             \n    where s.appended\n    on conflict (stream_id, entity_seq) do nothing\n    returning stream_id\
+             \n    where s.appended and (s.entity_seq = 1 or exists (\
+             select from journal p where p.stream_id = s.stream_id and p.entity_seq = s.entity_seq - 1 \
+             and position(convert_to('\"prev_leaf_hash\":\"' || encode(p.leaf_hash, 'hex') || '\"', 'UTF8') in s.leaf) > 0))\
+             \n    on conflict (stream_id, entity_seq) do nothing\n    returning stream_id\
              \n)\nselect payment_id from written union all select stream_id from appended",
         ));
         Ok(())

@@ -12,7 +12,7 @@ use quittance_domain::payment::PaymentState;
 use quittance_domain::ports::{Commit, Store, StoreError};
 use quittance_evidence::ChainCheck;
 use quittance_store::PgStore;
-use quittance_test_support::{Story, TestDb, entry_of_stream, tenant};
+use quittance_test_support::{Story, TestDb, entry_behind, entry_of_stream, tenant};
 use uuid::Uuid;
 
 async fn count(db: &TestDb, sql: &str) -> i64 {
@@ -157,9 +157,20 @@ async fn an_appended_entry_whose_number_is_taken_is_a_conflict() {
     let db = TestDb::new().await;
     let store = db.store().await;
     let stream = Uuid::now_v7();
-    let first = store.append(entry_of_stream("acme", stream, 1)).await;
+    let entry = entry_of_stream("acme", stream, 1);
+    let first = store.append(entry.clone()).await;
     let second = store.append(entry_of_stream("acme", stream, 1)).await;
-    let third = store.append(entry_of_stream("acme", stream, 2)).await;
+    let third = store.append(entry_behind(&entry)).await;
+    // What it names as the one before is not there, or is another.
+    let another = store.append(entry_of_stream("acme", stream, 3)).await;
+    let behind_nothing = store
+        .append(entry_of_stream("acme", Uuid::now_v7(), 2))
+        .await;
+    let lost = [another, behind_nothing];
+    assert_eq!(
+        lost,
+        [Ok(Commit::VersionConflict), Ok(Commit::VersionConflict)]
+    );
     assert_eq!(first, Ok(Commit::Committed));
     assert_eq!(second, Ok(Commit::VersionConflict));
     assert_eq!(third, Ok(Commit::Committed));

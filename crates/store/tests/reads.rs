@@ -18,7 +18,7 @@ use quittance_domain::ports::{
 };
 use quittance_domain::text::Sensitive;
 use quittance_store::{KeyRing, NewApiKey, PgStore, StoreObserver, Unobserved};
-use quittance_test_support::{Story, TestDb, entry_of_stream, tenant};
+use quittance_test_support::{Story, TestDb, entry_behind, entry_of_stream, tenant};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -623,8 +623,11 @@ async fn entries_about_a_payment_are_listed_with_its_own() {
     store.commit(other).await.unwrap();
     // Somebody read its entries; somebody read another thing.
     let (log, mut ids) = (Uuid::now_v7(), Vec::new());
+    let mut before = None;
     for number in 1..=4 {
-        let mut access = entry_of_stream("acme", log, number);
+        let first = || entry_of_stream("acme", log, 1);
+        let mut access = before.as_ref().map_or_else(first, entry_behind);
+        before = Some(access.clone());
         if number % 2 == 0 {
             access.payment = Some(story.payment.id);
             ids.push(access.id);

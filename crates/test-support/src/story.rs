@@ -292,6 +292,15 @@ pub fn entry_of_stream(tenant_name: &str, stream: Uuid, entity_seq: u64) -> Jour
     entry(&leaf, stream, Some(&tenant(tenant_name)))
 }
 
+/// The next entry of such a stream, which names the one before.
+pub fn entry_behind(before: &JournalEntry) -> JournalEntry {
+    let stream_id = StreamId::named("audit", before.stream).unwrap();
+    let mut leaf = leaf(stream_id, before.entity_seq + 1, "audit.read");
+    leaf.tenant_id = before.tenant.as_ref().unwrap().as_str().to_owned();
+    leaf.prev_leaf_hash = Some(Hash::from_bytes(before.leaf_hash));
+    entry(&leaf, before.stream, before.tenant.as_ref())
+}
+
 fn entry(leaf: &Leaf, stream: Uuid, tenant: Option<&TenantId>) -> JournalEntry {
     let data = leaf.encode().unwrap();
     JournalEntry {

@@ -584,3 +584,33 @@ async fn asking_again_without_news_adds_no_entry() {
     let sql = "select count(*) from journal where payment_id is not null";
     assert_eq!(world.db.number(sql).await, 2);
 }
+
+/// As a restore does, or another server of the database that had not got the last moments.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_accesses_are_recorded_in_unbroken_streams_after_the_database_lost_the_last_of_them() {
+    const READS: &str = "select count(*) from journal where event_type = 'audit.entries_listed'";
+    let world = World::start().await;
+    let payment = world
+        .client
+        .create(authorization("tok_approve", 1000))
+        .await;
+    for _ in 0..3 {
+        world.client.entries_of(&payment.payment_id).await;
+    }
+    let lose = "delete from journal where event_type = 'audit.entries_listed' and entity_seq >= 3";
+    world.db.execute(lose, &[]).await;
+    let kept = world.db.number(READS).await;
+    for _ in 0..3 {
+        world.client.entries_of(&payment.payment_id).await;
+    }
+    assert_eq!(world.db.number(READS).await, kept + 3);
+    let broken = "select count(*) from journal j where event_type = 'audit.entries_listed' and entity_seq > 1 \
+                  and not exists (select from journal p where p.stream_id = j.stream_id \
+                  and p.entity_seq = j.entity_seq - 1 \
+                  and position(convert_to(encode(p.leaf_hash, 'hex'), 'UTF8') in j.leaf) > 0)";
+    assert_eq!(world.db.number(broken).await, 0);
+    // The stream that lost its end is left, and another has begun.
+    let streams =
+        "select count(distinct stream_id) from journal where event_type = 'audit.entries_listed'";
+    assert_eq!(world.db.number(streams).await, 2);
+}

@@ -97,17 +97,29 @@ impl AuditLog {
     pub async fn record(&self, caller: &Caller, event: AuditEvent) -> Result<(), FlowError> {
         let stream = self.stream(&caller.tenant).await;
         let mut head = stream.lock().await;
-        let (entry, behind) = self.next_of(*head, caller, event)?;
         // Whatever goes wrong, the next access opens a stream of its own rather than risk a gap.
-        *head = None;
+        let before = head.take();
+        let mut behind = self.append_behind(before, caller, event.clone()).await?;
+        if behind.is_none() && before.is_some() {
+            // A database that went back has lost the entry that this one follows upon: another stream begins.
+            behind = self.append_behind(None, caller, event).await?;
+        }
+        *head = Some(behind.ok_or(FlowError::ConcurrentChange)?);
+        Ok(())
+    }
+
+    /// Appends an entry behind the head of a stream of accesses, or as the first of a new one; `None` where the stream does
+    /// not end there.
+    async fn append_behind(
+        &self,
+        head: Option<Head>,
+        caller: &Caller,
+        event: AuditEvent,
+    ) -> Result<Option<Head>, FlowError> {
+        let (entry, behind) = self.next_of(head, caller, event)?;
         match self.inner.ports.store.append(entry).await {
-            Ok(Commit::Committed) => {
-                *head = Some(behind);
-                Ok(())
-            }
-            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {
-                Err(FlowError::ConcurrentChange)
-            }
+            Ok(Commit::Committed) => Ok(Some(behind)),
+            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(None),
             Err(error) => Err(accept_error(error)),
         }
     }
@@ -156,7 +168,7 @@ impl AuditLog {
     }
 
     /// Appends an entry to a stream that is named from without, behind `head`: `None` where the stream has that entry
-    /// already, by whomever it was written.
+    /// already, by whomever it was written, or has lost the one before.
     pub async fn append_to(
         &self,
         caller: &Caller,
