@@ -5,7 +5,8 @@ use quittance_evidence::LeafData;
 
 use crate::fingerprint::Fingerprint;
 use crate::ids::{EntryId, IdempotencyKey, PaymentId, TenantId, TransactionId};
-use crate::payment::{Payment, named_enum};
+use crate::named::named_enum;
+use crate::payment::Payment;
 use crate::text::Sensitive;
 use crate::transaction::{Attempt, Transaction};
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::ids::TenantId;
-use crate::payment::named_enum;
+use crate::named::named_enum;
 
 named_enum! {
     /// What kind of actor caused something.

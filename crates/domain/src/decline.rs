@@ -1,6 +1,6 @@
 //! Why money did not move: unified decline codes with advice, and the causes of failures.
 
-use crate::payment::named_enum;
+use crate::named::named_enum;
 use crate::text::Text;
 
 named_enum! {

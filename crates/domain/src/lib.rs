@@ -18,6 +18,7 @@ pub mod flows;
 pub mod ids;
 pub mod journal;
 pub mod money;
+mod named;
 pub mod notification;
 pub mod payment;
 pub mod ports;

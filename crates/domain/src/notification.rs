@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use crate::change::JournalEntry;
 use crate::ids::{EndpointId, EntryId, NotificationId, PaymentId, TenantId};
-use crate::payment::named_enum;
+use crate::named::named_enum;
 use crate::ports::StoreError;
 use crate::text::{Sensitive, Text};
 

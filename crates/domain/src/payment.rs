@@ -8,6 +8,7 @@ use crate::amounts::Amounts;
 use crate::decline::{Decline, Failure};
 use crate::ids::{PaymentId, ProviderAccount, ProviderReference, TenantId};
 use crate::money::{Currency, Money};
+use crate::named::named_enum;
 use crate::text::{Sensitive, Text};
 use crate::transaction::Transaction;
 
@@ -22,37 +23,6 @@ pub const MAX_METADATA_PAIRS: usize = 50;
 pub const MAX_METADATA_KEY: usize = 40;
 /// Most characters of a metadata value.
 pub const MAX_METADATA_VALUE: usize = 500;
-
-/// Declares an enum with its stable names, as stored, logged and served.
-macro_rules! named_enum {
-    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-        $vis enum $name { $($(#[$vdoc])* $variant),+ }
-
-        impl $name {
-            /// Every value, in declaration order.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The stable name.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-
-            /// The value with this stable name.
-            pub fn from_name(name: &str) -> Option<Self> {
-                match name { $($text => Some(Self::$variant),)+ _ => None }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.name())
-            }
-        }
-    };
-}
-pub(crate) use named_enum;
 
 named_enum! {
     /// Where a payment stands. After authorization it is derived from the amounts (see [`crate::transition`]).

@@ -7,7 +7,8 @@ use crate::contradictions::Contradictions;
 use crate::decline::{Cause, Decline, Failure};
 use crate::ids::{AttemptId, ProviderAccount, ProviderReference, TransactionId};
 use crate::money::Money;
-use crate::payment::{NextAction, named_enum};
+use crate::named::named_enum;
+use crate::payment::NextAction;
 use crate::text::{Sensitive, Text};
 
 named_enum! {

@@ -5,7 +5,8 @@
 //! is decided in two steps: the table says in which states it can be at all, the amounts say how much.
 
 use crate::amounts::Amounts;
-use crate::payment::{PaymentState, named_enum};
+use crate::named::named_enum;
+use crate::payment::PaymentState;
 
 named_enum! {
     /// Everything that can happen to a payment: commands accepted, and facts proved.

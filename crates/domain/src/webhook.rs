@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::ids::{
     EventId, PaymentId, ProviderAccount, ProviderReference, TransactionId, WebhookId,
 };
-use crate::payment::named_enum;
+use crate::named::named_enum;
 use crate::ports::StoreError;
 use crate::text::Sensitive;
 use crate::transaction::{Dispute, Fact, TransactionKind};

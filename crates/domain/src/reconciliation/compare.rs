@@ -1,6 +1,6 @@
 //! The comparison of one of ours with what the provider says about it.
 
-use crate::payment::named_enum;
+use crate::named::named_enum;
 use crate::transaction::TransactionState;
 
 use super::{Booked, Settled, SettledKind, Window};

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::ids::{PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId};
 use crate::money::Currency;
-use crate::payment::named_enum;
+use crate::named::named_enum;
 use crate::ports::StoreError;
 use crate::transaction::{TransactionKind, TransactionState};
 

@@ -10,7 +10,7 @@ use super::api_keys::ApiKeyFault;
 use super::row_fault::RowFault;
 use super::tree_fault::TreeFault;
 use crate::ids::{EntryId, PaymentId, TransactionId};
-use crate::payment::named_enum;
+use crate::named::named_enum;
 
 /// Most characters of a stored value that a mismatch quotes.
 const MAX_QUOTED: usize = 64;
