@@ -1,11 +1,12 @@
 //! HTTP on loopback for the providers that tests play.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// A request as it came.
@@ -29,10 +30,37 @@ impl Asked {
 pub type Reply = Option<(u16, Value)>;
 type Answers = Arc<dyn Fn(&Asked) -> Reply + Send + Sync>;
 
+/// An answer that was made, and is under way until it is let go.
+pub struct HeldAnswer {
+    asked: oneshot::Receiver<()>,
+    let_go: oneshot::Sender<()>,
+}
+
+impl HeldAnswer {
+    /// Waits until it was asked for, and made.
+    pub async fn made(&mut self) {
+        (&mut self.asked).await.unwrap();
+    }
+
+    pub fn let_go(self) {
+        self.let_go.send(()).unwrap();
+    }
+}
+
+/// The answer that is to be held: the next one to what is asked at a path that begins so.
+struct ToHold {
+    path: String,
+    asked: oneshot::Sender<()>,
+    let_go: oneshot::Receiver<()>,
+}
+
+type Holding = Arc<Mutex<Option<ToHold>>>;
+
 /// A server that answers so. It stops when dropped.
 pub struct Played {
     pub addr: SocketAddr,
     task: JoinHandle<()>,
+    holding: Holding,
 }
 
 impl Drop for Played {
@@ -46,22 +74,49 @@ impl Played {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let answers: Answers = Arc::new(answers);
+        let holding = Holding::default();
+        let to_hold = Arc::clone(&holding);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&answers)));
+                connections.spawn(serve(stream, Arc::clone(&answers), Arc::clone(&to_hold)));
             }
         });
-        Self { addr, task }
+        Self {
+            addr,
+            task,
+            holding,
+        }
+    }
+
+    /// Holds the next answer to what is asked at a path that begins so: it is made, and does not arrive.
+    pub fn hold_answer(&self, path: &str) -> HeldAnswer {
+        let (made, asked) = oneshot::channel();
+        let (let_go, going) = oneshot::channel();
+        let to_hold = ToHold {
+            path: path.to_owned(),
+            asked: made,
+            let_go: going,
+        };
+        *self.holding.lock().unwrap() = Some(to_hold);
+        HeldAnswer { asked, let_go }
     }
 }
 
 /// One connection: requests with their bodies, one after the other.
-async fn serve(mut stream: TcpStream, answers: Answers) {
+async fn serve(mut stream: TcpStream, answers: Answers, holding: Holding) {
     while let Some(asked) = read(&mut stream).await {
         let Some((status, answer)) = answers(&asked) else {
             return;
         };
+        let held = holding
+            .lock()
+            .unwrap()
+            .take_if(|it| asked.target.starts_with(&it.path));
+        if let Some(held) = held {
+            held.asked.send(()).unwrap();
+            held.let_go.await.unwrap();
+        }
         let answer = answer.to_string();
         let response = format!(
             "HTTP/1.1 {status} Whatever\r\ncontent-type: application/json\r\n\

@@ -1,4 +1,4 @@
-//! Plays Stripe, as far as purchases, refunds and disputes go: it holds them, and a test says what becomes of them and what
+//! Plays Stripe, as far as payments, refunds and disputes go: it holds them, and a test says what becomes of them and what
 //! is told. Beside localstripe, which cannot let a refund fail, dispute a payment, lose an answer, or fail itself.
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use toml::{Table, Value as Setting};
 
-use super::played::{Asked, Played, Reply};
+use super::played::{Asked, HeldAnswer, Played, Reply};
 use super::stripe::{SECRET, STRIPE};
 use super::webhooks::{Post, now};
 use super::{Site, SiteOptions, World, eventually};
@@ -127,6 +127,11 @@ impl PlayedStripe {
         held.clone()
     }
 
+    /// Holds the answer to the next question about a dispute.
+    pub fn hold_dispute(&self) -> HeldAnswer {
+        self.played.hold_answer("/v1/disputes/")
+    }
+
     /// How a dispute stands from now on.
     pub fn disputed(&self, dispute: &Value) {
         let all = &mut self.ledger().disputes;
@@ -210,7 +215,7 @@ impl Ledger {
             "quittance_payment": form["metadata[quittance_payment]"],
             "quittance_transaction": form["metadata[quittance_transaction]"],
         });
-        let amount = form["amount"].as_str().unwrap().parse().unwrap();
+        let amount: i64 = form["amount"].as_str().unwrap().parse().unwrap();
         if parts == ["refunds"] {
             let intent = form["payment_intent"].as_str().unwrap();
             return (200, self.refund(intent, amount, &metadata));
@@ -223,6 +228,12 @@ impl Ledger {
             "currency": form["currency"], "capture_method": "automatic", "metadata": metadata,
             "latest_charge": format!("ch_{number}"),
         });
+        if form["capture_method"] == "manual" {
+            intent["capture_method"] = json!("manual");
+            intent["status"] = json!("requires_capture");
+            intent["amount_capturable"] = json!(amount);
+            intent["amount_received"] = json!(0);
+        }
         let method = form["payment_method"].as_str().unwrap_or_default();
         let mut answer = None;
         if let Some(code) = method.strip_prefix(DECLINED) {
@@ -237,6 +248,7 @@ impl Ledger {
         }
         if method == REDIRECTED {
             intent["status"] = json!("requires_action");
+            intent["amount_capturable"] = json!(0);
             intent["amount_received"] = json!(0);
             intent["client_secret"] = json!(format!("pi_{number}_secret_x"));
             let url = "https://hooks.stripe.com/3d_secure_2/hosted";
@@ -337,13 +349,19 @@ impl PlayedStripeWorld {
 
     /// Delivers an event, and waits for what becomes of it.
     pub async fn tell(&self, id: &str, kind: &str, object: &Value) -> String {
-        let http = super::webhooks::client();
-        let request = delivery(
-            &event(id, kind, object),
-            &http,
-            self.world.server.http_addr(),
-        );
+        self.deliver(id, kind, object).await;
+        self.ended(id).await
+    }
+
+    /// Delivers an event, which is acknowledged.
+    pub async fn deliver(&self, id: &str, kind: &str, object: &Value) {
+        let (http, server) = (super::webhooks::client(), self.world.server.http_addr());
+        let request = delivery(&event(id, kind, object), &http, server);
         assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    }
+
+    /// Waits for what becomes of an event.
+    pub async fn ended(&self, id: &str) -> String {
         eventually(&format!("{id} has ended"), async || {
             let sql = "select state from webhook_inbox where event_id = $1 \
                        and state not in ('RECEIVED', 'PARKED')";

@@ -46,6 +46,7 @@ mod reconciliation_memory;
 mod recovery;
 mod stripe;
 mod stripe_customers;
+mod stripe_dispute_races;
 mod stripe_disputes;
 mod stripe_refunds;
 mod success;

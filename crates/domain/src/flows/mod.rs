@@ -4,6 +4,7 @@
 //! Both, and the call between them, run on a task that outlives the caller; the caller waits for it as
 //! long as it cares to, and gets the payment as it stands then.
 
+mod ask;
 pub mod audit;
 mod command;
 mod execute;

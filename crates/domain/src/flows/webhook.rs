@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use crate::change::Change;
 use crate::context::{Actor, ActorKind, Caller, Origin};
 use crate::decide::{self, Reported, Unasked};
 use crate::decline::Cause;
 use crate::error::FlowError;
 use crate::ids::{PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId};
 use crate::payment::PaymentRecord;
-use crate::ports::{Commit, LookupQuery, Named, SentThrough};
-use crate::transaction::{
-    Dispute, Fact, FactKind, LookupOutcome, Transaction, TransactionKind, TransactionState,
-};
+use crate::ports::{Commit, Named, SentThrough};
+use crate::transaction::{Dispute, Fact, FactKind, Transaction, TransactionKind, TransactionState};
 use crate::webhook::{PaymentName, Subject, WebhookFact};
 
+use super::ask::Confirmed;
 use super::set_aside::Aside;
 use super::{Flows, accept_error, read_error};
 
@@ -133,9 +131,10 @@ impl Flows {
         fact: &Fact,
     ) -> Result<Told, FlowError> {
         let account = operation.account;
-        let (mut fact, mut confirmed) = (fact.clone(), false);
+        let (mut fact, mut asked_about) = (fact.clone(), None);
         for _ in 0..=self.settings().max_decisions {
             let record = self.read(caller, payment).await?;
+            let version = record.payment.version;
             let Some(opening) = record.opening() else {
                 return Ok(Told::OtherAccount);
             };
@@ -161,9 +160,10 @@ impl Flows {
             let Some(change) = decide::unasked(&record, operation, &fact, &stamp)? else {
                 return Ok(Told::NoNews);
             };
-            if operation.kind == TransactionKind::ChargebackReversal && !confirmed {
+            let returns = operation.kind == TransactionKind::ChargebackReversal;
+            if returns && asked_about != Some(version) {
                 // It may have been won before it was lost, which leaves nothing here that this would contradict.
-                confirmed = true;
+                asked_about = Some(version);
                 match self.ask_about_new(record, &change).await? {
                     Confirmed::Told => {}
                     Confirmed::Instead(current) => {
@@ -174,7 +174,14 @@ impl Flows {
                 }
             }
             match self.commit(&change).await {
-                Ok(Commit::Committed) => return Ok(Told::Applied),
+                Ok(Commit::Committed) => {
+                    if let Some(new) = change.subject().filter(|_| asked_about.is_some()) {
+                        let about = (payment, new);
+                        let asking = self.ask_on(caller, account, about, operation.dispute);
+                        Box::pin(asking).await?;
+                    }
+                    return Ok(Told::Applied);
+                }
                 Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {}
                 Err(error) => return Err(accept_error(error)),
             }
@@ -187,15 +194,33 @@ impl Flows {
         &self,
         caller: &Caller,
         account: &ProviderAccount,
+        about: (PaymentId, TransactionId),
+        told: (&Fact, Option<&Dispute>),
+    ) -> Result<Told, FlowError> {
+        let (became, asked) = self.tell(caller, account, about, told).await?;
+        if asked && became == Told::Applied {
+            // Seldom: not part of every future.
+            Box::pin(self.ask_on(caller, account, about, told.1)).await?;
+        }
+        Ok(became)
+    }
+
+    /// The same, without asking on; and whether the provider was asked.
+    pub(super) async fn tell(
+        &self,
+        caller: &Caller,
+        account: &ProviderAccount,
         (payment, transaction): (PaymentId, TransactionId),
         (fact, dispute): (&Fact, Option<&Dispute>),
-    ) -> Result<Told, FlowError> {
+    ) -> Result<(Told, bool), FlowError> {
         let mut fact = fact.clone();
-        let mut confirmed = false;
+        // The version of the payment that the provider was asked about: what it said may be older than a later one.
+        let mut asked_about = None;
         for _ in 0..=self.settings().max_decisions {
+            let asked = asked_about.is_some();
             let record = self.read(caller, payment).await?;
             let Some(held) = record.transaction(transaction) else {
-                return Ok(Told::OtherAccount);
+                return Ok((Told::OtherAccount, asked));
             };
             let trace = self.ports().observer.current_trace();
             let stamp = self.stamp(caller, trace, Duration::ZERO);
@@ -204,31 +229,28 @@ impl Flows {
                 .await?
             {
                 Aside::No => {}
-                Aside::Told(told) => return Ok(told),
+                Aside::Told(told) => return Ok((told, asked)),
                 Aside::Overtaken => continue,
             }
             let told = (&fact, dispute);
             let Some(change) = decide::fact_about(&record, transaction, told, &stamp)? else {
-                return Ok(Told::NoNews);
+                return Ok((Told::NoNews, asked));
             };
-            // What was asked of the customer before a confirmation may be told after it.
-            let overtaken = matches!(fact.kind, FactKind::RequiresAction(_))
-                && held.state == TransactionState::Pending
-                && record.payment.next_action.is_some();
-            if (held.state.ended() || overtaken) && !confirmed {
+            let version = record.payment.version;
+            if contradicts(&record, held, &fact) && asked_about != Some(version) {
                 match self.ask_again(&record, held).await? {
                     Confirmed::Told => {}
                     Confirmed::Instead(current) => fact = *current,
-                    Confirmed::Not(cause) => return Ok(Told::NotConfirmed(cause)),
+                    Confirmed::Not(cause) => return Ok((Told::NotConfirmed(cause), true)),
                 }
-                confirmed = true;
+                asked_about = Some(version);
                 continue;
             }
             match self.commit(&change).await {
                 Ok(Commit::Committed) => {
                     let record = change.apply_to(Some(record));
                     self.go_on_after(caller, record, transaction).await;
-                    return Ok(Told::Applied);
+                    return Ok((Told::Applied, asked));
                 }
                 Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {}
                 Err(error) => return Err(accept_error(error)),
@@ -255,46 +277,6 @@ impl Flows {
         }
     }
 
-    /// Asks the provider what holds now of an operation that is not recorded yet.
-    async fn ask_about_new(
-        &self,
-        record: PaymentRecord,
-        change: &Change,
-    ) -> Result<Confirmed, FlowError> {
-        let record = change.apply_to(Some(record));
-        let new = change.subject().and_then(|id| record.transaction(id));
-        match new {
-            Some(new) => self.ask_again(&record, new).await,
-            None => Ok(Confirmed::Told),
-        }
-    }
-
-    /// Asks the provider what holds now.
-    async fn ask_again(
-        &self,
-        record: &PaymentRecord,
-        held: &Transaction,
-    ) -> Result<Confirmed, FlowError> {
-        let provider = self.provider_of(record, held.id)?;
-        if !provider.capabilities().current_lookup {
-            // It can be told by webhook alone.
-            return Ok(Confirmed::Told);
-        }
-        let query = LookupQuery::about(&record.payment, held);
-        self.retried(record, held.id, "lookup");
-        Ok(match provider.lookup(&query).await {
-            LookupOutcome::Found(current) => Confirmed::Instead(Box::new(current)),
-            LookupOutcome::NotFound {
-                authoritative: true,
-            } => Confirmed::Not(Cause::NotProcessed),
-            // Not to find it proves nothing, and what it told was signed.
-            LookupOutcome::NotFound {
-                authoritative: false,
-            } => Confirmed::Told,
-            LookupOutcome::Unavailable { cause, .. } => Confirmed::Not(cause),
-        })
-    }
-
     /// Sends the void that waited for what was told. The fact is applied already, so its failure is recovery's.
     async fn go_on_after(&self, caller: &Caller, mut record: PaymentRecord, told: TransactionId) {
         let payment = record.payment.id;
@@ -314,14 +296,13 @@ impl Flows {
     }
 }
 
-/// What asking the provider showed.
-enum Confirmed {
-    /// It cannot be asked: its word has to do.
-    Told,
-    /// This holds now.
-    Instead(Box<Fact>),
-    /// It does not confirm it, or could not be asked just now.
-    Not(Cause),
+/// Whether a fact contradicts what is known, so that the provider is asked first.
+fn contradicts(record: &PaymentRecord, held: &Transaction, fact: &Fact) -> bool {
+    // What was asked of the customer before a confirmation may be told after it.
+    let overtaken = matches!(fact.kind, FactKind::RequiresAction(_))
+        && held.state == TransactionState::Pending
+        && record.payment.next_action.is_some();
+    overtaken || held.state.ended()
 }
 
 /// Who applies webhooks. The fact itself is the provider's word, and its entry says so.

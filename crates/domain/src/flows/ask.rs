@@ -1,0 +1,94 @@
+//! Asking a provider whether what it told holds now, before that is believed against what is known.
+
+use crate::change::Change;
+use crate::context::Caller;
+use crate::decline::Cause;
+use crate::error::FlowError;
+use crate::ids::{PaymentId, ProviderAccount, TransactionId};
+use crate::payment::PaymentRecord;
+use crate::ports::LookupQuery;
+use crate::transaction::{Dispute, Fact, LookupOutcome, Transaction};
+
+use super::Flows;
+use super::webhook::Told;
+
+/// What asking the provider showed.
+pub(super) enum Confirmed {
+    /// It cannot be asked: its word has to do.
+    Told,
+    /// This holds now.
+    Instead(Box<Fact>),
+    /// It does not confirm it, or could not be asked just now.
+    Not(Cause),
+}
+
+impl Flows {
+    /// Asks the provider what holds now of an operation that is not recorded yet.
+    pub(super) async fn ask_about_new(
+        &self,
+        record: PaymentRecord,
+        change: &Change,
+    ) -> Result<Confirmed, FlowError> {
+        let record = change.apply_to(Some(record));
+        let new = change.subject().and_then(|id| record.transaction(id));
+        match new {
+            Some(new) => self.ask_again(&record, new).await,
+            None => Ok(Confirmed::Told),
+        }
+    }
+
+    /// Asks the provider what holds now.
+    pub(super) async fn ask_again(
+        &self,
+        record: &PaymentRecord,
+        held: &Transaction,
+    ) -> Result<Confirmed, FlowError> {
+        let provider = self.provider_of(record, held.id)?;
+        if !provider.capabilities().current_lookup {
+            // It can be told by webhook alone.
+            return Ok(Confirmed::Told);
+        }
+        let query = LookupQuery::about(&record.payment, held);
+        self.retried(record, held.id, "lookup");
+        Ok(match provider.lookup(&query).await {
+            LookupOutcome::Found(current) => Confirmed::Instead(Box::new(current)),
+            LookupOutcome::NotFound {
+                authoritative: true,
+            } => Confirmed::Not(Cause::NotProcessed),
+            // Not to find it proves nothing, and what it told was signed.
+            LookupOutcome::NotFound {
+                authoritative: false,
+            } => Confirmed::Told,
+            LookupOutcome::Unavailable { cause, .. } => Confirmed::Not(cause),
+        })
+    }
+
+    /// Asks about a dispute once more, after an answer about it was applied, until that is what holds.
+    ///
+    /// It may have gone on while the answer was under way, and the event about that may have found nothing to change yet:
+    /// nobody else would tell it. Whatever goes on after the last question is told to a payment that knows its answer.
+    pub(super) async fn ask_on(
+        &self,
+        caller: &Caller,
+        account: &ProviderAccount,
+        about: (PaymentId, TransactionId),
+        dispute: Option<&Dispute>,
+    ) -> Result<(), FlowError> {
+        for _ in 0..self.settings().max_decisions {
+            let record = self.read(caller, about.0).await?;
+            let held = record.transaction(about.1);
+            let Some(held) = held.filter(|held| held.kind.disputes()) else {
+                return Ok(());
+            };
+            let Confirmed::Instead(current) = self.ask_again(&record, held).await? else {
+                return Ok(());
+            };
+            let current = (current.as_ref(), dispute);
+            let (became, _) = self.tell(caller, account, about, current).await?;
+            if became != Told::Applied {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
