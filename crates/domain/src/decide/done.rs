@@ -20,6 +20,7 @@ pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_
     step.settle_case();
     let beyond_before = step.payment.amounts.beyond();
     let released = was_released(record, &transaction);
+    let ran_out = ran_out(&record.payment, &transaction);
     let purchased = transaction.kind == TransactionKind::Purchase;
     let (event, name) = move_amounts(&mut step.payment, &transaction, released);
     if released && purchased {
@@ -44,6 +45,11 @@ pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_
     if transaction.kind == TransactionKind::Void {
         end_unauthorized_opening(step, record);
         take_back_purchase(step, record);
+    }
+    if ran_out {
+        // Told late, and no contradiction: it has run out all the same.
+        step.derive_state();
+        return step.report_excess(beyond_before);
     }
     step.advance(event);
     if transaction.state.ended() && (purchased || !released) {
@@ -145,6 +151,15 @@ fn was_released(record: &PaymentRecord, opening: &Transaction) -> bool {
             && was_sent(transaction)
     });
     opening.kind.opens() && voided && by_void
+}
+
+/// Whether an authorization is known to have run out, and not yet to have been made before.
+pub(crate) fn ran_out(payment: &Payment, opening: &Transaction) -> bool {
+    let expired = opening
+        .failure
+        .is_some_and(|failure| failure.cause == Cause::Expired);
+    let authorizes = opening.kind == TransactionKind::Authorization;
+    payment.expired && authorizes && opening.state == Failed && expired
 }
 
 /// Whether a void may be at the provider, so that its own outcome decides it; or was made there.

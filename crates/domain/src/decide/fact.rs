@@ -17,7 +17,7 @@ use crate::transition::PaymentEvent;
 
 use super::abandon::release_refused;
 use super::attempt::prefix;
-use super::done::{approved, was_sent};
+use super::done::{approved, ran_out, was_sent};
 use super::names::{names_anew, of_another_payment, take_references};
 use super::recover::defer;
 use super::resend::ProvedUnsent;
@@ -145,6 +145,16 @@ fn applied(
 pub(crate) fn taken_back_early(held: &Transaction, fact: &Fact) -> bool {
     let done = matches!(held.state, Succeeded | Reversed);
     matches!(fact.kind, FactKind::TakenBack(_)) && held.kind.opens() && !done
+}
+
+/// Whether a fact tells that an authorization was made, of one that is known to have run out since: told late, it
+/// contradicts nothing.
+pub(crate) fn made_before_it_ran_out(
+    record: &PaymentRecord,
+    held: &Transaction,
+    fact: &Fact,
+) -> bool {
+    matches!(fact.kind, FactKind::Approved { .. }) && ran_out(&record.payment, held)
 }
 
 /// Whether what became of a confirmation is not known: it is under way, or was never answered.
@@ -314,7 +324,10 @@ pub(super) fn mismatch(step: &mut Step, record: &PaymentRecord, named: Option<Mo
     step.cause = Some(Cause::AmountMismatch);
     step.result = EntryResult::Unknown;
     step.event_type = format!("{}.amount_mismatch", prefix(step.subject.row().kind));
-    step.open_case(OperatorActionKind::AmountMismatch);
+    // Of what ran out since, there is nothing to decide.
+    if !ran_out(&step.payment, step.subject.row()) {
+        step.open_case(OperatorActionKind::AmountMismatch);
+    }
     step.edit(|transaction| {
         transaction.ever_unknown = true;
         // Asking again would tell the same.

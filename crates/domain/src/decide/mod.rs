@@ -42,7 +42,9 @@ pub use attempt::{fail_over, start_attempt};
 pub use command::{capture, confirm, refund, void};
 pub use create::{NewPayment, create};
 pub use fact::{confirmation_lost, fact};
-pub(crate) use fact::{confirmation_open, confirmation_waits, fact_about, taken_back_early};
+pub(crate) use fact::{
+    confirmation_open, confirmation_waits, fact_about, made_before_it_ran_out, taken_back_early,
+};
 pub(crate) use names::{Meant, payment_meant};
 pub use operator::{resolve, retry};
 pub use outcome::outcome;

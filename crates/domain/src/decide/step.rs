@@ -88,6 +88,12 @@ impl Step {
         };
     }
 
+    /// Has the payment's state follow from the amounts, which must be those after the step.
+    pub fn derive_state(&mut self) {
+        let (payment, state) = (&self.payment, self.payment.state);
+        self.payment.state = derive_state(state, &payment.amounts, payment.expired);
+    }
+
     /// Opens a case if the provider has proved more than our limits allow, or more has left than came in. Where the step
     /// contradicts what is known as well, that case tells both; and one that is open about a contradiction is not hidden: a
     /// person may be about to book what was done again.

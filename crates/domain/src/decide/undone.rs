@@ -176,6 +176,10 @@ pub(super) fn undone_before_told(step: &mut Step, record: &PaymentRecord, cause:
     let held_back = transaction.reserved() > 0;
     not_done(step, record, Ok(cause));
     step.edit(|transaction| transaction.state = Reversed);
+    if transaction.open_case == Some(OperatorActionKind::AmountMismatch) {
+        // It was told to be done, though for another amount: a person finds out, as where that is told after this.
+        step.open_case(OperatorActionKind::ContradictingFact);
+    }
     if held_back && transaction.final_capture {
         // While it was done, it released the rest.
         let amounts = &mut step.payment.amounts;

@@ -302,7 +302,7 @@ fn contradicts(record: &PaymentRecord, held: &Transaction, fact: &Fact) -> bool 
     let overtaken = matches!(fact.kind, FactKind::RequiresAction(_))
         && held.state == TransactionState::Pending
         && record.payment.next_action.is_some();
-    overtaken || held.state.ended()
+    overtaken || held.state.ended() && !decide::made_before_it_ran_out(record, held, fact)
 }
 
 /// Who applies webhooks. The fact itself is the provider's word, and its entry says so.

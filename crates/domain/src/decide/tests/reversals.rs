@@ -47,8 +47,14 @@ fn under_way(kind: Kind) -> World {
 
 #[test]
 fn s52_what_is_taken_back_before_its_success_is_told_ends_as_in_order() {
-    for kind in [Kind::Refund, Kind::Capture] {
-        let done = told(approved(40));
+    // Also where it had been done for another amount than was asked.
+    for (kind, moved) in [
+        (Kind::Refund, 40),
+        (Kind::Capture, 40),
+        (Kind::Refund, 35),
+        (Kind::Capture, 45),
+    ] {
+        let done = told(approved(moved));
         let undone = told(taken_back());
         let mut in_order = under_way(kind);
         let id = in_order.newest();
@@ -65,7 +71,7 @@ fn s52_what_is_taken_back_before_its_success_is_told_ends_as_in_order() {
         // The older word that it was done does not bring it back.
         assert!(world.learn(id, &done));
         assert!(!world.learn(id, &done));
-        assert_eq!(world.standing(), in_order.standing(), "{kind}");
+        assert_eq!(world.standing(), in_order.standing(), "{kind} {moved}");
         assert_eq!(
             world.record.payment.amounts,
             in_order.record.payment.amounts
@@ -432,11 +438,12 @@ fn s40_an_authorization_that_runs_out_under_a_void_is_gone_whatever_becomes_of_i
 /// As Adyen may tell it: the events come in any order.
 #[test]
 fn s52_an_authorization_that_is_told_to_have_run_out_before_it_was_told_ends_as_in_order() {
-    for captured in [false, true] {
+    // It was captured before; or it was made for another amount than was asked.
+    for (captured, made) in [(false, 100), (true, 100), (false, 90)] {
         let ends = [false, true].map(|backwards| {
             let mut world = World::accepted(100, CaptureMethod::Manual);
             let opening = world.newest();
-            let (made, ran_out) = (told(approved(100)), told(FactKind::Expired));
+            let (made, ran_out) = (told(approved(made)), told(FactKind::Expired));
             let facts = if backwards {
                 [&ran_out, &made]
             } else {
@@ -446,7 +453,6 @@ fn s52_an_authorization_that_is_told_to_have_run_out_before_it_was_told_ends_as_
                 assert!(world.learn(opening, fact));
             }
             if captured {
-                // It was captured before.
                 let capture = named("cap-1", approved(30));
                 let told = world.try_hear(Kind::Capture, None, &capture).unwrap();
                 assert!(told.is_some());
@@ -454,14 +460,18 @@ fn s52_an_authorization_that_is_told_to_have_run_out_before_it_was_told_ends_as_
             let payment = &world.record.payment;
             assert_eq!(payment.amounts.capturable(), 0);
             let opening = &world.record.transactions[0];
+            // Nobody is asked: it has run out, whenever that it was made is told.
+            assert_eq!(opening.open_case, None, "{backwards}");
             (
                 payment.state,
                 payment.amounts,
                 payment.expired,
                 opening.state,
+                opening.failure,
+                opening.provider_reference.clone(),
             )
         });
-        assert_eq!(ends[0], ends[1], "captured: {captured}");
+        assert_eq!(ends[0], ends[1], "captured: {captured}, made for {made}");
     }
     // What is captured at once does not run out, in either order.
     let mut world = World::accepted(100, CaptureMethod::Automatic);
