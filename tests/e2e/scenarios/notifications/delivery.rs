@@ -12,7 +12,7 @@ use crate::harness::process::ServerProcess;
 use crate::harness::receiver::{Answer, Got, Receiver};
 use crate::harness::site::{TENANT, TENANT_ROLES};
 use crate::harness::webhooks::Hooks;
-use crate::harness::{Site, World, eventually, purchase};
+use crate::harness::{Site, World, eventually, purchase, refund};
 
 use super::{
     DELIVERED, administrator, counted, endpoint, lifecycle, notifications, options, until_all_ended,
@@ -110,6 +110,46 @@ async fn s44_a_chargeback_and_its_reversal_are_told_to_an_endpoint() {
         let documented = include_str!("../../../../docs/notifications.md");
         assert!(documented.contains(&format!("`{event}`")), "{event}");
     }
+}
+
+/// A refund whose bank finds out later that it cannot take it: first that it succeeded, then that it did not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s43_a_refund_that_fails_later_is_told_to_an_endpoint_after_its_success() {
+    let hooks = Hooks::start_with(options()).await;
+    let admin = administrator(&hooks.world, TENANT).await;
+    let receiver = Receiver::start().await;
+    let wanted = ["refund.succeeded", "refund.reversed"];
+    let made = endpoint(&admin, &receiver, &wanted).await;
+    let payment = hooks.client.create(purchase("tok_approve", 900)).await;
+    hooks.client.ok(refund(&payment, 400)).await;
+    let failed = hooks.control(&payment, "fail_refund", json!({})).await;
+    hooks.tell(&failed, "APPLIED").await;
+    eventually("both arrive", async || {
+        (receiver.different() == 2).then_some(())
+    })
+    .await;
+    let entries = hooks.client.entries_of(&payment.payment_id).await;
+    let told = [
+        ("refund.succeeded", "PARTIALLY_REFUNDED", 400),
+        ("refund.reversed", "CAPTURED", 0),
+    ];
+    for (one, (event, state, refunded)) in receiver.taken().iter().zip(told) {
+        assert!(one.is_signed_by(&made.secret), "{event}");
+        let (json, entry) = (one.json(), entries.iter().find(|it| it.event_type == event));
+        let (data, entry) = (&json["data"], entry.unwrap());
+        assert_eq!(
+            (&json["type"], &data["state"]),
+            (&json!(event), &json!(state))
+        );
+        assert_eq!(data["event_id"], entry.entry_id);
+        assert_eq!(data["payment_id"], payment.payment_id);
+        assert_eq!(data["amounts"]["refunded"], refunded, "{event}");
+        assert_eq!(data["amounts"]["captured"], 900, "{event}");
+        let transaction = &data["transaction"];
+        assert_eq!(transaction["transaction_id"], entry.transaction_id);
+        assert_eq!(transaction["amount"], 400);
+    }
+    assert_eq!(receiver.in_order()[&payment.payment_id].len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
