@@ -11,7 +11,7 @@ use toml::Value;
 
 use crate::harness::meter::Meter;
 use crate::harness::site::{ACCOUNT, account};
-use crate::harness::{Client, Site, SiteOptions, World, purchase};
+use crate::harness::{Client, Site, SiteOptions, World, eventually_within, purchase};
 
 /// Payments that come in during the outage; the long run is of a thousand.
 const PAYMENTS: &str = "QUITTANCE_OUTAGE_PAYMENTS";
@@ -100,11 +100,10 @@ async fn s13_after_an_outage_all_that_waited_is_sent_at_a_bounded_pace() {
         "select count(*) from payments where state = 'PENDING' \
          and created_at <= to_timestamp({until} / 1000000.0)"
     );
-    while world.db.number(&left).await > 0 {
-        let waiting = world.db.number(&left).await;
-        assert!(back.elapsed() < limit, "{waiting} left after {limit:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually_within(limit, "all that waited are resolved", async || {
+        (world.db.number(&left).await == 0).then_some(())
+    })
+    .await;
     let took = back.elapsed();
     let load = meter.load();
     stopped.store(true, Ordering::SeqCst);
@@ -125,10 +124,10 @@ async fn s13_after_an_outage_all_that_waited_is_sent_at_a_bounded_pace() {
     );
     assert!(load.peak <= allowed, "a herd of {}", load.peak);
     let none = "select count(*) from payments where state = 'PENDING'";
-    while world.db.number(none).await > 0 {
-        assert!(back.elapsed() < 2 * limit, "new ones are left");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually_within(limit, "the new ones are resolved", async || {
+        (world.db.number(none).await == 0).then_some(())
+    })
+    .await;
     let charged = world.books().counts.purchases;
     assert_eq!(charged, u64::from(payments) + 5 + made);
     world.everything_agrees().await;
