@@ -83,6 +83,12 @@ async fn s06_what_its_customer_has_left_at_a_redirect_of_adyen_s_is_cancelled_by
     assert_eq!(world.adyen.only("/cancels").sends, 1);
 }
 
+/// However slow the machine is, a sender of this world is taken to be alive until a test says otherwise.
+fn long_leases() -> SiteOptions {
+    let options = SiteOptions::default().recovering();
+    options.with("payments.lease_margin_ms", 600_000)
+}
+
 /// A payment whose answer was lost, and its void once that was sent.
 async fn unheard(
     world: &AdyenWorld,
@@ -105,7 +111,7 @@ async fn unheard(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s15_what_adyen_s_answer_was_lost_of_is_cancelled_by_reference() {
-    let world = AdyenWorld::start_with(SiteOptions::default().recovering()).await;
+    let world = AdyenWorld::start_with(long_leases()).await;
     let request = adyen_authorization(UNHEARD, 900);
     let (payment, opening, cancel) = unheard(&world, request).await;
     world.tell(item("AUTHORISATION", &opening, None)).await;
@@ -121,7 +127,7 @@ async fn s15_what_adyen_s_answer_was_lost_of_is_cancelled_by_reference() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s15_a_cancel_of_adyen_s_that_found_nothing_does_not_let_the_payment_be_sent_again() {
-    let world = AdyenWorld::start_with(SiteOptions::default().recovering()).await;
+    let world = AdyenWorld::start_with(long_leases()).await;
     let request = adyen_purchase(UNHEARD, 900);
     let (payment, opening, cancel) = unheard(&world, request).await;
     world
@@ -134,14 +140,14 @@ async fn s15_a_cancel_of_adyen_s_that_found_nothing_does_not_let_the_payment_be_
     })
     .await;
     assert_eq!(failed.state(), PaymentState::Pending);
-    // Recovery takes it up, and leaves it.
-    let looks = "select retries::bigint from transactions where kind = 'PURCHASE'";
-    let before = world.db.number(looks).await;
-    // It may have been claimed when the void was sent.
-    let due = "update transactions set next_step_at = now(), claimed_until = null where kind = 'PURCHASE'";
+    // Recovery takes it up, and leaves it. It may have been claimed when the void was sent, and may have been looked at so
+    // often that nobody counts any more: that it was looked at shows in its next step, whatever that is.
+    let due = "update transactions set next_step_at = '2000-01-01', claimed_until = null where kind = 'PURCHASE'";
     world.db.execute(due, &[]).await;
+    let looked = "select count(*) from transactions where kind = 'PURCHASE' \
+                  and next_step_at is distinct from '2000-01-01'";
     eventually("recovery has looked", async || {
-        (world.db.number(looks).await > before).then_some(())
+        (world.db.number(looked).await == 1).then_some(())
     })
     .await;
     assert_eq!(world.adyen.only("/payments").sends, 1, "it was not wanted");

@@ -1,5 +1,6 @@
 //! The same request again: the same payment, and never a second charge.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -8,7 +9,7 @@ use tonic::Code;
 
 use crate::harness::{
     Amounts as _, CreateRequest as _, Keyed as _, SiteOptions, World, authorization, capture,
-    purchase, refund, sync, void,
+    eventually, purchase, refund, sync, void,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,7 +151,22 @@ async fn s29_a_hundred_identical_requests_at_once_are_one_charge() {
             _ => other.client.reconnected(),
         })
         .collect();
-    let calls = (0..100).map(|number| clients[number % 4].ok(request.clone()));
+    // On a machine that is busy a call may be told to come back: then it does.
+    let refused = AtomicUsize::new(0);
+    let (refused, request) = (&refused, &request);
+    let calls = (0..100).map(|number| {
+        let client = &clients[number % 4];
+        eventually("the call is answered", async || {
+            match client.call(request.clone()).await {
+                Ok(answer) => Some(answer),
+                Err(failure) => {
+                    assert!(failure.retryable(), "{failure:?}");
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    None
+                }
+            }
+        })
+    });
     let answers = join_all(calls).await;
     let payment = answers[0].message.payment.clone().unwrap();
     for answer in &answers {
@@ -162,10 +178,10 @@ async fn s29_a_hundred_identical_requests_at_once_are_one_charge() {
             "a replay waits for the first call"
         );
     }
-    assert_eq!(
-        answers.iter().filter(|answer| !answer.replayed()).count(),
-        1
-    );
+    // Whoever is refused after it was accepted is answered by a replay, too.
+    let first = answers.iter().filter(|answer| !answer.replayed()).count();
+    let none_refused = refused.load(Ordering::Relaxed) == 0;
+    assert!(first == 1 || first == 0 && !none_refused, "{first}");
     let books = world.books();
     assert_eq!(
         (books.counts.operations, books.currencies["EUR"].captured),
