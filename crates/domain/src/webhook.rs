@@ -280,6 +280,8 @@ pub enum Wiped {
     Done,
     /// Those of dead letters.
     Dead,
+    /// Those of dead letters that name no payment of ours: nobody knows whom they are about.
+    Unnamed,
 }
 
 /// What is to become of a claimed webhook.
@@ -357,9 +359,9 @@ pub trait Inbox: Send + Sync + 'static {
     /// Claims webhooks that are due, those due longest first, which nobody else has claimed.
     async fn claim_webhooks(&self, claim: &InboxClaim) -> Result<Vec<ClaimedWebhook>, StoreError>;
 
-    /// Writes down what became of a claimed webhook, and which payments it is about, as far as that is known. One that is
-    /// finished, and about a payment whose customer is erased or being erased, keeps no body. How long ago it was received, in seconds; `None` where
-    /// somebody else has claimed it since, and nothing was written.
+    /// Writes down what became of a claimed webhook, and which payments it is about, as far as that is known. What is
+    /// finished keeps no body where it is about a payment whose customer is erased or being erased, or told nothing and
+    /// names no payment. How long ago it was received, in seconds; `None` where somebody else has claimed it since.
     async fn close_webhook(
         &self,
         claimed: &ClaimedWebhook,

@@ -1,12 +1,16 @@
 //! Erasing customers: nothing more under the key, then no key.
 
 mod said;
+mod unnamed;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Binary, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::erasure::{Erasure, ErasureDone, ErasureStep, NewErasure};
@@ -80,6 +84,11 @@ const WIPE_WEBHOOKS: &str = "\
     update webhook_inbox w set body = null, wiped_at = now() \
     where w.body is not null and w.payment_ids is not null and w.next_step_at is null \
         and w.payment_ids && array(select payment_id from payments where customer_id = $1)";
+
+/// Those that name no payment, and mention the customer.
+const WIPE_UNNAMED: &str = "\
+    update webhook_inbox set body = null, wiped_at = now() \
+    where webhook_id = any($1) and body is not null and next_step_at is null";
 
 /// Keyed digests of what the requests said of the customer.
 const WIPE_FINGERPRINTS: &str = "select quittance_wipe_fingerprints($1)";
@@ -233,14 +242,29 @@ impl PgStore {
             self.report_forged_erasure(claimed.id);
             return Ok(ErasureStep::NotAsked);
         };
-        let wait = again_in.as_secs_f64();
+        // Before the key is gone, which opens what the customer is known by; and not while it has to wait anyway.
+        let read = self.inner.reader.read("count open payments", |connection| {
+            let query = diesel::sql_query(COUNT).bind::<SqlUuid, _>(customer);
+            async move { query.get_result::<CountRow>(connection).await }.boxed()
+        });
+        let mentioned = match read.await?.open {
+            0 => Some(self.unnamed_bodies_about(customer).await?),
+            _ => None,
+        };
+        let due = Arc::new(Due {
+            id,
+            customer,
+            wait_seconds: again_in.as_secs_f64(),
+            mentioned,
+        });
         let erased = self
             .inner
             .reader
             .write_slowly("erase customer", |connection, _| {
+                let due = Arc::clone(&due);
                 async move {
                     connection
-                        .transaction(async |connection| erase(connection, id, customer, wait).await)
+                        .transaction(async |connection| erase(connection, &due).await)
                         .await
                 }
                 .boxed()
@@ -284,32 +308,43 @@ impl PgStore {
     }
 }
 
-async fn erase(
-    connection: &mut AsyncPgConnection,
+/// A customer who is to be erased now.
+struct Due {
     id: Uuid,
     customer: Uuid,
+    /// How long it is waited where payments hold it up.
     wait_seconds: f64,
-) -> QueryResult<CountRow> {
-    let statement = |text: &'static str| diesel::sql_query(text).bind::<SqlUuid, _>(customer);
+    /// Webhooks that name no payment, and mention the customer; `None` where they were not looked for.
+    mentioned: Option<Vec<Uuid>>,
+}
+
+async fn erase(connection: &mut AsyncPgConnection, due: &Due) -> QueryResult<CountRow> {
+    let statement = |text: &'static str| diesel::sql_query(text).bind::<SqlUuid, _>(due.customer);
     statement(LOCK_PAYMENTS).execute(connection).await?;
     // A statement of its own: it sees what was committed while the lock was waited for.
-    let count: CountRow = statement(COUNT).get_result(connection).await?;
-    if count.open > 0 {
+    let mut count: CountRow = statement(COUNT).get_result(connection).await?;
+    let Some(mentioned) = due.mentioned.as_ref().filter(|_| count.open == 0) else {
+        // What held it up a moment ago may not any more: next time.
+        count.open = count.open.max(1);
         diesel::sql_query(WAIT)
-            .bind::<SqlUuid, _>(id)
+            .bind::<SqlUuid, _>(due.id)
             .bind::<BigInt, _>(count.open)
-            .bind::<Double, _>(wait_seconds)
+            .bind::<Double, _>(due.wait_seconds)
             .execute(connection)
             .await?;
         return Ok(count);
-    }
+    };
     statement(WIPE_TOKENS).execute(connection).await?;
     diesel::sql_query(WIPE_FINGERPRINTS)
-        .bind::<SqlUuid, _>(id)
+        .bind::<SqlUuid, _>(due.id)
         .execute(connection)
         .await?;
     statement(DESTROY).execute(connection).await?;
     // Behind the lock on the customer: whoever closes a webhook about them has done so, or finds no customer.
     statement(WIPE_WEBHOOKS).execute(connection).await?;
+    diesel::sql_query(WIPE_UNNAMED)
+        .bind::<Array<SqlUuid>, _>(mentioned)
+        .execute(connection)
+        .await?;
     Ok(count)
 }

@@ -79,7 +79,8 @@ const CLAIM: &str = "\
 
 /// The number of the attempt is the fence: whoever claimed it later counts.
 ///
-/// What is finished, and about a payment of a customer that is erased or being erased, keeps no body. The lock on the
+/// What is finished, and about a payment of a customer that is erased or being erased, keeps no body; nor does what told
+/// nothing and names no payment: it cannot be replayed, and an erasure would not find it. The lock on the
 /// customers makes an erasure that ends just now wait, and then find the row; or this finds no customer any more.
 const CLOSE: &str = "\
     with about as materialized ( \
@@ -92,7 +93,9 @@ const CLOSE: &str = "\
         for key share \
     ), erased as materialized ( \
         select exists ( \
-            select from about where customer_id not in (select customer_id from known)) and $5 is null as yes \
+            select from about where customer_id not in (select customer_id from known)) and $5 is null \
+        or $3 = 'IGNORED' and $6 = '{}' and exists ( \
+            select from webhook_inbox w where w.webhook_id = $1 and w.payment_ids is null) as yes \
     ) \
     update webhook_inbox w \
     set state = $3, reason = $4, claimed_until = null, attempts_before = w.attempts_before + $7, \

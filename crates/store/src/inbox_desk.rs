@@ -104,6 +104,7 @@ fn wipe(which: Wiped) -> String {
     let states = match which {
         Wiped::Done => "state in ('APPLIED', 'IGNORED')",
         Wiped::Dead => "state = 'DEAD'",
+        Wiped::Unnamed => "state = 'DEAD' and payment_ids is null",
     };
     format!(
         "with old as materialized ( \

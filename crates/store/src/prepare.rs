@@ -46,6 +46,17 @@ struct SealedField {
 }
 
 impl SealedCustomer {
+    /// What tells this customer from others: what the caller calls them, and their name, email and IP address. Not the
+    /// address, which they share.
+    pub(crate) fn known_by(self) -> Vec<String> {
+        let telling = ["customer.name", "customer.email", "customer.ip"];
+        let fields = self.fields.into_iter();
+        let values = fields.filter(|field| telling.contains(&field.name.as_str()));
+        std::iter::once(self.reference)
+            .chain(values.map(|field| field.value))
+            .collect()
+    }
+
     /// The values with their salts, as the entry of the payment's acceptance holds their digests. `None` where a salt is
     /// none.
     pub(crate) fn disclosures(self) -> Option<Vec<Disclosure>> {

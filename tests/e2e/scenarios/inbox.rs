@@ -283,14 +283,22 @@ async fn bodies_are_wiped_when_their_time_has_passed_and_repetitions_are_known_f
     let options = SiteOptions::default()
         .with("webhooks.wipe_interval_ms", 100)
         .with("webhooks.keep_days", 1)
-        .with("webhooks.keep_dead_days", 2);
+        .with("webhooks.keep_unnamed_days", 2)
+        .with("webhooks.keep_dead_days", 3);
     let hooks = Hooks::start_with(options).await;
     let pending = hooks.client.create(purchase(UNHEARD, 800)).await;
     let event = hooks.event_about(&pending.transactions[0].transaction_id);
     hooks.deliver(&Post::of(&event)).await;
     hooks.until(&event.id, "APPLIED").await;
-    let unreadable = Post::signed("evt_dead", b"{}", SECRET);
-    assert_eq!(unreadable.send(hooks.at()).await, StatusCode::OK);
+    // Two dead letters: one about a payment, and one about nobody knows whom.
+    for (event, body) in [("evt_dead", b"[]"), ("evt_unnamed", b"{}")] {
+        let unreadable = Post::signed(event, body, SECRET);
+        assert_eq!(unreadable.send(hooks.at()).await, StatusCode::OK);
+        if event == "evt_dead" {
+            let about = "update webhook_inbox set payment_ids = array[gen_random_uuid()]";
+            hooks.db.execute(about, &[]).await;
+        }
+    }
     let age = async |days: &str| {
         let sql = format!(
             "update webhook_inbox set finished_at = now() - interval '{days} days 1 minute'"
@@ -305,12 +313,17 @@ async fn bodies_are_wiped_when_their_time_has_passed_and_repetitions_are_known_f
     })
     .await;
     assert_eq!(hooks.db.number(states).await, 0, "a person may want it yet");
-    age("2").await;
-    eventually("the dead letter is wiped", async || {
-        (hooks.db.number(wiped).await == 2).then_some(())
-    })
-    .await;
-    for outcome in ["done", "dead"] {
+    for (days, what, so_far) in [
+        ("2", "what names no payment is wiped", 2),
+        ("3", "the other dead letter is wiped", 3),
+    ] {
+        age(days).await;
+        eventually(what, async || {
+            (hooks.db.number(wiped).await == so_far).then_some(())
+        })
+        .await;
+    }
+    for outcome in ["done", "unnamed", "dead"] {
         let series = format!("payment_webhook_wiped_total{{outcome=\"{outcome}\"");
         eventually("it is counted", async || {
             (hooks.metric(&series) == Some(1.0)).then_some(())
@@ -320,7 +333,7 @@ async fn bodies_are_wiped_when_their_time_has_passed_and_repetitions_are_known_f
     // A repetition is still one, and there is nothing to replay.
     let before = hooks.client.payment(&pending.payment_id).await;
     hooks.deliver(&Post::of(&event)).await;
-    assert_eq!(hooks.stored().await, 2);
+    assert_eq!(hooks.stored().await, 3);
     let after = hooks.client.payment(&pending.payment_id).await;
     assert_eq!(after.version, before.version);
     let platform = hooks.as_role(TENANT, &[Role::PlatformAdmin]).await;

@@ -17,6 +17,7 @@ mod declines;
 mod demo;
 mod drain;
 mod erasure;
+mod erasure_webhooks;
 mod errors;
 mod evidence;
 mod expired_keys;

@@ -541,6 +541,7 @@ fn webhooks_have_their_documented_defaults_and_their_waits_fit_together() {
         retention: WebhookRetention {
             done: seconds(30 * 86_400),
             dead: seconds(365 * 86_400),
+            unnamed: seconds(30 * 86_400),
             every: seconds(600),
         },
     };

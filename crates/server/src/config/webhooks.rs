@@ -33,6 +33,8 @@ pub struct WebhookRetention {
     pub done: Duration,
     /// Those of dead letters.
     pub dead: Duration,
+    /// Those of dead letters that name no payment of ours.
+    pub unnamed: Duration,
     /// How often what is kept no longer is looked for.
     pub every: Duration,
 }
@@ -88,6 +90,7 @@ impl WebhooksConfig {
             retention: WebhookRetention {
                 done: days(settings.number("webhooks.keep_days", DAYS)?),
                 dead: days(settings.number(DEAD, DAYS)?),
+                unnamed: days(settings.number("webhooks.keep_unnamed_days", DAYS)?),
                 every: settings.millis("webhooks.wipe_interval_ms", 100..=86_400_000)?,
             },
         };

@@ -37,6 +37,10 @@ impl Retention {
             }
             for (which, kept_for) in [
                 (Wiped::Done, self.settings.done),
+                (
+                    Wiped::Unnamed,
+                    self.settings.unnamed.min(self.settings.dead),
+                ),
                 (Wiped::Dead, self.settings.dead),
             ] {
                 tokio::select! {
@@ -53,6 +57,7 @@ impl Retention {
         let outcome = match which {
             Wiped::Done => "done",
             Wiped::Dead => "dead",
+            Wiped::Unnamed => "unnamed",
         };
         while let Ok(count) = self.inbox.wipe_webhooks(which, kept_for, BATCH).await {
             self.metrics.webhooks_wiped(outcome, count);

@@ -187,7 +187,7 @@ pub(super) const WEBHOOKS_WIPED: MetricSpec = MetricSpec {
     name: "payment.webhook.wiped",
     unit: "{webhook}",
     kind: Kind::Counter,
-    description: "Webhooks whose body was wiped: `done` after webhooks.keep_days, `dead` after webhooks.keep_dead_days.",
+    description: "Webhooks whose body was wiped: `done` after webhooks.keep_days, `dead` after webhooks.keep_dead_days, `unnamed` after webhooks.keep_unnamed_days.",
     labels: &["outcome"],
     prometheus: "payment_webhook_wiped_total",
 };

@@ -1,0 +1,1 @@
+drop index webhook_inbox_webhook_id_idx;
