@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use quittance_domain::ports::Provider;
+use reqwest::header::{HeaderMap, HeaderName};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::ADAPTERS;
 use crate::config::{AccountProblem, ProviderAccountConfig};
-use crate::http::TraceHeaders;
+use crate::http::{TraceHeaders, sensitive};
 
 /// Builds an account; the second argument adds the trace context to each of its requests.
 pub type Build =
@@ -25,6 +26,20 @@ pub struct Adapter {
     pub settings: &'static [&'static str],
     /// Builds an account.
     pub build: Build,
+}
+
+/// The header that lets an account in: its API key, behind this beginning. Never printed.
+pub(crate) fn credentials(
+    config: &ProviderAccountConfig,
+    header: HeaderName,
+    before: &str,
+) -> Result<HeaderMap, AccountProblem> {
+    let key = config.api_key.expose();
+    if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(AccountProblem::ApiKey);
+    }
+    let value = sensitive(&format!("{before}{key}")).map_err(|_| AccountProblem::ApiKey)?;
+    Ok(HeaderMap::from_iter([(header, value)]))
 }
 
 /// Which provider an account is at.

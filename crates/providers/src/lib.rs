@@ -18,6 +18,7 @@ pub mod registry;
 pub mod sandbox;
 pub mod settlement;
 pub mod stripe;
+mod unreadable;
 pub mod webhook;
 
 pub use adapter::{Adapter, Build, ProviderKind};

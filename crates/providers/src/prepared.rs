@@ -5,7 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use quittance_domain::ids::TransactionId;
-use quittance_domain::ports::Operation;
+use quittance_domain::ports::{Operation, Unpreparable};
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{OperationKind, PreparedRequest, SendOutcome, SendReport};
 use reqwest::Method;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::http::path_segment;
 use crate::outcome::NotSent;
 
 /// Version of the stored form. A reader refuses any other: sending different bytes under the same
@@ -85,7 +86,42 @@ struct Envelope {
     idempotency_key: String,
 }
 
+/// The media type of most requests.
+pub(crate) const JSON: &str = "application/json";
+
+/// A JSON body.
+pub(crate) fn json(body: &impl Serialize) -> Result<Vec<u8>, Unpreparable> {
+    // Strings, numbers and flags always serialize.
+    serde_json::to_vec(body).map_err(|_| Unpreparable::Method)
+}
+
+/// The path of a route, whose placeholder is the provider's reference of the payment.
+pub(crate) fn path(operation: &Operation<'_>, route: &str) -> Result<String, Unpreparable> {
+    let Some((before, rest)) = route.split_once('{') else {
+        return Ok(route.to_owned());
+    };
+    let after = rest.split_once('}').map_or("", |(_, after)| after);
+    let reference = operation.payment.provider_reference.as_ref();
+    let segment = reference.and_then(path_segment);
+    let segment = segment.ok_or(Unpreparable::NoReference)?;
+    Ok(format!("{before}{segment}{after}"))
+}
+
 impl Prepared {
+    /// What is posted as JSON for an operation, as it is stored. Its key is [`idempotency_key`].
+    pub(crate) fn post(operation: &Operation<'_>, path: String, body: Vec<u8>) -> PreparedRequest {
+        let prepared = Self {
+            operation: operation.kind,
+            transaction: operation.transaction.id,
+            method: Method::POST,
+            path,
+            content_type: JSON.to_owned(),
+            body,
+            idempotency_key: idempotency_key(operation),
+        };
+        prepared.seal()
+    }
+
     /// The bytes to store and to send from: the same request always gives the same ones.
     pub fn seal(&self) -> PreparedRequest {
         let envelope = Envelope {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use quittance_domain::decline::Cause;
-use quittance_domain::ids::ProviderReference;
 use quittance_domain::money::Money;
 use quittance_domain::payment::NextAction;
 use quittance_domain::text::Sensitive;
@@ -15,6 +14,7 @@ use super::{amount, refusals, wire};
 use crate::http::refusal;
 use crate::outcome::Unknown;
 use crate::prepared::Prepared;
+use crate::unreadable::{self, Unreadable, parsed, reference};
 
 /// Longest URL of an action that is taken over, in bytes: Adyen's hold the session.
 const MAX_ACTION_URL: usize = 8_192;
@@ -24,10 +24,6 @@ const MAX_ACTION_BYTES: usize = 128 * 1_024;
 const IN_PROGRESS: &str = "704";
 /// The kind of errors that are Adyen's own.
 const INTERNAL: &str = "internal";
-
-/// The answer is not what Adyen's documentation promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unreadable;
 
 /// What a 2xx answer to a send proves: it must speak of this very transaction and operation. Where real money moves
 /// (`livemode`), customers are sent to encrypted pages only.
@@ -40,16 +36,13 @@ pub(super) fn answered(body: &[u8], asked: &Prepared, livemode: bool) -> SendOut
             modification(body, asked)
         }
     };
-    fact.map_or_else(
-        |Unreadable| Unknown::UnreadableResponse.into(),
-        SendOutcome::Answered,
-    )
+    unreadable::answered(fact)
 }
 
 /// What a 4xx answer proves. Refusals of a request come before it is processed; but a request that is, or was,
 /// processed under the same key is no refusal, whatever the status.
 pub(super) fn refused(status: u16, body: &[u8]) -> SendOutcome {
-    match serde_json::from_slice::<wire::ErrorAnswer>(body) {
+    match parsed::<wire::ErrorAnswer>(body) {
         Ok(error) if error.error_code == IN_PROGRESS => Unknown::RequestInProgress.into(),
         Ok(error) if error.error_type == INTERNAL => Unknown::ProviderError.into(),
         Ok(_) | Err(_) => refusal(status),
@@ -58,7 +51,7 @@ pub(super) fn refused(status: u16, body: &[u8]) -> SendOutcome {
 
 /// An answer to `/payments` or `/payments/details`.
 fn payment(body: &[u8], asked: &Prepared, livemode: bool) -> Result<Fact, Unreadable> {
-    let answer: wire::PaymentAnswer = serde_json::from_slice(body).map_err(|_| Unreadable)?;
+    let answer: wire::PaymentAnswer = parsed(body)?;
     if let Some(text) = &answer.merchant_reference {
         same_transaction(text, asked)?;
     }
@@ -124,14 +117,14 @@ fn authorised(named: Option<&wire::Amount>) -> FactKind {
 
 /// An answer to a capture, cancel or refund: that it was received. The outcome comes by webhook.
 fn modification(body: &[u8], asked: &Prepared) -> Result<Fact, Unreadable> {
-    let answer: wire::ModificationAnswer = serde_json::from_slice(body).map_err(|_| Unreadable)?;
+    let answer: wire::ModificationAnswer = parsed(body)?;
     if let Some(text) = &answer.reference {
         same_transaction(text, asked)?;
     }
     if answer.status != "received" {
         return Err(Unreadable);
     }
-    let request: wire::Asked = serde_json::from_slice(&asked.body).map_err(|_| Unreadable)?;
+    let request: wire::Asked = parsed(&asked.body)?;
     let kind = match (&request.amount, &answer.amount) {
         // It was taken for something else than was asked: a person decides, before it is done if possible.
         (Some(asked), Some(named)) if asked != named => FactKind::Approved {
@@ -158,10 +151,6 @@ fn same_transaction(text: &str, asked: &Prepared) -> Result<(), Unreadable> {
         Some(named) if named.transaction == asked.transaction => Ok(()),
         Some(_) | None => Err(Unreadable),
     }
-}
-
-pub(super) fn reference(text: &str) -> Result<ProviderReference, Unreadable> {
-    ProviderReference::parse(text).map_err(|_| Unreadable)
 }
 
 /// What the customer has to do. Texts are handed on by their names, those of inner objects as `outer.inner`.

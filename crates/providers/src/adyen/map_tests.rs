@@ -1,7 +1,7 @@
 //! Tests of the mapping, on answers as Adyen documents them.
 
 use quittance_domain::decline::DeclineCode;
-use quittance_domain::ids::TransactionId;
+use quittance_domain::ids::{ProviderReference, TransactionId};
 use quittance_domain::money::{Currency, Money};
 use reqwest::Method;
 use uuid::Uuid;

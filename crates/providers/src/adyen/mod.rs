@@ -24,19 +24,16 @@ use quittance_domain::reconciliation::SettlementSource;
 use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
 };
-use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderName};
-use serde::Serialize;
+use reqwest::header::HeaderName;
 
-use crate::adapter::{Adapter, ProviderKind};
+use crate::adapter::{Adapter, ProviderKind, credentials};
 use crate::config::{AccountProblem, ProviderAccountConfig};
-use crate::http::{HttpClient, Outgoing, TraceHeaders, Verdict, path_segment, sensitive};
-use crate::prepared::{Prepared, idempotency_key, unsendable};
+use crate::http::{HttpClient, TraceHeaders};
+use crate::prepared::{self, Prepared, json, unsendable};
 use method::PaidWith;
 use reference::Reference;
 use signature::Keys;
 
-const JSON: &str = "application/json";
 /// Where a payment is cancelled that is known by our reference alone.
 const CANCELS: &str = "/cancels";
 static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -79,13 +76,7 @@ impl Adyen {
         config: &ProviderAccountConfig,
         trace: TraceHeaders,
     ) -> Result<Self, AccountProblem> {
-        let key = config.api_key.expose();
-        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(AccountProblem::ApiKey);
-        }
-        let mut credentials = HeaderMap::new();
-        let key = sensitive(key).map_err(|_| AccountProblem::ApiKey)?;
-        credentials.insert(API_KEY.clone(), key);
+        let credentials = credentials(config, API_KEY.clone(), "")?;
         let settings = config.http_settings()?;
         if belies(settings.base_url.host(), config.livemode) {
             return Err(AccountProblem::Refused(
@@ -142,17 +133,9 @@ impl ProviderRules for Adyen {
     }
 
     fn prepare(&self, operation: &Operation<'_>) -> Result<PreparedRequest, Unpreparable> {
-        let transaction = operation.transaction.id;
-        Ok(Prepared {
-            operation: operation.kind,
-            transaction,
-            method: Method::POST,
-            path: path(operation)?,
-            content_type: JSON.to_owned(),
-            body: self.body(operation)?,
-            idempotency_key: idempotency_key(operation),
-        }
-        .seal())
+        let named = operation.payment.provider_reference.is_some();
+        let path = prepared::path(operation, route(operation.kind, named))?;
+        Ok(Prepared::post(operation, path, self.body(operation)?))
     }
 }
 
@@ -162,24 +145,12 @@ impl Provider for Adyen {
         let Ok(prepared) = Prepared::open(request) else {
             return unsendable();
         };
-        let exchange = self
-            .http
-            .exchange(Outgoing {
-                method: prepared.method.clone(),
-                path: &prepared.path,
-                route: route(prepared.operation, prepared.path != CANCELS),
-                idempotency: Some((IDEMPOTENCY_KEY.clone(), &prepared.idempotency_key)),
-                content: Some((&prepared.content_type, prepared.body.clone())),
-                send,
-            })
-            .await;
-        let outcome = match exchange.verdict {
-            Verdict::Success => map::answered(exchange.body(), &prepared, self.livemode),
-            Verdict::Refused(status) => map::refused(status, exchange.body()),
-            Verdict::NotSent(not_sent) => not_sent.into(),
-            Verdict::Unknown(unknown) => unknown.into(),
-        };
-        exchange.into_report(outcome)
+        let route = route(prepared.operation, prepared.path != CANCELS);
+        let exchange = self.http.send(&prepared, route, &IDEMPOTENCY_KEY, send);
+        exchange.await.reported(
+            |body| map::answered(body, &prepared, self.livemode),
+            map::refused,
+        )
     }
 
     /// Adyen cannot be asked: results come with answers and by webhook alone.
@@ -226,22 +197,6 @@ fn route(operation: OperationKind, named: bool) -> &'static str {
         OperationKind::Capture => "/payments/{reference}/captures",
         OperationKind::Void => "/payments/{reference}/cancels",
         OperationKind::Refund => "/payments/{reference}/refunds",
-    }
-}
-
-fn path(operation: &Operation<'_>) -> Result<String, Unpreparable> {
-    let named = operation.payment.provider_reference.is_some();
-    let route = route(operation.kind, named);
-    match operation.kind {
-        OperationKind::Purchase | OperationKind::Authorize | OperationKind::Confirm => {
-            Ok(route.to_owned())
-        }
-        OperationKind::Void if !named => Ok(route.to_owned()),
-        OperationKind::Capture | OperationKind::Void | OperationKind::Refund => {
-            let reference = operation.payment.provider_reference.as_ref();
-            let segment = reference.and_then(path_segment);
-            Ok(route.replace("{reference}", segment.ok_or(Unpreparable::NoReference)?))
-        }
     }
 }
 
@@ -349,9 +304,4 @@ fn details(parameters: &[(String, String)]) -> Result<Vec<u8>, Unpreparable> {
         details,
         payment_data,
     })
-}
-
-fn json(body: &impl Serialize) -> Result<Vec<u8>, Unpreparable> {
-    // Strings, numbers and flags always serialize.
-    serde_json::to_vec(body).map_err(|_| Unpreparable::Method)
 }

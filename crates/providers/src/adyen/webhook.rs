@@ -15,6 +15,7 @@ use super::event::{event_id, signed};
 use super::reference::Reference;
 use super::signature::SignedFields;
 use super::{Adyen, amount, map, refusals, wire};
+use crate::unreadable::{parsed, reference};
 
 /// Most items of one webhook. Adyen puts one into a JSON webhook, and a few into others.
 const MAX_ITEMS: usize = 100;
@@ -65,13 +66,11 @@ impl ProviderWebhooks for Adyen {
     }
 
     fn webhook(&self, body: &[u8]) -> Result<Vec<WebhookFact>, Unreadable> {
-        let batch: wire::Batch<'_> =
-            serde_json::from_slice(body).map_err(|_| Unreadable::Malformed)?;
+        let batch: wire::Batch<'_> = parsed(body)?;
         let [wrapped] = batch.notification_items.as_slice() else {
             return Err(Unreadable::Malformed);
         };
-        let item: wire::Item =
-            serde_json::from_str(wrapped.item.get()).map_err(|_| Unreadable::Malformed)?;
+        let item: wire::Item = parsed(wrapped.item.get().as_bytes())?;
         let ours = item.merchant_account_code.as_deref() == Some(&self.merchant_account);
         if !ours || !self.is_mine(&batch) || !SignedFields::of(&item).unambiguous() {
             return Err(Unreadable::Unexpected);
@@ -207,15 +206,14 @@ fn named_amount(item: &wire::Item) -> Option<quittance_domain::money::Money> {
 
 fn psp_reference(item: &wire::Item) -> Result<ProviderReference, Unreadable> {
     let text = item.psp_reference.as_deref().unwrap_or_default();
-    map::reference(text).map_err(|map::Unreadable| Unreadable::Malformed)
+    Ok(reference(text)?)
 }
 
 /// The payment's reference, where an item about something else names it.
 fn original_reference(item: &wire::Item) -> Result<Option<ProviderReference>, Unreadable> {
     let text = item.original_reference.as_deref();
     let text = text.filter(|text| !text.is_empty());
-    let parsed = text.map(map::reference).transpose();
-    parsed.map_err(|map::Unreadable| Unreadable::Malformed)
+    Ok(text.map(reference).transpose()?)
 }
 
 /// About the payment itself.
@@ -309,11 +307,10 @@ fn dispute(
     told: FactKind,
 ) -> Result<WebhookFact, Unreadable> {
     let amount = named_amount(item).ok_or(Unreadable::Unexpected)?;
-    let mut reference = psp_reference(item)?;
+    let mut named = psp_reference(item)?;
     if item.event_code.as_deref() == Some("SECOND_CHARGEBACK") {
         // The money is taken a second time, in the same dispute.
-        let second = map::reference(&format!("{reference}/second"));
-        reference = second.map_err(|map::Unreadable| Unreadable::Malformed)?;
+        named = reference(format!("{named}/second"))?;
     }
     // Both inform only: they are not signed.
     let additional = item.additional_data.as_ref();
@@ -337,7 +334,7 @@ fn dispute(
         },
         fact: Fact {
             kind: told,
-            provider_reference: Some(reference),
+            provider_reference: Some(named),
             payment_reference: original_reference(item)?,
         },
     })

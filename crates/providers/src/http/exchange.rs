@@ -88,6 +88,35 @@ impl Exchange {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// The report of a send: the adapter reads answers and refusals, all else is proved by transport and status.
+    pub fn reported(
+        self,
+        answered: impl FnOnce(&[u8]) -> SendOutcome,
+        refused: impl FnOnce(u16, &[u8]) -> SendOutcome,
+    ) -> SendReport {
+        let outcome = match self.verdict {
+            Verdict::Success => answered(self.body()),
+            Verdict::Refused(status) => refused(status, self.body()),
+            Verdict::NotSent(not_sent) => not_sent.into(),
+            Verdict::Unknown(unknown) => unknown.into(),
+        };
+        self.into_report(outcome)
+    }
+
+    /// The outcome of a lookup, in the same way.
+    pub fn looked_up(
+        &self,
+        found: impl FnOnce(&[u8]) -> LookupOutcome,
+        refused: impl FnOnce(u16, &[u8]) -> LookupOutcome,
+    ) -> LookupOutcome {
+        match self.verdict {
+            Verdict::Success => found(self.body()),
+            Verdict::Refused(status) => refused(status, self.body()),
+            Verdict::NotSent(not_sent) => self.unavailable(not_sent.cause()),
+            Verdict::Unknown(unknown) => self.unavailable(unknown.cause()),
+        }
+    }
+
     /// The outcome of a lookup that found nothing out.
     pub fn unavailable(&self, cause: Cause) -> LookupOutcome {
         LookupOutcome::Unavailable {

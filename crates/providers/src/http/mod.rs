@@ -21,6 +21,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use crate::outcome::NotSent;
+use crate::prepared::Prepared;
 
 pub use base_url::{BaseUrl, BaseUrlError, path_segment};
 pub use exchange::{Exchange, MAX_RESPONSE_BYTES, Verdict, refusal};
@@ -143,6 +144,26 @@ impl HttpClient {
     /// Sends a request once, in a CLIENT span of its own, and reads the answer.
     pub async fn exchange(&self, outgoing: Outgoing<'_>) -> Exchange {
         self.exchange_with(outgoing, &[]).await
+    }
+
+    /// Sends a prepared request once, with its key in the provider's idempotency header (`key`); one that only asks goes without.
+    pub async fn send(
+        &self,
+        prepared: &Prepared,
+        route: &'static str,
+        key: &HeaderName,
+        send: u32,
+    ) -> Exchange {
+        let asks = prepared.method == Method::GET;
+        let outgoing = Outgoing {
+            method: prepared.method.clone(),
+            path: &prepared.path,
+            route,
+            idempotency: (!asks).then(|| (key.clone(), prepared.idempotency_key.as_str())),
+            content: (!asks).then(|| (prepared.content_type.as_str(), prepared.body.clone())),
+            send,
+        };
+        self.exchange(outgoing).await
     }
 
     /// Asks once, as [`exchange`](Self::exchange) does: `GET` of a path with these query parameters, which are

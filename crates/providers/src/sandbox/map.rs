@@ -14,15 +14,12 @@ use quittance_domain::transaction::{
 use super::wire;
 use crate::http::refusal;
 use crate::outcome::{NotSent, Unknown};
+use crate::unreadable::{self, Unreadable, parsed, reference};
 
 /// Longest redirect URL that is taken over, in bytes.
 const MAX_REDIRECT_URL: usize = 2_048;
 /// Most pairs of redirect data that are taken over.
 const MAX_REDIRECT_DATA: usize = 50;
-
-/// The answer is not what the sandbox's documentation promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unreadable;
 
 /// What a 2xx answer to a send proves: it must speak of this very transaction and operation.
 pub(super) fn answered(
@@ -30,22 +27,17 @@ pub(super) fn answered(
     transaction: TransactionId,
     operation: OperationKind,
 ) -> SendOutcome {
-    let fact = read(body, transaction).and_then(|wire| {
-        if answers(wire.kind, operation) {
-            fact(wire)
-        } else {
-            Err(Unreadable)
-        }
+    let read = read(body, transaction);
+    let answer = read.and_then(|wire| {
+        let answers = answers(wire.kind, operation);
+        answers.then_some(wire).ok_or(Unreadable)
     });
-    fact.map_or_else(
-        |Unreadable| Unknown::UnreadableResponse.into(),
-        SendOutcome::Answered,
-    )
+    unreadable::answered(answer.and_then(fact))
 }
 
 /// What a 4xx answer to a send proves.
 pub(super) fn refused(status: u16, body: &[u8], operation: OperationKind) -> SendOutcome {
-    let error = serde_json::from_slice::<wire::ErrorBody>(body).ok();
+    let error = parsed::<wire::ErrorBody>(body).ok();
     match (status, error.as_ref().map(|body| body.error.code.as_str())) {
         // Something else was asked under this key before: it may have moved money.
         (400, Some("idempotency_mismatch")) => Unknown::RequestInProgress.into(),
@@ -61,16 +53,14 @@ pub(super) fn refused(status: u16, body: &[u8], operation: OperationKind) -> Sen
 
 /// What a 2xx answer to a lookup proves.
 pub(super) fn found(body: &[u8], transaction: TransactionId) -> LookupOutcome {
-    match read(body, transaction).and_then(fact) {
-        Ok(fact) => LookupOutcome::Found(fact),
-        Err(Unreadable) => unavailable(Cause::UnreadableResponse),
-    }
+    unreadable::found(read(body, transaction).and_then(fact))
 }
 
 /// What a 2xx answer to a lookup of a payment proves of one of its operations, which the sandbox named.
 pub(super) fn found_in_payment(body: &[u8], query: &LookupQuery) -> LookupOutcome {
-    let Ok(payment) = serde_json::from_slice::<wire::Payment>(body) else {
-        return unavailable(Cause::UnreadableResponse);
+    let payment: wire::Payment = match parsed(body) {
+        Ok(payment) => payment,
+        Err(unreadable) => return unreadable.into(),
     };
     let named = query
         .provider_reference
@@ -80,29 +70,26 @@ pub(super) fn found_in_payment(body: &[u8], query: &LookupQuery) -> LookupOutcom
     let operation = operations.find(|operation| {
         Some(operation.id.as_str()) == named && kind(operation.kind) == query.kind
     });
-    match operation.map(fact) {
-        Some(Ok(fact)) => LookupOutcome::Found(fact),
-        Some(Err(Unreadable)) => unavailable(Cause::UnreadableResponse),
-        // It was told, so it was there.
-        None => LookupOutcome::NotFound {
-            authoritative: false,
-        },
-    }
+    // It was told, so it was there.
+    let missing = LookupOutcome::NotFound {
+        authoritative: false,
+    };
+    operation.map_or(missing, |operation| unreadable::found(fact(operation)))
 }
 
 /// What a 4xx answer to a lookup proves. Only the sandbox's own "not found" does: that of a wrong
 /// URL or of something in between must not pass for proof that nothing was charged.
 pub(super) fn not_found(status: u16, body: &[u8]) -> LookupOutcome {
-    match serde_json::from_slice::<wire::ErrorBody>(body) {
+    match parsed::<wire::ErrorBody>(body) {
         Ok(body) if status == 404 && body.error.r#type == "not_found" => LookupOutcome::NotFound {
             authoritative: body.authoritative,
         },
         Ok(_) if status != 404 => unavailable(Cause::RequestRefused),
-        Ok(_) | Err(_) => unavailable(Cause::UnreadableResponse),
+        Ok(_) | Err(Unreadable) => Unreadable.into(),
     }
 }
 
-/// These answers ask nobody to wait.
+/// Such an answer asks nobody to wait.
 fn unavailable(cause: Cause) -> LookupOutcome {
     LookupOutcome::Unavailable {
         cause,
@@ -111,12 +98,9 @@ fn unavailable(cause: Cause) -> LookupOutcome {
 }
 
 fn read(body: &[u8], transaction: TransactionId) -> Result<wire::Operation, Unreadable> {
-    let operation: wire::Operation = serde_json::from_slice(body).map_err(|_| Unreadable)?;
-    if operation.reference == transaction.to_string() {
-        Ok(operation)
-    } else {
-        Err(Unreadable)
-    }
+    let operation: wire::Operation = parsed(body)?;
+    let ours = operation.reference == transaction.to_string();
+    ours.then_some(operation).ok_or(Unreadable)
 }
 
 /// Whether an operation of this kind answers what was asked. A confirmation is answered with the
@@ -149,15 +133,10 @@ pub(super) fn fact(wire: wire::Operation) -> Result<Fact, Unreadable> {
         }
         wire::Status::Failed => FactKind::Failed(Cause::ProviderReportedFailure),
     };
-    let reference = |text| {
-        ProviderReference::parse(text)
-            .map(Some)
-            .map_err(|_| Unreadable)
-    };
     Ok(Fact {
         kind,
-        provider_reference: reference(wire.id)?,
-        payment_reference: reference(wire.payment_id)?,
+        provider_reference: Some(reference(wire.id)?),
+        payment_reference: Some(reference(wire.payment_id)?),
     })
 }
 

@@ -19,17 +19,14 @@ use quittance_domain::reconciliation::{SettlementPage, SettlementSource};
 use quittance_domain::transaction::{
     LookupOutcome, OperationKind, PreparedRequest, SendReport, TransactionOrigin,
 };
-use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName};
-use serde::Serialize;
+use reqwest::header::{AUTHORIZATION, HeaderName};
 
-use crate::adapter::{Adapter, ProviderKind};
+use crate::adapter::{Adapter, ProviderKind, credentials};
 use crate::config::{AccountProblem, ProviderAccountConfig};
-use crate::http::{HttpClient, Outgoing, TraceHeaders, Verdict, path_segment, sensitive};
-use crate::prepared::{Prepared, idempotency_key, unsendable};
+use crate::http::{HttpClient, TraceHeaders, Verdict, path_segment};
+use crate::prepared::{self, Prepared, json, unsendable};
 use crate::webhook::StandardWebhooks;
 
-const JSON: &str = "application/json";
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The sandbox takes at most this many bytes of description.
 const MAX_DESCRIPTION_BYTES: usize = 1_000;
@@ -65,13 +62,7 @@ impl Sandbox {
                 "livemode must be false for the sandbox",
             ));
         }
-        let key = config.api_key.expose();
-        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(AccountProblem::ApiKey);
-        }
-        let bearer = sensitive(&format!("Bearer {key}")).map_err(|_| AccountProblem::ApiKey)?;
-        let mut credentials = HeaderMap::new();
-        credentials.insert(AUTHORIZATION, bearer);
+        let credentials = credentials(config, AUTHORIZATION, "Bearer ")?;
         Ok(Self {
             http: HttpClient::new(config.http_settings()?, credentials, trace)?,
             webhooks: StandardWebhooks::new(&config.webhook_secrets)?,
@@ -94,17 +85,8 @@ impl ProviderRules for Sandbox {
     }
 
     fn prepare(&self, operation: &Operation<'_>) -> Result<PreparedRequest, Unpreparable> {
-        let transaction = operation.transaction.id;
-        Ok(Prepared {
-            operation: operation.kind,
-            transaction,
-            method: Method::POST,
-            path: path(operation)?,
-            content_type: JSON.to_owned(),
-            body: body(operation)?,
-            idempotency_key: idempotency_key(operation),
-        }
-        .seal())
+        let path = prepared::path(operation, route(operation.kind))?;
+        Ok(Prepared::post(operation, path, body(operation)?))
     }
 }
 
@@ -114,26 +96,14 @@ impl Provider for Sandbox {
         let Ok(prepared) = Prepared::open(request) else {
             return unsendable();
         };
+        let (transaction, operation) = (prepared.transaction, prepared.operation);
         let exchange = self
             .http
-            .exchange(Outgoing {
-                method: prepared.method,
-                path: &prepared.path,
-                route: route(prepared.operation),
-                idempotency: Some((IDEMPOTENCY_KEY.clone(), &prepared.idempotency_key)),
-                content: Some((&prepared.content_type, prepared.body)),
-                send,
-            })
-            .await;
-        let outcome = match exchange.verdict {
-            Verdict::Success => {
-                map::answered(exchange.body(), prepared.transaction, prepared.operation)
-            }
-            Verdict::Refused(status) => map::refused(status, exchange.body(), prepared.operation),
-            Verdict::NotSent(not_sent) => not_sent.into(),
-            Verdict::Unknown(unknown) => unknown.into(),
-        };
-        exchange.into_report(outcome)
+            .send(&prepared, route(operation), &IDEMPOTENCY_KEY, send);
+        exchange.await.reported(
+            |body| map::answered(body, transaction, operation),
+            |status, body| map::refused(status, body, operation),
+        )
     }
 
     async fn lookup(&self, query: &LookupQuery) -> LookupOutcome {
@@ -141,23 +111,9 @@ impl Provider for Sandbox {
             return self.look_up_in_payment(query).await;
         }
         let path = format!("/v1/operations/{}", query.transaction);
-        let exchange = self
-            .http
-            .exchange(Outgoing {
-                method: Method::GET,
-                path: &path,
-                route: "/v1/operations/{reference}",
-                idempotency: None,
-                content: None,
-                send: 1,
-            })
-            .await;
-        match exchange.verdict {
-            Verdict::Success => map::found(exchange.body(), query.transaction),
-            Verdict::Refused(status) => map::not_found(status, exchange.body()),
-            Verdict::NotSent(not_sent) => exchange.unavailable(not_sent.cause()),
-            Verdict::Unknown(unknown) => exchange.unavailable(unknown.cause()),
-        }
+        let route = "/v1/operations/{reference}";
+        let exchange = self.http.get(&path, route, &[]).await;
+        exchange.looked_up(|body| map::found(body, query.transaction), map::not_found)
     }
 
     fn settlements(&self) -> Option<SettlementSource> {
@@ -200,23 +156,11 @@ impl Sandbox {
             };
         };
         let path = format!("/v1/payments/{segment}");
-        let exchange = self
-            .http
-            .exchange(Outgoing {
-                method: Method::GET,
-                path: &path,
-                route: "/v1/payments/{id}",
-                idempotency: None,
-                content: None,
-                send: 1,
-            })
-            .await;
-        match exchange.verdict {
-            Verdict::Success => map::found_in_payment(exchange.body(), query),
-            Verdict::Refused(_) => exchange.unavailable(Cause::RequestRefused),
-            Verdict::NotSent(not_sent) => exchange.unavailable(not_sent.cause()),
-            Verdict::Unknown(unknown) => exchange.unavailable(unknown.cause()),
-        }
+        let exchange = self.http.get(&path, "/v1/payments/{id}", &[]).await;
+        exchange.looked_up(
+            |body| map::found_in_payment(body, query),
+            |_, _| exchange.unavailable(Cause::RequestRefused),
+        )
     }
 }
 
@@ -228,18 +172,6 @@ fn route(operation: OperationKind) -> &'static str {
         OperationKind::Void => "/v1/payments/{id}/void",
         OperationKind::Refund => "/v1/payments/{id}/refunds",
     }
-}
-
-fn path(operation: &Operation<'_>) -> Result<String, Unpreparable> {
-    let route = route(operation.kind);
-    if operation.kind == OperationKind::Purchase || operation.kind == OperationKind::Authorize {
-        return Ok(route.to_owned());
-    }
-    let reference = operation.payment.provider_reference.as_ref();
-    let segment = reference
-        .and_then(path_segment)
-        .ok_or(Unpreparable::NoReference)?;
-    Ok(route.replace("{id}", segment))
 }
 
 fn body(operation: &Operation<'_>) -> Result<Vec<u8>, Unpreparable> {
@@ -306,9 +238,4 @@ fn shortened(text: &str) -> &str {
         .find(fits)
         .unwrap_or(0);
     text.get(..end).unwrap_or_default()
-}
-
-fn json(body: &impl Serialize) -> Result<Vec<u8>, Unpreparable> {
-    // Strings, numbers and flags always serialize.
-    serde_json::to_vec(body).map_err(|_| Unpreparable::Method)
 }

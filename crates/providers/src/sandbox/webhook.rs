@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{Sandbox, map, wire};
+use crate::unreadable::parsed;
 
 /// Events that tell how an operation on a payment ended. The sandbox may add others.
 const HANDLED: [&str; 11] = [
@@ -58,7 +59,7 @@ fn read(body: &[u8]) -> Result<WebhookFact, Unreadable> {
     Ok(WebhookFact {
         payment: PaymentName::Ours(PaymentId(payment)),
         subject,
-        fact: map::fact(event.operation).map_err(|map::Unreadable| Unreadable::Malformed)?,
+        fact: map::fact(event.operation)?,
     })
 }
 
@@ -69,16 +70,11 @@ fn subject(operation: &wire::Operation) -> Result<Subject, Unreadable> {
         .iter()
         .any(|begin| operation.reference.starts_with(begin));
     if unasked && !kind.opens() {
-        let dispute = map::dispute(operation);
-        let dispute = dispute.map_err(|map::Unreadable| Unreadable::Malformed)?;
+        let dispute = map::dispute(operation)?;
         return Ok(Subject::Operation { kind, dispute });
     }
     let id = Uuid::try_parse(&operation.reference).map_err(|_| Unreadable::Unexpected)?;
     Ok(Subject::Transaction(TransactionId(id)))
-}
-
-fn parsed<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Unreadable> {
-    serde_json::from_slice(body).map_err(|_| Unreadable::Malformed)
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use quittance_domain::transaction::{
 use quittance_domain::webhook::WebhookFact;
 use serde::de::DeserializeOwned;
 
-use super::map::{self, CAPTURE, TRANSACTION, Unreadable};
+use super::map::{self, CAPTURE, TRANSACTION};
 use super::webhook::{self, disputed};
 use super::wire::{Charge, Dispute, ErrorBody, IntentStatus, Page, PaymentIntent, Refund};
 use crate::http::{Exchange, HttpClient, Query, Verdict, path_segment};
+use crate::unreadable::{Unreadable, parsed, reference};
 
 /// Payment intents, and the charges of payments that were made without one.
 const INTENT: &str = "pi_";
@@ -74,9 +75,9 @@ async fn opening(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
         None => searched(http, query.transaction).await?,
     };
     if !map::names(&intent.metadata, TRANSACTION, query.transaction) {
-        return Err(unreadable());
+        return Err(Unreadable.into());
     }
-    map::opening(&intent).map_err(|Unreadable| unreadable())
+    Ok(map::opening(&intent)?)
 }
 
 fn known_intent(query: &LookupQuery) -> Option<&ProviderReference> {
@@ -99,7 +100,7 @@ async fn capture(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
         IntentStatus::Succeeded | IntentStatus::Processing
             if ours || query.origin == TransactionOrigin::Provider =>
         {
-            map::capture(&intent).map_err(|Unreadable| unreadable())
+            Ok(map::capture(&intent)?)
         }
         // What is captured once, and not by ours, ours did not do.
         IntentStatus::Succeeded => failed(&intent, Cause::AlreadyCaptured),
@@ -117,7 +118,7 @@ async fn capture(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
 async fn void(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
     let intent = intent(http, query).await?;
     match intent.status {
-        IntentStatus::Canceled => map::void(&intent).map_err(|Unreadable| unreadable()),
+        IntentStatus::Canceled => Ok(map::void(&intent)?),
         // What is captured cannot be canceled any more.
         IntentStatus::Succeeded => failed(&intent, Cause::AlreadyCaptured),
         IntentStatus::Processing
@@ -129,11 +130,11 @@ async fn void(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
 }
 
 fn failed(intent: &PaymentIntent, cause: Cause) -> Asked<Fact> {
-    let reference = map::reference(intent.id.as_str());
+    let intent = reference(intent.id.as_str())?;
     Ok(Fact {
         kind: FactKind::Failed(cause),
         provider_reference: None,
-        payment_reference: Some(reference.map_err(|Unreadable| unreadable())?),
+        payment_reference: Some(intent),
     })
 }
 
@@ -142,7 +143,7 @@ async fn refund(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
         Some(reference) => get(http, REFUNDS, reference, &[]).await?,
         None => listed(http, query).await?,
     };
-    map::refund(&refund).map_err(|Unreadable| unreadable())
+    Ok(map::refund(&refund)?)
 }
 
 /// The refund among those of the payment that names our transaction.
@@ -211,7 +212,7 @@ pub(super) async fn refunds(
 async fn dispute(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
     let reference = query.provider_reference.as_ref().ok_or(NOT_FOUND)?;
     let dispute: Dispute = get(http, DISPUTES, reference, &[]).await?;
-    let facts = disputed(&dispute).map_err(|Unreadable| unreadable())?;
+    let facts = disputed(&dispute)?;
     let mut facts = facts.into_iter().filter(|(kind, _)| *kind == query.kind);
     facts.next().map(|(_, fact)| fact).ok_or(NOT_FOUND)
 }
@@ -251,26 +252,18 @@ async fn get<T: DeserializeOwned>(
 /// What was found; or that nothing was, or could be asked.
 fn read<T: DeserializeOwned>(exchange: &Exchange) -> Asked<T> {
     match exchange.verdict {
-        Verdict::Success => map::parsed(exchange.body()).map_err(|Unreadable| unreadable()),
+        Verdict::Success => Ok(parsed(exchange.body())?),
         Verdict::Refused(status) => {
             // Only Stripe's own "not found" is one: not that of a wrong URL, or of something in between.
-            let error = map::parsed::<ErrorBody>(exchange.body());
+            let error = parsed::<ErrorBody>(exchange.body());
             let code = error.map(|body| body.error.code);
             Err(match (status, code) {
                 (404, Ok(Some(code))) if code == "resource_missing" => NOT_FOUND,
-                (404, _) | (_, Err(Unreadable)) => unreadable(),
+                (404, _) | (_, Err(Unreadable)) => Unreadable.into(),
                 (_, Ok(_)) => exchange.unavailable(Cause::RequestRefused),
             })
         }
         Verdict::NotSent(not_sent) => Err(exchange.unavailable(not_sent.cause())),
         Verdict::Unknown(unknown) => Err(exchange.unavailable(unknown.cause())),
-    }
-}
-
-/// Such an answer asks nobody to wait.
-fn unreadable() -> LookupOutcome {
-    LookupOutcome::Unavailable {
-        cause: Cause::UnreadableResponse,
-        retry_after: None,
     }
 }

@@ -9,7 +9,6 @@ use quittance_domain::money::Money;
 use quittance_domain::payment::NextAction;
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{Fact, FactKind, OperationKind, SendOutcome};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -20,6 +19,7 @@ use super::wire::{
 use super::{decline, money, wire};
 use crate::http::refusal;
 use crate::outcome::Unknown;
+use crate::unreadable::{self, Unreadable, parsed, reference};
 
 /// Metadata: our payment. On payment intents and refunds.
 pub(super) const PAYMENT: &str = "quittance_payment";
@@ -40,10 +40,6 @@ const REDIRECTS: [&str; 4] = [
     "hosted_verification_url",
 ];
 
-/// The answer is not what Stripe's documentation promises, or not about what was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unreadable;
-
 /// What a 2xx answer to a send proves: it must speak of this very transaction.
 pub(super) fn answered(
     body: &[u8],
@@ -61,10 +57,7 @@ pub(super) fn answered(
         OperationKind::Void => parsed(body).and_then(|intent| void(&intent)),
         OperationKind::Refund => refund_of(body, transaction).and_then(|it| refund(&it)),
     };
-    fact.map_or_else(
-        |Unreadable| Unknown::UnreadableResponse.into(),
-        SendOutcome::Answered,
-    )
+    unreadable::answered(fact)
 }
 
 /// What a 4xx answer to a send proves. `retry` is what `Stripe-Should-Retry` says.
@@ -107,10 +100,6 @@ fn refusal_of(
     }
 }
 
-pub(super) fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
-    serde_json::from_slice(body).map_err(|_| Unreadable)
-}
-
 /// One of our ids in an object's metadata.
 pub(super) fn id(metadata: &Metadata, name: &str) -> Option<Uuid> {
     Uuid::try_parse(metadata.get(name)?).ok()
@@ -140,10 +129,6 @@ fn refund_of(body: &[u8], transaction: TransactionId) -> Result<Refund, Unreadab
     let refund: Refund = parsed(body)?;
     let ours = names(&refund.metadata, TRANSACTION, transaction);
     ours.then_some(refund).ok_or(Unreadable)
-}
-
-pub(super) fn reference(text: impl Into<String>) -> Result<ProviderReference, Unreadable> {
-    ProviderReference::parse(text).map_err(|_| Unreadable)
 }
 
 pub(super) fn amount(amount: i64, currency: &str) -> Result<Money, Unreadable> {

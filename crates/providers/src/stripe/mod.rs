@@ -27,13 +27,12 @@ use quittance_domain::transaction::{
     LookupOutcome, PreparedRequest, SendOutcome, SendReport, TransactionKind,
 };
 use quittance_domain::webhook::WebhookFact;
-use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 use self::signature::Secrets;
-use crate::adapter::{Adapter, ProviderKind};
+use crate::adapter::{Adapter, ProviderKind, credentials};
 use crate::config::{AccountProblem, ProviderAccountConfig};
-use crate::http::{Exchange, HttpClient, Outgoing, TraceHeaders, Verdict, sensitive};
+use crate::http::{Exchange, HttpClient, TraceHeaders, Verdict};
 use crate::outcome::NotSent;
 use crate::prepared::{Prepared, unsendable};
 
@@ -71,19 +70,13 @@ impl Stripe {
         config: &ProviderAccountConfig,
         trace: TraceHeaders,
     ) -> Result<Self, AccountProblem> {
-        let key = config.api_key.expose();
-        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(AccountProblem::ApiKey);
-        }
+        let mut headers = credentials(config, AUTHORIZATION, "Bearer ")?;
         let of_other_mode = if config.livemode { "_test_" } else { "_live_" };
-        if key.contains(of_other_mode) {
+        if config.api_key.expose().contains(of_other_mode) {
             return Err(AccountProblem::Refused(
                 "api_key is for test payments where livemode = true, or the other way round",
             ));
         }
-        let bearer = sensitive(&format!("Bearer {key}")).map_err(|_| AccountProblem::ApiKey)?;
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, bearer);
         headers.insert(&STRIPE_VERSION, HeaderValue::from_static(API_VERSION));
         Ok(Self {
             http: HttpClient::new(config.http_settings()?, headers, trace)?,
@@ -122,18 +115,10 @@ impl Provider for Stripe {
         let Ok(prepared) = Prepared::open(request) else {
             return unsendable();
         };
-        let asks = prepared.method == Method::GET;
-        let key = (IDEMPOTENCY_KEY.clone(), prepared.idempotency_key.as_str());
+        let route = request::route(prepared.operation);
         let exchange = self
             .http
-            .exchange(Outgoing {
-                method: prepared.method,
-                path: &prepared.path,
-                route: request::route(prepared.operation),
-                idempotency: (!asks).then_some(key),
-                content: (!asks).then_some((prepared.content_type.as_str(), prepared.body)),
-                send,
-            })
+            .send(&prepared, route, &IDEMPOTENCY_KEY, send)
             .await;
         let outcome = match exchange.verdict {
             Verdict::Success => {

@@ -10,7 +10,7 @@ use reqwest::Method;
 use super::map::{CAPTURE, PAYMENT, TRANSACTION};
 use super::money;
 use crate::http::path_segment;
-use crate::prepared::Prepared;
+use crate::prepared::{self, Prepared};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 /// How a customer, and a mandate, are named.
@@ -25,7 +25,7 @@ pub(super) fn prepare(operation: &Operation<'_>) -> Result<PreparedRequest, Unpr
         operation: operation.kind,
         transaction,
         method: if asks { Method::GET } else { Method::POST },
-        path: path(operation)?,
+        path: prepared::path(operation, route(operation.kind))?,
         content_type: FORM.to_owned(),
         body: body(operation)?.into_bytes(),
         idempotency_key: transaction.to_string(),
@@ -40,15 +40,6 @@ pub(super) fn route(operation: OperationKind) -> &'static str {
         OperationKind::Capture => "/v1/payment_intents/{id}/capture",
         OperationKind::Void => "/v1/payment_intents/{id}/cancel",
         OperationKind::Refund => "/v1/refunds",
-    }
-}
-
-fn path(operation: &Operation<'_>) -> Result<String, Unpreparable> {
-    let route = route(operation.kind);
-    if route.contains("{id}") {
-        Ok(route.replace("{id}", intent(operation)?))
-    } else {
-        Ok(route.to_owned())
     }
 }
 

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::Stripe;
 use super::map::{self, CAPTURE, Reinstated, TRANSACTION};
 use super::wire::{self, CaptureMethod, DisputeStatus, IntentStatus, Metadata, PaymentIntent};
+use crate::unreadable::{self, parsed, reference};
 
 /// Events about payments that tell nothing which another one does not tell better.
 const TOLD_BY_OTHERS: [&str; 7] = [
@@ -49,7 +50,7 @@ impl ProviderWebhooks for Stripe {
 
 /// What an event proves to an account with or without real money.
 fn read(body: &[u8], livemode: bool) -> Result<Vec<WebhookFact>, Unreadable> {
-    let event: wire::Event = serde_json::from_slice(body).map_err(|_| Unreadable::Malformed)?;
+    let event: wire::Event = parsed(body)?;
     // An event of the other mode is about nothing that was sent through this account.
     if event.livemode != livemode {
         return Err(Unreadable::Unexpected);
@@ -79,10 +80,6 @@ fn read(body: &[u8], livemode: bool) -> Result<Vec<WebhookFact>, Unreadable> {
 
 fn shaped<T: DeserializeOwned>(object: Value) -> Result<T, Unreadable> {
     serde_json::from_value(object).map_err(|_| Unreadable::Malformed)
-}
-
-fn malformed(_: map::Unreadable) -> Unreadable {
-    Unreadable::Malformed
 }
 
 /// The payment of ours, and the transaction that made it. Whoever else uses the account gives its objects other
@@ -116,7 +113,7 @@ fn intent(intent: &PaymentIntent) -> Result<Vec<WebhookFact>, Unreadable> {
         IntentStatus::Succeeded if manual => {
             let ours = map::id(&intent.metadata, CAPTURE).map(TransactionId);
             let subject = ours.map_or(by_reference(TransactionKind::Capture), Subject::Transaction);
-            let fact = map::capture(intent).map_err(malformed)?;
+            let fact = map::capture(intent)?;
             Ok(about((payment, subject), fact))
         }
         IntentStatus::Succeeded
@@ -126,7 +123,7 @@ fn intent(intent: &PaymentIntent) -> Result<Vec<WebhookFact>, Unreadable> {
         | IntentStatus::RequiresAction
         | IntentStatus::Processing
         | IntentStatus::Canceled => {
-            let fact = map::opening(intent).map_err(malformed)?;
+            let fact = map::opening(intent)?;
             Ok(about((payment, opening), fact))
         }
     }
@@ -136,17 +133,17 @@ fn intent(intent: &PaymentIntent) -> Result<Vec<WebhookFact>, Unreadable> {
 fn canceled(intent: &PaymentIntent) -> Result<Vec<WebhookFact>, Unreadable> {
     let (payment, opening) = ours(&intent.metadata)?;
     if map::ran_out(intent) {
-        let fact = map::opening(intent).map_err(malformed)?;
+        let fact = map::opening(intent)?;
         return Ok(about((payment, opening), fact));
     }
-    let fact = map::void(intent).map_err(malformed)?;
+    let fact = map::void(intent)?;
     Ok(about((payment, by_reference(TransactionKind::Void)), fact))
 }
 
 /// A charge that was not captured in time.
 fn expired(charge: &wire::Charge) -> Result<Vec<WebhookFact>, Unreadable> {
-    let reference = |text: &String| map::reference(text.as_str()).map_err(malformed);
-    let intent = charge.payment_intent.as_ref().map(reference).transpose()?;
+    let intent = charge.payment_intent.as_deref().map(reference);
+    let intent = intent.transpose()?;
     let fact = Fact {
         kind: FactKind::Expired,
         provider_reference: intent.clone(),
@@ -158,7 +155,7 @@ fn expired(charge: &wire::Charge) -> Result<Vec<WebhookFact>, Unreadable> {
 /// A refund of ours, or one that was made in the dashboard. What releases an authorization, or the rest of one, is a
 /// refund to Stripe as well; but no money had moved, so nothing is booked for it.
 pub(super) fn refund(refund: &wire::Refund) -> Result<Vec<WebhookFact>, Unreadable> {
-    let fact = map::refund(refund).map_err(malformed)?;
+    let fact = map::refund(refund)?;
     if let Ok(ours) = ours(&refund.metadata) {
         return Ok(about(ours, fact));
     }
@@ -191,8 +188,7 @@ fn refunded(charge: &wire::Charge) -> Result<Vec<WebhookFact>, Unreadable> {
 /// The payment by its payment intent; by its charge where it has none.
 fn theirs(intent: Option<&String>, charge: Option<&String>) -> Result<PaymentName, Unreadable> {
     let named = intent.or(charge).ok_or(Unreadable::Unexpected)?;
-    let reference = map::reference(named.as_str()).map_err(malformed)?;
-    Ok(PaymentName::Theirs(reference))
+    Ok(PaymentName::Theirs(reference(named.as_str())?))
 }
 
 /// About a dispute; `reinstated` where it is told for what it returns.
@@ -202,9 +198,9 @@ fn dispute(dispute: &wire::Dispute, reinstated: bool) -> Result<Vec<WebhookFact>
     let about = Dispute {
         reason: Text::parse(dispute.reason.as_str()).unwrap_or_default(),
         due_at: map::time(details.and_then(|details| details.due_by)),
-        amount: map::amount(dispute.amount, &dispute.currency).map_err(malformed)?,
+        amount: map::amount(dispute.amount, &dispute.currency)?,
     };
-    let mut facts = disputed(dispute).map_err(malformed)?;
+    let mut facts = disputed(dispute)?;
     let returned = |(kind, fact): &(TransactionKind, Fact)| {
         *kind == TransactionKind::ChargebackReversal
             && matches!(fact.kind, FactKind::Approved { .. })
@@ -265,12 +261,12 @@ const GONE: FactKind = FactKind::TakenBack(Cause::ProviderReportedFailure);
 /// dispute that was prevented never will.
 pub(super) fn disputed(
     dispute: &wire::Dispute,
-) -> Result<Vec<(TransactionKind, Fact)>, map::Unreadable> {
-    let payment = dispute.payment_intent.as_deref().map(map::reference);
-    let (reference, payment) = (map::reference(dispute.id.as_str())?, payment.transpose()?);
+) -> Result<Vec<(TransactionKind, Fact)>, unreadable::Unreadable> {
+    let payment = dispute.payment_intent.as_deref().map(reference);
+    let (named, payment) = (reference(dispute.id.as_str())?, payment.transpose()?);
     let fact = |kind| Fact {
         kind,
-        provider_reference: Some(reference.clone()),
+        provider_reference: Some(named.clone()),
         payment_reference: payment.clone(),
     };
     let moved = |amount| FactKind::Approved {
