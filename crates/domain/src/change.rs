@@ -27,10 +27,8 @@ pub struct Change {
     pub attempt: Option<Write<Attempt>>,
     /// Personal fields of the customer, given with a new payment.
     pub customer: Option<CustomerData>,
-    /// The transactions whose open cases are closed by it; at most two.
-    pub closes_cases: Vec<TransactionId>,
-    /// Which of their open cases: those of this kind; `None` for all of them.
-    pub closes_only: Option<OperatorActionKind>,
+    /// What it closes of the open cases: all of a kind about a transaction; at most each kind once, for two transactions.
+    pub closes_cases: Vec<OperatorAction>,
     /// A case for a person, opened by it.
     pub operator_action: Option<OperatorAction>,
     /// The one journal entry.
@@ -125,7 +123,7 @@ named_enum! {
     }
 }
 
-/// A case for a person, opened by a change.
+/// A case for a person, which a change opens or closes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OperatorAction {
     /// Why.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::change::OperatorActionKind;
 use crate::fingerprint::Fields;
 use crate::ids::{IdempotencyKey, PaymentId, ProviderAccount, ProviderReference, TransactionId};
 use crate::money::Money;
@@ -277,17 +278,20 @@ pub enum Resolution {
     },
     /// The provider did not carry it out, and never will.
     NotProcessed,
-    /// Nothing changes; the case is closed.
-    Acknowledged,
+    /// Nothing changes; the cases of this kind are closed.
+    Acknowledged(OperatorActionKind),
 }
 
 impl Resolution {
+    /// The name of an acknowledgement, of whatever kind.
+    pub(crate) const ACKNOWLEDGED: &str = "ACKNOWLEDGED";
+
     /// The stable name.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Succeeded { .. } => "SUCCEEDED",
             Self::NotProcessed => "NOT_PROCESSED",
-            Self::Acknowledged => "ACKNOWLEDGED",
+            Self::Acknowledged(_) => Self::ACKNOWLEDGED,
         }
     }
 }

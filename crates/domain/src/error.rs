@@ -64,8 +64,8 @@ pub enum Rejection {
     /// A request may still be under way to the provider, and decide the transaction.
     #[error("a request of this transaction may still be under way: try again later")]
     BeingSent,
-    /// No case is open about the transaction.
-    #[error("no case is open about this transaction")]
+    /// No case of the kind is open about the transaction.
+    #[error("no case of this kind is open about this transaction")]
     NothingOpen,
     /// The outcome of the transaction is not known, and nobody would be asked about it any more.
     #[error(

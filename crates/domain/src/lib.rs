@@ -4,6 +4,7 @@
 
 pub mod amounts;
 pub mod card_number;
+pub mod cases;
 pub mod change;
 pub mod command;
 pub mod context;

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::change::OperatorActionKind;
+use crate::cases::OpenCases;
 use crate::contradictions::Contradictions;
 use crate::decline::{Cause, Decline, Failure};
 use crate::ids::{AttemptId, ProviderAccount, ProviderReference, TransactionId};
@@ -141,8 +141,8 @@ pub struct Transaction {
     pub retries: u32,
     /// Whether an operator decided it. What the provider proves later still counts.
     pub resolved_by_operator: bool,
-    /// The case that is open about it, so that the same finding does not open it again.
-    pub open_case: Option<OperatorActionKind>,
+    /// The kinds of the cases that are open about it: the same finding does not open another, and none hides another.
+    pub open_cases: OpenCases,
     /// What was told against what is known of it, and is on record, while a case about that is open.
     pub contradictions: Contradictions,
     /// The bytes that every send carries (I2); wiped when the transaction ends.

@@ -281,6 +281,7 @@ fn s67_debug_of_what_an_operator_decides_shows_nothing_that_they_wrote() {
         tenant_id: secret(),
         amount: None,
         seen_version: 0,
+        acknowledged_kind: 0,
     };
     let retry = v1::RetryTransactionRequest {
         reason: secret(),

@@ -335,7 +335,7 @@ mod tests {
             &["--succeeded", "--provider-reference", "ch_1"],
             &["--succeeded", "--amount", "950 EUR"],
             &["--not-processed", "--evidence", "ticket 7"],
-            &["--acknowledge", "--tenant", "acme"],
+            &["--acknowledge", "excess-amount", "--tenant", "acme"],
         ] {
             assert_eq!(resolve(good), Ok(()), "{good:?}");
         }
@@ -343,7 +343,10 @@ mod tests {
             &[][..],
             &["--succeeded", "--not-processed"],
             &["--not-processed", "--provider-reference", "ch_1"],
-            &["--acknowledge", "--amount", "950 EUR"],
+            &["--acknowledge"],
+            &["--acknowledge", "strange"],
+            &["--acknowledge", "excess-amount", "--amount", "950 EUR"],
+            &["--acknowledge", "excess-amount", "--not-processed"],
             &["--succeeded", "--amount", "950"],
         ] {
             assert!(resolve(bad).is_err(), "{bad:?}");

@@ -40,6 +40,7 @@ pub fn run(seed: u64) -> Vec<String> {
         let open = Open::of(tables);
         for record in tables.payments.values() {
             payment(&world, record, &open, &mut violations);
+            shows_its_cases(record, &open, &mut violations);
         }
     });
     answers(&world, &mut violations);
@@ -169,6 +170,19 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
             let status = books.of(row).map(|booked| booked.status);
             violations.push(format!(
                 "{kind} {id} is {state}, at the provider {status:?}"
+            ));
+        }
+    }
+}
+
+/// Every case that is open about a transaction is shown with it, and nothing else is.
+fn shows_its_cases(record: &PaymentRecord, open: &Open, violations: &mut Vec<String>) {
+    for row in &record.transactions {
+        let listed = open.about(row);
+        if listed != row.open_cases {
+            let (kind, id, shown) = (row.kind, row.id, row.open_cases);
+            violations.push(format!(
+                "{kind} {id} shows {shown:?}, and {listed:?} are open"
             ));
         }
     }

@@ -127,8 +127,9 @@ impl Tables {
     fn write_cases(&mut self, change: &Change) {
         let closed = (change.entry.occurred_at, change.entry.id);
         let open = self.cases.iter_mut().filter(|case| {
-            let meant = change.closes_only.is_none_or(|kind| case.kind == kind);
-            meant && change.closes_cases.contains(&case.transaction) && case.closed.is_none()
+            let mut closes = change.closes_cases.iter();
+            let meant = closes.any(|it| (it.transaction, it.kind) == (case.transaction, case.kind));
+            meant && case.closed.is_none()
         });
         open.for_each(|case| case.closed = Some(closed));
         self.cases

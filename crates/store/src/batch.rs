@@ -267,7 +267,7 @@ impl BatchStatement<'_> {
             &["payment_id", "transaction_id", "kind"],
             "",
             &format!(
-                "\n    where {same} and (s.kind is null or t.kind = s.kind) and t.closed_at is null and {WRITTEN}\n), "
+                "\n    where {same} and t.kind = s.kind and t.closed_at is null and {WRITTEN}\n), "
             )
         );
         insert!(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use quittance_domain::amounts::Amounts;
-use quittance_domain::change::OperatorActionKind;
+use quittance_domain::cases::OpenCases;
 use quittance_domain::contradictions::Contradictions;
 use quittance_domain::decline::{Cause, Decline, DeclineCode, Failure};
 use quittance_domain::ids::{
@@ -335,8 +335,8 @@ impl TransactionRow {
         let open_case = self
             .open_case
             .as_deref()
-            .map(|kind| OperatorActionKind::from_name(kind).at("transactions.open_case"));
-        let open_case = open_case.transpose()?;
+            .map(|kinds| OpenCases::parse(kinds).at("transactions.open_case"));
+        let open_cases = open_case.transpose()?.unwrap_or_default();
         let dispute = self.dispute()?;
         Ok(Transaction {
             id: TransactionId(self.transaction_id),
@@ -356,7 +356,7 @@ impl TransactionRow {
             ever_unknown: self.ever_unknown,
             retries: u32::try_from(self.retries).at("transactions.retries")?,
             resolved_by_operator: self.resolved_by_operator,
-            open_case,
+            open_cases,
             contradictions: Contradictions::from_stored(&self.contradictions),
             request,
             execute_before: self.execute_before,

@@ -6,11 +6,9 @@ mod parts;
 use std::collections::BTreeMap;
 
 use quittance_domain::change::{
-    Change, CustomerData, IdempotencyRecord, JournalEntry, OperatorAction, OperatorActionKind,
-    Write,
+    Change, CustomerData, IdempotencyRecord, JournalEntry, OperatorAction, Write,
 };
 use quittance_domain::decline::{Decline, Failure};
-use quittance_domain::ids::TransactionId;
 use quittance_domain::payment::{NextAction, Payment};
 use quittance_domain::ports::StoreError;
 use quittance_domain::transaction::{Attempt, Transaction};
@@ -149,7 +147,6 @@ pub(crate) fn change_rows(
         attempt,
         customer: data,
         closes_cases,
-        closes_only,
         operator_action,
         entry,
     } = change;
@@ -163,7 +160,7 @@ pub(crate) fn change_rows(
         attempt_update: None,
         closings: closes_cases
             .into_iter()
-            .map(|transaction| closing_row(id, (transaction, closes_only), &entry))
+            .map(|case| closing_row(id, case, &entry))
             .collect(),
         action: operator_action.map(|action| action_row(action, &payment, &entry)),
         entry: journal_row(entry, ring, false)?,
@@ -262,15 +259,11 @@ fn key_row(record: &IdempotencyRecord) -> KeyRow {
     }
 }
 
-fn closing_row(
-    payment_id: Uuid,
-    (transaction, only): (TransactionId, Option<OperatorActionKind>),
-    entry: &JournalEntry,
-) -> ClosingRow {
+fn closing_row(payment_id: Uuid, case: OperatorAction, entry: &JournalEntry) -> ClosingRow {
     ClosingRow {
         payment_id,
-        transaction_id: transaction.0,
-        kind: only.map(OperatorActionKind::name),
+        transaction_id: case.transaction.0,
+        kind: case.kind.name(),
         closed_at: entry.occurred_at,
         closed_by: entry.id.0,
     }

@@ -202,7 +202,7 @@ rows! {
         ever_unknown: bool,
         retries: i32,
         resolved_by_operator: bool,
-        open_case: Option<&'static str>,
+        open_case: Option<String>,
         request: Option<Vec<u8>>,
         execute_before: DateTime<Utc>,
         lease_until: Option<DateTime<Utc>>,
@@ -230,7 +230,7 @@ rows! {
         ever_unknown: bool,
         retries: i32,
         resolved_by_operator: bool,
-        open_case: Option<&'static str>,
+        open_case: Option<String>,
         request: Option<Vec<u8>>,
         execute_before: DateTime<Utc>,
         lease_until: Option<DateTime<Utc>>,
@@ -284,11 +284,11 @@ rows! {
         kind: &'static str,
         opened_at: DateTime<Utc>,
     }
-    /// The end of the open cases of a transaction: those of a kind, or all where there is none.
+    /// The end of the open cases of a kind about a transaction.
     ClosingRow as ClosingColumns {
         payment_id: Uuid,
         transaction_id: Uuid,
-        kind: Option<&'static str>,
+        kind: &'static str,
         closed_at: DateTime<Utc>,
         closed_by: Uuid,
     }

@@ -10,6 +10,7 @@ use quittance_domain::ids::PaymentId;
 use quittance_domain::ports::{
     CaseFilter, Claim, Commit, DueKind, PaymentFilter, PaymentPage, Store, StoreError,
 };
+use quittance_domain::transaction::OperationKind;
 use quittance_simulation::store::SimStore;
 use quittance_simulation::world::World;
 use quittance_store::PgStore;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{TimeDelta, Utc};
+use quittance_domain::cases::OpenCases;
 use quittance_domain::change::OperatorActionKind;
 use quittance_domain::payment::{NextAction, PaymentState};
 use quittance_domain::ports::{
@@ -600,16 +601,18 @@ async fn a_payment_is_readable_after_its_currency_changed_its_exponent() {
 }
 
 #[tokio::test]
-async fn an_open_case_stays_with_its_transaction_until_it_is_closed() {
+async fn open_cases_stay_with_their_transaction_until_they_are_closed() {
     let db = TestDb::new().await;
     let store = db.store().await;
     let (mut story, accepted) = Story::accept("acme", "key-1", 1_000);
     store.commit(accepted).await.unwrap();
-    for case in [Some(OperatorActionKind::AmountMismatch), None] {
-        story.transaction.open_case = case;
+    let one = OpenCases::NONE.with(OperatorActionKind::AmountMismatch);
+    let every: OpenCases = OperatorActionKind::ALL.iter().copied().collect();
+    for cases in [one, every, OpenCases::NONE] {
+        story.transaction.open_cases = cases;
         store.commit(story.answer_lost()).await.unwrap();
         let read = store.payment(&tenant("acme"), story.payment.id).await;
-        assert_eq!(read.unwrap().unwrap().transactions[0].open_case, case);
+        assert_eq!(read.unwrap().unwrap().transactions[0].open_cases, cases);
     }
 }
 

@@ -436,10 +436,16 @@ async fn cases_are_opened_closed_and_listed() {
     let elsewhere = store.list_cases(Some(&acme), &filter, None, 10).await;
     assert_eq!(elsewhere, Ok(Vec::new()));
 
-    // The first is closed by a change that opens another; the others stay as they are.
+    // The first is closed by a change that opens another; one of another kind, about another, stays as it is.
     let story = &mut stories[0];
+    let transaction = story.transaction.id;
     let mut change = story.answer_lost();
-    change.closes_cases = vec![story.transaction.id];
+    change.closes_cases = [
+        OperatorActionKind::RecoveryExhausted,
+        OperatorActionKind::ExcessAmount,
+    ]
+    .map(|kind| OperatorAction { kind, transaction })
+    .to_vec();
     change.operator_action = Some(OperatorAction {
         kind: OperatorActionKind::ContradictingFact,
         transaction: story.transaction.id,
@@ -468,16 +474,24 @@ async fn cases_are_opened_closed_and_listed() {
     assert_eq!(every[0].closed, Some((closed_at, closed_by)));
     assert_eq!(store.backlog().await.unwrap().open_cases, 3);
 
-    // A change may close those of one kind.
-    for (only, left) in [
-        (OperatorActionKind::RecoveryExhausted, 2),
-        (OperatorActionKind::ContradictingFact, 1),
+    // Two of one kind about a transaction, and one of another: closing a kind closes each of it, and leaves the other.
+    for kind in [
+        OperatorActionKind::ContradictingFact,
+        OperatorActionKind::ExcessAmount,
     ] {
         let mut change = story.answer_lost();
-        change.closes_cases = vec![story.transaction.id];
-        change.closes_only = Some(only);
+        change.operator_action = Some(OperatorAction { kind, transaction });
+        assert_eq!(store.commit(change).await, Ok(Commit::Committed));
+    }
+    for (kind, left) in [
+        (OperatorActionKind::RecoveryExhausted, 4),
+        (OperatorActionKind::ContradictingFact, 2),
+        (OperatorActionKind::ExcessAmount, 1),
+    ] {
+        let mut change = story.answer_lost();
+        change.closes_cases = vec![OperatorAction { kind, transaction }];
         assert_eq!(store.commit(change).await, Ok(Commit::Committed));
         let open = store.list_cases(Some(&acme), &all, None, 10).await.unwrap();
-        assert_eq!(open.len(), left, "{only}");
+        assert_eq!(open.len(), left, "{kind}");
     }
 }

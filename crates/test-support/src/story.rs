@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use quittance_domain::amounts::Amounts;
+use quittance_domain::cases::OpenCases;
 use quittance_domain::change::{
     Change, CommandKind, CustomerData, IdempotencyRecord, JournalEntry, PersonalField, Write,
 };
@@ -276,7 +277,6 @@ impl Story {
             attempt: None,
             customer: None,
             closes_cases: Vec::new(),
-            closes_only: None,
             operator_action: None,
             entry,
         }
@@ -442,7 +442,7 @@ fn new_transaction(kind: TransactionKind, minor_units: i64, now: DateTime<Utc>) 
         ever_unknown: false,
         retries: 0,
         resolved_by_operator: false,
-        open_case: None,
+        open_cases: OpenCases::NONE,
         contradictions: Contradictions::default(),
         request: Some(PreparedRequest {
             bytes: Sensitive::new(b"{\"source\":\"tok_approve\"}".to_vec()),

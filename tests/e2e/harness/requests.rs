@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use quittance_proto::v1::{
     CaptureMethod, CapturePaymentRequest, ConfirmPaymentRequest, CreatePaymentRequest,
-    GetPaymentRequest, Money, Payment, PaymentMethod, PaymentMethodType, RefundPaymentRequest,
-    SyncPaymentRequest, VoidPaymentRequest, get_payment_request,
+    GetPaymentRequest, Money, OperatorActionKind, Payment, PaymentMethod, PaymentMethodType,
+    RefundPaymentRequest, SyncPaymentRequest, Transaction, VoidPaymentRequest, get_payment_request,
 };
 use uuid::Uuid;
 
@@ -166,6 +166,20 @@ pub trait Amounts {
     fn refundable(&self) -> i64;
     /// Captures, voids and refunds whose outcome is not known.
     fn pending(&self) -> (i64, i64, i64);
+}
+
+/// What waits for a person of a transaction.
+pub trait Cases {
+    /// The kind of the operator action that is open about it, where it is one at most; unspecified where there is none.
+    fn open_operator_action(&self) -> OperatorActionKind;
+}
+
+impl Cases for Transaction {
+    fn open_operator_action(&self) -> OperatorActionKind {
+        let open: Vec<_> = self.open_operator_actions().collect();
+        assert!(open.len() <= 1, "several: {open:?}");
+        open.first().copied().unwrap_or_default()
+    }
 }
 
 /// An amount that a payment must have, in minor units.

@@ -11,7 +11,7 @@ use crate::harness::adyen::{
     APPROVED, AdyenWorld, PARTLY, Processed, REDIRECTED, REFUSED, STALE, UNHEARD,
     adyen_authorization, adyen_purchase, item, signed,
 };
-use crate::harness::{Amounts as _, capture, eventually, refund, sync, void};
+use crate::harness::{Amounts as _, Cases as _, capture, eventually, refund, sync, void};
 
 pub(super) fn last(payment: &Payment) -> &Transaction {
     payment.transactions.last().unwrap()

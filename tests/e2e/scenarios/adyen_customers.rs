@@ -9,7 +9,7 @@ use crate::harness::adyen::{
     APPROVED, AdyenWorld, BLOCKED, POOR, REDIRECTED, STOLEN, adyen_authorization, adyen_purchase,
     item,
 };
-use crate::harness::{Keyed as _, SiteOptions, sync};
+use crate::harness::{Cases as _, Keyed as _, SiteOptions, sync};
 
 /// The item that tells what became of the customer's authentication.
 fn ended(world: &AdyenWorld, event: &str, done: bool) -> serde_json::Value {

@@ -4,7 +4,7 @@ use super::adyen::{authorized, last, paid, until};
 use crate::harness::adyen::{AdyenWorld, UNHEARD, adyen_purchase, item};
 use crate::harness::site::TENANT;
 use crate::harness::webhooks::now;
-use crate::harness::{Amounts as _, capture, eventually, refund};
+use crate::harness::{Amounts as _, Cases as _, capture, eventually, refund};
 use chrono::{DateTime, TimeDelta};
 use quittance_proto::v1::{
     OperatorActionKind, Payment, PaymentState, ResolveTransactionRequest, TransactionResolution,

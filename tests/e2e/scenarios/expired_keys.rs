@@ -7,7 +7,8 @@ use quittance_test_support::{Cut, Direction, Plan};
 
 use crate::harness::process::ServerProcess;
 use crate::harness::{
-    Keyed as _, Links, SiteOptions, World, eventually, get_by_key, purchase, until_resolved,
+    Cases as _, Keyed as _, Links, SiteOptions, World, eventually, get_by_key, purchase,
+    until_resolved,
 };
 
 use Direction::ToServer;

@@ -16,8 +16,8 @@ use crate::harness::process::ServerProcess;
 use crate::harness::site::{TENANT, TENANT_ROLES};
 use crate::harness::webhooks::Hooks;
 use crate::harness::{
-    Amounts as _, Keyed as _, Links, SiteOptions, World, authorization, eventually, get_by_key,
-    purchase, sync, until_resolved, void,
+    Amounts as _, Cases as _, Keyed as _, Links, SiteOptions, World, authorization, eventually,
+    get_by_key, purchase, sync, until_resolved, void,
 };
 
 use Direction::ToServer;

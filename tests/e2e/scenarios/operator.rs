@@ -11,21 +11,28 @@ use tonic::Code;
 
 use crate::harness::command_line::CommandLine;
 use crate::harness::site::{TENANT, TENANT_ROLES};
+use crate::harness::webhooks::Hooks;
 use crate::harness::{
-    Amounts as _, Client, SiteOptions, World, authorization, eventually, get, purchase, refund,
-    sync,
+    Amounts as _, Cases as _, Client, SiteOptions, World, authorization, eventually, get, purchase,
+    refund, sync,
 };
+
+use super::verification::verified;
 
 /// More lookups than any test makes.
 const MANY: u32 = 100_000;
 
 /// A server whose recovery asks once, and then a person.
 async fn world_that_gives_up_soon() -> World {
-    let options = SiteOptions::impatient()
+    World::start_with(giving_up_soon()).await
+}
+
+fn giving_up_soon() -> SiteOptions {
+    SiteOptions::impatient()
         .recovering()
         .with("payments.retries.outcome_unknown.max_steps", 1)
-        .with("payments.retries.unreachable.max_steps", 1);
-    World::start_with(options).await
+        .with("payments.retries.undecided.max_steps", 1)
+        .with("payments.retries.unreachable.max_steps", 1)
 }
 
 /// A caller that may do everything in the tenant, and administer it.
@@ -85,6 +92,13 @@ fn resolve(payment: &Payment, found: TransactionResolution) -> ResolveTransactio
         reason: "asked the provider's support".to_owned(),
         evidence: "ticket 4711".to_owned(),
         ..ResolveTransactionRequest::default()
+    }
+}
+
+fn acknowledge(payment: &Payment, kind: OperatorActionKind) -> ResolveTransactionRequest {
+    ResolveTransactionRequest {
+        acknowledged_kind: kind.into(),
+        ..resolve(payment, TransactionResolution::Acknowledged)
     }
 }
 
@@ -212,7 +226,7 @@ async fn s24_a_person_finds_the_payment_not_processed_and_the_provider_proves_it
     assert_eq!(actor.r#type, "provider");
 
     // Somebody tells the customer, and closes the case.
-    let request = resolve(&truth, TransactionResolution::Acknowledged);
+    let request = acknowledge(&truth, OperatorActionKind::ContradictingFact);
     let told = resolved(&operator, request.clone()).await;
     assert_eq!((told.state(), told.captured()), (truth.state(), 800));
     let entry = decision(&operator, &told, "ACKNOWLEDGED").await;
@@ -269,6 +283,113 @@ async fn s24_a_retry_lets_recovery_find_the_truth_by_itself() {
     assert_eq!(closed.closed_by_entry_id, asked.entry_id);
     let charged = world.charged(&captured.transactions[0].transaction_id);
     assert_eq!((charged.charges, charged.amount), (1, 800));
+}
+
+/// Another payment at the provider says that it is this transaction.
+async fn told_of_another(hooks: &Hooks, payment: &Payment) {
+    let other = hooks.client.create(purchase("tok_approve", 800)).await;
+    let mut event = hooks.event_about(&other.transactions[0].transaction_id);
+    event
+        .operation
+        .reference
+        .clone_from(&payment.transactions[0].transaction_id);
+    event.payment_reference = Some(payment.payment_id.clone());
+    hooks.tell(&event, "APPLIED").await;
+}
+
+fn open_kinds(payment: &Payment) -> Vec<OperatorActionKind> {
+    payment.transactions[0].open_operator_actions().collect()
+}
+
+/// What may be a second charge is not dealt with by asking about the first again; and the log says what was closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s24_a_retry_leaves_a_contradiction_open_and_shown_and_the_log_verifies() {
+    let hooks = Hooks::start_with(giving_up_soon()).await;
+    let operator = operator(&hooks).await;
+    let token = "tok_pending_then_approve?settle_after_ms=1";
+    let payment = given_up(&hooks, &operator, token).await;
+    told_of_another(&hooks, &payment).await;
+    let (told, given_up) = (
+        OperatorActionKind::ContradictingFact,
+        OperatorActionKind::RecoveryExhausted,
+    );
+    let asked = operator.payment(&payment.payment_id).await;
+    assert_eq!(open_kinds(&asked), [told, given_up]);
+    show_the_truth(&hooks).await;
+
+    let (id, row) = (&payment.payment_id, &payment.transactions[0].transaction_id);
+    let shell = CommandLine::new(&hooks, "payments", &[Role::Admin, Role::PaymentsRead]).await;
+    let shown = shell.prints(&["show", id]).await;
+    assert!(
+        shown.contains("CONTRADICTING_FACT, RECOVERY_EXHAUSTED"),
+        "{shown}"
+    );
+    let retry = ["retry", id, row, "--reason", "the provider is back"];
+    shell.prints(&retry).await;
+    let captured = eventually("recovery finds the charge", async || {
+        let payment = operator.payment(id).await;
+        (payment.state() == PaymentState::Captured).then_some(payment)
+    })
+    .await;
+    assert_eq!(open_kinds(&captured), [told]);
+    let shown = shell.prints(&["show", id]).await;
+    let advice = format!("resolve {id} {row} --acknowledge contradicting-fact --reason …");
+    assert!(shown.contains(&advice), "{shown}");
+    let [case] = &actions(&operator, false).await[..] else {
+        panic!("not one operator action")
+    };
+    assert_eq!(case.kind(), told);
+    let entries = operator.entries_of(id).await;
+    let asked = entries
+        .iter()
+        .find(|entry| entry.event_type == "payment.retry_requested")
+        .expect("the request is on record");
+    let closed = &asked.details[&format!("case_closed.{row}")];
+    assert_eq!(closed, "RECOVERY_EXHAUSTED");
+
+    let auditor = hooks.as_role(TENANT, &[Role::PlatformAudit]).await;
+    assert_eq!(verified(&auditor).await.0, []);
+    // A row that is closed by an entry that closes another kind is not closed by it.
+    let close = "update operator_actions set closed_at = now(), closed_by = $1::text::uuid \
+                 where closed_at is null";
+    hooks.db.execute(close, &[&asked.entry_id]).await;
+    let found = verified(&auditor).await.0;
+    let codes: Vec<_> = found.iter().map(|it| it.code.as_str()).collect();
+    assert_eq!(codes, ["OPERATOR_ACTION_DIFFERS"], "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s60_a_wrong_amount_behind_an_open_contradiction_is_decided_and_each_is_closed_by_itself() {
+    let hooks = Hooks::start().await;
+    let operator = operator(&hooks).await;
+    let pending = operator.create(purchase("tok_wrong_amount", 800)).await;
+    told_of_another(&hooks, &pending).await;
+    let (told, differs) = (
+        OperatorActionKind::ContradictingFact,
+        OperatorActionKind::AmountMismatch,
+    );
+    let asked = operator.payment(&pending.payment_id).await;
+    assert_eq!(open_kinds(&asked), [told, differs]);
+    // What nobody knows is not acknowledged away, whatever else is open.
+    let failure = operator.refused(acknowledge(&asked, differs)).await;
+    failure.is(Code::FailedPrecondition, "TRANSACTION_OUTCOME_UNKNOWN");
+    let request = resolve(&asked, TransactionResolution::Acknowledged);
+    let failure = operator.refused(request).await;
+    failure.is(Code::InvalidArgument, "INVALID_FIELD");
+
+    let request = resolve(&asked, TransactionResolution::Succeeded);
+    let captured = resolved(&operator, request).await;
+    assert_eq!(captured.captured(), 800);
+    assert_eq!(open_kinds(&captured), [told]);
+    let closed = resolved(&operator, acknowledge(&captured, told)).await;
+    assert_eq!(open_kinds(&closed), []);
+    let every = actions(&operator, true).await;
+    assert!(
+        every.iter().all(|one| one.close_time.is_some()),
+        "{every:?}"
+    );
+    let auditor = hooks.as_role(TENANT, &[Role::PlatformAudit]).await;
+    assert_eq!(verified(&auditor).await.0, []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -333,7 +454,7 @@ async fn what_is_decided_or_still_being_sent_is_not_for_a_person() {
     }
     let failure = operator.refused(retry(&paid)).await;
     failure.is(Code::FailedPrecondition, "TRANSACTION_ENDED");
-    let request = resolve(&paid, TransactionResolution::Acknowledged);
+    let request = acknowledge(&paid, OperatorActionKind::ContradictingFact);
     let failure = operator.refused(request.clone()).await;
     failure.is(Code::FailedPrecondition, "OPERATOR_ACTION_NOT_OPEN");
     let unseen = ResolveTransactionRequest {
@@ -382,7 +503,7 @@ async fn s68_operators_act_within_their_tenant_and_the_platforms_in_all() {
     let pending = ours.create(purchase("tok_wrong_amount", 100)).await;
     let request = resolve(&pending, TransactionResolution::NotProcessed);
 
-    let acknowledged = resolve(&pending, TransactionResolution::Acknowledged);
+    let acknowledged = acknowledge(&pending, OperatorActionKind::AmountMismatch);
     let failure = ours.refused(acknowledged).await;
     failure.is(Code::FailedPrecondition, "TRANSACTION_OUTCOME_UNKNOWN");
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::played_stripe::{
     BROKEN, DECLINED, PlayedStripeWorld, REDIRECTED, UNHEARD, charge,
 };
-use crate::harness::{Amounts as _, Keyed as _, SiteOptions, confirm, purchase, sync};
+use crate::harness::{Amounts as _, Cases as _, Keyed as _, SiteOptions, confirm, purchase, sync};
 
 async fn waiting(world: &PlayedStripeWorld) -> (Payment, Value) {
     let payment = world.client.create(purchase(REDIRECTED, 900)).await;

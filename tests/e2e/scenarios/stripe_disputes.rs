@@ -7,7 +7,7 @@ use quittance_proto::v1::{
 use serde_json::{Value, json};
 
 use crate::harness::played_stripe::PlayedStripeWorld;
-use crate::harness::{Amounts as _, purchase, refund};
+use crate::harness::{Amounts as _, Cases as _, purchase, refund};
 
 /// A dispute of a payment, as its events show it.
 struct Dispute {

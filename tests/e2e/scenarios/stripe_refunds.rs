@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::played_stripe::{PlayedStripeWorld, charge};
 use crate::harness::stripe::StripeWorld;
-use crate::harness::{Amounts as _, purchase};
+use crate::harness::{Amounts as _, Cases as _, purchase};
 
 const OPEN_CASES: &str = "select count(*) from operator_actions where closed_at is null";
 

@@ -4,7 +4,7 @@ use quittance_proto::v1::{OperatorActionKind, Payment, Transaction, TransactionS
 use quittance_sandbox::Event;
 
 use crate::harness::webhooks::Hooks;
-use crate::harness::{Amounts as _, authorization, capture, refund, sync};
+use crate::harness::{Amounts as _, Cases as _, authorization, capture, refund, sync};
 
 /// Carried out, and answered with an error: what became of it is not known.
 const UNHEARD: &str = "tok_approve?capture.status_after=500&refund.status_after=500";

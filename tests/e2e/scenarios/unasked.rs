@@ -9,7 +9,7 @@ use quittance_sandbox::EventType;
 use serde_json::{Value, json};
 
 use crate::harness::webhooks::{Hooks, OTHER_ACCOUNT, OTHER_SECRET, Post};
-use crate::harness::{Amounts as _, SiteOptions, authorization, purchase, sync};
+use crate::harness::{Amounts as _, Cases as _, SiteOptions, authorization, purchase, sync};
 
 fn nothing() -> Value {
     json!({})

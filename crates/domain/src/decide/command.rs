@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::cases::OpenCases;
 use crate::change::{Change, Write};
 use crate::command::{Capture, Confirm, DEFAULT_EXECUTE_WITHIN, Refund, Void};
 use crate::contradictions::Contradictions;
@@ -80,7 +81,7 @@ pub(super) fn transaction(
         ever_unknown: false,
         retries: 0,
         resolved_by_operator: false,
-        open_case: None,
+        open_cases: OpenCases::NONE,
         contradictions: Contradictions::default(),
         request: None,
         execute_before,

@@ -1,6 +1,7 @@
 //! Accepting a new payment.
 
 use crate::amounts::Amounts;
+use crate::cases::OpenCases;
 use crate::change::{Change, CustomerData, Write};
 use crate::command::{Create, DEFAULT_EXECUTE_WITHIN};
 use crate::contradictions::Contradictions;
@@ -67,7 +68,7 @@ pub fn create(
         ever_unknown: false,
         retries: 0,
         resolved_by_operator: false,
-        open_case: None,
+        open_cases: OpenCases::NONE,
         contradictions: Contradictions::default(),
         request: None,
         execute_before,

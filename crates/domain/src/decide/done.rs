@@ -9,7 +9,7 @@ use crate::transition::PaymentEvent;
 
 use super::WAITING_VOID_SENT_WITHIN;
 use super::attempt::end;
-use super::step::{Step, closes_when_known};
+use super::step::Step;
 use super::voiding::pending_void;
 
 use TransactionState::{Failed, Reversed, Succeeded};
@@ -17,7 +17,7 @@ use TransactionState::{Failed, Reversed, Succeeded};
 /// The transaction is proved done.
 pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) {
     let transaction = step.subject.row().clone();
-    step.settle_case();
+    step.settle_cases();
     let beyond_before = step.payment.amounts.beyond();
     let released = was_released(record, &transaction);
     let ran_out = ran_out(&record.payment, &transaction);
@@ -172,10 +172,7 @@ fn end_unauthorized_opening(step: &mut Step, record: &PaymentRecord) {
     if let Some(opening) = record.opening().filter(|opening| !opening.state.ended()) {
         let mut opening = opening.clone();
         end(&mut opening, Failed, Some(Cause::Voided));
-        if closes_when_known(&opening) {
-            opening.open_case = None;
-            step.closes_cases.push(opening.id);
-        }
+        step.close_known(&mut opening);
         step.others.push(opening);
         step.payment.next_action = None;
     }

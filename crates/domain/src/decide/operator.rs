@@ -2,6 +2,7 @@
 
 use quittance_evidence::EntryResult;
 
+use crate::cases::closes_when_known;
 use crate::change::{Change, OperatorActionKind, Write};
 use crate::command::{Resolution, Resolve, Retry};
 use crate::decline::Cause;
@@ -15,10 +16,10 @@ use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, Transacti
 use super::DecideError;
 use super::attempt::prefix;
 use super::fact::apply;
-use super::step::{Step, closes_when_known};
+use super::step::Step;
 use super::undone::booked_again;
 
-/// Decides a transaction whose outcome nobody can learn, or closes the case about one. What the provider
+/// Decides a transaction whose outcome nobody can learn, or closes the cases of a kind about one. What the provider
 /// proves later still counts: it is applied, and opens a case again.
 pub fn resolve(
     record: &PaymentRecord,
@@ -31,15 +32,20 @@ pub fn resolve(
         return Err(Rejection::PaymentChanged { version }.into());
     }
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), String::new());
+    let decided = !matches!(command.resolution, Resolution::Acknowledged(_));
+    if decided {
+        step.settle_cases();
+    }
     match &command.resolution {
-        Resolution::Acknowledged => {
-            if held.open_case.is_none() {
+        Resolution::Acknowledged(kind) => {
+            if !held.open_cases.contains(*kind) {
                 return Err(Rejection::NothingOpen.into());
             }
-            if would_be_left_to_nobody(held) {
+            if would_be_left_to_nobody(held, *kind) {
                 return Err(Rejection::OutcomeUnknown.into());
             }
             step.event_type = format!("{}.case_closed", prefix(held.kind));
+            step.close_case(*kind);
         }
         Resolution::Succeeded {
             provider_reference,
@@ -47,6 +53,7 @@ pub fn resolve(
         } if may_be_done_again(held) => {
             nothing_under_way(record, stamp)?;
             really_moved(&mut step, *amount)?;
+            step.close_case(OperatorActionKind::ContradictingFact);
             booked_again(&mut step, record, provider_reference.clone());
         }
         Resolution::Succeeded {
@@ -72,12 +79,7 @@ pub fn resolve(
             apply(&mut step, record, &fact, stamp);
         }
     }
-    step.closes_cases = vec![held.id];
-    let decided = command.resolution != Resolution::Acknowledged;
-    // What was decided may itself contradict what is known: that case stays open.
-    let opened = step.action;
     step.edit(|transaction| {
-        transaction.open_case = opened;
         transaction.resolved_by_operator |= decided;
         transaction.updated_at = stamp.now;
     });
@@ -153,18 +155,13 @@ pub fn retry(
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.result = EntryResult::Success;
     // Whatever else a person was asked about it is not dealt with by asking the provider again.
-    step.closes_cases = held.open_case.iter().map(|_| held.id).collect();
-    step.closes_only = Some(OperatorActionKind::RecoveryExhausted);
-    let given_up = held.open_case == step.closes_only;
+    step.close_case(OperatorActionKind::RecoveryExhausted);
     // A sender that was lost is still to be told from one that ended: its lease's end is left as it is.
     let lost = held.sender_is_lost(stamp.now);
     // How long its customer has been away counts from when it was left.
     let left = held.state == TransactionState::RequiresAction;
     step.edit(|transaction| {
         transaction.retries = 0;
-        if given_up {
-            transaction.open_case = None;
-        }
         if !lost {
             transaction.next_step_at = Some(stamp.now);
         }
@@ -193,12 +190,13 @@ fn undecided(held: &Transaction) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Whether closing the case about a transaction would leave its unknown outcome to nobody: the service does not ask
-/// about it any more, and no person would be asked.
-fn would_be_left_to_nobody(held: &Transaction) -> bool {
+/// Whether closing the cases of a kind about a transaction would leave its unknown outcome to nobody: the service does not
+/// ask about it any more, and no person would be asked.
+fn would_be_left_to_nobody(held: &Transaction, kind: OperatorActionKind) -> bool {
     let given_up =
         held.state == TransactionState::Pending && held.attempts > 0 && held.next_step_at.is_none();
-    !held.state.ended() && (closes_when_known(held) || given_up)
+    let asked = held.open_cases.without(kind).iter().any(closes_when_known);
+    !held.state.ended() && (closes_when_known(kind) || given_up && !asked)
 }
 
 /// Whether the provider has proved that a transaction succeeded after it had ended otherwise, but for another amount
@@ -207,7 +205,7 @@ fn succeeded_otherwise(held: &Transaction) -> bool {
     matches!(
         held.state,
         TransactionState::Declined | TransactionState::Failed
-    ) && held.open_case == Some(OperatorActionKind::AmountMismatch)
+    ) && held.open_cases.contains(OperatorActionKind::AmountMismatch)
 }
 
 /// Whether a person may say that the provider did again what it had taken back: while they are asked to look into it.
@@ -215,7 +213,9 @@ fn may_be_done_again(held: &Transaction) -> bool {
     held.state == TransactionState::Reversed
         && held.kind.can_be_taken_back()
         && held.amount > 0
-        && held.open_case == Some(OperatorActionKind::ContradictingFact)
+        && held
+            .open_cases
+            .contains(OperatorActionKind::ContradictingFact)
 }
 
 /// Nor does a person decide what a send can still decide. What becomes of one transaction can end another: a void that is

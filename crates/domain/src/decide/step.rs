@@ -6,6 +6,7 @@ use quittance_evidence::EntryResult;
 
 use super::{Ask, DecideError};
 use crate::amounts::Proved;
+use crate::cases::{OpenCases, closes_when_known};
 use crate::change::{
     Change, CustomerData, IdempotencyRecord, OperatorAction, OperatorActionKind, Write,
 };
@@ -14,9 +15,7 @@ use crate::contradictions::Contradictions;
 use crate::decline::Cause;
 use crate::failures::tell_attempt;
 use crate::ids::TransactionId;
-use crate::journal::{
-    CASE_CLOSED, CASE_OF_ANY_KIND, CASE_OPENED, EntryFacts, Stamp, payment_entry, tell_rows,
-};
+use crate::journal::{CASE_CLOSED, CASE_OPENED, EntryFacts, Stamp, payment_entry, tell_rows};
 use crate::money::Money;
 use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::transaction::{Attempt, Transaction, TransactionKind, TransactionState};
@@ -32,10 +31,8 @@ pub(super) struct Step {
     pub others: Vec<Transaction>,
     pub attempt: Option<Write<Attempt>>,
     pub customer: Option<CustomerData>,
-    /// The transactions whose open cases it closes.
-    pub closes_cases: Vec<TransactionId>,
-    /// Those of this kind; `None` for all of them.
-    pub closes_only: Option<OperatorActionKind>,
+    /// What it closes of the open cases.
+    pub closes_cases: Vec<OperatorAction>,
     pub action: Option<OperatorActionKind>,
     pub event_type: String,
     pub result: EntryResult,
@@ -55,7 +52,6 @@ impl Step {
             attempt: None,
             customer: None,
             closes_cases: Vec::new(),
-            closes_only: None,
             action: None,
             event_type,
             result: EntryResult::Success,
@@ -94,50 +90,60 @@ impl Step {
         self.payment.state = derive_state(state, &payment.amounts, payment.expired);
     }
 
-    /// Opens a case if the provider has proved more than our limits allow, or more has left than came in. Where the step
-    /// contradicts what is known as well, that case tells both; and one that is open about a contradiction is not hidden: a
-    /// person may be about to book what was done again.
+    /// Opens a case if the provider has proved more than our limits allow, or more has left than came in: each time that it
+    /// grows. Where the step opens one about a contradiction as well, that tells both.
     pub fn report_excess(&mut self, beyond_before: i64) {
         let excess = self.payment.amounts.beyond() - beyond_before;
         if excess <= 0 {
             return;
         }
         self.tell("excess_minor", &excess.to_string());
-        let contradicting = Some(OperatorActionKind::ContradictingFact);
-        if self.subject.row().open_case != contradicting {
-            self.open_case(OperatorActionKind::ExcessAmount);
-        } else if self.action != contradicting {
-            self.action = Some(OperatorActionKind::ExcessAmount);
+        if self.action != Some(OperatorActionKind::ContradictingFact) {
+            self.open_another_case(OperatorActionKind::ExcessAmount);
         }
     }
 
-    /// Opens a case for a person, unless the same one is open about this transaction already.
+    /// Opens a case for a person, unless one of the kind is open about this transaction already.
     pub fn open_case(&mut self, kind: OperatorActionKind) {
-        let open = self.subject.row().open_case;
-        if open != Some(kind) {
-            self.action = Some(kind);
+        if !self.subject.row().open_cases.contains(kind) {
+            self.open_another_case(kind);
         }
-        // A case that only a person closes is not hidden behind one that the provider's word closes.
-        let lasting = matches!(
-            open,
-            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
-        );
-        let passing = matches!(
-            kind,
-            OperatorActionKind::RecoveryExhausted | OperatorActionKind::AmountMismatch
-        );
-        if !(lasting && passing) {
-            self.edit(|transaction| transaction.open_case = Some(kind));
+    }
+
+    /// Opens a case for a person, also beside others of its kind.
+    fn open_another_case(&mut self, kind: OperatorActionKind) {
+        self.action = Some(kind);
+        self.edit(|transaction| transaction.open_cases = transaction.open_cases.with(kind));
+    }
+
+    /// Closes the cases of a kind about the subject, if one is open.
+    pub fn close_case(&mut self, kind: OperatorActionKind) {
+        let mut row = self.subject.row().clone();
+        self.close_case_of(&mut row, kind);
+        self.edit(|transaction| transaction.open_cases = row.open_cases);
+    }
+
+    fn close_case_of(&mut self, row: &mut Transaction, kind: OperatorActionKind) {
+        if row.open_cases.contains(kind) {
+            let transaction = row.id;
+            self.closes_cases.push(OperatorAction { kind, transaction });
+            row.open_cases = row.open_cases.without(kind);
+        }
+    }
+
+    /// Closes the cases of a transaction that were open because its outcome was not known: now it is.
+    pub fn close_known(&mut self, row: &mut Transaction) {
+        let open = row.open_cases;
+        for kind in open.iter().filter(|kind| closes_when_known(*kind)) {
+            self.close_case_of(row, kind);
         }
     }
 
     /// Opens a case for a person about what was told against what is known of the transaction: once for each while a case
-    /// about it is open, whatever opened that. Whether it is news.
+    /// about a contradiction is open, whatever opened that. Whether it is news.
     pub fn contradict(&mut self, told: &str) -> bool {
-        let asked = matches!(
-            self.subject.row().open_case,
-            Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount)
-        );
+        let open = self.subject.row().open_cases;
+        let asked = open.contains(OperatorActionKind::ContradictingFact);
         let mut news = false;
         self.edit(|transaction| {
             if !asked {
@@ -146,8 +152,7 @@ impl Step {
             news = transaction.contradictions.add(told);
         });
         if news {
-            self.open_case(OperatorActionKind::ContradictingFact);
-            self.action = Some(OperatorActionKind::ContradictingFact);
+            self.open_another_case(OperatorActionKind::ContradictingFact);
         }
         news
     }
@@ -206,13 +211,11 @@ impl Step {
         self.payment.disputed = open || self.proved(record).charged_back > 0;
     }
 
-    /// Closes the case of a transaction whose outcome was not known: now it is.
-    pub fn settle_case(&mut self) {
-        let row = self.subject.row();
-        if closes_when_known(row) {
-            self.closes_cases.push(row.id);
-            self.edit(|transaction| transaction.open_case = None);
-        }
+    /// Closes the cases of the subject that were open because its outcome was not known.
+    pub fn settle_cases(&mut self) {
+        let mut row = self.subject.row().clone();
+        self.close_known(&mut row);
+        self.edit(|transaction| transaction.open_cases = row.open_cases);
     }
 
     /// Adds a detail to the journal entry, unless it is empty.
@@ -229,18 +232,17 @@ impl Step {
     }
 
     /// Says which cases it opens and closes, so that one that is gone, or was closed by nobody, shows.
-    fn tell_cases(&mut self, record: Option<&PaymentRecord>) {
+    fn tell_cases(&mut self) {
         if let Some(kind) = self.action {
             self.tell(CASE_OPENED, kind.name());
         }
-        for id in self.closes_cases.clone() {
-            let held = record.and_then(|record| record.transaction(id));
-            if held.is_some_and(|held| held.open_case.is_some()) {
-                let which = self
-                    .closes_only
-                    .map_or(CASE_OF_ANY_KIND, |kind| kind.name());
-                self.tell(&format!("{CASE_CLOSED}{id}"), which);
-            }
+        let mut closed = BTreeMap::<_, OpenCases>::new();
+        for case in &self.closes_cases {
+            let kinds = closed.entry(case.transaction).or_default();
+            *kinds = kinds.with(case.kind);
+        }
+        for (id, kinds) in closed {
+            self.tell(&format!("{CASE_CLOSED}{id}"), &kinds.to_string());
         }
     }
 
@@ -256,7 +258,7 @@ impl Step {
         self.payment.updated_at = stamp.now;
         let written = (&self.subject, self.others.as_slice());
         tell_rows(&mut self.details, &self.payment, written, record);
-        self.tell_cases(record);
+        self.tell_cases();
         let attempt = self.attempt.as_ref().map(Write::row);
         if let Some(attempt) = attempt {
             tell_attempt(&mut self.details, attempt);
@@ -303,23 +305,12 @@ impl Step {
             attempt: self.attempt,
             customer: self.customer,
             closes_cases: self.closes_cases,
-            closes_only: self.closes_only,
             operator_action: self.action.map(|kind| OperatorAction {
                 kind,
                 transaction: subject_id,
             }),
             entry,
         })
-    }
-}
-
-/// Whether the case that is open about a transaction is closed once its outcome is known.
-pub(super) fn closes_when_known(row: &Transaction) -> bool {
-    match row.open_case {
-        Some(OperatorActionKind::RecoveryExhausted | OperatorActionKind::AmountMismatch) => true,
-        Some(OperatorActionKind::ContradictingFact | OperatorActionKind::ExcessAmount) | None => {
-            false
-        }
     }
 }
 

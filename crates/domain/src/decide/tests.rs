@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod another;
+mod cases;
 mod commands;
 mod facts;
 mod margins;

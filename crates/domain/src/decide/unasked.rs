@@ -6,6 +6,7 @@
 use chrono::SecondsFormat;
 use quittance_evidence::EntryResult;
 
+use crate::cases::OpenCases;
 use crate::change::{Change, Write};
 use crate::contradictions::Contradictions;
 use crate::decline::{Cause, Decline};
@@ -155,7 +156,7 @@ fn transaction(record: &PaymentRecord, told: &Unasked<'_>, stamp: &Stamp<'_>) ->
         ever_unknown: false,
         retries: 0,
         resolved_by_operator: false,
-        open_case: None,
+        open_cases: OpenCases::NONE,
         contradictions: Contradictions::default(),
         request: None,
         execute_before: stamp.now,
@@ -233,7 +234,7 @@ pub(super) fn dispute_closed(step: &mut Step, record: &PaymentRecord, told: &Fac
         | FactKind::Pending
         | FactKind::Expired => Cause::ProviderReportedFailure,
     };
-    step.settle_case();
+    step.settle_cases();
     step.event_type = format!("{}.closed", prefix(step.subject.row().kind));
     step.end(TransactionState::Failed, Some(cause));
     step.judge_dispute(record);

@@ -52,7 +52,7 @@ pub(super) fn not_done(step: &mut Step, record: &PaymentRecord, why: Result<Caus
         // Decided by `dispute_closed`, once.
         TransactionKind::Chargeback | TransactionKind::ChargebackReversal => return,
     };
-    step.settle_case();
+    step.settle_cases();
     step.result = EntryResult::Failure;
     step.event_type = format!(
         "{}.{}",
@@ -176,7 +176,10 @@ pub(super) fn undone_before_told(step: &mut Step, record: &PaymentRecord, cause:
     let held_back = transaction.reserved() > 0;
     not_done(step, record, Ok(cause));
     step.edit(|transaction| transaction.state = Reversed);
-    if transaction.open_case == Some(OperatorActionKind::AmountMismatch) {
+    if transaction
+        .open_cases
+        .contains(OperatorActionKind::AmountMismatch)
+    {
         // It was told to be done, though for another amount: a person finds out, as where that is told after this.
         step.open_case(OperatorActionKind::ContradictingFact);
     }
@@ -318,7 +321,7 @@ pub(super) fn expired(step: &mut Step, record: &PaymentRecord) {
     if step.payment.state == PaymentState::Expired || left <= 0 && amounts.authorized > 0 {
         return;
     }
-    step.settle_case();
+    step.settle_cases();
     step.payment.expired = true;
     step.payment.next_action = None;
     if step.payment.amounts.authorized > 0 {

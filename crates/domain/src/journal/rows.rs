@@ -32,10 +32,11 @@ pub(crate) const TRANSACTION_ORIGIN: &str = "origin";
 pub(crate) const FINAL_CAPTURE: &str = "final_capture";
 /// Detail of an entry that opens a case for a person about its transaction: why.
 pub(crate) const CASE_OPENED: &str = "case_opened";
-/// Detail of an entry that closes the open cases of a transaction, whose id follows: `true`.
+/// Detail of an entry that closes open cases of a transaction, whose id follows: of which kinds, as [`OpenCases`] are
+/// written. Entries of before say `true` where they closed those of every kind.
+///
+/// [`OpenCases`]: crate::cases::OpenCases
 pub(crate) const CASE_CLOSED: &str = "case_closed.";
-/// What that detail says where cases of every kind are closed; else it says of which kind.
-pub(crate) const CASE_OF_ANY_KIND: &str = "true";
 /// Detail of the entry by which a person closes a case or decides a transaction: which.
 pub(crate) const RESOLUTION: &str = "resolution";
 
@@ -123,7 +124,7 @@ pub fn transaction_row_digest(payment: &Payment, row: &Transaction) -> [u8; 32] 
         line("ever_unknown", &row.ever_unknown);
         line("retries", &row.retries);
         line("resolved_by_operator", &row.resolved_by_operator);
-        line("open_case", &row.open_case.map_or("", |it| it.name()));
+        line("open_case", &row.open_cases);
         // Since they are remembered; the digest of a row without any is what it was before.
         if !row.contradictions.is_empty() {
             line("contradictions", &row.contradictions.to_stored());

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::entry::CheckedEntry;
 use super::mismatch::{Fault, Mismatch, Shown};
 use super::row_fault::{ResponseProblem, RowFault};
+use crate::cases::OpenCases;
 use crate::change::OperatorActionKind;
 use crate::ids::{EntryId, PaymentId, TransactionId};
 use crate::journal::{CASE_CLOSED, CASE_OPENED, salted_digest};
@@ -23,7 +24,7 @@ pub struct RowsSaid {
     pub key_digest: Option<Hash>,
     /// The case that it opened about its transaction.
     pub opened: Option<OperatorActionKind>,
-    /// The transactions whose cases it closed, and of which kind; `None` for every kind.
+    /// The transactions whose cases it closed, with each kind of them; `None` for every kind.
     pub closed: Vec<(Uuid, Option<OperatorActionKind>)>,
 }
 
@@ -40,9 +41,9 @@ pub struct AttemptSaid {
 
 impl RowsSaid {
     pub(super) fn of(leaf: &Leaf) -> Self {
-        let closed = leaf.details.iter().filter_map(|(name, kind)| {
+        let closed = leaf.details.iter().filter_map(|(name, kinds)| {
             let id = Uuid::try_parse(name.strip_prefix(CASE_CLOSED)?).ok()?;
-            Some((id, OperatorActionKind::from_name(kind)))
+            Some(closed_kinds(kinds).into_iter().map(move |kind| (id, kind)))
         });
         let opened = leaf.details.get(CASE_OPENED);
         Self {
@@ -53,9 +54,14 @@ impl RowsSaid {
             }),
             key_digest: leaf.idempotency_key_digest,
             opened: opened.and_then(|name| OperatorActionKind::from_name(name)),
-            closed: closed.collect(),
+            closed: closed.flatten().collect(),
         }
     }
+}
+
+/// The kinds that an entry names; `None` for every kind, where it names none that is known.
+fn closed_kinds(told: &str) -> Vec<Option<OperatorActionKind>> {
+    OpenCases::parse(told).map_or_else(|| vec![None], |kinds| kinds.iter().map(Some).collect())
 }
 
 /// What one genuine entry of a payment says of other rows, and where it stands.
@@ -236,12 +242,17 @@ pub struct StoredAction {
     pub closes: bool,
 }
 
-/// Whether the bytes are an entry that closes the cases of a transaction. Whether the service wrote them is looked at
-/// where the entry itself is checked.
-pub fn closes_case_of(leaf: &[u8], transaction: TransactionId) -> bool {
+/// Whether the bytes are an entry that closes the cases of this kind about a transaction. Whether the service wrote them is
+/// looked at where the entry itself is checked.
+pub fn closes_case_of(
+    leaf: &[u8],
+    transaction: TransactionId,
+    kind: Option<OperatorActionKind>,
+) -> bool {
     let closes = |leaf: Leaf| {
         let closed = RowsSaid::of(&leaf).closed;
-        closed.iter().any(|(id, _)| *id == transaction.0)
+        let mut closed = closed.iter().filter(|(id, _)| *id == transaction.0);
+        closed.any(|(_, closed)| closed.is_none() || *closed == kind)
     };
     Leaf::decode(leaf).is_ok_and(closes)
 }

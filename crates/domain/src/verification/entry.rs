@@ -361,7 +361,7 @@ impl LeafFacts {
             of_payment: matches!(leaf.stream_id, StreamId::Payment(_)),
             makes: makes(&leaf),
             rows_before: leaf.details.get(ROWS_BEFORE).and_then(|text| hash(text)),
-            decided: decided.is_some_and(|it| it != Resolution::Acknowledged.name()),
+            decided: decided.is_some_and(|it| it != Resolution::ACKNOWLEDGED),
             attempted: leaf.attempt.is_some(),
             of_customer: !leaf.personal_data.is_empty(),
             rows_said: RowsSaid::of(&leaf),

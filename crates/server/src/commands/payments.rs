@@ -60,10 +60,11 @@ pub enum PaymentsCommand {
     #[command(after_help = AFTER_HELP)]
     Show(ShowArgs),
     /// Record what you found out about a transaction whose outcome the service cannot learn; or close the operator
-    /// action about one. Who, why and with what evidence is in the audit log for good.
+    /// actions of a kind about one. Who, why and with what evidence is in the audit log for good.
     #[command(after_help = AFTER_HELP)]
     Resolve(ResolveArgs),
-    /// Let automatic recovery take a transaction up again now.
+    /// Let automatic recovery take a transaction up again now. Of the operator actions about it, only
+    /// RECOVERY_EXHAUSTED is closed.
     #[command(after_help = AFTER_HELP)]
     Retry(RetryArgs),
 }
@@ -151,7 +152,6 @@ pub struct ResolveArgs {
 /// Exactly one of these.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-#[allow(clippy::struct_excessive_bools)] // of which exactly one is true
 struct Found {
     /// The provider carried it out, for its whole amount unless --amount says otherwise.
     #[arg(long)]
@@ -159,17 +159,17 @@ struct Found {
     /// The provider did not carry it out, and never will.
     #[arg(long)]
     not_processed: bool,
-    /// Nothing changes: the operator action is closed.
-    #[arg(long)]
-    acknowledge: bool,
+    /// Nothing changes: the operator actions of this kind about it are closed.
+    #[arg(long, value_parser = parse_kind, value_name = "KIND")]
+    acknowledge: Option<v1::OperatorActionKind>,
 }
 
 impl Found {
     fn resolution(&self) -> v1::TransactionResolution {
         match (self.succeeded, self.not_processed, self.acknowledge) {
-            (true, false, false) => v1::TransactionResolution::Succeeded,
-            (false, true, false) => v1::TransactionResolution::NotProcessed,
-            (false, false, true) => v1::TransactionResolution::Acknowledged,
+            (true, false, None) => v1::TransactionResolution::Succeeded,
+            (false, true, None) => v1::TransactionResolution::NotProcessed,
+            (false, false, Some(_)) => v1::TransactionResolution::Acknowledged,
             // The command line lets nothing else through; the server would refuse it.
             (_, _, _) => v1::TransactionResolution::Unspecified,
         }
@@ -266,6 +266,7 @@ async fn resolve(wanted: ResolveArgs) -> anyhow::Result<()> {
         tenant_id: wanted.subject.tenant.unwrap_or_default(),
         amount: wanted.amount,
         seen_version: wanted.seen_version.unwrap_or_default(),
+        acknowledged_kind: wanted.found.acknowledge.unwrap_or_default().into(),
     };
     let payment = client.resolve(request).await?;
     output::line("Recorded. What the provider proves later still counts.\n");

@@ -75,6 +75,7 @@ pub fn resolve(request: v1::ResolveTransactionRequest) -> Result<ForTenant<Resol
         request.resolution,
         request.provider_reference,
         request.amount.as_ref(),
+        request.acknowledged_kind,
     );
     let reason = reason(bad, request.reason);
     let evidence = scalars::text(bad, "evidence", request.evidence);
@@ -161,34 +162,43 @@ fn resolution(
     number: i32,
     reference: String,
     amount: Option<&v1::Money>,
+    acknowledged: i32,
 ) -> Option<Resolution> {
     use v1::TransactionResolution as Given;
     let given = scalars::known(bad, "resolution", number);
     let reference_given = !reference.is_empty();
     let provider_reference = provider_reference(bad, reference);
     let moved = scalars::optional_money(bad, "amount", amount);
-    let resolution = match given? {
-        Given::Unspecified => {
-            bad.invalid("resolution", "is required");
-            return None;
-        }
-        Given::Succeeded => {
-            return Some(Resolution::Succeeded {
-                provider_reference: provider_reference?,
-                amount: moved?,
-            });
-        }
-        Given::NotProcessed => Resolution::NotProcessed,
-        Given::Acknowledged => Resolution::Acknowledged,
-    };
+    let kind = scalars::known(bad, "acknowledged_kind", acknowledged).map(kind_of);
+    let given = given?;
+    if given == Given::Unspecified {
+        bad.invalid("resolution", "is required");
+        return None;
+    }
     let why = "is for TRANSACTION_RESOLUTION_SUCCEEDED only";
-    if reference_given {
+    if reference_given && given != Given::Succeeded {
         bad.invalid("provider_reference", why);
     }
-    if amount.is_some() {
+    if amount.is_some() && given != Given::Succeeded {
         bad.invalid("amount", why);
     }
-    (!reference_given && amount.is_none()).then_some(resolution)
+    match (given == Given::Acknowledged, kind?) {
+        (true, None) => bad.invalid("acknowledged_kind", "is required"),
+        (false, Some(_)) => {
+            let why = "is for TRANSACTION_RESOLUTION_ACKNOWLEDGED only";
+            bad.invalid("acknowledged_kind", why);
+        }
+        (true, Some(_)) | (false, None) => {}
+    }
+    match given {
+        Given::Unspecified => None,
+        Given::Succeeded => Some(Resolution::Succeeded {
+            provider_reference: provider_reference?,
+            amount: moved?,
+        }),
+        Given::NotProcessed => Some(Resolution::NotProcessed),
+        Given::Acknowledged => kind?.map(Resolution::Acknowledged),
+    }
 }
 
 fn provider_reference(bad: &mut Violations, value: String) -> Checked<Option<ProviderReference>> {

@@ -406,10 +406,11 @@ proptest! {
         let fields: &[Field<v1::ResolveTransactionRequest>] = &[
             (&["payment_id"], |r, v| r.payment_id.clone_from(&v.text)),
             (&["transaction_id"], |r, v| r.transaction_id.clone_from(&v.text)),
-            (&["resolution", "provider_reference"], |r, v| r.resolution = v.number),
+            (&["resolution", "provider_reference", "acknowledged_kind"], |r, v| r.resolution = v.number),
             (&["provider_reference"], |r, v| r.provider_reference.clone_from(&v.text)),
             (&["reason"], |r, v| r.reason.clone_from(&v.text)),
             (&["evidence"], |r, v| r.evidence.clone_from(&v.text)),
+            (&["acknowledged_kind"], |r, v| r.acknowledged_kind = v.number),
             (&["tenant_id"], |r, v| r.tenant_id.clone_from(&v.text)),
         ];
         fuzz(&resolve_request(), fields, &values, resolve)?;

@@ -114,11 +114,12 @@ fn transaction(row: &Transaction, currency: Currency) -> v1::Transaction {
             .next_step_at
             .filter(|_| row.state == TransactionState::Pending)
             .map(timestamp),
-        open_operator_action: row
-            .open_case
-            .map_or(v1::OperatorActionKind::Unspecified, action_kind)
-            .into(),
         resolved_by_operator: row.resolved_by_operator,
+        open_operator_actions: row
+            .open_cases
+            .iter()
+            .map(|kind| action_kind(kind).into())
+            .collect(),
     }
 }
 

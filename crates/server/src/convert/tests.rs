@@ -491,6 +491,7 @@ pub(super) fn resolve_request() -> v1::ResolveTransactionRequest {
         tenant_id: String::new(),
         amount: None,
         seen_version: 0,
+        acknowledged_kind: 0,
     }
 }
 
@@ -518,19 +519,34 @@ fn a_resolution_says_what_was_found_out_and_why() {
     let card = |field: &str| (field.to_owned(), v1::ErrorReason::CardNumberNotAllowed);
     assert_eq!(with(|r| r.resolution = 0), bad("resolution"));
     assert_eq!(with(|r| r.resolution = 99), bad("resolution"));
-    for resolution in [
-        v1::TransactionResolution::NotProcessed,
-        v1::TransactionResolution::Acknowledged,
+    let told = v1::OperatorActionKind::ContradictingFact;
+    for (resolution, kind, other) in [
+        (
+            v1::TransactionResolution::NotProcessed,
+            v1::OperatorActionKind::Unspecified,
+            told,
+        ),
+        (
+            v1::TransactionResolution::Acknowledged,
+            told,
+            v1::OperatorActionKind::Unspecified,
+        ),
     ] {
         let mut request = resolve_request();
         request.set_resolution(resolution);
+        request.set_acknowledged_kind(kind);
         assert_eq!(
             fields(&resolve(request.clone()).unwrap_err()),
             ["provider_reference"]
         );
         request.provider_reference.clear();
-        assert!(resolve(request).is_ok());
+        assert!(resolve(request.clone()).is_ok());
+        // What is acknowledged is said, and nothing else is by the way.
+        request.set_acknowledged_kind(other);
+        let refused = resolve(request).unwrap_err();
+        assert_eq!(fields(&refused), ["acknowledged_kind"]);
     }
+    assert_eq!(with(|r| r.acknowledged_kind = 99), bad("acknowledged_kind"));
     assert_eq!(with(|r| r.reason = "  ".to_owned()), bad("reason"));
     assert_eq!(with(|r| r.reason = "x".repeat(501)), bad("reason"));
     assert_eq!(with(|r| r.reason = "a\u{1b}[2J".to_owned()), bad("reason"));

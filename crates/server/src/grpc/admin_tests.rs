@@ -33,6 +33,7 @@ fn resolution() -> v1::ResolveTransactionRequest {
         tenant_id: String::new(),
         amount: None,
         seen_version: 0,
+        acknowledged_kind: 0,
     }
 }
 

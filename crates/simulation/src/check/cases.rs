@@ -2,33 +2,38 @@
 
 use std::collections::BTreeMap;
 
+use quittance_domain::cases::OpenCases;
 use quittance_domain::change::OperatorActionKind;
 use quittance_domain::transaction::Transaction;
 
 use crate::store::Tables;
 
 /// What is open about each transaction.
-pub struct Open(BTreeMap<uuid::Uuid, Vec<OperatorActionKind>>);
+pub struct Open(BTreeMap<uuid::Uuid, OpenCases>);
 
 impl Open {
     /// What is open in a database.
     pub fn of(tables: &Tables) -> Self {
-        let mut open: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut open = BTreeMap::<_, OpenCases>::new();
         for case in tables.cases.iter().filter(|case| case.closed.is_none()) {
-            open.entry(case.transaction.0).or_default().push(case.kind);
+            let about = open.entry(case.transaction.0).or_default();
+            *about = about.with(case.kind);
         }
         Self(open)
     }
 
+    /// What is open about a transaction.
+    pub fn about(&self, row: &Transaction) -> OpenCases {
+        self.0.get(&row.id.0).copied().unwrap_or_default()
+    }
+
     /// Whether a person is asked about a transaction, for whatever reason.
     pub fn any(&self, row: &Transaction) -> bool {
-        self.0.contains_key(&row.id.0)
+        !self.about(row).is_empty()
     }
 
     /// Whether a case of this kind is open about a transaction.
     pub fn has(&self, row: &Transaction, kind: OperatorActionKind) -> bool {
-        self.0
-            .get(&row.id.0)
-            .is_some_and(|open| open.contains(&kind))
+        self.about(row).contains(kind)
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
+use quittance_domain::cases::OpenCases;
+use quittance_domain::change::OperatorActionKind;
 use quittance_domain::command::{
     Capture, Confirm, Create, Customer, Refund, Resolution, Resolve, Retry, Void,
 };
@@ -106,10 +108,10 @@ impl Act {
         provider: &SimProvider,
         payment: PaymentId,
     ) -> Option<Self> {
-        let transaction = store.look(|tables| {
+        let (transaction, cases) = store.look(|tables| {
             let rows = &tables.payments.get(&payment)?.transactions;
             let open = rows.iter().find(|row| !row.state.ended())?;
-            Some(open.id)
+            Some((open.id, open.open_cases))
         })?;
         let reason = Text::parse("seen on a statement").ok()?;
         if executor.chance(500) {
@@ -130,7 +132,7 @@ impl Act {
                     .and_then(|booked| eur(booked.amount)),
             },
             1 => Resolution::NotProcessed,
-            _ => Resolution::Acknowledged,
+            _ => Resolution::Acknowledged(acknowledged(executor, cases)),
         };
         Some(Self::Resolve(Resolve {
             payment,
@@ -260,4 +262,11 @@ pub fn caller(executor: &Executor, hurried: bool) -> Caller {
         remote: None,
         deadline: hurried.then(|| executor.now() + patience),
     }
+}
+
+/// The kind that an operator acknowledges: one that is open, if any is.
+fn acknowledged(executor: &Executor, cases: OpenCases) -> OperatorActionKind {
+    let second = executor.chance(500);
+    let kind = cases.iter().nth(usize::from(second)).or(cases.first());
+    kind.unwrap_or(OperatorActionKind::RecoveryExhausted)
 }

@@ -1,6 +1,6 @@
 //! Rows of a payment's transactions and attempts.
 
-use quittance_domain::change::OperatorActionKind;
+use quittance_domain::cases::OpenCases;
 use quittance_domain::decline::Cause;
 use quittance_domain::payment::Payment;
 use quittance_domain::ports::StoreError;
@@ -37,7 +37,7 @@ pub(super) fn new_transaction(
         ever_unknown: row.ever_unknown,
         retries: number(row.retries)?,
         resolved_by_operator: row.resolved_by_operator,
-        open_case: row.open_case.map(OperatorActionKind::name),
+        open_case: cases_column(row.open_cases),
         execute_before: row.execute_before,
         lease_until: row.lease_until,
         next_step_at: row.next_step_at,
@@ -73,7 +73,7 @@ pub(super) fn old_transaction(
         ever_unknown: row.ever_unknown,
         retries: number(row.retries)?,
         resolved_by_operator: row.resolved_by_operator,
-        open_case: row.open_case.map(OperatorActionKind::name),
+        open_case: cases_column(row.open_cases),
         execute_before: row.execute_before,
         lease_until: row.lease_until,
         next_step_at: row.next_step_at,
@@ -84,6 +84,11 @@ pub(super) fn old_transaction(
         dispute_currency: dispute.map(|about| about.amount.currency().code()),
         contradictions: row.contradictions.to_stored(),
     })
+}
+
+/// Their names; null where there is none.
+fn cases_column(cases: OpenCases) -> Option<String> {
+    (!cases.is_empty()).then(|| cases.to_string())
 }
 
 pub(super) fn new_attempt(

@@ -21,7 +21,8 @@ use quittance_domain::verification::{
 use uuid::Uuid;
 
 use self::queries::{
-    ActionTuple, AttemptTuple, ReadActions, ReadAttempts, ReadLeftOpen, ReadOpenings, ReadRecords,
+    ActionTuple, AttemptTuple, LeftOpenTuple, ReadActions, ReadAttempts, ReadLeftOpen,
+    ReadOpenings, ReadRecords,
 };
 use super::Events;
 use super::read::Verifying;
@@ -231,7 +232,7 @@ async fn compare_openings(
                 closed_by: closed_by.map(EntryId),
                 closes: closing
                     .as_ref()
-                    .is_some_and(|leaf| closes_case_of(leaf, claim.transaction)),
+                    .is_some_and(|leaf| closes_case_of(leaf, claim.transaction, claim.said.opened)),
             },
         );
         compare_action(claim, row.as_ref(), found);
@@ -266,11 +267,12 @@ async fn compare_closings(
                 .collect(),
             numbers: closing.map(|(claim, ..)| claim.entity_seq).collect(),
         };
-        async move { query.load::<(Uuid, i64)>(connection).await }.boxed()
+        async move { query.load::<LeftOpenTuple>(connection).await }.boxed()
     });
     let open = rows.await?;
-    for (claim, transaction, _) in closing {
-        if open.contains(&(transaction, claim.entity_seq)) {
+    for (claim, transaction, kind) in closing {
+        let kind = kind.map(|kind| kind.name().to_owned());
+        if open.contains(&(transaction, claim.entity_seq, kind)) {
             found.push(left_open(claim));
         }
     }

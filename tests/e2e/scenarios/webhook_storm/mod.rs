@@ -23,7 +23,7 @@ use super::kills_under_load::{Chance, number};
 use crate::harness::adyen::{PlayedAdyen, batch, signed};
 use crate::harness::played_stripe::{PlayedStripe, delivery};
 use crate::harness::process::ServerProcess;
-use crate::harness::requests::{CURRENCY, minor, money};
+use crate::harness::requests::{CURRENCY, Cases as _, minor, money};
 use crate::harness::site::{ACCOUNT, TENANT, TENANT_ROLES, account};
 use crate::harness::webhooks::{Post, SECRET, client};
 use crate::harness::{Amounts as _, Client, PATIENCE, Site, SiteOptions};
@@ -191,14 +191,14 @@ async fn stand(client: &Client, payment_id: &str) -> String {
         .transactions
         .iter()
         .map(|one| {
-            let case = one.open_operator_action();
+            let cases: Vec<_> = one.open_operator_actions().collect();
             let named = !one.provider_reference.is_empty();
             let (kind, state) = (one.kind(), one.state());
             let (origin, amount) = (one.origin(), minor(one.amount.as_ref()));
             let why = why(one.decline.as_ref(), one.failure.as_ref());
             let (whole, retried) = (one.final_capture, one.next_retry_time.is_some());
             format!(
-                "{kind:?} {origin:?} {state:?} {amount} {named} {case:?} {why} {whole} {retried}"
+                "{kind:?} {origin:?} {state:?} {amount} {named} {cases:?} {why} {whole} {retried}"
             )
         })
         .collect();

@@ -40,16 +40,6 @@ impl World {
     }
 
     /// A person has it taken up now.
-    fn retry(&mut self, opening: TransactionId) {
-        let command = Retry {
-            payment: self.record.payment.id,
-            transaction: opening,
-            reason: Text::parse("the provider is back").unwrap(),
-        };
-        self.decide(|record, _, stamp| decide::retry(record, &command, stamp))
-            .unwrap();
-    }
-
     /// Has every release refused that is allowed, until a person is asked.
     fn refuse_all_releases(&mut self, opening: TransactionId) {
         for _ in 0..POLICY.release.steps {
@@ -144,8 +134,8 @@ fn s06_what_the_customer_finishes_after_a_refused_release_counts_and_closes_the_
     world.refuse_all_releases(opening);
     assert!(world.learn(opening, &told(approved(100))));
     assert_eq!(world.record.payment.state, PaymentState::Captured);
-    assert_eq!(world.change().closes_cases, [opening]);
-    assert_eq!(world.record.transaction(opening).unwrap().open_case, None);
+    assert_eq!(world.closed(), [opening]);
+    assert!(world.shown(opening).is_empty());
 }
 
 #[test]
@@ -154,11 +144,11 @@ fn s06_a_person_has_the_provider_asked_once_more_about_what_its_customer_has_lef
     world.refuse_all_releases(opening);
     let left_at = world.record.transaction(opening).unwrap().updated_at;
     world.retry(opening);
-    assert_eq!(world.change().closes_cases, [opening]);
+    assert_eq!(world.closed(), [opening]);
     let held = world.record.transaction(opening).unwrap();
     assert_eq!(held.state, TransactionState::RequiresAction);
     assert_eq!((held.retries, held.updated_at), (0, left_at));
-    assert_eq!(held.open_case, None);
+    assert!(held.open_cases.is_empty());
     assert!(held.next_step_at.unwrap() <= world.now());
     // It is asked to release it as often as before: a person is asked again where that brings nothing.
     world.pass(1);
@@ -203,8 +193,8 @@ fn s06_a_void_that_is_done_at_last_closes_the_case_about_what_it_ends() {
     world.void().unwrap();
     world.answer(approved(100));
     assert_eq!(world.record.payment.state, PaymentState::Voided);
-    assert_eq!(world.change().closes_cases, [opening]);
-    assert_eq!(world.record.transaction(opening).unwrap().open_case, None);
+    assert_eq!(world.closed(), [opening]);
+    assert!(world.shown(opening).is_empty());
 }
 
 #[test]

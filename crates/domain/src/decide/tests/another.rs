@@ -10,6 +10,8 @@ use crate::decline::Cause;
 use crate::error::Rejection;
 use crate::transaction::TransactionKind as Kind;
 
+use OperatorActionKind::ContradictingFact;
+
 impl World {
     fn meant(&self, id: Option<TransactionId>, fact: &Fact, named_once: bool) -> Meant {
         let held = id.map(|id| self.record.transaction(id).unwrap());
@@ -155,7 +157,7 @@ fn what_gives_back_or_releases_another_payment_is_nothing_that_a_person_has_to_s
         let mut world = World::captured(100);
         assert!(world.hear_of_another(kind, &of("prov-2", "op-1", approved(100))));
         let row = &world.record.transactions[0];
-        assert_eq!(row.open_case, Some(OperatorActionKind::ContradictingFact));
+        assert_eq!(world.shown(row.id), [ContradictingFact]);
         assert_eq!(world.record.payment.amounts, before.payment.amounts);
         assert_eq!(world.record.transactions.len(), 1);
     }
@@ -180,7 +182,7 @@ fn another_payment_at_the_provider_with_our_names_is_a_case_and_not_ours() {
         .decide(|record, _, stamp| tell(record, stamp))
         .unwrap();
     let row = &world.record.transactions[0];
-    assert_eq!(row.open_case, Some(OperatorActionKind::ContradictingFact));
+    assert_eq!(world.shown(row.id), [ContradictingFact]);
     assert_eq!(row.provider_reference, known.provider_reference);
     assert_eq!(world.record.payment.amounts.captured, 0);
     let again = world.decide(|record, _, stamp| tell(record, stamp));
@@ -194,7 +196,7 @@ fn i9_each_payment_with_our_names_is_a_case_of_its_own_whatever_case_is_open() {
         let action = world.changes.last().unwrap().operator_action;
         action.map(|action| action.kind)
     };
-    let contradicting = Some(OperatorActionKind::ContradictingFact);
+    let contradicting = Some(ContradictingFact);
     // Called not done, and done after all: a case is open.
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     let id = world.newest();
@@ -233,7 +235,7 @@ fn what_is_told_again_once_a_person_has_closed_its_case_opens_another_one() {
     let command = Resolve {
         payment: world.record.payment.id,
         transaction: world.newest(),
-        resolution: Resolution::Acknowledged,
+        resolution: Resolution::Acknowledged(ContradictingFact),
         reason: Text::parse("refunded by hand").unwrap(),
         evidence: Text::default(),
         seen_version: None,
@@ -254,7 +256,7 @@ fn what_a_person_has_not_seen_is_not_closed() {
     let acknowledge = |seen_version| Resolve {
         payment: PaymentId(id(1)),
         transaction: TransactionId(id(12)),
-        resolution: Resolution::Acknowledged,
+        resolution: Resolution::Acknowledged(ContradictingFact),
         reason: Text::parse("refunded by hand").unwrap(),
         evidence: Text::default(),
         seen_version,
@@ -267,13 +269,12 @@ fn what_a_person_has_not_seen_is_not_closed() {
     let changed = Rejection::PaymentChanged { version: seen + 1 };
     let refused = world.decide(|record, _, stamp| decide::resolve(record, &command, stamp));
     assert_eq!(refused, Err(DecideError::Rejected(changed)));
-    let contradicting = Some(OperatorActionKind::ContradictingFact);
-    assert_eq!(world.record.transactions[0].open_case, contradicting);
+    assert_eq!(world.shown(TransactionId(id(12))), [ContradictingFact]);
     let command = acknowledge(Some(seen + 1));
     world
         .decide(|record, _, stamp| decide::resolve(record, &command, stamp))
         .unwrap();
-    assert_eq!(world.record.transactions[0].open_case, None);
+    assert!(world.shown(TransactionId(id(12))).is_empty());
 }
 
 /// Where the provider cannot be asked: who was told of the first, was not told of the second.
@@ -296,7 +297,7 @@ fn a_second_success_under_another_reference_is_shown_to_a_person() {
         assert!(!world.learn(id, &known));
         assert!(world.learn(id, &second));
         let row = &world.record.transactions[0];
-        assert_eq!(row.open_case, Some(OperatorActionKind::ContradictingFact));
+        assert_eq!(world.shown(row.id), [ContradictingFact]);
         assert_eq!(
             row.provider_reference, before.transactions[0].provider_reference,
             "the known one stays"

@@ -1,7 +1,8 @@
 //! What recovery and operators decide.
 
 use super::*;
-use crate::change::OperatorActionKind;
+use crate::cases::OpenCases;
+use crate::change::{OperatorAction, OperatorActionKind};
 use crate::command::{Resolution, Resolve, Retry};
 use crate::decide::{self, DecideError, KeyAlive};
 use crate::decline::Cause;
@@ -9,8 +10,10 @@ use crate::error::Rejection;
 use crate::payment::PaymentState;
 use crate::retry::WaitFor;
 
-const TIMED_OUT: SendOutcome = SendOutcome::Unknown(Cause::ResponseTimeout);
-const REFUSED: SendOutcome = SendOutcome::NotSent(Cause::ConnectionRefused);
+use OperatorActionKind::{AmountMismatch, ContradictingFact, ExcessAmount, RecoveryExhausted};
+
+pub(super) const TIMED_OUT: SendOutcome = SendOutcome::Unknown(Cause::ResponseTimeout);
+pub(super) const REFUSED: SendOutcome = SendOutcome::NotSent(Cause::ConnectionRefused);
 
 impl World {
     pub(super) fn pass(&mut self, seconds: u32) {
@@ -25,7 +28,7 @@ impl World {
         self.record.transactions.last().unwrap()
     }
 
-    fn fail_over(&mut self) -> Result<(), ()> {
+    pub(super) fn fail_over(&mut self) -> Result<(), ()> {
         let second = ProviderAccount::parse("second").unwrap();
         let id = self.held().id;
         let proof = ProvedUnsent::by_sends(self.held()).ok_or(())?;
@@ -35,7 +38,7 @@ impl World {
         })
     }
 
-    fn unresolved(&mut self) -> Result<(), ()> {
+    pub(super) fn unresolved(&mut self) -> Result<(), ()> {
         let id = self.held().id;
         self.no_news_of(id)
     }
@@ -49,7 +52,7 @@ impl World {
         })
     }
 
-    fn resolve(&mut self, resolution: Resolution) -> Result<(), DecideError> {
+    pub(super) fn resolve(&mut self, resolution: Resolution) -> Result<(), DecideError> {
         let command = Resolve {
             payment: self.record.payment.id,
             transaction: self.held().id,
@@ -65,12 +68,27 @@ impl World {
         self.changes.last().unwrap()
     }
 
+    /// The transactions whose cases the last change closed.
+    pub(super) fn closed(&self) -> Vec<TransactionId> {
+        let closed = self.change().closes_cases.iter();
+        closed.map(|case| case.transaction).collect()
+    }
+
     pub(super) fn opened(&self) -> Option<OperatorActionKind> {
         self.change().operator_action.map(|action| action.kind)
     }
 }
 
-fn succeeded() -> Resolution {
+/// What a change closes: the cases of a kind about a transaction.
+pub(super) fn case(kind: OperatorActionKind, transaction: TransactionId) -> [OperatorAction; 1] {
+    [OperatorAction { kind, transaction }]
+}
+
+pub(super) fn acknowledged(kind: OperatorActionKind) -> Resolution {
+    Resolution::Acknowledged(kind)
+}
+
+pub(super) fn succeeded() -> Resolution {
     Resolution::Succeeded {
         provider_reference: None,
         amount: None,
@@ -175,7 +193,7 @@ fn i3_a_key_that_has_expired_is_a_matter_for_a_person_and_nothing_ends() {
         .unwrap();
     assert_eq!(world.record.payment.state, PaymentState::Pending);
     assert_eq!(world.held().next_step_at, None);
-    assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+    assert_eq!(world.opened(), Some(RecoveryExhausted));
     assert_eq!(
         world.change().entry.event_type,
         "payment.recovery_exhausted"
@@ -187,21 +205,21 @@ fn s24_recovery_that_gives_up_leaves_the_payment_pending_with_a_case() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.report(TIMED_OUT);
     let mut steps = 0;
-    while world.held().open_case.is_none() {
+    while world.held().open_cases.is_empty() {
         world.pass(1_000);
         world.unresolved().unwrap();
         steps += 1;
     }
     assert!(steps <= POLICY.outcome.steps, "{steps}");
     assert_eq!(world.record.payment.state, PaymentState::Pending);
-    assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+    assert_eq!(world.opened(), Some(RecoveryExhausted));
     world.pass(100_000);
     assert_eq!(world.unresolved(), Err(()), "it is not taken up by itself");
     // The provider speaks after all: the case is closed by what it proves.
     let id = world.held().id;
     assert!(world.learn(id, &told(approved(100))));
-    assert_eq!(world.change().closes_cases, [world.held().id]);
-    assert_eq!(world.held().open_case, None);
+    assert_eq!(world.closed(), [world.held().id]);
+    assert!(world.held().open_cases.is_empty());
     assert_eq!(world.record.payment.state, PaymentState::Captured);
 }
 
@@ -221,7 +239,7 @@ fn s24_what_was_certainly_never_sent_needs_no_person() {
         // On a conflict of its own making (not due yet) time passes.
         let _ = world.unresolved();
     }
-    assert_eq!(world.held().open_case, None);
+    assert!(world.held().open_cases.is_empty());
     let id = world.held().id;
     world
         .decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()))
@@ -390,7 +408,7 @@ fn an_operator_decides_on_record_and_what_the_provider_proves_later_still_counts
         world.pass(60);
         world.resolve(resolution).unwrap();
         assert_eq!(world.record.payment.state, state);
-        assert_eq!(world.change().closes_cases, [world.held().id]);
+        assert_eq!(world.closed(), [], "nothing was open");
         let leaf = quittance_evidence::Leaf::decode(world.change().entry.leaf.as_bytes()).unwrap();
         assert_eq!(leaf.details["reason"], "the provider wrote so");
         assert_eq!(leaf.details["evidence"], "ticket 7");
@@ -398,7 +416,7 @@ fn an_operator_decides_on_record_and_what_the_provider_proves_later_still_counts
         let id = world.held().id;
         assert!(world.learn(id, &told(fact)));
         assert_eq!(world.record.payment.state, after);
-        assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
+        assert_eq!(world.opened(), Some(ContradictingFact));
         assert!(world.record.payment.amounts.holds_limits());
         let moved = if after == PaymentState::Captured {
             100
@@ -419,7 +437,7 @@ fn a_resolution_that_others_built_upon_is_contradicted_without_losing_money() {
     world.capture(Some(40), false).unwrap();
     world.answer(approved(40));
     assert!(world.learn(id, &told(declined())));
-    assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
+    assert_eq!(world.opened(), Some(ContradictingFact));
     assert_eq!(world.record.payment.amounts.captured, 40);
 }
 
@@ -442,12 +460,13 @@ fn an_operator_cannot_decide_what_a_request_under_way_may_decide() {
     let ended = Err(DecideError::Rejected(Rejection::TransactionEnded { state }));
     assert_eq!(world.resolve(Resolution::NotProcessed), ended);
     let nothing = Err(DecideError::Rejected(Rejection::NothingOpen));
-    assert_eq!(world.resolve(Resolution::Acknowledged), nothing);
+    assert_eq!(world.resolve(acknowledged(ContradictingFact)), nothing);
     // A contradiction opens a case; acknowledging closes it, and changes nothing else.
     assert!(world.learn(id, &told(FactKind::Failed(Cause::ProviderReportedFailure))));
     let before = world.record.payment.amounts;
-    world.resolve(Resolution::Acknowledged).unwrap();
-    assert_eq!(world.change().closes_cases, [world.held().id]);
+    assert_eq!(world.resolve(acknowledged(ExcessAmount)), nothing);
+    world.resolve(acknowledged(ContradictingFact)).unwrap();
+    assert_eq!(world.closed(), [world.held().id]);
     assert_eq!(world.record.payment.amounts, before);
     assert!(!world.held().resolved_by_operator);
 }
@@ -457,21 +476,29 @@ fn what_nobody_knows_is_not_acknowledged_away() {
     let unknown = Err(DecideError::Rejected(Rejection::OutcomeUnknown));
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.report(TIMED_OUT);
-    while world.held().open_case.is_none() {
+    while world.held().open_cases.is_empty() {
         world.pass(1_000);
         world.unresolved().unwrap();
     }
-    assert_eq!(world.resolve(Resolution::Acknowledged), unknown);
-    // Behind a case that outlasts the outcome, too.
-    world.record.transactions[0].open_case = Some(OperatorActionKind::ContradictingFact);
-    assert_eq!(world.resolve(Resolution::Acknowledged), unknown);
-    world.record.transactions[0].open_case = Some(OperatorActionKind::RecoveryExhausted);
+    assert_eq!(world.resolve(acknowledged(RecoveryExhausted)), unknown);
+    // Nor is another one while nobody else is asked for it.
+    world.tampered = true;
+    world.record.transactions[0].open_cases = OpenCases::NONE.with(ContradictingFact);
+    assert_eq!(world.resolve(acknowledged(ContradictingFact)), unknown);
+    let both = OpenCases::NONE
+        .with(ContradictingFact)
+        .with(RecoveryExhausted);
+    world.record.transactions[0].open_cases = both;
+    assert_eq!(world.resolve(acknowledged(RecoveryExhausted)), unknown);
+    world.resolve(acknowledged(ContradictingFact)).unwrap();
+    let left = OpenCases::NONE.with(RecoveryExhausted);
+    assert_eq!(world.held().open_cases, left);
     world.resolve(Resolution::NotProcessed).unwrap();
 
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.answer(approved(90));
-    assert_eq!(world.opened(), Some(OperatorActionKind::AmountMismatch));
-    assert_eq!(world.resolve(Resolution::Acknowledged), unknown);
+    assert_eq!(world.opened(), Some(AmountMismatch));
+    assert_eq!(world.resolve(acknowledged(AmountMismatch)), unknown);
     world.resolve(succeeded()).unwrap();
 }
 
@@ -479,7 +506,7 @@ fn what_nobody_knows_is_not_acknowledged_away() {
 fn a_retry_that_an_operator_asks_for_is_due_at_once() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.report(TIMED_OUT);
-    while world.held().open_case.is_none() {
+    while world.held().open_cases.is_empty() {
         world.pass(1_000);
         world.unresolved().unwrap();
     }
@@ -492,7 +519,7 @@ fn a_retry_that_an_operator_asks_for_is_due_at_once() {
         .decide(|record, _, stamp| decide::retry(record, &command, stamp))
         .unwrap();
     assert_eq!(world.held().retries, 0);
-    assert_eq!(world.held().open_case, None);
+    assert!(world.held().open_cases.is_empty());
     assert_eq!(world.held().next_step_at, Some(world.held().updated_at));
 }
 
@@ -501,7 +528,7 @@ fn a_retry_that_an_operator_asks_for_is_due_at_once() {
 fn s24_what_is_taken_up_again_late_is_not_given_up_at_its_next_step() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.report(TIMED_OUT);
-    while world.held().open_case.is_none() {
+    while world.held().open_cases.is_empty() {
         world.pass(10_000);
         world.unresolved().unwrap();
     }
@@ -516,18 +543,18 @@ fn s24_what_is_taken_up_again_late_is_not_given_up_at_its_next_step() {
     for step in 0..POLICY.outcome.late_steps() {
         world.pass(1_000);
         world.unresolved().unwrap();
-        assert_eq!(world.held().open_case, None, "step {step}");
+        assert!(world.held().open_cases.is_empty(), "step {step}");
     }
     world.pass(1_000);
     world.unresolved().unwrap();
-    assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+    assert_eq!(world.opened(), Some(RecoveryExhausted));
 
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.answer(action());
     world.pass(3 * 86_400);
     world.confirm().unwrap();
     world.report(REFUSED);
-    assert_eq!(world.held().open_case, None);
+    assert!(world.held().open_cases.is_empty());
     assert!(world.held().next_step_at.is_some());
 }
 
@@ -547,13 +574,13 @@ fn s24_a_retry_closes_only_that_recovery_gave_up() {
             told.unwrap().ok_or(())
         })
         .unwrap();
-    let contradicting = Some(OperatorActionKind::ContradictingFact);
+    let contradicting = Some(ContradictingFact);
     assert_eq!(world.opened(), contradicting);
     while world.held().next_step_at.is_some() {
         world.pass(10_000);
         world.unresolved().unwrap();
     }
-    assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+    assert_eq!(world.opened(), Some(RecoveryExhausted));
     let command = Retry {
         payment: world.record.payment.id,
         transaction: id,
@@ -562,14 +589,13 @@ fn s24_a_retry_closes_only_that_recovery_gave_up() {
     world
         .decide(|record, _, stamp| decide::retry(record, &command, stamp))
         .unwrap();
-    assert_eq!(world.change().closes_cases, [id]);
-    let given_up = Some(OperatorActionKind::RecoveryExhausted);
-    assert_eq!(world.change().closes_only, given_up);
+    assert_eq!(world.change().closes_cases, case(RecoveryExhausted, id));
     // So that verification does not miss the closing of the other.
     let leaf = quittance_evidence::Leaf::decode(world.change().entry.leaf.as_bytes()).unwrap();
     let told = &leaf.details[&format!("case_closed.{id}")];
     assert_eq!(told, "RECOVERY_EXHAUSTED");
-    assert_eq!(world.held().open_case, contradicting);
+    let left = OpenCases::NONE.with(ContradictingFact);
+    assert_eq!(world.held().open_cases, left);
 }
 
 /// Truth that arrives late, after each end state.
@@ -598,7 +624,7 @@ fn i3_a_late_success_after_each_end_state_is_applied_and_reported() {
         end(&mut world);
         assert_eq!(world.record.payment.state, state);
         assert!(world.learn(id, &told(approved(100))), "{state}");
-        assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
+        assert_eq!(world.opened(), Some(ContradictingFact));
         assert_eq!(world.record.payment.amounts.authorized, 100);
         assert_eq!(world.state_of(id), TransactionState::Succeeded);
     }
@@ -705,7 +731,7 @@ fn i9_a_success_at_the_account_that_was_left_opens_a_case() {
                 .ok_or(())
         })
         .unwrap();
-    assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
+    assert_eq!(world.opened(), Some(ContradictingFact));
     assert_eq!(world.record.payment.amounts.captured, 100);
 }
 
@@ -795,7 +821,7 @@ fn s06_what_waits_for_the_customer_is_looked_at_on_a_schedule_of_its_own() {
         (held.state, held.next_step_at),
         (TransactionState::RequiresAction, None)
     );
-    assert_eq!(held.open_case, None);
+    assert!(held.open_cases.is_empty());
     assert_eq!(world.unresolved(), Err(()));
     assert_eq!(world.record.payment.state, PaymentState::RequiresAction);
     // What is proved later still counts.
@@ -822,7 +848,7 @@ fn s06_the_same_challenge_again_does_not_begin_the_schedule_anew() {
     assert_eq!(world.held().state, TransactionState::Pending);
 }
 
-fn moved(amount: i64) -> Resolution {
+pub(super) fn moved(amount: i64) -> Resolution {
     Resolution::Succeeded {
         provider_reference: None,
         amount: Some(eur(amount)),
@@ -835,16 +861,16 @@ fn s60_an_operator_says_what_was_really_moved_and_that_is_booked() {
     for amount in [101, 80] {
         let mut world = World::accepted(100, CaptureMethod::Automatic);
         world.answer(approved(amount));
-        assert_eq!(world.opened(), Some(OperatorActionKind::AmountMismatch));
+        assert_eq!(world.opened(), Some(AmountMismatch));
         world.resolve(moved(amount)).unwrap();
         let amounts = world.record.payment.amounts;
         assert_eq!((amounts.authorized, amounts.captured), (amount, amount));
         assert_eq!(world.record.payment.state, PaymentState::Captured);
         assert_eq!(
-            (world.held().amount, world.held().open_case),
-            (amount, None)
+            (world.held().amount, world.held().open_cases),
+            (amount, OpenCases::NONE)
         );
-        assert_eq!(world.change().closes_cases, [world.held().id]);
+        assert_eq!(world.closed(), [world.held().id]);
     }
     let mut world = World::accepted(100, CaptureMethod::Manual);
     world.answer(approved(80));
@@ -898,7 +924,7 @@ fn s60_what_was_really_moved_is_booked_though_the_transaction_had_ended() {
         let state = world.held().state;
         let id = world.held().id;
         assert!(world.learn(id, &told(approved(80))));
-        assert_eq!(world.opened(), Some(OperatorActionKind::AmountMismatch));
+        assert_eq!(world.opened(), Some(AmountMismatch));
         // It was moved, so nobody can say that it was not.
         let ended = Err(DecideError::Rejected(Rejection::TransactionEnded { state }));
         assert_eq!(world.resolve(Resolution::NotProcessed), ended);
@@ -910,8 +936,8 @@ fn s60_what_was_really_moved_is_booked_though_the_transaction_had_ended() {
             (80, TransactionState::Succeeded)
         );
         // Whoever was told otherwise is to be told.
-        assert_eq!(world.change().closes_cases, [id]);
-        assert_eq!(world.opened(), Some(OperatorActionKind::ContradictingFact));
+        assert_eq!(world.closed(), [id]);
+        assert_eq!(world.opened(), Some(ContradictingFact));
         let state = TransactionState::Succeeded;
         let ended = Err(DecideError::Rejected(Rejection::TransactionEnded { state }));
         assert_eq!(world.resolve(moved(70)), ended);

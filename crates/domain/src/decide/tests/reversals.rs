@@ -2,6 +2,7 @@
 
 use super::unasked::named;
 use super::*;
+use crate::cases::OpenCases;
 use crate::change::OperatorActionKind;
 use crate::command::{Resolution, Resolve};
 use crate::decide::{self, DecideError, taken_back_early};
@@ -25,7 +26,7 @@ impl World {
     /// How the newest transaction and the payment stand, and which case is open.
     fn standing(&self) -> (TransactionState, PaymentState, Option<OperatorActionKind>) {
         let row = self.record.transactions.last().unwrap();
-        (row.state, self.record.payment.state, row.open_case)
+        (row.state, self.record.payment.state, row.open_cases.first())
     }
 }
 
@@ -266,7 +267,7 @@ fn what_is_done_again_after_it_was_taken_back_is_shown_to_a_person() {
     // Where the case was closed, it is opened again.
     let at = world.record.transactions.len() - 1;
     world.tampered = true;
-    world.record.transactions[at].open_case = None;
+    world.record.transactions[at].open_cases = OpenCases::NONE;
     assert!(world.learn(id, &told(approved(40))));
     let case = world.changes.last().unwrap().operator_action.unwrap().kind;
     assert_eq!(case, OperatorActionKind::ContradictingFact);
@@ -306,7 +307,7 @@ fn s51_what_the_provider_did_again_is_booked_by_a_person() {
             world.decided(None).unwrap();
             assert_eq!(world.record.payment.amounts, done, "{kind}");
             let row = world.record.transactions.last().unwrap();
-            assert!(row.resolved_by_operator && row.open_case.is_none() && row.failure.is_none());
+            assert!(row.resolved_by_operator && row.open_cases.is_empty() && row.failure.is_none());
             assert_eq!(row.state, TransactionState::Succeeded);
             assert!(world.events().last().unwrap().ends_with(".succeeded"));
             let state = TransactionState::Succeeded;
@@ -368,8 +369,7 @@ fn s51_what_was_done_again_in_part_or_beyond_what_is_left_is_booked_as_it_is() {
         .unwrap();
     let amounts = world.record.payment.amounts;
     assert_eq!((amounts.captured, amounts.excess), (100, 40));
-    let row = world.record.transaction(id).unwrap();
-    assert_eq!(row.open_case, Some(OperatorActionKind::ExcessAmount));
+    assert_eq!(world.shown(id), [OperatorActionKind::ExcessAmount]);
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn s52_an_authorization_that_is_told_to_have_run_out_before_it_was_told_ends_as_
             assert_eq!(payment.amounts.capturable(), 0);
             let opening = &world.record.transactions[0];
             // Nobody is asked: it has run out, whenever that it was made is told.
-            assert_eq!(opening.open_case, None, "{backwards}");
+            assert!(opening.open_cases.is_empty(), "{backwards}");
             (
                 payment.state,
                 payment.amounts,
@@ -544,7 +544,7 @@ fn s52_a_void_of_a_purchase_takes_its_capture_back_in_either_order() {
             let other = world.try_hear(Kind::Void, None, &named("vo-2", approved(100)));
             assert_eq!((again, other.unwrap()), (None, None), "told again");
             let rows = world.record.transactions.iter();
-            let cases = rows.clone().filter_map(|row| row.open_case).count();
+            let cases = rows.clone().flat_map(|row| row.open_cases.iter()).count();
             assert_eq!(cases, 1, "a person hears of it");
             let rows: Vec<_> = rows.map(|row| (row.kind, row.state, row.failure)).collect();
             (

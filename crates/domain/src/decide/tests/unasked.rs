@@ -466,7 +466,7 @@ fn s44_what_a_won_dispute_returned_is_charged_back_again_when_it_is_lost_after_a
         assert_eq!((payment.disputed, payment.amounts.charged_back), (false, 0));
         // It had been told to be lost: a person is told that it is not.
         let told_otherwise = (round > 0).then_some(OperatorActionKind::ContradictingFact);
-        assert_eq!(world.row().open_case, told_otherwise);
+        assert_eq!(world.row().open_cases.first(), told_otherwise);
 
         let taken = world.hear(reversal, "dp_1", lost.clone());
         assert_eq!(taken, Became::Recorded);
@@ -479,7 +479,7 @@ fn s44_what_a_won_dispute_returned_is_charged_back_again_when_it_is_lost_after_a
         assert_eq!(world.last_event(), "chargeback_reversal.reversed");
         assert_eq!(world.row().state, TransactionState::Reversed);
         assert_eq!(
-            world.row().open_case,
+            world.row().open_cases.first(),
             Some(OperatorActionKind::ContradictingFact)
         );
         let again = world.hear(reversal, "dp_1", lost.clone());
@@ -495,13 +495,13 @@ fn s44_what_waits_for_a_person_of_a_dispute_that_is_lost_after_all_is_closed() {
     let returned = named("dp_1", in_usd(120));
     world.hear_of(Kind::ChargebackReversal, Some(&about), &returned);
     assert_eq!(
-        world.row().open_case,
+        world.row().open_cases.first(),
         Some(OperatorActionKind::AmountMismatch)
     );
     let lost = FactKind::TakenBack(Cause::ProviderReportedFailure);
     world.hear(Kind::ChargebackReversal, "dp_1", lost);
     assert_eq!(
-        (world.row().state, world.row().open_case),
+        (world.row().state, world.row().open_cases.first()),
         (TransactionState::Failed, None)
     );
     let payment = &world.record.payment;

@@ -6,6 +6,7 @@ use quittance_evidence::ChainCheck;
 use super::unasked::{dispute, named};
 use super::*;
 use crate::amounts::Amounts;
+use crate::change::OperatorActionKind;
 use crate::command::{Resolution, Resolve};
 use crate::decline::{Cause, Decline, DeclineCode};
 use crate::payment::{NextAction, PaymentState};
@@ -139,6 +140,12 @@ impl World {
         let _ = self.no_news_of(opening);
     }
 
+    /// The kind that is acknowledged: what is shown first, where anything is.
+    fn acknowledged(&self, transaction: TransactionId) -> OperatorActionKind {
+        let shown = self.shown(transaction).first().copied();
+        shown.unwrap_or(OperatorActionKind::RecoveryExhausted)
+    }
+
     fn resolve_randomly(&mut self, transaction: TransactionId, what: u8, amount: i64) {
         let succeeded = |amount: Option<i64>| Resolution::Succeeded {
             provider_reference: None,
@@ -151,7 +158,7 @@ impl World {
                 0 => succeeded(None),
                 1 => succeeded(Some(amount)),
                 2 => Resolution::NotProcessed,
-                _ => Resolution::Acknowledged,
+                _ => Resolution::Acknowledged(self.acknowledged(transaction)),
             },
             reason: Text::parse("the provider wrote so").unwrap(),
             evidence: Text::default(),

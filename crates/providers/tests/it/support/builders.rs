@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use quittance_domain::amounts::Amounts;
+use quittance_domain::cases::OpenCases;
 use quittance_domain::contradictions::Contradictions;
 use quittance_domain::ids::{
     PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
@@ -90,7 +91,7 @@ pub fn transaction(payment: &Payment, operation: OperationKind, amount: i64) -> 
         ever_unknown: false,
         retries: 0,
         resolved_by_operator: false,
-        open_case: None,
+        open_cases: OpenCases::NONE,
         contradictions: Contradictions::default(),
         request: None,
         execute_before: DateTime::UNIX_EPOCH,

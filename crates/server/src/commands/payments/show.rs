@@ -105,38 +105,52 @@ fn transaction(row: &v1::Transaction) -> Vec<String> {
     fact("reason", plain(&row.reason));
     fact("calls to provider", row.attempts.to_string());
     fact("goes on at", time(row.next_retry_time.as_ref()));
-    if row.open_operator_action() != v1::OperatorActionKind::Unspecified {
-        fact(
-            "operator action",
-            kind(row.open_operator_action()).to_owned(),
-        );
-    }
+    let waiting: Vec<_> = row.open_operator_actions().map(kind).collect();
+    fact("operator actions", waiting.join(", "));
     lines
 }
 
 /// What can be done about what waits for a person.
 fn advice(payment: &v1::Payment) -> Vec<String> {
-    let waits =
-        |row: &&v1::Transaction| row.open_operator_action() != v1::OperatorActionKind::Unspecified;
-    let waiting = payment.transactions.iter().filter(waits);
-    let lines = waiting.map(|row| {
-        let (payment_id, id) = (plain(&payment.payment_id), plain(&row.transaction_id));
-        match row.state() {
-            v1::TransactionState::Pending | v1::TransactionState::RequiresAction => format!(
-                "\nFind out from the provider what became of it, then:\n  \
-                 quittance payments resolve {payment_id} {id} --succeeded|--not-processed --reason …"
-            ),
-            v1::TransactionState::Unspecified
-            | v1::TransactionState::Succeeded
-            | v1::TransactionState::Declined
-            | v1::TransactionState::Failed
-            | v1::TransactionState::Reversed => format!(
-                "\nWhen you have dealt with it:\n  \
-                 quittance payments resolve {payment_id} {id} --acknowledge --reason …"
-            ),
-        }
+    let waiting = payment.transactions.iter().flat_map(|row| {
+        let kinds = row.open_operator_actions();
+        kinds.map(move |kind| (row, kind))
     });
-    lines.collect()
+    let mut lines: Vec<_> = waiting
+        .map(|(row, kind)| what_to_do(&payment.payment_id, row, kind))
+        .collect();
+    // What became of a transaction answers all that ask for it.
+    lines.dedup();
+    lines
+}
+
+fn what_to_do(payment: &str, row: &v1::Transaction, asked: v1::OperatorActionKind) -> String {
+    let (payment, id) = (plain(payment), plain(&row.transaction_id));
+    let undecided = match row.state() {
+        v1::TransactionState::Pending | v1::TransactionState::RequiresAction => true,
+        v1::TransactionState::Unspecified
+        | v1::TransactionState::Succeeded
+        | v1::TransactionState::Declined
+        | v1::TransactionState::Failed
+        | v1::TransactionState::Reversed => false,
+    };
+    let for_want_of_it = match asked {
+        v1::OperatorActionKind::AmountMismatch | v1::OperatorActionKind::RecoveryExhausted => true,
+        v1::OperatorActionKind::Unspecified
+        | v1::OperatorActionKind::ContradictingFact
+        | v1::OperatorActionKind::ExcessAmount => false,
+    };
+    if undecided && for_want_of_it {
+        return format!(
+            "\nFind out from the provider what became of it, then:\n  \
+             quittance payments resolve {payment} {id} --succeeded|--not-processed --reason …"
+        );
+    }
+    let asked = kind(asked).to_ascii_lowercase().replace('_', "-");
+    format!(
+        "\nWhen you have dealt with {asked}:\n  \
+         quittance payments resolve {payment} {id} --acknowledge {asked} --reason …"
+    )
 }
 
 fn amounts(payment: &v1::Payment) -> [(&'static str, Option<&v1::Money>); 9] {
@@ -227,7 +241,7 @@ mod tests {
                 state: v1::TransactionState::Pending.into(),
                 amount: Some(euros(1250)),
                 attempts: 3,
-                open_operator_action: v1::OperatorActionKind::RecoveryExhausted.into(),
+                open_operator_actions: vec![v1::OperatorActionKind::RecoveryExhausted.into()],
                 ..Default::default()
             }],
             ..Default::default()
@@ -244,7 +258,7 @@ mod tests {
             "  amount              12.50 EUR",
             "PURCHASE t1",
             "  calls to provider   3",
-            "  operator action     RECOVERY_EXHAUSTED",
+            "  operator actions    RECOVERY_EXHAUSTED",
             "  quittance payments resolve p1 t1 --succeeded|--not-processed --reason …",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
@@ -253,6 +267,22 @@ mod tests {
             !text.contains('\u{1b}') && !text.contains("captured"),
             "{text}"
         );
+        // Each is shown, and each is closed by itself.
+        let row = &mut payment.transactions[0];
+        let kinds = [
+            v1::OperatorActionKind::ContradictingFact,
+            v1::OperatorActionKind::AmountMismatch,
+            v1::OperatorActionKind::RecoveryExhausted,
+        ];
+        row.open_operator_actions = kinds.map(i32::from).to_vec();
+        let text = super::payment(&payment);
+        for line in [
+            "  operator actions    CONTRADICTING_FACT, AMOUNT_MISMATCH, RECOVERY_EXHAUSTED",
+            "  quittance payments resolve p1 t1 --acknowledge contradicting-fact --reason …",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+        }
+        assert_eq!(text.matches("--succeeded|--not-processed").count(), 1);
         let row = &mut payment.transactions[0];
         row.set_state(v1::TransactionState::Succeeded);
         row.resolved_by_operator = true;
@@ -261,8 +291,11 @@ mod tests {
             text.contains("SUCCEEDED (resolved by an operator)"),
             "{text}"
         );
-        assert!(text.contains("resolve p1 t1 --acknowledge"), "{text}");
-        payment.transactions[0].open_operator_action = 0;
+        assert!(
+            text.contains("resolve p1 t1 --acknowledge recovery-exhausted"),
+            "{text}"
+        );
+        payment.transactions[0].open_operator_actions.clear();
         assert!(!super::payment(&payment).contains("payments resolve"));
     }
 

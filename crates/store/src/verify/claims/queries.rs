@@ -113,7 +113,10 @@ statement!(ReadActions, ReadActions, ActionTypes, |self, out| {
     out.push_sql(")");
 });
 
-/// Transactions whose cases were closed, with the number of the entry that did: those with one that is still open.
+pub(super) type LeftOpenTuple = (Uuid, i64, Option<String>);
+
+/// Transactions whose cases were closed, with the number of the entry that did, and their kind: those with one that is still
+/// open.
 pub(super) struct ReadLeftOpen {
     pub(super) payments: Vec<Uuid>,
     pub(super) transactions: Vec<Uuid>,
@@ -125,9 +128,9 @@ pub(super) struct ReadLeftOpen {
 statement!(
     ReadLeftOpen,
     ReadLeftOpen,
-    (SqlUuid, BigInt),
+    (SqlUuid, BigInt, Nullable<Text>),
     |self, out| {
-        out.push_sql("select c.transaction_id, c.number from unnest(");
+        out.push_sql("select c.transaction_id, c.number, c.kind from unnest(");
         out.push_bind_param::<Array<SqlUuid>, _>(&self.payments)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<SqlUuid>, _>(&self.transactions)?;
