@@ -37,16 +37,7 @@ pub fn resolve(
         step.settle_cases();
     }
     match &command.resolution {
-        Resolution::Acknowledged(kind) => {
-            if !held.open_cases.contains(*kind) {
-                return Err(Rejection::NothingOpen.into());
-            }
-            if would_be_left_to_nobody(held, *kind) {
-                return Err(Rejection::OutcomeUnknown.into());
-            }
-            step.event_type = format!("{}.case_closed", prefix(held.kind));
-            step.close_case(*kind);
-        }
+        Resolution::Acknowledged(kind) => acknowledged(&mut step, held, *kind)?,
         Resolution::Succeeded {
             provider_reference,
             amount,
@@ -87,6 +78,23 @@ pub fn resolve(
     step.tell("reason", command.reason.as_str());
     step.tell("evidence", command.evidence.as_str());
     step.close(Some(record), None, stamp)
+}
+
+/// A person has dealt with the cases of a kind: nothing else changes.
+fn acknowledged(
+    step: &mut Step,
+    held: &Transaction,
+    kind: OperatorActionKind,
+) -> Result<(), Rejection> {
+    if !held.open_cases.contains(kind) {
+        return Err(Rejection::NothingOpen);
+    }
+    if would_be_left_to_nobody(held, kind) {
+        return Err(Rejection::OutcomeUnknown);
+    }
+    step.event_type = format!("{}.case_closed", prefix(held.kind));
+    step.close_case(kind);
+    Ok(())
 }
 
 /// A person's word that the transaction of the step is done, with the amount that it has by now.
