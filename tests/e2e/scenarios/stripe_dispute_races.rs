@@ -1,7 +1,7 @@
 //! Two events of one dispute at once: while Stripe is asked about the first, the dispute goes on, and the next one is told.
 //! Whatever was asked first, and answered last, the payment ends as the dispute does.
 
-use quittance_proto::v1::{Payment, PaymentState, TransactionKind, TransactionState};
+use quittance_proto::v1::{Payment, PaymentState, Transaction, TransactionKind, TransactionState};
 use serde_json::{Value, json};
 
 use crate::harness::played_stripe::PlayedStripeWorld;
@@ -83,7 +83,7 @@ impl Disputed {
         let payment = self.world.now(&self.payment).await;
         let mut rows = payment.transactions.iter();
         let reversal = rows.find(|row| row.kind() == TransactionKind::ChargebackReversal);
-        reversal.map(|row| row.state())
+        reversal.map(Transaction::state)
     }
 }
 
