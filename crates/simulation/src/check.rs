@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quittance_domain::amounts::Amounts;
 use quittance_domain::change::OperatorActionKind;
-use quittance_domain::ids::TransactionId;
+use quittance_domain::ids::{PaymentId, TransactionId};
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::transaction::{
     Transaction, TransactionKind, TransactionOrigin, TransactionState,
@@ -134,18 +134,7 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
     let mut refunds = record.transactions.iter();
     let undecided_refund =
         refunds.any(|row| row.kind == TransactionKind::Refund && with_person(row));
-    // Whether what it released before can be captured again is the provider's affair.
-    let last_taken_back = booked
-        .values()
-        .any(|booked| booked.payment == id && booked.last && booked.status == Status::TakenBack);
-    let theirs = Balance {
-        voided: if last_taken_back {
-            amounts.voided
-        } else {
-            theirs.voided
-        },
-        ..theirs
-    };
+    let theirs = as_captured_again(amounts, theirs, (id, &booked));
     let early = waiting_for_ours(record, &mut unasked, with_person);
     let theirs = early.iter().fold(theirs, without);
     let theirs = otherwise.without(theirs, amounts);
@@ -156,9 +145,20 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
         ended_as_it_ran_out(record, ran_out, violations);
     }
     unasked_are_recorded(record, unasked, violations);
+    transactions(record, books, &otherwise, with_person, violations);
+}
+
+/// Every transaction of ours stands as the provider's books say, but what a person is asked about.
+fn transactions(
+    record: &PaymentRecord,
+    books: Theirs<'_>,
+    otherwise: &Otherwise<'_>,
+    with_person: impl Fn(&Transaction) -> bool,
+    violations: &mut Vec<String>,
+) {
     for row in &record.transactions {
         let waits = row.kind == TransactionKind::Void && row.attempts == 0;
-        if with_person(row) || waits && record.opening().is_some_and(with_person) {
+        if with_person(row) || waits && record.opening().is_some_and(&with_person) {
             // I3: nobody can say what became of it.
             continue;
         }
@@ -199,6 +199,27 @@ fn carried_out_once(
             let (kind, id) = (row.kind, row.id);
             violations.push(format!("I2: {kind} {id} was carried out more than once"));
         }
+    }
+}
+
+/// A balance, where a last capture was taken back: whether what it had released can be captured again is the provider's
+/// affair.
+fn as_captured_again(
+    ours: &Amounts,
+    theirs: Balance,
+    (payment, booked): (PaymentId, &BTreeMap<TransactionId, Booked>),
+) -> Balance {
+    let mut all = booked.values();
+    let taken_back = all.any(|booked| {
+        booked.payment == payment && booked.last && booked.status == Status::TakenBack
+    });
+    Balance {
+        voided: if taken_back {
+            ours.voided
+        } else {
+            theirs.voided
+        },
+        ..theirs
     }
 }
 

@@ -127,8 +127,9 @@ impl Tables {
     fn write_cases(&mut self, change: &Change) {
         let closed = (change.entry.occurred_at, change.entry.id);
         let open = self.cases.iter_mut().filter(|case| {
-            let mut closes = change.closes_cases.iter();
-            let meant = closes.any(|it| (it.transaction, it.kind) == (case.transaction, case.kind));
+            let mut decided = change.closes_cases.iter();
+            let meant =
+                decided.any(|it| (it.transaction, it.kind) == (case.transaction, case.kind));
             meant && case.closed.is_none()
         });
         open.for_each(|case| case.closed = Some(closed));

@@ -496,6 +496,36 @@ pub(super) fn resolve_request() -> v1::ResolveTransactionRequest {
 }
 
 #[test]
+fn what_is_acknowledged_is_said_and_nothing_else_is_by_the_way() {
+    let told = v1::OperatorActionKind::ContradictingFact;
+    for (resolution, kind, other) in [
+        (
+            v1::TransactionResolution::NotProcessed,
+            v1::OperatorActionKind::Unspecified,
+            told,
+        ),
+        (
+            v1::TransactionResolution::Acknowledged,
+            told,
+            v1::OperatorActionKind::Unspecified,
+        ),
+    ] {
+        let mut request = resolve_request();
+        request.set_resolution(resolution);
+        request.set_acknowledged_kind(kind);
+        assert_eq!(
+            fields(&resolve(request.clone()).unwrap_err()),
+            ["provider_reference"]
+        );
+        request.provider_reference.clear();
+        assert!(resolve(request.clone()).is_ok());
+        request.set_acknowledged_kind(other);
+        let refused = resolve(request).unwrap_err();
+        assert_eq!(fields(&refused), ["acknowledged_kind"]);
+    }
+}
+
+#[test]
 fn a_resolution_says_what_was_found_out_and_why() {
     let parsed = resolve(resolve_request()).unwrap();
     assert_eq!(parsed.tenant, None);
@@ -519,33 +549,6 @@ fn a_resolution_says_what_was_found_out_and_why() {
     let card = |field: &str| (field.to_owned(), v1::ErrorReason::CardNumberNotAllowed);
     assert_eq!(with(|r| r.resolution = 0), bad("resolution"));
     assert_eq!(with(|r| r.resolution = 99), bad("resolution"));
-    let told = v1::OperatorActionKind::ContradictingFact;
-    for (resolution, kind, other) in [
-        (
-            v1::TransactionResolution::NotProcessed,
-            v1::OperatorActionKind::Unspecified,
-            told,
-        ),
-        (
-            v1::TransactionResolution::Acknowledged,
-            told,
-            v1::OperatorActionKind::Unspecified,
-        ),
-    ] {
-        let mut request = resolve_request();
-        request.set_resolution(resolution);
-        request.set_acknowledged_kind(kind);
-        assert_eq!(
-            fields(&resolve(request.clone()).unwrap_err()),
-            ["provider_reference"]
-        );
-        request.provider_reference.clear();
-        assert!(resolve(request.clone()).is_ok());
-        // What is acknowledged is said, and nothing else is by the way.
-        request.set_acknowledged_kind(other);
-        let refused = resolve(request).unwrap_err();
-        assert_eq!(fields(&refused), ["acknowledged_kind"]);
-    }
     assert_eq!(with(|r| r.acknowledged_kind = 99), bad("acknowledged_kind"));
     assert_eq!(with(|r| r.reason = "  ".to_owned()), bad("reason"));
     assert_eq!(with(|r| r.reason = "x".repeat(501)), bad("reason"));

@@ -221,6 +221,9 @@ fn create(executor: &Executor, idempotency_key: IdempotencyKey) -> Create {
 }
 
 /// A purchase by card, of 1 EUR.
+///
+/// # Panics
+/// Never: what is parsed is a constant.
 #[allow(clippy::expect_used)] // constants that are valid
 pub fn purchase(idempotency_key: IdempotencyKey) -> Create {
     Create {
@@ -248,6 +251,9 @@ pub fn purchase(idempotency_key: IdempotencyKey) -> Create {
 }
 
 /// Somebody who calls; where they are in a hurry, for some seconds at most.
+///
+/// # Panics
+/// Never: what is parsed is a constant.
 #[allow(clippy::expect_used)] // constants that are valid
 pub fn caller(executor: &Executor, hurried: bool) -> Caller {
     let patience = TimeDelta::seconds(i64::from(executor.pick(1..12)));

@@ -3,7 +3,6 @@
 use super::facts::action;
 use super::*;
 use crate::change::OperatorActionKind;
-use crate::command::Retry;
 use crate::decide;
 use crate::decline::Cause;
 use crate::payment::PaymentState;
