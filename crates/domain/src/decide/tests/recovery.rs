@@ -613,13 +613,14 @@ fn i3_a_late_success_after_each_end_state_is_applied_and_reported() {
             .decide(|record, _, stamp| try_give_up(record, id, stamp).ok_or(()))
             .unwrap();
     };
-    for (end, state) in [
-        (failed, PaymentState::Failed),
-        (expired, PaymentState::Expired),
-        (refused, PaymentState::Declined),
-        (voided, PaymentState::Voided),
+    // That what ran out had been authorized before is no contradiction; that it was captured is one.
+    for (end, state, capture_method) in [
+        (failed, PaymentState::Failed, CaptureMethod::Manual),
+        (expired, PaymentState::Expired, CaptureMethod::Automatic),
+        (refused, PaymentState::Declined, CaptureMethod::Manual),
+        (voided, PaymentState::Voided, CaptureMethod::Manual),
     ] {
-        let mut world = World::accepted(100, CaptureMethod::Manual);
+        let mut world = World::accepted(100, capture_method);
         let id = world.held().id;
         end(&mut world);
         assert_eq!(world.record.payment.state, state);
