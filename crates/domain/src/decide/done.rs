@@ -129,6 +129,7 @@ fn settle_waiting_void(
             return;
         }
         end(&mut void, Failed, Some(Cause::AlreadyCaptured));
+        step.close_known(&mut void);
     } else {
         void.amount = left;
         if !was_sent(&void) {

@@ -112,6 +112,7 @@ fn opening_not_done(step: &mut Step, record: &PaymentRecord) -> bool {
     } else {
         end(&mut void, Failed, Some(Cause::NothingToVoid));
     }
+    step.close_known(&mut void);
     step.others.push(void);
     released
 }
@@ -333,6 +334,7 @@ pub(super) fn expired(step: &mut Step, record: &PaymentRecord) {
     if let Some(void) = pending_void(record).filter(|void| !was_sent(void)) {
         let mut void = void.clone();
         end(&mut void, Failed, Some(Cause::NothingToVoid));
+        step.close_known(&mut void);
         step.others.push(void);
     }
     step.cause = Some(Cause::Expired);

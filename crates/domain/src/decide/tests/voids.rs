@@ -225,6 +225,25 @@ fn s35_a_purchase_that_is_both_paid_and_cancelled_is_shown_to_a_person_in_either
 }
 
 #[test]
+fn i3_a_void_that_recovery_gave_up_asks_nobody_once_its_payment_is_decided() {
+    for decided in [approved(100), declined()] {
+        let mut world = World::accepted(100, CaptureMethod::Automatic);
+        let opening = world.newest();
+        world.void().unwrap();
+        let void = world.record.transactions.last().unwrap().id;
+        assert!(world.learn(opening, &told(action())));
+        while world.shown(void).is_empty() {
+            world.pass(10_000);
+            world.no_news_of(void).unwrap();
+        }
+        assert!(world.learn(opening, &told(decided)));
+        assert_eq!(world.state_of(void), TransactionState::Failed);
+        assert_eq!(world.closed(), [void]);
+        assert!(world.shown(void).is_empty());
+    }
+}
+
+#[test]
 fn s14_what_was_certainly_never_sent_is_not_asked_to_be_released() {
     let mut world = accepted(CaptureMethod::Manual);
     world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
