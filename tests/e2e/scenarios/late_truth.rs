@@ -60,14 +60,21 @@ impl Held {
 
     /// The request arrives after all, and the provider tells what it made of it.
     async fn arrives(&self, payment: &Payment) {
+        self.arrives_untold(payment).await;
+        let event = self
+            .hooks
+            .event_about(&payment.transactions[0].transaction_id);
+        self.hooks.tell(&event, "APPLIED").await;
+    }
+
+    /// The request arrives after all, and nobody hears of it.
+    async fn arrives_untold(&self, payment: &Payment) {
         self.links.provider.release_then(ToServer, Plan::swallow());
         let transaction = &payment.transactions[0].transaction_id;
         eventually("the provider has carried it out", async || {
             (self.hooks.charged(transaction).charges == 1).then_some(())
         })
         .await;
-        let event = self.hooks.event_about(transaction);
-        self.hooks.tell(&event, "APPLIED").await;
     }
 }
 
@@ -106,6 +113,26 @@ async fn s22_a_request_that_arrives_after_its_payment_has_failed_is_applied_and_
     assert_eq!(failed.failure.as_ref().unwrap().cause, "NOT_PROCESSED");
 
     held.arrives(&pending).await;
+    let paid = contradicted(&held.hooks, &pending, PaymentState::Captured).await;
+    assert_eq!((paid.captured(), paid.transactions[0].attempts), (700, 1));
+    held.hooks.everything_agrees().await;
+}
+
+/// Its webhook was lost: whoever asks finds out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s22_a_success_after_its_payment_has_failed_is_found_by_asking() {
+    let held = Held::start(SiteOptions::short_leases().recovering()).await;
+    let request = in_seconds(purchase("tok_approve", 700), 2);
+    let pending = held.given_up_on(request).await;
+    let failed = until_resolved(&held.hooks.client, &pending.payment_id).await;
+    assert_eq!(failed.state(), PaymentState::Failed);
+    // As long as there is nothing, asking changes nothing.
+    let asked = held.hooks.client.ok(sync(&failed)).await.message.payment;
+    assert_eq!(asked, Some(failed.clone()));
+
+    held.arrives_untold(&pending).await;
+    let asked = held.hooks.client.ok(sync(&failed)).await.message.payment;
+    assert_eq!(asked.unwrap().state(), PaymentState::Captured);
     let paid = contradicted(&held.hooks, &pending, PaymentState::Captured).await;
     assert_eq!((paid.captured(), paid.transactions[0].attempts), (700, 1));
     held.hooks.everything_agrees().await;

@@ -51,7 +51,7 @@ pub fn resolve(
             provider_reference,
             amount,
         } => {
-            if !succeeded_otherwise(held) {
+            if !may_have_succeeded(held) {
                 undecided(held)?;
             }
             nothing_under_way(record, stamp)?;
@@ -207,13 +207,14 @@ fn would_be_left_to_nobody(held: &Transaction, kind: OperatorActionKind) -> bool
     !held.state.ended() && (closes_when_known(kind) || given_up && !asked)
 }
 
-/// Whether the provider has proved that a transaction succeeded after it had ended otherwise, but for another amount
-/// than was asked: what was moved waits for a person to say it.
-fn succeeded_otherwise(held: &Transaction) -> bool {
-    matches!(
+/// Whether a transaction that ended otherwise may have succeeded after that: what was sent may be done late, for another amount
+/// than was asked too, and what the provider told of it may have been lost. Then a person who has seen it says so.
+fn may_have_succeeded(held: &Transaction) -> bool {
+    let not_done = matches!(
         held.state,
         TransactionState::Declined | TransactionState::Failed
-    ) && held.open_cases.contains(OperatorActionKind::AmountMismatch)
+    );
+    not_done && held.attempts > 0
 }
 
 /// Whether a person may say that the provider did again what it had taken back: while they are asked to look into it.

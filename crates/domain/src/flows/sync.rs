@@ -100,7 +100,8 @@ impl Flows {
 }
 
 /// The transactions worth asking about: the unresolved ones, and those that a person decided; if there are
-/// none, those that succeeded, newest first, since a success can still be taken back (a refund, a capture).
+/// none, those that were sent, newest first: a success can still be taken back (a refund, a capture), and what was not done be
+/// done after all, without a word that reached us.
 fn worth_asking(record: &PaymentRecord) -> Vec<TransactionId> {
     let all = || record.transactions.iter().rev();
     let unresolved: Vec<_> = all()
@@ -110,7 +111,7 @@ fn worth_asking(record: &PaymentRecord) -> Vec<TransactionId> {
     let asked = if unresolved.is_empty() {
         all()
             .filter(|transaction| {
-                transaction.state == TransactionState::Succeeded && transaction.attempts > 0
+                transaction.state != TransactionState::Reversed && transaction.attempts > 0
             })
             .map(|transaction| transaction.id)
             .collect()

@@ -1,13 +1,13 @@
 //! What a person decided: they may err, and others may have built upon it. Still nothing is lost.
 
-use quittance_domain::payment::PaymentRecord;
+use quittance_domain::payment::{PaymentRecord, PaymentState};
 use quittance_domain::transaction::{
     Transaction, TransactionKind, TransactionOrigin, TransactionState,
 };
 
 use super::cases::Open;
 use super::theirs::{Theirs, ended_by_release};
-use crate::provider::{Balance, Status};
+use crate::provider::{Balance, Shape, Status};
 
 /// Where the provider's books and ours differ about a transaction, a case is open about it, or a person decided it and the
 /// provider has nothing to say about it. Beside what those transactions moved, here or there, the amounts differ by no more
@@ -27,9 +27,14 @@ pub(super) fn nothing_is_lost(
         let only_decided = row.resolved_by_operator && !told;
         // The case about what is taken back by a void is about that void.
         let by_void = row.state == TransactionState::Reversed && ended_by_release(row);
+        // Stripe's payment is canceled, whichever void asked for that.
+        let by_another = theirs.shape == Shape::Stripe
+            && row.kind == TransactionKind::Void
+            && row.state == TransactionState::Failed
+            && record.payment.state == PaymentState::Voided;
         let waits = row.kind == TransactionKind::Void && row.attempts == 0;
         let asked = open.any(row) || waits && waits_for.is_some_and(|opening| open.any(opening));
-        if !only_decided && !asked && !by_void {
+        if !only_decided && !asked && !by_void && !by_another {
             let (kind, id, state) = (row.kind, row.id, row.state);
             let status = booked.map(|booked| booked.status);
             violations.push(format!(

@@ -16,6 +16,8 @@ use crate::store::Tables;
 
 /// What recovery puts on record after a step without news, while another one follows.
 const UNRESOLVED: &str = ".unresolved";
+/// How long somebody may be at it who took a transaction up before the wait was known.
+const IN_HAND: TimeDelta = TimeDelta::seconds(10);
 /// What is put on record before a send.
 const STARTED: &str = ".attempt_started";
 
@@ -31,6 +33,7 @@ pub(super) enum Answered {
 /// One wait that was asked for.
 #[derive(Debug, Clone, Copy)]
 struct Wait {
+    asked_at: DateTime<Utc>,
     until: DateTime<Utc>,
     by: Answered,
     /// How much news was on record before.
@@ -65,8 +68,10 @@ impl SimProvider {
         let mut waits = self.waits.lock();
         let lookups = waits.lookups.entry(id).or_default();
         *lookups += usize::from(send.is_none());
+        let now = self.executor.now();
         let wait = Wait {
-            until: self.executor.now() + TimeDelta::from_std(honoured).unwrap_or_default(),
+            asked_at: now,
+            until: now + TimeDelta::from_std(honoured).unwrap_or_default(),
             by: send.map_or(Answered::Lookup(*lookups), Answered::Send),
             news: self.store.look(|tables| news(tables, id)),
         };
@@ -97,15 +102,17 @@ impl SimProvider {
             (wait, waits.clocks_apart)
         };
         let Some(wait) = wait else { return };
-        let early = wait.until - self.executor.now();
-        if early <= TimeDelta::from_std(apart).unwrap_or_default() {
+        let now = self.executor.now();
+        let early = wait.until - now;
+        let in_hand = now - wait.asked_at <= IN_HAND;
+        if in_hand || early <= TimeDelta::from_std(apart).unwrap_or_default() {
             return;
         }
         if self.store.look(|tables| was_heard(tables, id, wait)) {
             let seconds = early.num_seconds();
             let text = format!(
-                "{id} was {how} {seconds} s before it was to be ({:?})",
-                wait.by
+                "{id} was {how} {seconds} s before it was to be ({:?}) at {}",
+                wait.by, now
             );
             self.books.lock().violations.push(text);
         }

@@ -53,9 +53,17 @@ impl World {
     }
 
     pub(super) fn resolve(&mut self, resolution: Resolution) -> Result<(), DecideError> {
+        self.resolve_of(self.held().id, resolution)
+    }
+
+    fn resolve_of(
+        &mut self,
+        transaction: TransactionId,
+        resolution: Resolution,
+    ) -> Result<(), DecideError> {
         let command = Resolve {
             payment: self.record.payment.id,
-            transaction: self.held().id,
+            transaction,
             resolution,
             reason: Text::parse("the provider wrote so").unwrap(),
             evidence: Text::parse("ticket 7").unwrap(),
@@ -914,6 +922,28 @@ fn s60_another_currency_than_the_payment_s_is_not_booked() {
         refused,
         Err(DecideError::Rejected(Rejection::CurrencyDiffers))
     );
+}
+
+#[test]
+fn s22_a_person_books_what_succeeded_after_its_end_where_nobody_was_told() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(declined());
+    world.resolve(succeeded()).unwrap();
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+    assert_eq!(world.record.payment.amounts.captured, 100);
+    // Whoever was told otherwise is to be told.
+    assert_eq!(world.opened(), Some(ContradictingFact));
+    // What was never sent cannot have succeeded.
+    let mut world = World::accepted(100, CaptureMethod::Manual);
+    world.report(TIMED_OUT);
+    let opening = world.held().id;
+    world.void().unwrap();
+    assert!(world.learn(opening, &told(declined())));
+    let void = world.record.transactions.last().unwrap();
+    let (id, state) = (void.id, void.state);
+    assert_eq!((state, void.attempts), (TransactionState::Failed, 0));
+    let ended = Err(DecideError::Rejected(Rejection::TransactionEnded { state }));
+    assert_eq!(world.resolve_of(id, succeeded()), ended);
 }
 
 #[test]
