@@ -477,11 +477,7 @@ async fn what_waits_for_an_endpoint_that_is_off_becomes_a_dead_letter() {
     let states =
         |found: Vec<StoredNotification>| found.iter().map(|one| one.state).collect::<Vec<_>>();
     let (waits, dead) = (NotificationState::Pending, NotificationState::Dead);
-    assert_eq!(
-        states(listed(&store, "acme").await),
-        [dead, waits],
-        "newest first"
-    );
+    assert_eq!(states(listed(&store, "acme").await), [waits, dead]);
     assert_eq!(store.close_notifications(10).await.unwrap(), 1);
     let found = listed(&store, "acme").await;
     let closed = Some(NotificationCause::EndpointClosed);
