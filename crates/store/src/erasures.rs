@@ -243,11 +243,11 @@ impl PgStore {
             return Ok(ErasureStep::NotAsked);
         };
         // Before the key is gone, which opens what the customer is known by; and not while it has to wait anyway.
-        let read = self.inner.reader.read("count open payments", |connection| {
+        let counting = self.inner.reader.scan("count open payments", |connection| {
             let query = diesel::sql_query(COUNT).bind::<SqlUuid, _>(customer);
             async move { query.get_result::<CountRow>(connection).await }.boxed()
         });
-        let mentioned = match read.await?.open {
+        let mentioned = match counting.await?.open {
             0 => Some(self.unnamed_bodies_about(customer).await?),
             _ => None,
         };

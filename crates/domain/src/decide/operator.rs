@@ -51,7 +51,7 @@ pub fn resolve(
             provider_reference,
             amount,
         } => {
-            if !may_have_succeeded(held) {
+            if !may_have_succeeded(held, command.seen_version.is_some()) {
                 undecided(held)?;
             }
             nothing_under_way(record, stamp)?;
@@ -208,13 +208,14 @@ fn would_be_left_to_nobody(held: &Transaction, kind: OperatorActionKind) -> bool
 }
 
 /// Whether a transaction that ended otherwise may have succeeded after that: what was sent may be done late, for another amount
-/// than was asked too, and what the provider told of it may have been lost. Then a person who has seen it says so.
-fn may_have_succeeded(held: &Transaction) -> bool {
+/// than was asked too, and what the provider told of it may have been lost. Then a person who has seen how it stands says so.
+fn may_have_succeeded(held: &Transaction, seen: bool) -> bool {
     let not_done = matches!(
         held.state,
         TransactionState::Declined | TransactionState::Failed
     );
-    not_done && held.attempts > 0
+    let told = held.open_cases.contains(OperatorActionKind::AmountMismatch);
+    not_done && (told || seen && held.attempts > 0)
 }
 
 /// Whether a person may say that the provider did again what it had taken back: while they are asked to look into it.

@@ -10,7 +10,7 @@ use crate::ids::{PaymentId, TransactionId};
 use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
 use crate::ports::Commit;
-use crate::transaction::TransactionState;
+use crate::transaction::{TransactionKind, TransactionState};
 
 use super::execute::Report;
 use super::{Answer, Flows, accept_error};
@@ -101,7 +101,8 @@ impl Flows {
 
 /// The transactions worth asking about: the unresolved ones, and those that a person decided; if there are
 /// none, those that were sent, newest first: a success can still be taken back (a refund, a capture), and what was not done be
-/// done after all, without a word that reached us.
+/// done after all, without a word that reached us. Not a void that was not done: whether its payment is released, the opening
+/// says.
 fn worth_asking(record: &PaymentRecord) -> Vec<TransactionId> {
     let all = || record.transactions.iter().rev();
     let unresolved: Vec<_> = all()
@@ -111,7 +112,16 @@ fn worth_asking(record: &PaymentRecord) -> Vec<TransactionId> {
     let asked = if unresolved.is_empty() {
         all()
             .filter(|transaction| {
-                transaction.state != TransactionState::Reversed && transaction.attempts > 0
+                let asked = match transaction.state {
+                    TransactionState::Succeeded => true,
+                    TransactionState::Declined | TransactionState::Failed => {
+                        transaction.kind != TransactionKind::Void
+                    }
+                    TransactionState::Pending
+                    | TransactionState::RequiresAction
+                    | TransactionState::Reversed => false,
+                };
+                asked && transaction.attempts > 0
             })
             .map(|transaction| transaction.id)
             .collect()

@@ -12,7 +12,6 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::inbox;
-use crate::payment_row::ReadAs as _;
 use crate::prepare::SealedCustomer;
 use crate::schema::customers;
 use crate::sealing::{self, CustomerKey, Place};
@@ -20,8 +19,11 @@ use crate::store::PgStore;
 
 /// Payments, or bodies, that are read at once.
 const PAGE: i64 = 200;
-/// Shortest text that is looked for within others, in bytes: shorter ones say too little, and count where they stand alone.
+/// Shortest text that is looked for everywhere, in bytes. Shorter ones, and numbers, say too little: a customer's reference may be
+/// `1000`, as is many an amount. They count in fields that are about a customer.
 const LEAST_WITHIN: usize = 8;
+/// What the names of such fields hold, in lower case.
+const ABOUT_CUSTOMERS: [&str; 5] = ["customer", "shopper", "email", "name", "ip_address"];
 /// How many characters of a reference of ours at a provider are the payment's id, where more follow (`docs/adyen.md`).
 const SIMPLE_ID: usize = 32;
 
@@ -110,7 +112,10 @@ impl PgStore {
         let Some(sealed) = read.await? else {
             return Ok(None);
         };
-        let key = CustomerKey::unwrap(ring, customer, &sealed)?;
+        // What cannot be opened says nothing, here and to anybody else: it does not keep the rest from being erased.
+        let Ok(key) = CustomerKey::unwrap(ring, customer, &sealed) else {
+            return Ok(None);
+        };
         let (mut known, mut after) = (Known::default(), None);
         loop {
             let read = self
@@ -132,18 +137,19 @@ impl PgStore {
                 let id = row.payment_id;
                 known.add_names([id.to_string(), id.simple().to_string()]);
                 known.add_names(row.names);
-                if let Some(sealed) = row.provider_token {
-                    let place = Place::new("payments", "provider_token", id);
-                    let token = sealing::open(ring, None, place, &sealed)?;
-                    known.add_names([String::from_utf8_lossy(&token).into_owned()]);
-                }
-                if let Some(sealed) = row.customer_sealed {
-                    const COLUMN: &str = "payments.customer_sealed";
-                    let place = Place::new("payments", "customer_sealed", id);
-                    let plain = sealing::open(ring, Some(&key), place, &sealed)?;
-                    let customer: SealedCustomer = serde_json::from_slice(&plain).at(COLUMN)?;
-                    known.add_personal(customer.known_by());
-                }
+                let place = Place::new("payments", "provider_token", id);
+                let token = row
+                    .provider_token
+                    .map(|it| sealing::open(ring, None, place, &it));
+                let token = token.and_then(Result::ok);
+                known.add_names(token.map(|it| String::from_utf8_lossy(&it).into_owned()));
+                let place = Place::new("payments", "customer_sealed", id);
+                let sealed = row.customer_sealed;
+                let plain = sealed.map(|it| sealing::open(ring, Some(&key), place, &it));
+                let plain = plain.and_then(Result::ok);
+                let customer =
+                    plain.and_then(|it| serde_json::from_slice::<SealedCustomer>(&it).ok());
+                known.add_personal(customer.into_iter().flat_map(SealedCustomer::known_by));
             }
         }
     }
@@ -152,51 +158,63 @@ impl PgStore {
 /// What a customer, and the customer's payments, are known by; in lower case.
 #[derive(Default)]
 struct Known {
-    /// Names of payments, and of the customer.
-    alone: HashSet<String>,
-    /// Those of the customer that are also looked for within other texts.
+    /// Names of payments.
+    names: HashSet<String>,
+    /// What the customer is known by, where a field is about a customer.
+    personal: HashSet<String>,
+    /// Of that, what is looked for within every text.
     within: HashSet<String>,
 }
 
 impl Known {
     fn add_names(&mut self, names: impl IntoIterator<Item = String>) {
         let names = names.into_iter().map(|name| folded(&name));
-        self.alone.extend(names.filter(|name| !name.is_empty()));
+        self.names.extend(names.filter(|name| !name.is_empty()));
     }
 
     fn add_personal(&mut self, values: impl IntoIterator<Item = String>) {
         let values = values.into_iter().map(|value| folded(&value));
         for value in values.filter(|value| !value.is_empty()) {
-            if value.len() >= LEAST_WITHIN {
+            let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+            if value.len() >= LEAST_WITHIN && !is_number {
                 self.within.insert(value.clone());
             }
-            self.alone.insert(value);
+            self.personal.insert(value);
         }
     }
 
     fn is_mentioned_in(&self, body: &[u8]) -> bool {
         if let Ok(value) = serde_json::from_slice::<Value>(body) {
-            return self.is_in(&value);
+            return self.is_in(&value, false);
         }
         let text = folded(&String::from_utf8_lossy(body));
-        let mut long = self.alone.iter().filter(|name| name.len() >= LEAST_WITHIN);
-        long.any(|name| text.contains(name.as_str()))
+        let long = self.names.iter().filter(|name| name.len() >= LEAST_WITHIN);
+        let mut sought = long.chain(&self.within);
+        sought.any(|sought| text.contains(sought.as_str()))
     }
 
-    fn is_in(&self, value: &Value) -> bool {
+    /// Whether it is in a value, which may be one of a field that is about a customer.
+    fn is_in(&self, value: &Value, about_customer: bool) -> bool {
         match value {
             Value::Null | Value::Bool(_) => false,
-            Value::Number(number) => self.alone.contains(&number.to_string()),
-            Value::String(text) => self.is_in_text(&folded(text)),
-            Value::Array(values) => values.iter().any(|value| self.is_in(value)),
-            Value::Object(fields) => fields.values().any(|value| self.is_in(value)),
+            Value::Number(number) => about_customer && self.personal.contains(&number.to_string()),
+            Value::String(text) => {
+                let text = folded(text);
+                about_customer && self.personal.contains(&text) || self.is_in_text(&text)
+            }
+            Value::Array(values) => values.iter().any(|it| self.is_in(it, about_customer)),
+            Value::Object(fields) => fields.iter().any(|(name, value)| {
+                let name = name.to_lowercase();
+                let about = ABOUT_CUSTOMERS.iter().any(|part| name.contains(part));
+                self.is_in(value, about_customer || about)
+            }),
         }
     }
 
     fn is_in_text(&self, text: &str) -> bool {
         let ours = text.get(..SIMPLE_ID);
-        self.alone.contains(text)
-            || ours.is_some_and(|id| self.alone.contains(id))
+        self.names.contains(text)
+            || ours.is_some_and(|id| self.names.contains(id))
             || self
                 .within
                 .iter()
@@ -215,7 +233,12 @@ mod tests {
     fn known() -> Known {
         let mut known = Known::default();
         known.add_names(["pi_7".to_owned(), "0".repeat(32)]);
-        let personal = ["17", "Zaphod Beeblebrox", "zaphod@heartofgold.example"];
+        let personal = [
+            "17",
+            "20261129",
+            "Zaphod Beeblebrox",
+            "zaphod@heartofgold.example",
+        ];
         known.add_personal(personal.map(str::to_owned));
         known
     }
@@ -232,6 +255,8 @@ mod tests {
             r#"{"a": "{\"email\":\"zaphod@heartofgold.example\"}"}"#,
             r#"{"shopperReference": "17"}"#,
             r#"{"shopperReference": 17}"#,
+            r#"{"customer": {"id": "17"}}"#,
+            r#"{"metadata": {"customer_number": "20261129"}}"#,
             r#"{"payment_intent": "pi_7"}"#,
             r#"{"a": "\u005aaphod Beeblebrox"}"#,
             reference.as_str(),
@@ -241,6 +266,8 @@ mod tests {
         }
         for body in [
             r#"{"email": "arthur@earth.example", "amount": 1700, "at": "17:00"}"#,
+            r#"{"amount": {"value": 17}, "pending_webhooks": "17", "created": 20261129}"#,
+            r#"{"eventDate": "20261129", "pspReference": "8820261129000001"}"#,
             r#"{"payment_intent": "pi_70"}"#,
             "no JSON, about 17 others",
             "",

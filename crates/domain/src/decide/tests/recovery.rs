@@ -53,13 +53,24 @@ impl World {
     }
 
     pub(super) fn resolve(&mut self, resolution: Resolution) -> Result<(), DecideError> {
-        self.resolve_of(self.held().id, resolution)
+        self.resolve_of(self.held().id, resolution, None)
+    }
+
+    /// Resolves what was looked at just before.
+    fn resolve_seen(
+        &mut self,
+        transaction: TransactionId,
+        resolution: Resolution,
+    ) -> Result<(), DecideError> {
+        let version = self.record.payment.version;
+        self.resolve_of(transaction, resolution, Some(version))
     }
 
     fn resolve_of(
         &mut self,
         transaction: TransactionId,
         resolution: Resolution,
+        seen_version: Option<u64>,
     ) -> Result<(), DecideError> {
         let command = Resolve {
             payment: self.record.payment.id,
@@ -67,7 +78,7 @@ impl World {
             resolution,
             reason: Text::parse("the provider wrote so").unwrap(),
             evidence: Text::parse("ticket 7").unwrap(),
-            seen_version: None,
+            seen_version,
         };
         self.decide(|record, _, stamp| decide::resolve(record, &command, stamp))
     }
@@ -928,7 +939,12 @@ fn s60_another_currency_than_the_payment_s_is_not_booked() {
 fn s22_a_person_books_what_succeeded_after_its_end_where_nobody_was_told() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     world.answer(declined());
-    world.resolve(succeeded()).unwrap();
+    // Whoever has not looked at it may mean what another one has decided meanwhile.
+    let id = world.held().id;
+    let state = TransactionState::Declined;
+    let ended = Err(DecideError::Rejected(Rejection::TransactionEnded { state }));
+    assert_eq!(world.resolve(succeeded()), ended);
+    world.resolve_seen(id, succeeded()).unwrap();
     assert_eq!(world.record.payment.state, PaymentState::Captured);
     assert_eq!(world.record.payment.amounts.captured, 100);
     // Whoever was told otherwise is to be told.
@@ -943,7 +959,7 @@ fn s22_a_person_books_what_succeeded_after_its_end_where_nobody_was_told() {
     let (id, state) = (void.id, void.state);
     assert_eq!((state, void.attempts), (TransactionState::Failed, 0));
     let ended = Err(DecideError::Rejected(Rejection::TransactionEnded { state }));
-    assert_eq!(world.resolve_of(id, succeeded()), ended);
+    assert_eq!(world.resolve_seen(id, succeeded()), ended);
 }
 
 #[test]
