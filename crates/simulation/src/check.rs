@@ -105,8 +105,8 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
     let contradicted = is_contradicted(record, open);
     let otherwise = Otherwise::of(record, &booked, open, violations);
     // What the provider does by itself may be more than we had left.
-    let mut unasked = world.provider.unasked();
-    unasked.retain(|unasked| unasked.payment == id);
+    let unasked = world.provider.unasked().into_iter();
+    let mut unasked: Vec<_> = unasked.filter(|unasked| unasked.payment == id).collect();
     let by_itself = !unasked.is_empty();
     let mut all = booked.values();
     let takes_back = all.any(|booked| booked.payment == id && was_taken_back(booked));
@@ -125,6 +125,9 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
     // What a person decided wrongly stays with the person, where others built upon it or nobody can say better.
     let built_upon = record.transactions.len() > 1;
     if by_person && (contradicted || !trusted || built_upon || ran_out) {
+        // What was told while a person had not decided yet may be told again only after the end of the schedule.
+        let early = waiting_for_ours(record, &mut unasked, |row| row.resolved_by_operator);
+        let theirs = early.iter().fold(theirs, without);
         return nothing_is_lost(record, books, &theirs, open, violations);
     }
     let with_person = |row: &Transaction| {
@@ -138,12 +141,9 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
     // What a capture that a person is asked about holds back did not run out here, as far as is known.
     let mut rows = record.transactions.iter();
     let kept = rows.any(|row| row.kind == TransactionKind::Capture && with_person(row));
-    let theirs = if kept && ran_out {
-        let voided = theirs.voided - amounts.capture_pending;
-        Balance { voided, ..theirs }
-    } else {
-        theirs
-    };
+    let kept_back = i64::from(kept && ran_out) * amounts.capture_pending;
+    let voided = theirs.voided - kept_back;
+    let theirs = Balance { voided, ..theirs };
     let early = waiting_for_ours(record, &mut unasked, with_person);
     let theirs = early.iter().fold(theirs, without);
     let theirs = otherwise.without(theirs, amounts);

@@ -25,8 +25,11 @@ pub(super) fn nothing_is_lost(
         // What is in its books can be asked for, or is told.
         let told = booked.is_some_and(|booked| theirs.tells(booked));
         let only_decided = row.resolved_by_operator && !told;
-        // The case about what is taken back by a void is about that void.
-        let by_void = row.state == TransactionState::Reversed && ended_by_release(row);
+        // The case about what is taken back by a void, or believed to be kept from being made by it, is about that void.
+        let mut voids = record.transactions.iter();
+        let asked_about_void = voids.any(|it| it.kind == TransactionKind::Void && open.any(it));
+        let taken_back = row.state == TransactionState::Reversed;
+        let by_void = ended_by_release(row) && (taken_back || asked_about_void);
         // Stripe's payment is canceled, whichever void asked for that.
         let by_another = theirs.shape == Shape::Stripe
             && row.kind == TransactionKind::Void
