@@ -144,7 +144,8 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
     let kept_back = i64::from(kept && ran_out) * amounts.capture_pending;
     let voided = theirs.voided - kept_back;
     let theirs = Balance { voided, ..theirs };
-    let early = waiting_for_ours(record, &mut unasked, with_person);
+    let asked = |row: &Transaction| open.has(row, OperatorActionKind::AmountMismatch);
+    let early = waiting_for_ours(record, &mut unasked, |row| with_person(row) || asked(row));
     let theirs = early.iter().fold(theirs, without);
     let theirs = otherwise.without(theirs, amounts);
     if !agree(amounts, &theirs, by_itself, undecided_refund) {

@@ -249,7 +249,8 @@ async fn waits_for_a_lock(db: &TestDb) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// On one thread, so that commits are in the committer's queue once their tasks have had their turn.
+#[tokio::test]
 async fn s72_a_deadlock_is_tried_again() {
     let db = TestDb::new().await;
     let client = db.client().await;
