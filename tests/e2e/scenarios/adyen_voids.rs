@@ -16,9 +16,13 @@ use crate::harness::{Amounts as _, SiteOptions, eventually, void};
 async fn cancelled(world: &AdyenWorld, opening: &Processed) -> Processed {
     // Recovery looks at both transactions of the payment. Where it decides on both at once, the one that comes second is
     // taken up again when its claim has run out: not waited for here.
-    let due = "update transactions set next_step_at = now(), claimed_until = null \
+    let due = "update transactions set next_step_at = now(), claimed_until = null, retries = 0 \
                where kind = 'VOID' and attempts = 0 and lease_until is null";
+    // The payment's lease, run out by hand, comes back with whatever recovery had read before that and commits after it.
+    let over = "update transactions set lease_until = now() - interval '1 second' \
+                where kind <> 'VOID' and lease_until > now()";
     let cancel = eventually("Adyen is asked", async || {
+        world.db.execute(over, &[]).await;
         world.db.execute(due, &[]).await;
         world.adyen.processed("/cancels").pop()
     })
