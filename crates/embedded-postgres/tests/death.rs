@@ -43,7 +43,9 @@ impl Owner {
         owner
     }
 
-    /// The program, running a shell that prints `DATABASE_URL` and then waits.
+    /// The program, running a shell that prints `DATABASE_URL` and then waits for the end of its input.
+    /// The shell does both itself: a child that it is just about to run (`cat`) can lose a SIGINT for good, for dash
+    /// catches it, and its child swallows what comes before it is another program.
     fn program(program: &Path) -> Command {
         let mut command = Command::new(program);
         command.args([
@@ -51,7 +53,7 @@ impl Owner {
             "--",
             "sh",
             "-c",
-            "echo \"url=$DATABASE_URL\"; cat >/dev/null",
+            "echo \"url=$DATABASE_URL\"; while read -r line; do :; done",
         ]);
         command
     }
@@ -86,13 +88,17 @@ impl Owner {
         let (base, postmaster) = (self.base(), self.postmaster());
         assert!(test_kill_process(postmaster).is_ok());
         end(&mut self);
-        // Waiting closes the input, at whose end the command exits by itself: it stays open until the signal is heard.
+        // At the end of its input the command exits by itself: it stays open until the signal is heard.
         let input = self.process.stdin.take();
-        let status = self.process.wait().unwrap();
+        let mut status = None;
+        wait_until("the owner has ended", || {
+            status = self.process.try_wait().unwrap();
+            status.is_some()
+        });
         drop(input);
         wait_until("the server is gone", || !is_alive(postmaster));
         wait_until("the directory is gone", || !base.exists());
-        status
+        status.unwrap()
     }
 }
 
@@ -103,7 +109,7 @@ fn is_alive(process: Pid) -> bool {
             .is_ok_and(|stat| stat.contains(") Z "))
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
