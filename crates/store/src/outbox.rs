@@ -34,6 +34,9 @@ pub const MAX_NOTIFICATION_CLAIM: usize = 1_000;
 /// and would look at it in vain all the while that the receiver is down. One that is read just while it is closed was
 /// claimed, so was due: then this one is due as well, and waits by what the claim asks.
 ///
+/// The limits keep the planner to the order of the steps (a range, its entries, each by its key): of tables that grow it
+/// often has no statistics, and then would rather read all of the journal for each entry.
+///
 /// What an endpoint is not told because it is off is a dead letter from the beginning, so that nothing piles up meanwhile.
 const PLAN: &str = "\
     with held as materialized ( \
@@ -60,11 +63,18 @@ const PLAN: &str = "\
                        and e.entity_seq < j.entity_seq and e.state = 'PENDING' \
                    order by e.entity_seq limit 1), now()) end \
         from range r \
-        join journal_positions p on p.position >= r.low and p.position < r.high \
+        cross join lateral ( \
+            select * from journal_positions p \
+            where r.served and p.position >= r.low and p.position < r.high \
+            order by p.position limit $1 \
+        ) p \
         join notification_endpoints n on n.tenant_id = p.tenant_id and n.state <> 'DELETED' \
-        join journal j on j.stream_id = p.stream_id and j.entity_seq = p.entity_seq \
-        where j.payment_id = j.stream_id \
-            and (cardinality(n.event_types) = 0 or j.event_type = any (n.event_types) \
+        cross join lateral ( \
+            select * from journal j \
+            where j.stream_id = p.stream_id and j.entity_seq = p.entity_seq and j.payment_id = j.stream_id \
+            limit 1 \
+        ) j \
+        where (cardinality(n.event_types) = 0 or j.event_type = any (n.event_types) \
                  or split_part(j.event_type, '.', 1) || '.*' = any (n.event_types)) \
         order by p.position \
         on conflict on constraint notification_deliveries_event_key do nothing \
@@ -341,3 +351,6 @@ impl PgStore {
         postponed.await.map(|_| ())
     }
 }
+
+#[cfg(test)]
+mod tests;
