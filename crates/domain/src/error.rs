@@ -110,7 +110,8 @@ impl FlowError {
     /// Whether it leaves open that the request was accepted: by this call, or by an earlier one under the same key. What
     /// keeps a call from looking its key up proves nothing about that, nor does a key that is not there yet (I13): an
     /// acceptance whose commit still hangs becomes visible later, and what refuses the request now (a route that is gone, a
-    /// time that has passed, a race) need not have refused it then.
+    /// time that has passed, a race) need not have refused it then. A key that was used for another request is proof that one
+    /// was accepted.
     pub fn money_may_have_moved(&self) -> bool {
         match self {
             Self::Overloaded { .. }
@@ -120,14 +121,14 @@ impl FlowError {
             | Self::NoRoute
             | Self::UnknownProviderAccount(_)
             | Self::ConcurrentChange
+            | Self::IdempotencyKeyReused { .. }
             | Self::Internal(_) => true,
             Self::Rejected(rejection) => *rejection == Rejection::ExecuteBeforePassed,
             Self::PaymentNotFound
             | Self::EntryNotFound
             | Self::WebhookNotFound
             | Self::WebhookNotReplayable { .. }
-            | Self::WebhookWiped
-            | Self::IdempotencyKeyReused { .. } => false,
+            | Self::WebhookWiped => false,
         }
     }
 }

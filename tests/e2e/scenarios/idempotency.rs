@@ -103,12 +103,13 @@ async fn s27_a_different_body_under_a_used_key_is_refused_and_the_field_is_named
             failure.metadata.values().any(|value| value == field),
             "{field}: {failure:?}"
         );
-        assert!(!failure.retryable());
+        assert!(!failure.retryable() && failure.money_may_have_moved());
     }
 
     world.client.ok(refund(&payment, 10).key("r")).await;
     let failure = world.client.refused(refund(&payment, 11).key("r")).await;
     failure.is(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED");
+    assert!(failure.money_may_have_moved());
     assert_ne!(world.db.volume().await, before, "the refund");
     assert_eq!(world.books().counts.refunds, 1);
     assert_eq!(world.books().counts.purchases, 1);
@@ -128,6 +129,7 @@ async fn s28_a_key_belongs_to_one_rpc() {
         world.client.refused(refund(&payment, 100).key("k")).await,
     ] {
         failure.is(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED");
+        assert!(failure.money_may_have_moved());
     }
     assert_eq!(world.db.volume().await, before);
     world.client.ok(capture(&payment, 100).key("c")).await;

@@ -101,7 +101,8 @@ pub const fn profile(reason: ErrorReason) -> Profile {
         | R::NotificationNotFound
         | R::TenantNotFound
         | R::WebhookNotFound => Profile::is(Code::NotFound),
-        R::IdempotencyKeyReused => Profile::is(Code::AlreadyExists),
+        // The key is known: what was asked under it before was accepted.
+        R::IdempotencyKeyReused => Profile::is(Code::AlreadyExists).money_may_have_moved(),
         R::AmountExceedsCapturable
         | R::AmountExceedsRefundable
         | R::PaymentStateForbids

@@ -214,7 +214,7 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
         (
             FlowError::IdempotencyKeyReused { field: "amount" },
             R::IdempotencyKeyReused,
-            false,
+            true,
         ),
         (FlowError::NoRoute, R::NoRoute, true),
         (
