@@ -94,6 +94,7 @@ impl FlowError {
             | Self::DeadlineExceeded => true,
             Self::Rejected(_)
             | Self::PaymentNotFound
+            | Self::NothingUnderKey
             | Self::EntryNotFound
             | Self::WebhookNotFound
             | Self::WebhookNotReplayable { .. }
@@ -122,6 +123,7 @@ impl FlowError {
             | Self::UnknownProviderAccount(_)
             | Self::ConcurrentChange
             | Self::IdempotencyKeyReused { .. }
+            | Self::NothingUnderKey
             | Self::Internal(_) => true,
             Self::Rejected(rejection) => *rejection == Rejection::ExecuteBeforePassed,
             Self::PaymentNotFound
@@ -142,6 +144,9 @@ pub enum FlowError {
     /// The tenant has no such payment.
     #[error("no such payment")]
     PaymentNotFound,
+    /// No request under the idempotency key is known to be accepted; one may be on its way into the database.
+    #[error("no request under this key was accepted so far")]
+    NothingUnderKey,
     /// The tenant has no such audit entry.
     #[error("no such audit entry")]
     EntryNotFound,

@@ -370,9 +370,11 @@ fn is_typed(failure: &Failure, what: &str) {
         Code::Unavailable,
     ];
     assert!(!never.contains(&failure.code), "{what}: {failure:?}");
-    // An equal call may have been accepted before the account went, or the time passed.
-    let is_late = failure.reason == "UNKNOWN_PROVIDER_ACCOUNT"
-        || failure.message == "execute_before has passed";
+    // An equal call may have been accepted before the account went, or the time passed; one under the key was.
+    let is_late = ["UNKNOWN_PROVIDER_ACCOUNT", "IDEMPOTENCY_KEY_REUSED"]
+        .contains(&failure.reason.as_str())
+        || failure.message == "execute_before has passed"
+        || failure.message == "no request under this key was accepted so far";
     let denies = !failure.money_may_have_moved();
     assert_eq!(denies, !is_late, "{what}: {failure:?}");
 }

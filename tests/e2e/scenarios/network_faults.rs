@@ -8,7 +8,8 @@ use tonic::Code;
 
 use crate::harness::process::ServerProcess;
 use crate::harness::{
-    Keyed as _, Links, SiteOptions, World, purchase, until_resolved, until_resolved_by_key,
+    Keyed as _, Links, SiteOptions, World, get, get_by_key, purchase, until_resolved,
+    until_resolved_by_key,
 };
 
 use Direction::{ToClient, ToServer};
@@ -220,6 +221,31 @@ async fn s72_when_nobody_can_say_whether_it_was_accepted_the_same_key_finds_out(
         let paid = until_resolved_by_key(&world.client, &request.idempotency_key).await;
         assert_eq!(paid.state(), PaymentState::Captured);
     }
+    world.everything_agrees().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s72_a_key_that_is_looked_up_while_its_acceptance_hangs_is_not_found_and_nothing_is_denied() {
+    let world = start().await;
+    let database = &world.links().database;
+    let request = purchase("tok_approve", 500).key("on-its-way");
+    database.set(ToServer, Plan::hold_at(ACCEPTED));
+    let client = world.client.clone();
+    let accepting = tokio::spawn(async move { client.create(request).await });
+    database.wait_until_held(ToServer).await;
+
+    let failure = world.client.refused(get_by_key("on-its-way")).await;
+    failure.is(Code::NotFound, "PAYMENT_NOT_FOUND");
+    assert!(failure.money_may_have_moved(), "I13");
+    let nobodys = get("0198c5a2-0000-7000-8000-000000000001");
+    let failure = world.client.refused(nobodys).await;
+    failure.is(Code::NotFound, "PAYMENT_NOT_FOUND");
+    assert!(!failure.money_may_have_moved(), "an id has an acceptance");
+
+    database.release_then(ToServer, Plan::pass());
+    let paid = is_paid_once(&world, &accepting.await.unwrap()).await;
+    let found = world.client.ok(get_by_key("on-its-way")).await.message;
+    assert_eq!(found.payment.unwrap().payment_id, paid.payment_id);
     world.everything_agrees().await;
 }
 

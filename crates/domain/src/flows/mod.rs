@@ -109,7 +109,8 @@ impl Flows {
         &self.inner.settings
     }
 
-    /// Reads a payment by its id, or by the idempotency key of any of its commands.
+    /// Reads a payment by its id, or by the idempotency key of any of its commands. Not to find the key says nothing of an
+    /// acceptance whose commit still hangs ([`FlowError::NothingUnderKey`]).
     pub async fn get(
         &self,
         caller: &Caller,
@@ -125,7 +126,7 @@ impl Flows {
                     .await;
                 found
                     .map_err(read_error)?
-                    .ok_or(FlowError::PaymentNotFound)?
+                    .ok_or(FlowError::NothingUnderKey)?
                     .payment
             }
         };

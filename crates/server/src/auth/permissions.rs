@@ -38,8 +38,8 @@ pub struct Rpc {
     pub access: Access,
     /// Whether it answers with a stream, which may stay open for long.
     pub streams: bool,
-    /// Whether it can move money, so that a refusal must not deny what an earlier call did.
-    pub moves_money: bool,
+    /// Whether it can move money, or looks up by key what did: then a refusal must not deny what an earlier call did.
+    pub denies_nothing: bool,
 }
 
 const fn unary(method: &'static str, roles: &'static [Role]) -> Rpc {
@@ -47,13 +47,21 @@ const fn unary(method: &'static str, roles: &'static [Role]) -> Rpc {
         method,
         access: Access::AnyOf(roles),
         streams: false,
-        moves_money: false,
+        denies_nothing: false,
     }
 }
 
 const fn command(method: &'static str, roles: &'static [Role]) -> Rpc {
     Rpc {
-        moves_money: true,
+        denies_nothing: true,
+        ..unary(method, roles)
+    }
+}
+
+/// Finds a payment again, also by the key of a call whose answer was lost.
+const fn lookup(method: &'static str, roles: &'static [Role]) -> Rpc {
+    Rpc {
+        denies_nothing: true,
         ..unary(method, roles)
     }
 }
@@ -63,7 +71,7 @@ const fn stream(method: &'static str, roles: &'static [Role]) -> Rpc {
         method,
         access: Access::AnyOf(roles),
         streams: true,
-        moves_money: false,
+        denies_nothing: false,
     }
 }
 
@@ -91,7 +99,7 @@ pub const RPCS: &[Rpc] = &[
         &[PaymentsRefund],
     ),
     command("quittance.v1.PaymentService/SyncPayment", &[PaymentsWrite]),
-    unary("quittance.v1.PaymentService/GetPayment", &[PaymentsRead]),
+    lookup("quittance.v1.PaymentService/GetPayment", &[PaymentsRead]),
     unary("quittance.v1.PaymentService/ListPayments", &[PaymentsRead]),
     stream("quittance.v1.PaymentService/WatchPayments", &[PaymentsRead]),
     unary(
@@ -195,19 +203,19 @@ pub const HEALTH: &[Rpc] = &[
         method: "grpc.health.v1.Health/Check",
         access: Access::Open,
         streams: false,
-        moves_money: false,
+        denies_nothing: false,
     },
     Rpc {
         method: "grpc.health.v1.Health/List",
         access: Access::Open,
         streams: false,
-        moves_money: false,
+        denies_nothing: false,
     },
     Rpc {
         method: "grpc.health.v1.Health/Watch",
         access: Access::Open,
         streams: true,
-        moves_money: false,
+        denies_nothing: false,
     },
 ];
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _, stream};
 use prost::Message as _;
+use quittance_domain::command::PaymentLookup;
 use quittance_domain::context::Caller;
 use quittance_domain::flows::Answer;
 use quittance_domain::ids::{PaymentId, TenantId};
@@ -316,12 +317,18 @@ impl PaymentService for PaymentRpcs {
                 caller, message, ..
             } = Call::of(request)?;
             let lookup = convert::get(message)?;
-            let record = self.services.flows.get(&caller, lookup).await?;
+            // A key is looked up to learn what an earlier call did: whatever keeps it from being found disproves nothing.
+            let by_key = matches!(lookup, PaymentLookup::IdempotencyKey(_));
+            let found = self.services.flows.get(&caller, lookup).await;
+            let record = found.map_err(|error| match by_key {
+                true => Failure::from(error),
+                false => Failure::from(error).nothing_moved(),
+            })?;
             Ok::<_, Failure>(v1::GetPaymentResponse {
                 payment: Some(payment::payment(&record)),
             })
         };
-        Ok(Response::new(found.await.map_err(Failure::nothing_moved)?))
+        Ok(Response::new(found.await?))
     }
 
     async fn list_payments(

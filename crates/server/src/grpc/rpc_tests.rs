@@ -528,6 +528,13 @@ async fn bad_requests_and_lost_databases_answer_in_our_form() {
     let refused = payments.get_payment(get()).await.unwrap_err();
     assert_eq!(reason(&refused), "DATABASE_UNAVAILABLE");
     assert!(refused.get_details_retry_info().is_some());
+    assert_eq!(moved(&refused), "false");
+    let lookup = v1::get_payment_request::Lookup::IdempotencyKey("answer-lost".to_owned());
+    let lookup = Some(lookup);
+    let by_key = of("acme", v1::GetPaymentRequest { lookup });
+    let refused = payments.get_payment(by_key).await.unwrap_err();
+    assert_eq!(reason(&refused), "DATABASE_UNAVAILABLE");
+    assert_eq!(moved(&refused), "true", "I13: by an earlier call");
 
     let bare = Request::new(v1::ListPaymentsRequest::default());
     assert_eq!(

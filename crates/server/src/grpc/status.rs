@@ -240,6 +240,12 @@ impl Failure {
         self
     }
 
+    /// The same error where it leaves open what an earlier call under the key did (I13).
+    fn nothing_disproved(mut self) -> Self {
+        self.0.profile.money_may_have_moved = true;
+        self
+    }
+
     /// The reason.
     pub fn reason(&self) -> ErrorReason {
         self.0.reason
@@ -327,6 +333,7 @@ impl From<FlowError> for Failure {
         match error {
             FlowError::Rejected(rejection) => rejection.into(),
             FlowError::PaymentNotFound => Self::new(R::PaymentNotFound, message),
+            FlowError::NothingUnderKey => Self::new(R::PaymentNotFound, message).nothing_disproved(),
             FlowError::EntryNotFound => Self::new(R::EntryNotFound, message),
             FlowError::WebhookNotFound => Self::new(R::WebhookNotFound, message),
             FlowError::WebhookNotReplayable { state } => {
@@ -372,6 +379,7 @@ pub(super) fn of_existing_payment(error: FlowError) -> Failure {
         }
         FlowError::Rejected(_)
         | FlowError::PaymentNotFound
+        | FlowError::NothingUnderKey
         | FlowError::EntryNotFound
         | FlowError::WebhookNotFound
         | FlowError::WebhookNotReplayable { .. }
@@ -432,9 +440,8 @@ impl From<Rejection> for Failure {
                 .precondition("PAYMENT_VERSION")
                 .with("version", &version),
             Rejection::ExecuteBeforePassed => {
-                let mut failure = forbidden(R::InvalidField);
-                // It had not passed when an earlier call may have been accepted (I13).
-                failure.0.profile.money_may_have_moved = true;
+                // It had not passed when an earlier call may have been accepted.
+                let failure = forbidden(R::InvalidField).nothing_disproved();
                 failure.field("execute_before", "must lie in the future")
             }
         }
@@ -585,10 +592,10 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// The status of a call that was refused before it reached its RPC, or did not end in time; `moves_money` as its RPC does.
-pub fn refusal(refusal: &Refusal, moves_money: bool) -> Status {
+/// The status of a call that was refused before it reached its RPC, or did not end in time; `denies_nothing` as its RPC.
+pub fn refusal(refusal: &Refusal, denies_nothing: bool) -> Status {
     let failure = Failure::from(*refusal);
-    if moves_money {
+    if denies_nothing {
         failure.into()
     } else {
         failure.nothing_moved().into()

@@ -201,6 +201,7 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
             true,
         ),
         (FlowError::PaymentNotFound, R::PaymentNotFound, false),
+        (FlowError::NothingUnderKey, R::PaymentNotFound, true),
         (FlowError::WebhookNotFound, R::WebhookNotFound, false),
         (
             FlowError::WebhookNotReplayable {
@@ -381,8 +382,8 @@ fn i13_a_refusal_of_what_moves_money_denies_nothing() {
         Refusal::Interrupted,
         Refusal::Defect,
     ] {
-        for (moves_money, said) in [(true, "true"), (false, "false")] {
-            let (_, metadata) = details(&refusal(&given, moves_money));
+        for (denies_nothing, said) in [(true, "true"), (false, "false")] {
+            let (_, metadata) = details(&refusal(&given, denies_nothing));
             assert_eq!(metadata["money_may_have_moved"], said, "{given:?}");
         }
     }

@@ -716,7 +716,7 @@ pub(super) fn context() -> CallContext {
             method: "test",
             access: Access::Authenticated,
             streams: true,
-            moves_money: false,
+            denies_nothing: false,
         },
         peer: SocketAddr::from(([127, 0, 0, 1], 1)),
         request_id: "r".into(),

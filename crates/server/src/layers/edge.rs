@@ -64,7 +64,7 @@ impl Methods {
                         method,
                         access,
                         streams: true,
-                        moves_money: false,
+                        denies_nothing: false,
                     },
                 );
             }
@@ -197,8 +197,8 @@ where
     }
 
     fn refuse(&self, refusal: Refusal, rpc: Option<Rpc>) -> Response<Body> {
-        let moves_money = rpc.is_some_and(|rpc| rpc.moves_money);
-        (self.shared.settings.status)(&refusal, moves_money).into_http()
+        let denies_nothing = rpc.is_some_and(|rpc| rpc.denies_nothing);
+        (self.shared.settings.status)(&refusal, denies_nothing).into_http()
     }
 }
 
