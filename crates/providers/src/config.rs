@@ -207,6 +207,14 @@ pub enum RuleProblem {
     /// An account twice.
     #[error("accounts names {0} twice")]
     AccountTwice(String),
+    /// Live accounts beside test accounts: a payment would move real money or none, depending on which of them is away.
+    #[error("accounts names {live}, where real money moves (livemode), and {test}, where none does")]
+    MixedModes {
+        /// The first live account.
+        live: String,
+        /// The first test account.
+        test: String,
+    },
 }
 
 /// Why the providers' configuration was refused.

@@ -78,7 +78,7 @@ impl Registry {
             });
         }
         let rules = (1..).zip(routing).map(|(number, rule)| {
-            Rule::parse(rule, &everything).map_err(|problem| ConfigError::Rule { number, problem })
+            Rule::parse(rule, &accounts).map_err(|problem| ConfigError::Rule { number, problem })
         });
         let rules = rules.collect::<Result<_, _>>()?;
         Ok(Self {
@@ -104,7 +104,7 @@ impl Registry {
         accounts.filter_map(circuit).collect()
     }
 
-    /// The accounts that a new payment may be served by, in the order of the configuration.
+    /// The accounts that a new payment may be served by, in the order of the configuration: all of them live, or none.
     fn preferred(
         &self,
         tenant: &TenantId,
@@ -115,11 +115,15 @@ impl Registry {
         if let Some(rule) = rules.find(|rule| rule.matches(tenant, amount, method)) {
             return rule.accounts.clone();
         }
-        let open = self
-            .everything
-            .iter()
-            .filter(|name| self.serves(tenant, name));
-        open.cloned().collect()
+        let serve = |name: &&ProviderAccount| self.serves(tenant, name);
+        let mut open = self.everything.iter().filter(serve).peekable();
+        let mode = open.peek().and_then(|name| self.livemode(name));
+        let same_mode = open.filter(|name| self.livemode(name) == mode);
+        same_mode.cloned().collect()
+    }
+
+    fn livemode(&self, name: &ProviderAccount) -> Option<bool> {
+        self.accounts.get(name).map(|account| account.livemode())
     }
 }
 
@@ -161,7 +165,7 @@ impl Providers for Registry {
 }
 
 impl Rule {
-    fn parse(config: &RoutingRuleConfig, known: &[ProviderAccount]) -> Result<Self, RuleProblem> {
+    fn parse(config: &RoutingRuleConfig, known: &[Guarded]) -> Result<Self, RuleProblem> {
         let tenant = config.tenant.as_deref().map(TenantId::parse).transpose();
         let currency = config.currency.as_deref().map(Currency::parse).transpose();
         let currency = currency.map_err(|_| RuleProblem::Currency)?;
@@ -197,18 +201,26 @@ impl Rule {
 
 fn named_accounts(
     names: &[String],
-    known: &[ProviderAccount],
+    known: &[Guarded],
 ) -> Result<Vec<ProviderAccount>, RuleProblem> {
     if names.is_empty() {
         return Err(RuleProblem::NoAccount);
     }
-    let accounts = names.iter().map(|name| {
-        let account = known.iter().find(|account| account.as_str() == name);
-        account
-            .cloned()
-            .ok_or_else(|| RuleProblem::UnknownAccount(name.clone()))
+    let named = names.iter().map(|name| {
+        let mut known = known.iter();
+        let account = known.find(|known| known.account().as_str() == name);
+        account.ok_or_else(|| RuleProblem::UnknownAccount(name.clone()))
     });
-    let accounts = accounts.collect::<Result<Vec<_>, _>>()?;
+    let named = named.collect::<Result<Vec<_>, _>>()?;
+    let first_of = |livemode| {
+        let mut named = named.iter();
+        let found = named.find(|account| account.livemode() == livemode);
+        found.map(|account| account.account().to_string())
+    };
+    if let (Some(live), Some(test)) = (first_of(true), first_of(false)) {
+        return Err(RuleProblem::MixedModes { live, test });
+    }
+    let accounts: Vec<_> = named.iter().map(|it| it.account().clone()).collect();
     match first_repeated(&accounts) {
         Some(account) => Err(RuleProblem::AccountTwice(account.to_string())),
         None => Ok(accounts),

@@ -9,6 +9,15 @@ fn account(name: &str) -> ProviderAccountConfig {
     }
 }
 
+/// One where real money moves.
+fn live(name: &str) -> ProviderAccountConfig {
+    ProviderAccountConfig {
+        kind: crate::stripe::KIND,
+        livemode: true,
+        ..account(name)
+    }
+}
+
 fn rule(accounts: &[&str]) -> RoutingRuleConfig {
     let accounts = accounts.iter().map(|name| (*name).to_owned()).collect();
     RoutingRuleConfig {
@@ -163,6 +172,55 @@ fn rules_that_cannot_be_meant_are_refused_by_number() {
             }) => assert_eq!(found, problem),
             other => panic!("{problem:?}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn a_rule_of_live_and_test_accounts_is_refused_and_says_which_they_are() {
+    let accounts = vec![account("one"), live("prod"), live("spare"), account("two")];
+    let with = |routing| {
+        let accounts = accounts.clone();
+        Registry::from_config(&ProvidersConfig { accounts, routing }, |_| {})
+    };
+    for accounts in [["one", "prod"], ["prod", "one"]] {
+        let error = with(vec![rule(&["one", "two"]), rule(&accounts)]).unwrap_err();
+        let expected = "routing rule 2: accounts names prod, where real money moves (livemode), and one, where none does";
+        assert_eq!(error.to_string(), expected);
+    }
+    let of_one_mode = with(vec![rule(&["one", "two"]), rule(&["spare", "prod"])]);
+    of_one_mode.unwrap();
+}
+
+#[test]
+fn without_a_matching_rule_the_first_account_that_serves_decides_whether_real_money_moves() {
+    let theirs = RoutingRuleConfig {
+        tenant: Some("bank".to_owned()),
+        ..rule(&["mine"])
+    };
+    for (accounts, tenant, expected) in [
+        (
+            vec![live("prod"), account("one"), live("spare")],
+            "shop",
+            ["prod", "spare"],
+        ),
+        (
+            vec![account("one"), live("prod"), account("two")],
+            "shop",
+            ["one", "two"],
+        ),
+        // What serves other tenants alone decides nothing.
+        (
+            vec![account("mine"), live("prod"), account("one"), live("spare")],
+            "shop",
+            ["prod", "spare"],
+        ),
+    ] {
+        let has_theirs = accounts.iter().any(|account| account.name == "mine");
+        let routing = has_theirs.then(|| theirs.clone()).into_iter().collect();
+        let config = ProvidersConfig { accounts, routing };
+        let registry = Registry::from_config(&config, |_| {}).unwrap();
+        let accounts = routed(&registry, tenant, 1, "EUR", PaymentMethodType::Card);
+        assert_eq!(accounts, expected);
     }
 }
 

@@ -225,7 +225,8 @@ async fn s72_when_nobody_can_say_whether_it_was_accepted_the_same_key_finds_out(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s72_a_key_that_is_looked_up_while_its_acceptance_hangs_is_not_found_and_nothing_is_denied() {
+async fn s72_a_key_that_is_looked_up_while_its_acceptance_hangs_is_not_found_and_nothing_is_denied()
+{
     let world = start().await;
     let database = &world.links().database;
     let request = purchase("tok_approve", 500).key("on-its-way");

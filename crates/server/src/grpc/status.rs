@@ -333,7 +333,9 @@ impl From<FlowError> for Failure {
         match error {
             FlowError::Rejected(rejection) => rejection.into(),
             FlowError::PaymentNotFound => Self::new(R::PaymentNotFound, message),
-            FlowError::NothingUnderKey => Self::new(R::PaymentNotFound, message).nothing_disproved(),
+            FlowError::NothingUnderKey => {
+                Self::new(R::PaymentNotFound, message).nothing_disproved()
+            }
             FlowError::EntryNotFound => Self::new(R::EntryNotFound, message),
             FlowError::WebhookNotFound => Self::new(R::WebhookNotFound, message),
             FlowError::WebhookNotReplayable { state } => {
