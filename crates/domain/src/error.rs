@@ -101,6 +101,7 @@ impl FlowError {
             | Self::WebhookWiped
             | Self::IdempotencyKeyReused { .. }
             | Self::NoRoute
+            | Self::NoneCanServe(_)
             | Self::UnknownProviderAccount(_)
             | Self::Internal(_) => false,
         }
@@ -120,6 +121,7 @@ impl FlowError {
             | Self::AcceptanceUnknown
             | Self::DeadlineExceeded
             | Self::NoRoute
+            | Self::NoneCanServe(_)
             | Self::UnknownProviderAccount(_)
             | Self::ConcurrentChange
             | Self::IdempotencyKeyReused { .. }
@@ -171,6 +173,10 @@ pub enum FlowError {
     /// No configured provider account serves this payment.
     #[error("no provider account serves this payment")]
     NoRoute,
+    /// No account of the payment's route can express it; this is why the first cannot. Unlike the account that a caller
+    /// names ([`Rejection::Unpreparable`]), the route need not have been the same when an earlier call was accepted.
+    #[error(transparent)]
+    NoneCanServe(Unpreparable),
     /// The named provider account does not exist.
     #[error("no such provider account")]
     UnknownProviderAccount(ProviderAccount),

@@ -208,7 +208,9 @@ pub enum RuleProblem {
     #[error("accounts names {0} twice")]
     AccountTwice(String),
     /// Live accounts beside test accounts: a payment would move real money or none, depending on which of them is away.
-    #[error("accounts names {live}, where real money moves (livemode), and {test}, where none does")]
+    #[error(
+        "accounts names {live}, where real money moves (livemode), and {test}, where none does"
+    )]
     MixedModes {
         /// The first live account.
         live: String,

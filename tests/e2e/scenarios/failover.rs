@@ -1,12 +1,16 @@
 //! One order, two accounts: the second is asked only where the first certainly was not.
 
-use quittance_proto::v1::PaymentState;
+use quittance_proto::v1::{CreatePaymentRequest, Payment, PaymentState};
 use quittance_sandbox::{Sandbox, SandboxConfig};
 use quittance_test_support::{Cut, Direction, Plan};
 use toml::Value;
+use tonic::Code;
 
+use crate::harness::adyen::{ADYEN, PlayedAdyen, adyen_purchase};
 use crate::harness::site::{ACCOUNT, SANDBOX_KEY, account};
-use crate::harness::{Links, Site, SiteOptions, World, eventually, purchase, until_resolved};
+use crate::harness::{
+    Keyed as _, Links, Site, SiteOptions, World, eventually, purchase, until_resolved,
+};
 
 use Direction::ToServer;
 
@@ -151,4 +155,125 @@ async fn s13_what_is_too_late_ends_though_the_circuit_of_its_account_is_open() {
         (world.db.number(ended).await == 2).then_some(())
     })
     .await;
+}
+
+/// An account at Adyen, which cannot take a payment of a customer without a reference.
+fn picky(adyen: &PlayedAdyen) -> Value {
+    Value::from(adyen.account())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s13_what_the_first_account_cannot_take_goes_to_one_of_its_route_that_can() {
+    let site = Site::new(SiteOptions::default()).await;
+    let adyen = PlayedAdyen::start().await;
+    let sandbox = fragile(ACCOUNT, &site.sandbox.base_url(), AGES_MS);
+    let accounts = vec![picky(&adyen), sandbox];
+    let world = World::on(site, vec![("providers.accounts", Value::from(accounts))]).await;
+    let paid = world.client.create(purchase("tok_approve", 100)).await;
+    let taken = (paid.state(), paid.provider_account.as_str());
+    assert_eq!(taken, (PaymentState::Captured, ACCOUNT));
+
+    // The only one that can take it is away, and then its circuit is open: so it waits there.
+    world.sandbox.pause_accepting().await;
+    for _ in 0..2 {
+        let pending = world.client.create(purchase("tok_approve", 100)).await;
+        let taken = (pending.state(), pending.provider_account.as_str());
+        assert_eq!(taken, (PaymentState::Pending, ACCOUNT));
+    }
+    let not_asked = "select count(*) from attempts where cause = 'CIRCUIT_OPEN'";
+    assert_eq!(world.db.number(not_asked).await, 1);
+    assert!(adyen.processed("/payments").is_empty());
+    world.sandbox.resume().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s13_what_no_account_of_the_route_can_take_is_refused_and_nothing_is_denied() {
+    let site = Site::new(SiteOptions::default()).await;
+    let adyen = PlayedAdyen::start().await;
+    let settings = vec![("providers.accounts", Value::from(vec![picky(&adyen)]))];
+    let world = World::on(site, settings).await;
+    let before = world.db.volume().await;
+    let routed = purchase("tok_approve", 100).key("k");
+    let failure = world.client.refused(routed.clone()).await;
+    failure.is(Code::InvalidArgument, "INVALID_FIELD");
+    failure.names(&["customer.customer_reference"]);
+    // Another route may have taken it, under the same key.
+    assert!(failure.money_may_have_moved() && !failure.retryable());
+    let named = CreatePaymentRequest {
+        provider_account: ADYEN.to_owned(),
+        ..routed
+    };
+    let failure = world.client.refused(named).await;
+    failure.is(Code::InvalidArgument, "INVALID_FIELD");
+    assert!(!failure.money_may_have_moved());
+    assert_eq!(world.db.volume().await, before);
+    // The key is still unused.
+    let paid = world
+        .client
+        .create(adyen_purchase("tok_approve", 100).key("k"));
+    assert_eq!(paid.await.provider_account, ADYEN);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s13_failover_passes_over_an_account_that_cannot_take_the_payment() {
+    let site = Site::new(SiteOptions::default()).await;
+    let other = Sandbox::start(SandboxConfig::new(SANDBOX_KEY))
+        .await
+        .unwrap();
+    let adyen = PlayedAdyen::start().await;
+    let accounts = vec![
+        fragile(ACCOUNT, &site.sandbox.base_url(), AGES_MS),
+        picky(&adyen),
+        fragile("other", &other.base_url(), AGES_MS),
+    ];
+    let world = World::on(site, vec![("providers.accounts", Value::from(accounts))]).await;
+    world.sandbox.pause_accepting().await;
+    let paid = world.client.create(purchase("tok_approve", 100)).await;
+    let taken = (paid.state(), paid.provider_account.as_str());
+    assert_eq!(taken, (PaymentState::Captured, "other"));
+    assert_eq!(paid.transactions[0].attempts, 2);
+    assert!(adyen.processed("/payments").is_empty());
+    world.sandbox.resume().await.unwrap();
+    other.shutdown().await;
+}
+
+/// The configuration of today need not be that of yesterday.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_payment_never_fails_over_to_an_account_where_real_money_moves() {
+    let site = Site::new(SiteOptions::default()).await;
+    let adyen = PlayedAdyen::start().await;
+    let only = fragile(ACCOUNT, &site.sandbox.base_url(), AGES_MS);
+    let settings = vec![("providers.accounts", Value::from(vec![only.clone()]))];
+    let world = World::on(site, settings).await;
+    world.sandbox.pause_accepting().await;
+    let request = adyen_purchase("tok_approve", 100);
+    let pending = world.client.create(request.clone()).await;
+    assert_eq!(pending.state(), PaymentState::Pending);
+
+    let mut live = adyen.account();
+    live.insert("livemode".to_owned(), Value::from(true));
+    let accounts = Value::from(vec![Value::from(live), only]);
+    let mut settings = SiteOptions::default().recovering().settings;
+    settings.push(("providers.accounts", accounts));
+    let replica = world.replica_with(settings).await;
+    let again = async |what: &str, done: fn(&Payment, u64) -> bool, than: u64| {
+        let due = "update transactions set next_step_at = now() where state = 'PENDING'";
+        eventually(what, async || {
+            world.db.execute(due, &[]).await;
+            let payment = world.client.payment(&pending.payment_id).await;
+            done(&payment, than).then_some(payment.version)
+        })
+        .await
+    };
+    let sent = |payment: &Payment, _| payment.transactions[0].attempts == 2;
+    let version = again("it is sent once more, in vain", sent, 0).await;
+    // What is behind that send's own outcome comes of the open circuit: nothing is sent, and another account is looked for.
+    let looked = |payment: &Payment, version| payment.version > version + 1;
+    again("another account is looked for", looked, version).await;
+    assert!(adyen.processed("/payments").is_empty());
+    // A new one is routed by the configuration of today.
+    let new = replica.client.create(adyen_purchase("tok_approve", 100));
+    let new = new.await;
+    assert_eq!((new.livemode, new.provider_account.as_str()), (true, ADYEN));
+    world.sandbox.resume().await.unwrap();
 }

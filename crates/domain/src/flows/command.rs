@@ -4,7 +4,7 @@ use crate::change::{Change, CommandKind, CustomerData, PersonalField};
 use crate::command::{Capture, Confirm, Create, Refund, Void};
 use crate::context::Caller;
 use crate::decide::{self, Ask, DecideError, NewPayment};
-use crate::error::FlowError;
+use crate::error::{FlowError, Rejection};
 use crate::fingerprint::{Fields, Fingerprint, idempotency_key_digest};
 use crate::ids::{IdempotencyKey, PaymentId, ProviderAccount};
 use crate::journal::Stamp;
@@ -109,21 +109,17 @@ impl Flows {
         }
     }
 
-    /// The account that the caller named, or the first that routing offers.
-    fn choose_account(
+    /// The account that the caller named, or those that routing offers, best first.
+    fn offered_accounts(
         &self,
         caller: &Caller,
         command: &Create,
-    ) -> Result<ProviderAccount, FlowError> {
+    ) -> Result<Vec<ProviderAccount>, FlowError> {
         let providers = &self.ports().providers;
         match &command.provider_account {
-            Some(named) if providers.serves(&caller.tenant, named) => Ok(named.clone()),
+            Some(named) if providers.serves(&caller.tenant, named) => Ok(vec![named.clone()]),
             Some(named) => Err(FlowError::UnknownProviderAccount(named.clone())),
-            None => providers
-                .route(&caller.tenant, command.amount, command.method.kind)
-                .into_iter()
-                .next()
-                .ok_or(FlowError::NoRoute),
+            None => Ok(providers.route(&caller.tenant, command.amount, command.method.kind)),
         }
     }
 
@@ -161,9 +157,32 @@ impl Flows {
         command: &Create,
         request: &Request,
     ) -> Result<(Change, Place), FlowError> {
-        let account = self.choose_account(caller, command)?;
+        // Accepted at the first account that can express the payment, be it away: there it waits. What an account cannot
+        // take is no reason to refuse what another can.
+        let mut refused = None;
+        for account in self.offered_accounts(caller, command)? {
+            match self.accept_at(account, caller, command, request) {
+                Err(FlowError::Rejected(Rejection::Unpreparable(why))) => {
+                    refused.get_or_insert(why);
+                }
+                accepted => return accepted,
+            }
+        }
+        Err(match refused {
+            Some(why) if command.provider_account.is_some() => Rejection::from(why).into(),
+            Some(why) => FlowError::NoneCanServe(why),
+            None => FlowError::NoRoute,
+        })
+    }
+
+    fn accept_at(
+        &self,
+        account: ProviderAccount,
+        caller: &Caller,
+        command: &Create,
+        request: &Request,
+    ) -> Result<(Change, Place), FlowError> {
         let provider = self.provider(&account)?;
-        let place = reserve(provider.as_ref())?;
         let trace = self.ports().observer.current_trace();
         let stamp = self.stamp(caller, trace, provider.send_timeout());
         let new = NewPayment {
@@ -175,6 +194,8 @@ impl Flows {
         };
         let ask = request.ask.clone();
         let change = decide::create(command, ask, new, provider.as_ref(), &stamp)?;
+        // Last: who cannot take the payment needs no place for it.
+        let place = reserve(provider.as_ref())?;
         Ok((change, place))
     }
 

@@ -348,6 +348,7 @@ impl From<FlowError> for Failure {
                 Self::new(R::IdempotencyKeyReused, message).with("field", field)
             }
             FlowError::NoRoute => Self::new(R::NoRoute, message).precondition("NO_ROUTE"),
+            FlowError::NoneCanServe(why) => unpreparable(why, message).nothing_disproved(),
             FlowError::UnknownProviderAccount(_) => Self::new(R::UnknownProviderAccount, message)
                 .field(
                     "provider_account",
@@ -388,6 +389,7 @@ pub(super) fn of_existing_payment(error: FlowError) -> Failure {
         | FlowError::WebhookWiped
         | FlowError::IdempotencyKeyReused { .. }
         | FlowError::NoRoute
+        | FlowError::NoneCanServe(_)
         | FlowError::ConcurrentChange
         | FlowError::Overloaded { .. }
         | FlowError::DatabaseUnavailable

@@ -219,6 +219,21 @@ fn every_flow_error_has_its_reason_and_says_whether_money_may_have_moved() {
         ),
         (FlowError::NoRoute, R::NoRoute, true),
         (
+            FlowError::NoneCanServe(Unpreparable::Field("return_url")),
+            R::InvalidField,
+            true,
+        ),
+        (
+            FlowError::NoneCanServe(Unpreparable::Amount),
+            R::AmountNotRepresentable,
+            true,
+        ),
+        (
+            FlowError::NoneCanServe(Unpreparable::Method),
+            R::OperationUnsupported,
+            true,
+        ),
+        (
             FlowError::UnknownProviderAccount(account),
             R::UnknownProviderAccount,
             true,
