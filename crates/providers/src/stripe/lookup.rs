@@ -92,16 +92,20 @@ async fn intent(http: &HttpClient, query: &LookupQuery) -> Asked<PaymentIntent> 
     get(http, INTENTS, reference, WITH_CHARGE).await
 }
 
-/// A capture is ours where it left our id; one that the provider made is known by having happened.
+/// A capture is ours where it left our id; one that the provider made is known by having happened. Every payment intent of
+/// ours names the transaction that made it: where even that is missing, somebody has emptied its metadata, and our id
+/// with it, so that its absence proves nothing.
 async fn capture(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
     let intent = intent(http, query).await?;
     let ours = map::names(&intent.metadata, CAPTURE, query.transaction);
+    let emptied = map::id(&intent.metadata, TRANSACTION).is_none();
     match intent.status {
         IntentStatus::Succeeded | IntentStatus::Processing
             if ours || query.origin == TransactionOrigin::Provider =>
         {
             Ok(map::capture(&intent)?)
         }
+        IntentStatus::Succeeded if emptied => Err(Unreadable.into()),
         // What is captured once, and not by ours, ours did not do.
         IntentStatus::Succeeded => failed(&intent, Cause::AlreadyCaptured),
         // What is canceled was not captured, and never will be.

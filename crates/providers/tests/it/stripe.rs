@@ -334,6 +334,30 @@ async fn a_capture_is_found_where_it_left_our_id() {
 }
 
 #[tokio::test]
+async fn a_capture_of_a_payment_whose_metadata_somebody_emptied_is_not_called_undone() {
+    let payment = builders::payment("pm_1", Some("pi_1"));
+    let opening = builders::transaction(&payment, OperationKind::Authorize, 1_000);
+    let mut capture = builders::transaction(&payment, OperationKind::Capture, 400);
+    // Before and after its success is booked.
+    for reference in [None, Some("ch_1")] {
+        let reference = reference.map(|it| ProviderReference::parse(it).unwrap());
+        capture.provider_reference = reference;
+        let query = LookupQuery::about(&payment, &capture);
+        let mut emptied = intent(&payment, &opening, "succeeded", "");
+        emptied["metadata"] = json!({});
+        let (outcome, _) = found(&query, &[emptied]).await;
+        let unreadable = matches!(
+            outcome,
+            LookupOutcome::Unavailable {
+                cause: Cause::UnreadableResponse,
+                ..
+            }
+        );
+        assert!(unreadable, "{outcome:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_void_is_found_in_the_state_of_its_payment_intent() {
     let payment = builders::payment("pm_1", Some("pi_1"));
     let opening = builders::transaction(&payment, OperationKind::Authorize, 1_000);
