@@ -120,10 +120,10 @@ fn verify(log: &Log) -> Vec<Mismatch> {
                 .filter(|it| inside(it.size))
                 .cloned()
                 .collect(),
-            checkpoints_cut: None,
             tiles: ids
                 .filter_map(|(id, _)| Some((id, log.tiles.get(&id)?.clone())))
                 .collect(),
+            ..TreePage::default()
         };
         // One that is gone has no row, or no hash.
         let leaves: Vec<_> = (from..).zip(leaves.iter().copied()).collect();

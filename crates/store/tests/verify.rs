@@ -456,6 +456,74 @@ async fn s75_checkpoints_put_in_by_the_thousand_are_told_of_and_do_not_fill_the_
     assert_eq!(verify_against(&store, &trusted).await.0, []);
 }
 
+/// Without the checks and keys that keep them out, rows by the thousand: each way is told of, and few of them are read.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_rows_put_in_by_the_thousand_where_keys_were_dropped_are_told_of_and_not_all_read() {
+    let (_db, store, client) = grown(200).await;
+    // More than twice what is read at once of each.
+    let repeated = |table: &str, which: &str, rows: usize| {
+        format!(
+            "insert into {table} select t.* from {table} t, generate_series(1, {rows}) where {which}"
+        )
+    };
+    for (drop, put_in, code, rows) in [
+        (
+            "alter table tree_heads drop constraint tree_heads_size_positive",
+            "insert into tree_heads (tree_size, root_hash, fence, mac, mac_key_id) \
+             select -n, sha256('x'), 1, sha256('x'), 'test-2' from generate_series(1, 20000) n"
+                .to_owned(),
+            "TOO_MANY_TREE_HEADS",
+            20_000,
+        ),
+        (
+            "alter table tree_tiles drop constraint tree_tiles_pkey",
+            repeated("tree_tiles", "level = 0 and tile_index = 0", 20_000),
+            "TILE_REPEATED",
+            20_000,
+        ),
+        (
+            "alter table journal_positions drop constraint journal_positions_pkey, \
+             drop constraint journal_positions_arrival_key",
+            repeated("journal_positions", "position = 7", 20_000),
+            "POSITION_GAP",
+            20_000,
+        ),
+        (
+            "alter table journal drop constraint journal_pkey",
+            repeated(
+                "journal",
+                "arrival = (select min(arrival) from journal)",
+                20_000,
+            ),
+            "SEQUENCE_GAP",
+            20_000,
+        ),
+        (
+            "alter table attempts drop constraint attempts_pkey",
+            repeated(
+                "attempts",
+                "attempt_id = (select min(attempt_id::text)::uuid from attempts)",
+                2_000,
+            ),
+            "ATTEMPT_WITHOUT_ENTRY",
+            2_000,
+        ),
+    ] {
+        let table = put_in.split(' ').nth(2).unwrap();
+        let saved = format!("{drop}; create table saved as table {table}");
+        client.batch_execute(&saved).await.unwrap();
+        client.batch_execute(&put_in).await.unwrap();
+        let (found, _) = verify(&store).await;
+        assert!(codes(&found).contains(&code), "{code}: {found:?}");
+        assert!(found.len() < rows / 2, "{code}: {}", found.len());
+        let put_back = format!(
+            "delete from {table}; insert into {table} select * from saved; drop table saved"
+        );
+        client.batch_execute(&put_back).await.unwrap();
+        assert_eq!(verify(&store).await.0, [], "{code}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_a_column_that_was_made_long_is_cut_and_told_of() {
     let (_db, store, client) = grown(200).await;

@@ -79,12 +79,16 @@ pub struct TreePage {
     pub newest: i64,
     /// Heads, by size, from behind the page's first entry to behind its last.
     pub heads: Vec<HeadRow>,
+    /// From those of so many entries on they were not all read.
+    pub heads_cut: Option<i64>,
     /// Checkpoints, likewise; with the first page also those of no entries.
     pub checkpoints: Vec<CheckpointRow>,
     /// From those of so many entries on they were not all read.
     pub checkpoints_cut: Option<i64>,
     /// The tiles that hold hashes which the page's entries complete.
     pub tiles: BTreeMap<TileId, Vec<u8>>,
+    /// Tiles of which there are several, each once.
+    pub tiles_repeated: Vec<TileId>,
 }
 
 /// What lies beyond the last entry, of the moment of the last page. A few of each will do.

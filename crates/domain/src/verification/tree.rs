@@ -123,9 +123,7 @@ impl TreeWalk {
             }
         }
         self.widths(from, page, &mut report);
-        if let Some(size) = page.checkpoints_cut {
-            report.add(TreeFault::TooManyCheckpoints { size });
-        }
+        report_cut(page, &mut report);
         for (tile, Differing { place, more }) in differing {
             report.add(TreeFault::TileDiffers { tile, place, more });
         }
@@ -389,6 +387,19 @@ impl TreeWalk {
                 }
             }
         }
+    }
+}
+
+/// What of a page was not read, since somebody put it in.
+fn report_cut(page: &TreePage, report: &mut Report<'_>) {
+    if let Some(size) = page.heads_cut {
+        report.add(TreeFault::TooManyHeads { size });
+    }
+    if let Some(size) = page.checkpoints_cut {
+        report.add(TreeFault::TooManyCheckpoints { size });
+    }
+    for tile in page.tiles_repeated.iter().copied() {
+        report.add(TreeFault::TileRepeated(tile));
     }
 }
 

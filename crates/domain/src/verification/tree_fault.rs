@@ -43,9 +43,20 @@ pub enum TreeFault {
         /// Entries of the log.
         entries: u64,
     },
+    /// Heads were put in, so many that not all are read.
+    #[error(
+        "there are more heads than trees of so many entries: from that of {size} entries on, some are not compared"
+    )]
+    TooManyHeads {
+        /// Entries of the last that was read.
+        size: i64,
+    },
     /// A tile that the newest head wants is not there.
     #[error("tile {} of level {} is missing", .0.index, .0.level)]
     TileMissing(TileId),
+    /// There is a tile more than once: which of them is read is anybody's guess.
+    #[error("tile {} of level {} is stored more than once", .0.index, .0.level)]
+    TileRepeated(TileId),
     /// A tile has another number of hashes than the newest head says.
     #[error(
         "tile {} of level {} should have {expected} hashes of 32 bytes, and has {bytes} bytes",
@@ -182,7 +193,9 @@ impl TreeFault {
             Self::HeadMacWrong { .. } => "TREE_HEAD_MAC_WRONG",
             Self::HeadKeyUnknown { .. } => "TREE_HEAD_KEY_UNKNOWN",
             Self::HeadBeyondLog { .. } => "TREE_HEAD_BEYOND_LOG",
+            Self::TooManyHeads { .. } => "TOO_MANY_TREE_HEADS",
             Self::TileMissing(_) => "TILE_MISSING",
+            Self::TileRepeated(_) => "TILE_REPEATED",
             Self::TileWidthDiffers { .. } => "TILE_WIDTH_DIFFERS",
             Self::TileDiffers { .. } => "TILE_DIFFERS",
             Self::TileBeyondTree(_) => "TILE_BEYOND_TREE",
@@ -208,12 +221,14 @@ impl TreeFault {
             | Self::HeadMacWrong { size }
             | Self::HeadKeyUnknown { size, .. }
             | Self::HeadBeyondLog { size, .. }
+            | Self::TooManyHeads { size }
             | Self::CheckpointDiffers { size, .. }
             | Self::CheckpointColumnDiffers { size, .. }
             | Self::CheckpointNotSigned { size, .. }
             | Self::TooManyCheckpoints { size }
             | Self::CheckpointBeyondTree { size, .. } => u64::try_from(*size).ok()?.checked_sub(1),
             Self::TileMissing(tile)
+            | Self::TileRepeated(tile)
             | Self::TileBeyondTree(tile)
             | Self::TileWidthDiffers { tile, .. } => first_below(*tile, 0),
             Self::TileDiffers { tile, place, .. } => first_below(*tile, *place),

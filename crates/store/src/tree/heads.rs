@@ -28,6 +28,11 @@ impl StoredHead {
         }
     }
 
+    /// How many entries it says that it has.
+    pub(crate) const fn size(&self) -> i64 {
+        self.tree_size
+    }
+
     /// The head as verification takes it: with whatever is wrong with it.
     pub(crate) fn into_row(self, ring: &KeyRing) -> HeadRow {
         let mac = match self.authentic(ring) {

@@ -57,7 +57,10 @@ statement!(
     }
 );
 
-/// Reads tiles by their places.
+/// Most tiles that are read of one place: there is one, and a second where somebody dropped the key and put another in.
+const TILES_OF_A_PLACE: i64 = 2;
+
+/// Reads tiles by their places, at most [`TILES_OF_A_PLACE`] of each.
 pub(crate) struct ReadTiles {
     levels: Vec<i16>,
     indexes: Vec<i64>,
@@ -85,7 +88,12 @@ statement!(
         out.push_bind_param::<Array<SmallInt>, _>(&self.levels)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<BigInt>, _>(&self.indexes)?;
-        out.push_sql(") as p (level, tile_index) join tree_tiles t using (level, tile_index)");
+        out.push_sql(
+            ") as p (level, tile_index) cross join lateral (select * from tree_tiles t \
+             where t.level = p.level and t.tile_index = p.tile_index limit ",
+        );
+        out.push_bind_param::<BigInt, _>(&TILES_OF_A_PLACE)?;
+        out.push_sql(") t");
     }
 );
 

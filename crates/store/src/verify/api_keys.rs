@@ -63,13 +63,17 @@ statement!(ReadPage, ReadPage, Types, |self, out| {
 /// Keys by their ids.
 struct ReadNamed {
     ids: Vec<String>,
+    /// Most rows.
+    most: i64,
 }
 
 statement!(ReadNamed, ReadNamed, Types, |self, out| {
     out.push_sql(COLUMNS);
     out.push_sql("key_id = any(");
     out.push_bind_param::<Array<Text>, _>(&self.ids)?;
-    out.push_sql(")");
+    // There is one of each.
+    out.push_sql(") limit ");
+    out.push_bind_param::<BigInt, _>(&self.most)?;
 });
 
 /// Whether an entry is about a key, and the service's.
@@ -91,7 +95,10 @@ pub(super) async fn compare(
         return Ok(found);
     }
     let rows = connection.read(|connection| {
-        let query = ReadNamed { ids: ids.clone() };
+        let query = ReadNamed {
+            ids: ids.clone(),
+            most: i64::try_from(ids.len()).unwrap_or(i64::MAX),
+        };
         async move { query.load::<Row>(connection).await }.boxed()
     });
     let rows = rows.await?.into_iter();

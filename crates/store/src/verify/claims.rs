@@ -78,10 +78,18 @@ async fn compare_attempts(
                 .collect(),
             numbers: claims.map(|(_, number)| *number).collect(),
             cut: i32::try_from(MAX_SEALED + 1).unwrap_or(i32::MAX),
+            most: i64::try_from(numbered.len() + 1).unwrap_or(i64::MAX),
         };
         async move { query.load::<AttemptTuple>(connection).await }.boxed()
     });
-    let rows = rows.await?;
+    let mut rows = rows.await?;
+    if let Some(place) = first_repeated(&mut rows) {
+        let repeated = numbered.get(place);
+        found
+            .extend(repeated.map(|(claim, _)| {
+                claim.mismatch(RowFault::AttemptWithoutEntry(claim.transaction))
+            }));
+    }
     let erased = erased_customers(connection, &rows).await?;
     for ((claim, _), row) in numbered.iter().zip(rows) {
         let beyond = row.7;
@@ -98,6 +106,19 @@ async fn compare_attempts(
         }
     }
     Ok(())
+}
+
+/// Leaves one row of each place. Gives the first place that has several, from 0.
+fn first_repeated(rows: &mut Vec<AttemptTuple>) -> Option<usize> {
+    let mut repeated = None;
+    rows.dedup_by(|row, kept| {
+        let again = row.0 == kept.0;
+        if again {
+            repeated.get_or_insert(row.0);
+        }
+        again
+    });
+    usize::try_from(repeated?).ok()?.checked_sub(1)
 }
 
 /// The customers of these attempts that are erased, or are to be, as the log says: of those whose answer or key is gone.
@@ -218,6 +239,7 @@ async fn compare_openings(
     let rows = connection.read(|connection| {
         let query = ReadActions {
             entries: opening.iter().map(|claim| claim.entry.0).collect(),
+            most: i64::try_from(opening.len()).unwrap_or(i64::MAX),
         };
         async move { query.load::<ActionTuple>(connection).await }.boxed()
     });

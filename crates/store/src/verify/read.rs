@@ -50,7 +50,8 @@ extern "SQL" {
     fn advisory_unlock(key: BigInt) -> Bool;
 }
 
-/// Entries in the order of their streams, behind one of them or from it on. Each column is cut behind the longest that the service
+/// Entries in the order of their streams, behind one of them or from it on, each with its position. Where somebody dropped a key
+/// and gave entries several, one row more than [`BATCH`] shows it, whatever more there are. Each column is cut behind the longest that the service
 /// writes: whoever wrote more has changed it, and does not fill the memory.
 struct ReadEntries {
     stream: Uuid,
@@ -146,8 +147,9 @@ impl QueryFragment<Pg> for ReadEntries {
         out.push_sql(" order by stream_id, entity_seq limit ");
         out.push_bind_param::<BigInt, _>(&BATCH)?;
         out.push_sql(
-            ") j left join journal_positions p on p.arrival = j.arrival order by j.stream_id, j.entity_seq",
+            ") j left join journal_positions p on p.arrival = j.arrival order by j.stream_id, j.entity_seq limit ",
         );
+        out.push_bind_param::<BigInt, _>(&(BATCH + 1))?;
         Ok(())
     }
 }
@@ -162,7 +164,8 @@ impl Query for ReadEntries {
     type SqlType = EntryTypes;
 }
 
-/// Positions from one on, with what the journal has for each.
+/// Positions from one on, with what the journal has for each. Where somebody dropped a key and repeated entries, one row more than
+/// [`POSITIONS`] shows it, whatever more there are.
 struct ReadPositions {
     from: i64,
 }
@@ -201,8 +204,9 @@ impl QueryFragment<Pg> for ReadPositions {
         out.push_bind_param::<BigInt, _>(&POSITIONS)?;
         out.push_sql(
             ") p left join journal j on j.stream_id = p.stream_id and j.entity_seq = p.entity_seq \
-             order by p.position",
+             order by p.position limit ",
         );
+        out.push_bind_param::<BigInt, _>(&(POSITIONS + 1))?;
         Ok(())
     }
 }
@@ -365,11 +369,13 @@ impl Verifying {
         let at: Vec<i64> = (1..SEGMENTS)
             .filter_map(|number| i64::try_from(number * step).ok())
             .collect();
+        let most_cuts = i64::try_from(SEGMENTS).unwrap_or(i64::MAX);
         let cuts = self
             .read(|connection| {
                 let query = journal_positions::table
                     .filter(journal_positions::position.eq_any(at.clone()))
-                    .select(journal_positions::stream_id);
+                    .select(journal_positions::stream_id)
+                    .limit(most_cuts);
                 async move { query.load::<Uuid>(connection).await }.boxed()
             })
             .await?;

@@ -1,5 +1,7 @@
 //! What is stored about a part of the tree, read with the entries that it is made of.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -17,6 +19,8 @@ use crate::tree::{ReadTiles, StoredHead, is_stored_so};
 
 /// Most entries of a part: a page, and as many that are missing before it.
 const MAX_PART: u64 = 2 * POSITIONS.unsigned_abs();
+/// Most heads that are compared with one page: a part has as many trees as entries. Where there are more, somebody put them in.
+const MAX_HEADS: i64 = 2 * POSITIONS;
 /// Most checkpoints that are compared with one page; there is about one a second, and none without a new entry. Where
 /// there are more, somebody put them in.
 const MAX_CHECKPOINTS: i64 = 8_192;
@@ -114,7 +118,7 @@ impl TreePart {
     ) -> QueryResult<TreePage> {
         let (first, to) = self.sizes();
         // Cut behind the longest that the service writes.
-        let heads: Vec<StoredHead> = tree_heads::table
+        let mut heads: Vec<StoredHead> = tree_heads::table
             .select((
                 tree_heads::tree_size,
                 sql::<Binary>("substr(root_hash, 1, 33)"),
@@ -124,8 +128,10 @@ impl TreePart {
             .filter(tree_heads::tree_size.ge(first))
             .filter(tree_heads::tree_size.le(to))
             .order(tree_heads::tree_size)
+            .limit(MAX_HEADS + 1)
             .load(connection)
             .await?;
+        let heads_cut = cut_heads(&mut heads);
         let read = ReadCheckpoints { first, to };
         let rows: Vec<CheckpointTuple> = read.load(connection).await?;
         let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
@@ -150,15 +156,23 @@ impl TreePart {
                 );
         let ids = tile::changed(self.from, self.to).map(|(id, _)| id);
         let rows: Vec<(i16, i64, Vec<u8>)> = ReadTiles::new(ids).load(connection).await?;
+        let (mut tiles, mut tiles_repeated) = (BTreeMap::new(), Vec::new());
+        for (level, index, hashes) in rows {
+            let Some(id) = tile_id(level, index) else {
+                continue;
+            };
+            if tiles.insert(id, hashes).is_some() {
+                tiles_repeated.push(id);
+            }
+        }
         Ok(TreePage {
             newest: newest(connection).await?,
             heads: heads.into_iter().map(|head| head.into_row(keys)).collect(),
+            heads_cut,
             checkpoints: checkpoints.collect(),
             checkpoints_cut,
-            tiles: rows
-                .into_iter()
-                .filter_map(|(level, index, hashes)| Some((tile_id(level, index)?, hashes)))
-                .collect(),
+            tiles,
+            tiles_repeated,
         })
     }
 
@@ -220,6 +234,16 @@ pub(super) async fn notes_from(
         .limit(MAX_LATE)
         .load(connection)
         .await
+}
+
+/// Leaves the heads that are compared. Gives the size from which on some are not.
+fn cut_heads(heads: &mut Vec<StoredHead>) -> Option<i64> {
+    let most = usize::try_from(MAX_HEADS).unwrap_or(usize::MAX);
+    if heads.len() <= most {
+        return None;
+    }
+    heads.truncate(most);
+    heads.last().map(StoredHead::size)
 }
 
 /// Entries of the newest head.

@@ -14,6 +14,8 @@ pub(super) struct ReadAttempts {
     pub(super) numbers: Vec<i32>,
     /// One byte more than is opened: a longer answer does not open.
     pub(super) cut: i32,
+    /// Most rows: one more than attempts, which shows where somebody dropped a key and repeated some.
+    pub(super) most: i64,
 }
 
 pub(super) type AttemptTypes = (
@@ -61,8 +63,9 @@ statement!(ReadAttempts, ReadAttempts, AttemptTypes, |self, out| {
          left join attempts a on a.payment_id = c.payment_id and a.transaction_id = c.transaction_id \
          and a.number = c.number \
          left join payments p on p.payment_id = c.payment_id \
-         left join customers k on k.customer_id = p.customer_id order by c.place",
+         left join customers k on k.customer_id = p.customer_id order by c.place limit ",
     );
+    out.push_bind_param::<BigInt, _>(&self.most)?;
 });
 
 /// The idempotency records of some payments.
@@ -99,6 +102,8 @@ pub(super) type ActionTuple = (Uuid, Uuid, Uuid, String, Option<Uuid>, Option<Ve
 /// Operator actions by the entries that opened them, each with the later entry of its stream by which it was closed.
 pub(super) struct ReadActions {
     pub(super) entries: Vec<Uuid>,
+    /// Most rows.
+    pub(super) most: i64,
 }
 
 statement!(ReadActions, ReadActions, ActionTypes, |self, out| {
@@ -110,7 +115,9 @@ statement!(ReadActions, ReadActions, ActionTypes, |self, out| {
          from operator_actions a where a.action_id = any(",
     );
     out.push_bind_param::<Array<SqlUuid>, _>(&self.entries)?;
-    out.push_sql(")");
+    // There is one of each.
+    out.push_sql(") order by a.action_id limit ");
+    out.push_bind_param::<BigInt, _>(&self.most)?;
 });
 
 pub(super) type LeftOpenTuple = (Uuid, i64, Option<String>);
