@@ -31,6 +31,7 @@ use proptest::{
 use quittance_evidence::{
     Hash,
     bundle::{Bundle, TrustedKeys},
+    note::{KeyError, VerifierKey},
 };
 use shared_python::{python_verifier, verify_evidence};
 use spoiled::{Spoil, spoil};
@@ -73,6 +74,7 @@ enum Change {
     HideValues,
     InventValue,
     OtherPayment,
+    OddSignature(bool),
     SpoiledFile(Spoil),
     SpoiledEntry(Index, Spoil),
     SpoiledDisclosure(Index),
@@ -99,6 +101,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => Just(Change::HideValues),
         1 => Just(Change::InventValue),
         1 => Just(Change::OtherPayment),
+        2 => any::<bool>().prop_map(Change::OddSignature),
         4 => spoil().prop_map(Change::SpoiledFile),
         24 => (at(), spoil()).prop_map(|(entry, spoil)| Change::SpoiledEntry(entry, spoil)),
         2 => at().prop_map(Change::SpoiledDisclosure),
@@ -148,6 +151,8 @@ fn changed(log: &Log, other: &Log, payment: Uuid, change: &Change) -> Vec<u8> {
         Change::HideValues => bundle.disclosures.clear(),
         Change::InventValue => bundle.disclosures = vec![name_of(Uuid::from_u128(99))],
         Change::OtherPayment => bundle.payment_id = another.payment_id,
+        Change::OddSignature(true) => spoiled::sign_oddly(&mut bundle.checkpoint, &log.key),
+        Change::OddSignature(false) => spoiled::sign_oddly(&mut bundle.last_entry, &log.receipts),
         Change::SpoiledFile(spoil) => return spoiled::of_file(&bundle.encode().unwrap(), spoil),
         Change::SpoiledEntry(at, spoil) => return spoiled::with_entry(payment, *at, spoil),
         Change::SpoiledDisclosure(at) => return spoiled::with_disclosure(payment, *at),
@@ -282,6 +287,49 @@ fn a_witness_whose_key_the_python_verifier_is_given_must_have_cosigned() {
     };
     assert!(said(2).contains("; cosigned by no witness"));
     assert!(said(3).contains("NOT PROVED: ValueError('not cosigned by witness.example/w1')"));
+}
+
+#[test]
+fn a_signature_with_a_nonce_of_nothing_is_one_to_both() {
+    let Some(python) = &*PYTHON else {
+        return;
+    };
+    let log = &LOGS[0];
+    let mut bundle = log.bundle(Uuid::from_u128(1));
+    spoiled::sign_oddly(&mut bundle.checkpoint, &log.key);
+    spoiled::sign_oddly(&mut bundle.last_entry, &log.receipts);
+    let bytes = bundle.encode().unwrap();
+    assert!(proved(&bytes, &log.trusted()));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-odd-signature.json");
+    fs::write(&file, bytes).unwrap();
+    let output = judged(python, &[file]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(": PROVED: "), "{said}");
+}
+
+/// Under such a key, whoever likes can sign.
+#[test]
+fn a_key_of_small_order_is_refused_by_both() {
+    let Some(python) = &*PYTHON else {
+        return;
+    };
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-small-order.json");
+    let bundle = LOGS[0].bundle(Uuid::from_u128(1));
+    fs::write(&file, bundle.encode().unwrap()).unwrap();
+    for public in spoiled::keys_of_small_order() {
+        for kind in [1, 4] {
+            let key = spoiled::verifier_key("small.example", kind, public);
+            assert_eq!(key.parse::<VerifierKey>(), Err(KeyError::InvalidPoint));
+            let keys = LOGS[0].verifiers().into_iter().map(|key| key.to_string());
+            let output = verify_evidence(python, keys.chain([key]))
+                .arg(&file)
+                .output()
+                .unwrap();
+            assert!(!output.status.success(), "{output:?}");
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(said.contains("invalid parse_key value"), "{said}");
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ed25519_dalek::{Signature as Ed25519Signature, VerifyingKey};
+use ed25519_dalek::{Signature as Ed25519Signature, Verifier as _, VerifyingKey};
 
 use super::key::{KeyError, KeyId, KeyName, KeyType};
 use crate::hash::lower_hex;
@@ -67,13 +67,13 @@ impl VerifierKey {
         }
     }
 
-    /// Strict: refuses other spellings of a signature, and keys and points of small order, with which
-    /// one signature could be of several messages.
+    /// As OpenSSL and Go verify: by the equation without the cofactor, and with `s` below the group's order. Not `verify_strict`,
+    /// which also refuses a signature whose `R` is of small order: only whoever holds the key can make one, and verifiers of
+    /// notes would disagree on it. Keys of small order, under which one signature is of many messages, are refused where a
+    /// key is read.
     fn verify_bytes(&self, message: &[u8], signature: &[u8]) -> Result<(), Invalid> {
         let signature = Ed25519Signature::from_slice(signature).map_err(|_| Invalid)?;
-        self.public
-            .verify_strict(message, &signature)
-            .map_err(|_| Invalid)
+        self.public.verify(message, &signature).map_err(|_| Invalid)
     }
 }
 

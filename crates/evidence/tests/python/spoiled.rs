@@ -1,9 +1,16 @@
 //! What only whoever keeps the log can do: entries, disclosures and files that are signed and proved, and still are none.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use proptest::{prelude::*, sample::Index};
-use quittance_evidence::DisclosureDigest;
+use quittance_evidence::{
+    DisclosureDigest,
+    note::{Note, SigningKey},
+};
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256, Sha512};
 use uuid::Uuid;
 
 use super::support::log::{Log, STORY, story};
@@ -205,6 +212,93 @@ const DISCLOSURES: [&str; 12] = [
     r#"["SALT","customer.name","LONGx"]"#,
     r#"{"SALT":1,"customer.name":2,"x":3}"#,
 ];
+
+/// The `y` of a point of order 8, little-endian.
+const ORDER_8: &str = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05";
+/// The prime of the field, little-endian.
+const PRIME: &str = "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f";
+
+/// Signs a note anew, with a nonce of nothing: `R` is the neutral point, of order 1. Only whoever holds the key can.
+pub fn sign_oddly(note: &mut Note, key: &SigningKey) {
+    let text = note.text().to_owned();
+    let secret = key.to_secret_text();
+    let secret = STANDARD.decode(secret.rsplit('+').next().unwrap());
+    let seed: [u8; 32] = secret.unwrap()[1..].try_into().unwrap();
+    let secret = ed25519_dalek::SigningKey::from_bytes(&seed);
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    let mut hash = Sha512::new();
+    hash.update(neutral);
+    hash.update(secret.verifying_key().as_bytes());
+    hash.update(text.as_bytes());
+    let scalar = secret.to_scalar();
+    // s = k · a, k being the hash as a number, little-endian.
+    let s = times(scalar, &hash.finalize()).to_bytes();
+    let data = [&key.verifier().id().as_bytes()[..], &neutral, &s].concat();
+    let line = format!("\u{2014} {} {}\n", key.name(), STANDARD.encode(data));
+    let others = note.to_string();
+    let own = format!("\u{2014} {} ", key.name());
+    let (_, others) = others.rsplit_once("\n\n").unwrap();
+    let others = others
+        .split_inclusive('\n')
+        .filter(|it| !it.starts_with(&own));
+    let lines: String = others.collect();
+    *note = Note::parse(format!("{text}\n{line}{lines}").as_bytes()).unwrap();
+}
+
+/// A scalar times a number, without naming the scalar's type.
+fn times<S>(scalar: S, number: &[u8]) -> S
+where
+    S: Copy + From<u64> + std::ops::Mul<Output = S> + std::ops::Add<Output = S>,
+{
+    let number = number.iter().rev().fold(S::from(0), |sum, byte| {
+        sum * S::from(256) + S::from(u64::from(*byte))
+    });
+    scalar * number
+}
+
+/// Every encoding of a point of small order: of orders 1, 2, 4 and 8, also with the other sign, and with the prime added
+/// where that fits.
+pub fn keys_of_small_order() -> Vec<[u8; 32]> {
+    let of = |text: &str| -> [u8; 32] { hex::decode(text).unwrap().try_into().unwrap() };
+    let (zero, prime) = ([0; 32], of(PRIME));
+    let mut one = zero;
+    one[0] = 1;
+    let (mut minus_one, mut prime_and_one) = (prime, prime);
+    minus_one[0] -= 1;
+    prime_and_one[0] += 1;
+    let order_8 = of(ORDER_8);
+    let mut keys = vec![zero, one, minus_one, prime, prime_and_one, order_8];
+    keys.push(minus(prime, order_8));
+    let negative = keys.clone().into_iter().map(|mut key| {
+        key[31] |= 0x80;
+        key
+    });
+    keys.extend(negative.collect::<Vec<_>>());
+    keys
+}
+
+fn minus(from: [u8; 32], number: [u8; 32]) -> [u8; 32] {
+    let mut borrowed = 0;
+    let mut out = [0; 32];
+    for ((out, a), b) in out.iter_mut().zip(from).zip(number) {
+        let digit = i16::from(a) - i16::from(b) - borrowed;
+        borrowed = i16::from(digit < 0);
+        *out = u8::try_from(digit.rem_euclid(256)).unwrap();
+    }
+    out
+}
+
+/// The text of a verifier key, whatever its bytes are.
+pub fn verifier_key(name: &str, kind: u8, public: [u8; 32]) -> String {
+    let data = [&[kind][..], &public].concat();
+    let id = Sha256::new()
+        .chain_update(name)
+        .chain_update(b"\n")
+        .chain_update(&data)
+        .finalize();
+    format!("{name}+{}+{}", hex::encode(&id[..4]), STANDARD.encode(data))
+}
 
 /// A bundle of a log in which one entry, before all others are chained to it, was spoiled.
 pub fn with_entry(payment: Uuid, place: Index, spoil: &Spoil) -> Vec<u8> {
