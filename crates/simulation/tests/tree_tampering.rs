@@ -89,6 +89,7 @@ fn checkpoint(size: u64, root: Hash) -> CheckpointRow {
         note: stated.sign(&[&key()]).unwrap().to_string(),
         signed_at: DateTime::UNIX_EPOCH,
         time_is_ours: true,
+        note_is_ours: true,
         previous: None,
     }
 }

@@ -29,6 +29,7 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("attempts_response_digest_length", NotAllowed),
     ("checkpoints_mac_key_id_length", NotAllowed),
     ("checkpoints_mac_length", NotAllowed),
+    ("checkpoints_note_digest_length", NotAllowed),
     ("checkpoints_note_length", NotAllowed),
     ("checkpoints_pkey", Exists),
     ("checkpoints_previous_size_not_negative", NotAllowed),

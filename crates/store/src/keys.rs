@@ -101,17 +101,22 @@ pub struct CheckpointFacts<'a> {
     pub previous: Option<u64>,
     /// What its note states, which begins with the name of a log: never with a zero byte, as a number of entries does.
     pub note: &'a str,
+    /// SHA-256 of the whole note as it was first stored; `None` in a row from before there was one.
+    pub note_digest: Option<&'a [u8]>,
 }
 
 impl CheckpointFacts<'_> {
     fn mac(&self, key: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
         let previous = self.previous.map(u64::to_be_bytes);
-        let parts: [&[u8]; 4] = [
-            &self.size.to_be_bytes(),
-            &self.signed_at.to_be_bytes(),
+        let (size, signed_at) = (self.size.to_be_bytes(), self.signed_at.to_be_bytes());
+        let mut parts: Vec<&[u8]> = vec![
+            &size,
+            &signed_at,
             previous.as_ref().map_or(&[], |bytes| bytes.as_slice()),
             self.note.as_bytes(),
         ];
+        // One part more, so that no MAC of a row with it is one of a row without.
+        parts.extend(self.note_digest);
         hmac(key, &parts)
     }
 }
@@ -420,6 +425,7 @@ mod tests {
             signed_at,
             previous,
             note,
+            note_digest: Some(&[9; 32][..]),
         };
         let (mac, id) = old.checkpoint_mac(facts(3, 5, Some(2), "note"));
         assert!(new.verify_checkpoint(facts(3, 5, Some(2), "note"), &id, &mac));
@@ -429,6 +435,14 @@ mod tests {
             facts(3, 5, Some(1), "note"),
             facts(3, 5, None, "note"),
             facts(3, 5, Some(2), "nota"),
+            CheckpointFacts {
+                note_digest: Some(&[8; 32]),
+                ..facts(3, 5, Some(2), "note")
+            },
+            CheckpointFacts {
+                note_digest: None,
+                ..facts(3, 5, Some(2), "note")
+            },
         ] {
             assert!(!new.verify_checkpoint(other, &id, &mac));
         }

@@ -45,6 +45,7 @@ diesel::table! {
         mac -> Nullable<Binary>,
         mac_key_id -> Nullable<Text>,
         previous_size -> Nullable<BigInt>,
+        note_digest -> Nullable<Binary>,
     }
 }
 

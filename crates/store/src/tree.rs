@@ -36,8 +36,8 @@ pub(crate) use fresh::Fresh;
 pub(crate) use heads::StoredHead;
 pub(crate) use integrator::Integrator;
 pub(crate) use lag::KnownSince;
+pub(crate) use reads::{CheckpointCells, prove, root_of};
 pub use reads::{StoredCheckpoint, TreeReadError};
-pub(crate) use reads::{is_stored_so, prove, root_of};
 pub(crate) use statements::ReadTiles;
 
 /// Most entries that are appended to the tree at once; with so many waiting they are appended at once.

@@ -482,6 +482,36 @@ async fn s75_what_was_written_under_a_checkpoint_is_not_served_with_it() {
     assert_eq!(log.newest().await, Some((5, vec!["b.test/w".into()])));
 }
 
+/// A witness that was away while two keys signed knows only what the old one did: nobody forged that.
+#[tokio::test(flavor = "multi_thread")]
+async fn s79_what_a_replaced_key_signed_is_passed_over_without_an_alarm() {
+    let mut log = Cosigned::new().await;
+    let old = log.signed(5).await;
+    log.cosign(&old, 0).await;
+    assert_eq!(log.newest().await, Some((5, vec!["a.test/w".into()])));
+    let name = KeyName::new(ORIGIN).unwrap();
+    let new = SigningKey::from_seed(name, &[2; 32]);
+    log.keys = vec![new.verifier().clone()];
+    assert_eq!(log.newest().await, None);
+    let newest = log.store.newest_checkpoint(&log.keys).await.unwrap();
+    assert_eq!(newest, None);
+    assert_eq!(log.alarms.taken("checkpoint"), 0);
+    // Its signature destroyed, it is not as it was stored.
+    let spoilt = format!(
+        "update checkpoints set note = replace(note, '\u{2014} {ORIGIN} ', '\u{2014} {ORIGIN} AAAA')"
+    );
+    log.client.batch_execute(&spoilt).await.unwrap();
+    assert_eq!(log.newest().await, None);
+    assert_eq!(log.alarms.taken("checkpoint"), 1);
+    // And a stranger's has no MAC of ours.
+    let stranger = "insert into checkpoints (tree_size, signed_at, root_hash, note) \
+                    select 6, signed_at, root_hash, replace(note, E'\\n5\\n', E'\\n6\\n') from checkpoints";
+    log.client.batch_execute(stranger).await.unwrap();
+    let newest = log.store.newest_checkpoint(&log.keys).await.unwrap();
+    assert_eq!(newest, None);
+    assert_eq!(log.alarms.taken("checkpoint"), 2);
+}
+
 /// When it was signed is not in the note: a genuine one, inserted again, would be served with any time.
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_a_checkpoint_is_served_with_the_time_that_it_was_stored_with() {

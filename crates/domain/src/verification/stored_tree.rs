@@ -46,6 +46,9 @@ pub struct CheckpointRow {
     pub signed_at: DateTime<Utc>,
     /// Whether this service stored it with that time and that one before it: its MAC says so.
     pub time_is_ours: bool,
+    /// Whether the note has the signatures that it was stored with: its digest, which is under the same MAC, says so. True where
+    /// the row has none.
+    pub note_is_ours: bool,
     /// Column `previous_size`, which is under the same MAC: entries of the checkpoint that was signed before it.
     pub previous: Option<i64>,
 }

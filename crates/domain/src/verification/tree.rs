@@ -41,7 +41,7 @@ pub struct TreeWalk {
     heads_in_a_row: u32,
     macs_in_a_row: u32,
     checkpoints_in_a_row: u32,
-    times_in_a_row: u32,
+    odd_in_a_row: u32,
     /// Whether a checkpoint was seen that nobody but today's keys signed.
     only_known_keys: bool,
     /// The tile of each level that was last told to be missing, wider or narrower.
@@ -211,13 +211,15 @@ impl TreeWalk {
         if signed {
             self.shown = self.shown.max(stated.size);
         }
-        if row.time_is_ours {
-            self.times_in_a_row = 0;
-        } else {
-            self.times_in_a_row = self.times_in_a_row.saturating_add(1);
-            if self.times_in_a_row <= MAX_IN_A_ROW {
-                column("signed_at");
-            }
+        // One that was put in has neither.
+        let odd = match (row.time_is_ours, row.note_is_ours) {
+            (false, _) => Some("signed_at"),
+            (true, false) => Some("note"),
+            (true, true) => None,
+        };
+        self.odd_in_a_row = odd.map_or(0, |_| self.odd_in_a_row.saturating_add(1));
+        if let Some(name) = odd.filter(|_| self.odd_in_a_row <= MAX_IN_A_ROW) {
+            column(name);
         }
         if stated.root == expected {
             self.checkpoints_in_a_row = 0;
@@ -268,7 +270,8 @@ impl TreeWalk {
     }
 
     /// What a note states. Those before the first that today's keys alone have signed may be of keys that were
-    /// replaced, which are not at hand any more; later ones are not.
+    /// replaced, which are not at hand any more; later ones are not. Whether their signatures were destroyed instead, the row's
+    /// digest of its note tells.
     fn open(&mut self, note: &str) -> Result<Opened, CheckpointError> {
         let note = Note::parse(note.as_bytes())?;
         let keys = &self.trusted.keys;

@@ -13,7 +13,7 @@ use quittance_evidence::tile::{self, Tile, TileId, TileSet};
 use quittance_evidence::tree::{
     CompactRange, NodeId, Path, TreeError, frontier, verify_consistency, verify_inclusion,
 };
-use quittance_evidence::{Hash, SignedCheckpoint};
+use quittance_evidence::{Checkpoint, Hash, SignedCheckpoint};
 use thiserror::Error;
 
 use super::heads::{StoredHead, head_of};
@@ -72,6 +72,7 @@ struct CheckpointRow {
     mac: Option<Vec<u8>>,
     mac_key_id: Option<String>,
     previous_size: Option<i64>,
+    note_digest: Option<Vec<u8>>,
 }
 
 /// What a note states, without its signatures: lines may be added under it.
@@ -79,50 +80,98 @@ fn stated(note: &str) -> &str {
     note.rsplit_once("\n\n").map_or(note, |(text, _)| text)
 }
 
-/// Whether the service stored what a note states with this time, and behind this one: whoever can write to the database could
-/// give it others.
-pub(crate) fn is_stored_so(
-    ring: &KeyRing,
-    (size, signed_at, previous, note): (i64, DateTime<Utc>, Option<i64>, &str),
-    mac_key_id: Option<&str>,
-    mac: Option<&[u8]>,
-) -> bool {
-    let (Ok(size), Some(key), Some(mac)) = (u64::try_from(size), mac_key_id, mac) else {
-        return false;
-    };
-    let Ok(previous) = previous.map(u64::try_from).transpose() else {
-        return false;
-    };
-    let row = CheckpointFacts {
-        size,
-        signed_at: signed_at.timestamp_micros(),
-        previous,
-        note: stated(note),
-    };
-    ring.verify_checkpoint(row, key, mac)
+/// What of a checkpoint's row its MAC is over, and the MAC.
+#[derive(Clone, Copy)]
+pub(crate) struct CheckpointCells<'a> {
+    pub(crate) size: i64,
+    pub(crate) signed_at: DateTime<Utc>,
+    pub(crate) previous: Option<i64>,
+    pub(crate) note: &'a str,
+    pub(crate) note_digest: Option<&'a [u8]>,
+    pub(crate) mac_key_id: Option<&'a str>,
+    pub(crate) mac: Option<&'a [u8]>,
+}
+
+impl CheckpointCells<'_> {
+    /// Whether the service stored what the note states with this time, and behind this one: whoever can write to the database
+    /// could give it others. The signatures may be others.
+    pub(crate) fn is_stored_so(&self, ring: &KeyRing) -> bool {
+        let (Ok(size), Some(key), Some(mac)) =
+            (u64::try_from(self.size), self.mac_key_id, self.mac)
+        else {
+            return false;
+        };
+        let Ok(previous) = self.previous.map(u64::try_from).transpose() else {
+            return false;
+        };
+        let row = CheckpointFacts {
+            size,
+            signed_at: self.signed_at.timestamp_micros(),
+            previous,
+            note: stated(self.note),
+            note_digest: self.note_digest,
+        };
+        ring.verify_checkpoint(row, key, mac)
+    }
+
+    /// Whether the whole note, with its signatures, is the one whose digest the row has. Rows from before there was one do not
+    /// tell.
+    pub(crate) fn has_its_note(&self) -> bool {
+        let digest = Hash::of(self.note.as_bytes());
+        self.note_digest.is_none_or(|it| it == digest.as_bytes())
+    }
 }
 
 impl CheckpointRow {
+    fn cells(&self) -> CheckpointCells<'_> {
+        CheckpointCells {
+            size: self.tree_size,
+            signed_at: self.signed_at,
+            previous: self.previous_size,
+            note: &self.note,
+            note_digest: self.note_digest.as_deref(),
+            mac_key_id: self.mac_key_id.as_deref(),
+            mac: self.mac.as_deref(),
+        }
+    }
+
+    /// Whether the columns state what the note does.
+    fn states(&self, stated: &Checkpoint) -> bool {
+        let head = head_of(self.tree_size, &self.root_hash);
+        head.is_ok_and(|head| (head.size, head.root) == (stated.size, stated.root))
+    }
+
     /// What its note states, where one of `keys` signed it, and the columns state the same. The note is left with what
     /// these keys signed: a line that somebody wrote under it in another's name would spoil it for whoever knows that key.
     fn open(&self, keys: &[VerifierKey], ring: &KeyRing) -> Option<StoredCheckpoint> {
         let note = Note::parse(self.note.as_bytes()).ok()?;
         let stated = SignedCheckpoint::open(&note, keys).ok()?.checkpoint;
-        let head = head_of(self.tree_size, &self.root_hash).ok()?;
-        let same = (head.size, head.root) == (stated.size, stated.root);
-        let row = (
-            self.tree_size,
-            self.signed_at,
-            self.previous_size,
-            self.note.as_str(),
-        );
-        let (key, mac) = (self.mac_key_id.as_deref(), self.mac.as_deref());
-        (same && is_stored_so(ring, row, key, mac)).then(|| StoredCheckpoint {
-            head,
+        let genuine = self.states(&stated) && self.cells().is_stored_so(ring);
+        genuine.then(|| StoredCheckpoint {
+            head: TreeHead {
+                size: stated.size,
+                root: stated.root,
+            },
             note: note.only_of(keys).to_string(),
             signed_at: self.signed_at,
             previous: self.previous_size.and_then(|size| u64::try_from(size).ok()),
         })
+    }
+
+    /// Whether the service stored it so, and none of `keys` signed it: it is of keys that were replaced since, and nobody
+    /// forged it.
+    fn is_of_replaced_keys(&self, keys: &[VerifierKey], ring: &KeyRing) -> bool {
+        let Ok(note) = Note::parse(self.note.as_bytes()) else {
+            return false;
+        };
+        let mut signatures = note.signatures().iter();
+        let known = signatures.any(|signature| keys.iter().any(|key| signature.is_of(key)));
+        let stated = Checkpoint::parse_text(note.text());
+        let cells = self.cells();
+        !known
+            && stated.is_ok_and(|stated| self.states(&stated))
+            && cells.is_stored_so(ring)
+            && cells.has_its_note()
     }
 }
 
@@ -239,7 +288,8 @@ impl PgStore {
 
     /// The newest checkpoint that is signed by one of `keys`: of the largest tree, and where that was signed several
     /// times, the first. What it states is what its note states. Rows that state something else or another time than they
-    /// were stored with, or whose note these keys do not verify, are passed over and reported: somebody added them.
+    /// were stored with, or whose note these keys do not verify, are passed over and reported: somebody added them. One that is as the service
+    /// stored it, and of other keys alone, was signed by keys that were replaced: it is passed over in silence.
     pub async fn newest_checkpoint(
         &self,
         keys: &[VerifierKey],
@@ -263,7 +313,7 @@ impl PgStore {
                 if newest.is_some() {
                     break;
                 }
-                forged += 1;
+                forged += usize::from(!row.is_of_replaced_keys(keys, &self.inner.keys));
             }
             self.report_forged_checkpoints(forged);
             if newest.is_some() {
@@ -294,6 +344,7 @@ impl PgStore {
                     checkpoints::mac,
                     checkpoints::mac_key_id,
                     checkpoints::previous_size,
+                    checkpoints::note_digest,
                 ))
                 .into_boxed::<Pg>()
                 .filter(checkpoints::tree_size.le(size.unwrap_or(i64::MAX)))
@@ -343,11 +394,13 @@ impl PgStore {
         let previous = checkpoint.previous.map(i64::try_from).transpose();
         let previous =
             previous.map_err(|_| StoreError::Corrupt("checkpoints.previous_size".to_owned()))?;
+        let digest = Hash::of(checkpoint.note.as_bytes());
         let (mac, key) = self.inner.keys.checkpoint_mac(CheckpointFacts {
             size: checkpoint.head.size,
             signed_at: checkpoint.signed_at.timestamp_micros(),
             previous: checkpoint.previous,
             note: stated(&checkpoint.note),
+            note_digest: Some(digest.as_bytes()),
         });
         let write = self.inner.reader.write("keep checkpoint", |connection, _| {
             let row = (
@@ -358,6 +411,7 @@ impl PgStore {
                 checkpoints::signed_at.eq(checkpoint.signed_at),
                 checkpoints::root_hash.eq(checkpoint.head.root.as_bytes().to_vec()),
                 checkpoints::note.eq(checkpoint.note.clone()),
+                checkpoints::note_digest.eq(digest.as_bytes().to_vec()),
             );
             let insert = diesel::insert_into(checkpoints::table)
                 .values(row)

@@ -15,7 +15,7 @@ use super::read::POSITIONS;
 use crate::keys::KeyRing;
 use crate::schema::{checkpoints, tree_heads, tree_tiles};
 use crate::statement::statement;
-use crate::tree::{ReadTiles, StoredHead, is_stored_so};
+use crate::tree::{CheckpointCells, ReadTiles, StoredHead};
 
 /// Most entries of a part: a page, and as many that are missing before it.
 const MAX_PART: u64 = 2 * POSITIONS.unsigned_abs();
@@ -45,7 +45,12 @@ type CheckpointTypes = (
     Binary,
     Text,
     Timestamptz,
-    (Nullable<Binary>, Nullable<Text>, Nullable<BigInt>),
+    (
+        Nullable<Binary>,
+        Nullable<Text>,
+        Nullable<BigInt>,
+        Nullable<Binary>,
+    ),
     BigInt,
 );
 type CheckpointTuple = (
@@ -53,9 +58,43 @@ type CheckpointTuple = (
     Vec<u8>,
     String,
     DateTime<Utc>,
-    (Option<Vec<u8>>, Option<String>, Option<i64>),
+    (
+        Option<Vec<u8>>,
+        Option<String>,
+        Option<i64>,
+        Option<Vec<u8>>,
+    ),
     i64,
 );
+
+/// What the MAC of a row is over.
+fn cells(row: &CheckpointTuple) -> CheckpointCells<'_> {
+    let (size, _, note, signed_at, (mac, mac_key_id, previous, note_digest), _) = row;
+    CheckpointCells {
+        size: *size,
+        signed_at: *signed_at,
+        previous: *previous,
+        note,
+        note_digest: note_digest.as_deref(),
+        mac_key_id: mac_key_id.as_deref(),
+        mac: mac.as_deref(),
+    }
+}
+
+fn checkpoint_row(row: CheckpointTuple, keys: &KeyRing) -> CheckpointRow {
+    let cells = cells(&row);
+    let (time_is_ours, note_is_ours) = (cells.is_stored_so(keys), cells.has_its_note());
+    let (size, root, note, signed_at, (_, _, previous, _), _) = row;
+    CheckpointRow {
+        size,
+        root,
+        note,
+        signed_at,
+        time_is_ours,
+        note_is_ours,
+        previous,
+    }
+}
 
 statement!(
     ReadCheckpoints,
@@ -65,7 +104,8 @@ statement!(
         out.push_sql("select tree_size, substr(root_hash, 1, 33), left(note, 65536), ");
         out.push_sql(&readable_time("signed_at"));
         out.push_sql(
-            ", substr(mac, 1, 33), left(mac_key_id, 1024), previous_size, counted from (\
+            ", substr(mac, 1, 33), left(mac_key_id, 1024), previous_size, \
+             substr(note_digest, 1, 33), counted from (\
              select *, count(*) over () as counted, row_number() over read as number, \
              sum(octet_length(note)) over read - octet_length(note) as before \
              from (select * from checkpoints where tree_size >= ",
@@ -137,23 +177,7 @@ impl TreePart {
         let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let last = rows.last();
         let checkpoints_cut = last.and_then(|(size, .., all)| (*all > read).then_some(*size));
-        let checkpoints =
-            rows.into_iter()
-                .map(
-                    |(size, root, note, signed_at, (mac, key, previous), _)| CheckpointRow {
-                        time_is_ours: is_stored_so(
-                            keys,
-                            (size, signed_at, previous, &note),
-                            key.as_deref(),
-                            mac.as_deref(),
-                        ),
-                        size,
-                        root,
-                        note,
-                        signed_at,
-                        previous,
-                    },
-                );
+        let checkpoints = rows.into_iter().map(|row| checkpoint_row(row, keys));
         let ids = tile::changed(self.from, self.to).map(|(id, _)| id);
         let rows: Vec<(i16, i64, Vec<u8>)> = ReadTiles::new(ids).load(connection).await?;
         let (mut tiles, mut tiles_repeated) = (BTreeMap::new(), Vec::new());
@@ -276,10 +300,7 @@ pub(super) async fn sizes_stored(
             to: size,
         };
         let rows: Vec<CheckpointTuple> = read.load(connection).await?;
-        let ours = |(size, _, note, signed_at, (mac, key, previous), _): &CheckpointTuple| {
-            let row = (*size, *signed_at, *previous, note.as_str());
-            is_stored_so(keys, row, key.as_deref(), mac.as_deref())
-        };
+        let ours = |row: &CheckpointTuple| cells(row).is_stored_so(keys);
         stored.extend(u64::try_from(size).ok().filter(|_| rows.iter().any(ours)));
     }
     Ok(stored)

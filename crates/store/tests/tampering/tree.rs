@@ -223,6 +223,27 @@ pub const KINDS: &[Kind] = &[
         "update checkpoints set note = replace(note, '\u{2014} log.test/quittance ', '\u{2014} log.test/quittance AAAA')",
         &["CHECKPOINT_MISSING"],
     ),
+    whole(
+        "the signatures of all older checkpoints destroyed, as if a replaced key had made them",
+        ONCE,
+        "update checkpoints set note = replace(note, '\u{2014} log.test/quittance ', '\u{2014} log.test/quittance AAAA') \
+         where tree_size < (select max(tree_size) from checkpoints)",
+        &["CHECKPOINT_COLUMN_DIFFERS"],
+    ),
+    whole(
+        "the same, with their digests",
+        ONCE,
+        "update checkpoints set note_digest = null, \
+         note = replace(note, '\u{2014} log.test/quittance ', '\u{2014} log.test/quittance AAAA') \
+         where tree_size < (select max(tree_size) from checkpoints)",
+        &["CHECKPOINT_COLUMN_DIFFERS"],
+    ),
+    kind(
+        "a line under a checkpoint's signatures",
+        CHECKPOINT,
+        "update checkpoints set note = note || E'\\u2014 log.test/other AAAAAAAA\\n' where tree_size = $position + 1",
+        &["CHECKPOINT_COLUMN_DIFFERS"],
+    ),
     kind(
         "the head and the tile made to fit a changed entry",
         ANY,

@@ -1,0 +1,1 @@
+alter table checkpoints drop column note_digest;
