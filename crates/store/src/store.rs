@@ -183,7 +183,9 @@ impl PgStore {
             let acceptance = Acceptances::of(&change);
             // Of one piece with the wait for the commit: the caller is answered in time.
             let rows = tokio::time::timeout_at(deadline, self.rows(change)).await;
-            let rows = rows.unwrap_or(Err(StoreError::Unavailable))?;
+            let Some(rows) = rows.unwrap_or(Err(StoreError::Unavailable))? else {
+                return Ok(Commit::VersionConflict);
+            };
             let result = self.write(rows, since, COMMIT_PAYMENT).await;
             if result == Ok(Commit::Committed) {
                 if let Some((key, accepted)) = acceptance {
@@ -216,11 +218,13 @@ impl PgStore {
         appending.instrument(span).await
     }
 
-    /// Encrypts and lays out a change, on the caller's task: committers only move rows.
-    async fn rows(&self, change: Change) -> Result<ChangeRows, StoreError> {
+    /// Encrypts and lays out a change, on the caller's task: committers only move rows. `None` where it was decided upon what
+    /// is not so any more: the customer was erased since the payment was read, however long ago that was. Nothing personal
+    /// is stored then, under whatever key; whoever reads the payment again sees that its customer is erased.
+    async fn rows(&self, change: Change) -> Result<Option<ChangeRows>, StoreError> {
         let (payment, customers) = (&change.payment, &self.inner.customers);
         if payment.customer_erased {
-            return change_rows(change, &self.inner.keys, None);
+            return change_rows(change, &self.inner.keys, None).map(Some);
         }
         let reference = match &change.customer {
             Some(data) => Some(&data.reference),
@@ -232,10 +236,13 @@ impl PgStore {
                 let key = customers.key_for_new(tenant, reference, payment.id.0);
                 Some(key.await?)
             }
-            Some(_) => customers.key_of(payment.id.0).await?,
+            Some(_) => match customers.key_of(payment.id.0).await? {
+                Some(key) => Some(key),
+                None => return Ok(None),
+            },
             None => None,
         };
-        change_rows(change, &self.inner.keys, customer.as_ref())
+        change_rows(change, &self.inner.keys, customer.as_ref()).map(Some)
     }
 
     /// Hands a change to its committer, and waits for the answer until `unavailable_after` has passed
