@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 /// Version of the field list and of the encoding; stored as the first byte.
 const VERSION: u8 = 1;
 /// What an erasure wipes of a stored fingerprint: zeros stand in its place, and it is not compared any more.
-pub const PERSONAL_FIELDS: [&str; 2] = ["payment_method.provider_token", "customer"];
+pub const PERSONAL_FIELDS: [&str; 3] = ["payment_method.provider_token", "customer", "parameters"];
 /// Bytes kept of each field's MAC.
 const FIELD_MAC: usize = 8;
 

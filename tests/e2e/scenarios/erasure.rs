@@ -2,9 +2,9 @@
 
 use quittance_evidence::{ChainCheck, Leaf};
 use quittance_proto::v1::{
-    CreatePaymentRequest, Customer, ErasePersonalDataRequest, Erasure, GetEntryRequest,
-    GetErasureRequest, ListEntriesRequest, ListWebhooksRequest, Payment, PaymentState,
-    ReplayWebhookRequest,
+    ConfirmPaymentRequest, CreatePaymentRequest, Customer, ErasePersonalDataRequest, Erasure,
+    GetEntryRequest, GetErasureRequest, ListEntriesRequest, ListWebhooksRequest, Payment,
+    PaymentState, ReplayWebhookRequest,
 };
 use quittance_sandbox::OperationStatus;
 use quittance_server::auth::Role;
@@ -16,7 +16,8 @@ use super::verification::verified;
 use crate::harness::site::{KEY_ID, TENANT, TENANT_ROLES};
 use crate::harness::webhooks::{Hooks, Post};
 use crate::harness::{
-    Amounts as _, Client, SiteOptions, World, authorization, capture, eventually, purchase, refund,
+    Amounts as _, Client, SiteOptions, World, authorization, capture, confirm, eventually,
+    purchase, refund,
 };
 
 const CUSTOMER: &str = "customer-Zaphod";
@@ -88,6 +89,37 @@ async fn a_fingerprint_tells_nothing_of_an_erased_customer_and_repetitions_are_s
         ..asked
     };
     let refused = client.refused(other).await;
+    refused.is(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED");
+}
+
+/// What a customer's device sent back may say who they are.
+#[tokio::test]
+async fn a_confirmation_s_fingerprint_tells_nothing_of_an_erased_customer() {
+    let world = world().await;
+    let client = administrator(&world).await;
+    let asked = CreatePaymentRequest {
+        customer: Some(zaphod()),
+        ..purchase("tok_requires_action", 1_000)
+    };
+    let payment = client.create(asked).await;
+    let confirming = confirm(&payment, "passed");
+    client.ok(confirming.clone()).await;
+    let sql = "select fingerprint from idempotency_records where command = 'ConfirmPayment'";
+    let before: Vec<u8> = world.db.row(sql, &[]).await.get(0);
+    let erasure = client.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    erased(&client, &erasure).await;
+    let after: Vec<u8> = world.db.row(sql, &[]).await.get(0);
+    // A version byte, the payment, and the parameters.
+    assert_ne!(before[9..], [0; 8]);
+    assert_eq!((&before[..9], &[0; 8][..]), after.split_at(9));
+    let again = client.ok(confirming.clone()).await.message.payment;
+    assert_eq!(again.unwrap().payment_id, payment.payment_id);
+    let other = client.create(purchase("tok_requires_action", 1_000)).await;
+    let of_another = ConfirmPaymentRequest {
+        payment_id: other.payment_id,
+        ..confirming
+    };
+    let refused = client.refused(of_another).await;
     refused.is(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED");
 }
 
