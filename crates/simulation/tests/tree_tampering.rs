@@ -61,6 +61,9 @@ fn log(size: usize, random: &mut StdRng) -> (Log, TileSet) {
                 size,
                 root: range.root().as_bytes().to_vec(),
                 mac: HeadMac::Ours,
+                previous: heads
+                    .last()
+                    .map_or(Some(0), |head: &HeadRow| Some(head.size)),
             });
             if last || random.random_ratio(1, 2) {
                 checkpoints.push(checkpoint(range.size(), range.root()));

@@ -139,6 +139,7 @@ pub(crate) const CONSTRAINTS: &[(&str, Violation)] = &[
     ("tree_heads_mac_key_id_length", NotAllowed),
     ("tree_heads_mac_length", NotAllowed),
     ("tree_heads_pkey", Exists),
+    ("tree_heads_previous_size_not_negative", NotAllowed),
     ("tree_heads_root_length", NotAllowed),
     ("tree_heads_size_positive", NotAllowed),
     ("tree_tiles_hashes_length", NotAllowed),

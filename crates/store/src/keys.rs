@@ -90,6 +90,27 @@ pub struct ApiKeyFacts<'a> {
     pub secret_mac: &'a [u8],
 }
 
+/// What the MAC of a head of the tree is over.
+#[derive(Debug, Clone, Copy)]
+pub struct TreeHeadFacts<'a> {
+    /// How many entries it covers.
+    pub size: u64,
+    /// The root over them.
+    pub root: &'a [u8; 32],
+    /// How many entries the head covers that it was grown from; `None` in a row from before that was kept.
+    pub previous: Option<u64>,
+}
+
+impl TreeHeadFacts<'_> {
+    fn mac(&self, key: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
+        let (size, previous) = (self.size.to_be_bytes(), self.previous.map(u64::to_be_bytes));
+        let mut parts: Vec<&[u8]> = vec![&size, self.root];
+        // One part more, so that no MAC of a row with it is one of a row without.
+        parts.extend(previous.as_ref().map(|bytes| bytes.as_slice()));
+        hmac(key, &parts)
+    }
+}
+
 /// What the MAC of a checkpoint's row is over.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckpointFacts<'a> {
@@ -281,24 +302,21 @@ impl KeyRing {
         self.find(id).map(|key| &key.journal)
     }
 
-    /// The MAC of a tree by its size and root, to be stored with the id of the key that made it.
-    pub fn tree_head_mac(&self, size: u64, root: &[u8; 32]) -> ([u8; 32], String) {
-        let parts: [&[u8]; 2] = [&size.to_be_bytes(), root];
-        (hmac(&self.active.tree_head, &parts), self.active.id.clone())
+    /// The MAC of a head of the tree, to be stored with the id of the key that made it.
+    pub fn tree_head_mac(&self, head: TreeHeadFacts<'_>) -> ([u8; 32], String) {
+        let mac = head.mac(&self.active.tree_head);
+        (mac, self.active.id.clone())
     }
 
-    /// Whether `mac`, made under the ring's key `key_id`, is of this tree; in constant time. `None` where the ring
-    /// lacks the key.
+    /// Whether `mac`, made under the ring's key `key_id`, is of this head; in constant time. `None` where the ring lacks the key.
     pub fn verify_tree_head(
         &self,
-        size: u64,
-        root: &[u8; 32],
+        head: TreeHeadFacts<'_>,
         key_id: &str,
         mac: &[u8],
     ) -> Option<bool> {
         let key = self.find(key_id)?;
-        let parts: [&[u8]; 2] = [&size.to_be_bytes(), root];
-        Some(hmac(&key.tree_head, &parts).as_slice().ct_eq(mac).into())
+        Some(head.mac(&key.tree_head).as_slice().ct_eq(mac).into())
     }
 
     /// The MAC of a checkpoint's row.
@@ -397,21 +415,32 @@ mod tests {
     }
 
     #[test]
-    fn the_mac_of_a_tree_is_of_its_size_and_root_and_survives_a_new_active_key() {
+    fn the_mac_of_a_head_is_of_its_size_root_and_the_one_before_and_survives_a_new_active_key() {
         let (old, new) = (
             ring(&[("a", 1)]).unwrap(),
             ring(&[("b", 2), ("a", 1)]).unwrap(),
         );
-        let (mac, id) = old.tree_head_mac(3, &[7; 32]);
-        assert_eq!(new.verify_tree_head(3, &[7; 32], &id, &mac), Some(true));
-        assert_eq!(new.verify_tree_head(4, &[7; 32], &id, &mac), Some(false));
-        assert_eq!(new.verify_tree_head(3, &[8; 32], &id, &mac), Some(false));
-        assert_eq!(
-            new.verify_tree_head(3, &[7; 32], &id, &mac[..31]),
-            Some(false)
-        );
-        assert_eq!(new.verify_tree_head(3, &[7; 32], "b", &mac), Some(false));
-        assert_eq!(new.verify_tree_head(3, &[7; 32], "c", &mac), None);
+        let head = |size, root, previous| TreeHeadFacts {
+            size,
+            root,
+            previous,
+        };
+        let (root, three) = ([7; 32], Some(2));
+        let (mac, id) = old.tree_head_mac(head(3, &root, three));
+        let verify = |head, id: &str, mac: &[u8]| new.verify_tree_head(head, id, mac);
+        assert_eq!(verify(head(3, &root, three), &id, &mac), Some(true));
+        for other in [
+            head(4, &root, three),
+            head(3, &[8; 32], three),
+            head(3, &root, Some(1)),
+            head(3, &root, None),
+        ] {
+            assert_eq!(verify(other, &id, &mac), Some(false));
+        }
+        let right = head(3, &root, three);
+        assert_eq!(verify(right, &id, &mac[..31]), Some(false));
+        assert_eq!(verify(right, "b", &mac), Some(false));
+        assert_eq!(verify(right, "c", &mac), None);
     }
 
     #[test]

@@ -78,7 +78,9 @@ pub use durability::{MAX_CLOCK_DIFFERENCE_SECONDS, MINIMUM_POSTGRES};
 pub use evidence::{MergedEntries, MergedEntry};
 pub use inbox::MAX_INBOX_CLAIM;
 pub use inbox_desk::MAX_WIPED;
-pub use keys::{ApiKeyFacts, CheckpointFacts, KEY_BYTES, KeyRing, KeyRingError, MAX_KEYS};
+pub use keys::{
+    ApiKeyFacts, CheckpointFacts, KEY_BYTES, KeyRing, KeyRingError, MAX_KEYS, TreeHeadFacts,
+};
 pub use observer::{StoreObserver, Unobserved, VERIFICATION_CHECKS};
 pub use outbox::MAX_NOTIFICATION_CLAIM;
 pub use payments::MAX_TRANSACTIONS_PER_PAGE;

@@ -65,6 +65,7 @@ diesel::table! {
         root_hash -> Binary,
         mac -> Binary,
         mac_key_id -> Text,
+        previous_size -> Nullable<BigInt>,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use quittance_evidence::Hash;
+use quittance_store::TreeHeadFacts;
 
 use crate::test_keys;
 
@@ -22,7 +23,11 @@ pub struct HeadRow {
 impl HeadRow {
     /// The row as the service writes it, under the active key of [`test_keys`]: what only a holder of the key can make.
     pub fn authentic(tree_size: u64, root: Hash) -> Self {
-        let (mac, mac_key_id) = test_keys().tree_head_mac(tree_size, root.as_bytes());
+        let (mac, mac_key_id) = test_keys().tree_head_mac(TreeHeadFacts {
+            size: tree_size,
+            root: root.as_bytes(),
+            previous: None,
+        });
         Self {
             tree_size,
             root,

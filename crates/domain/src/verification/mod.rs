@@ -17,6 +17,7 @@
 mod api_keys;
 mod claims;
 mod entry;
+mod heads;
 mod mismatch;
 mod payment;
 mod positions;

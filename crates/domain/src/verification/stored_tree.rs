@@ -62,6 +62,8 @@ pub struct HeadRow {
     pub root: Vec<u8>,
     /// What its MAC says.
     pub mac: HeadMac,
+    /// Column `previous_size`, which is under the same MAC: entries of the head that it was grown from.
+    pub previous: Option<i64>,
 }
 
 /// Whether this service made a head: only it has the keys of their MACs.

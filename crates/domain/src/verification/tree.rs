@@ -8,13 +8,14 @@ use quittance_evidence::tile::{self, TILE_HEIGHT, TILE_WIDTH, TileId};
 use quittance_evidence::tree::CompactRange;
 use quittance_evidence::{Checkpoint, CheckpointError, Hash, SignedCheckpoint};
 
+use super::heads::HeadWalk;
 use super::mismatch::{Fault, Mismatch, Shown};
-use super::stored_tree::{CheckpointRow, HeadMac, HeadRow, SignedLast, TreeEnd, TreePage, Trusted};
+use super::stored_tree::{CheckpointRow, SignedLast, TreeEnd, TreePage, Trusted};
 use super::tree_fault::TreeFault;
 
 /// Bytes of a hash in a tile.
 const HASH_BYTES: usize = 32;
-/// Where so many heads in a row are not of the tree, those behind are not told one by one: after an entry that was
+/// Where so many checkpoints in a row are not of the tree, those behind are not told one by one: after an entry that was
 /// changed, all are not.
 const MAX_IN_A_ROW: u32 = 64;
 /// Checkpoints of so many sizes are kept in mind: a later one names one of them as that before it. It is the last, but where
@@ -38,8 +39,7 @@ pub struct TreeWalk {
     begun: bool,
     /// Whether entries and tiles were both missing.
     lost: bool,
-    heads_in_a_row: u32,
-    macs_in_a_row: u32,
+    heads: HeadWalk,
     checkpoints_in_a_row: u32,
     odd_in_a_row: u32,
     /// Whether a checkpoint was seen that nobody but today's keys signed.
@@ -94,8 +94,8 @@ impl TreeWalk {
         let mut compare = |walk: &mut Self, report: &mut Report<'_>| {
             let size = i64::try_from(walk.size()).unwrap_or(i64::MAX);
             while let Some(row) = heads.next_if(|row| row.size <= size) {
-                walk.head(row, report);
-                walk.head_mac(row, report);
+                let root = walk.range.root();
+                walk.heads.push(row, root, report);
             }
             while let Some(row) = checkpoints.next_if(|row| row.size <= size) {
                 walk.checkpoint(row, report);
@@ -155,42 +155,6 @@ impl TreeWalk {
                 known.or_insert(Differing { place, more: 0 });
             }
         });
-    }
-
-    fn head(&mut self, row: &HeadRow, report: &mut Report<'_>) {
-        let (size, expected) = (row.size, self.range.root());
-        if row.root == expected.as_bytes() {
-            self.heads_in_a_row = 0;
-            return;
-        }
-        self.heads_in_a_row = self.heads_in_a_row.saturating_add(1);
-        if self.heads_in_a_row <= MAX_IN_A_ROW {
-            let found = Shown::of(&hex::encode(&row.root));
-            report.add(TreeFault::HeadDiffers {
-                size,
-                expected,
-                found,
-            });
-        }
-    }
-
-    fn head_mac(&mut self, row: &HeadRow, report: &mut Report<'_>) {
-        let size = row.size;
-        let fault = match &row.mac {
-            HeadMac::Ours => {
-                self.macs_in_a_row = 0;
-                return;
-            }
-            HeadMac::Wrong => TreeFault::HeadMacWrong { size },
-            HeadMac::KeyUnknown(key) => TreeFault::HeadKeyUnknown {
-                size,
-                key: Shown::of(key),
-            },
-        };
-        self.macs_in_a_row = self.macs_in_a_row.saturating_add(1);
-        if self.macs_in_a_row <= MAX_IN_A_ROW {
-            report.add(fault);
-        }
     }
 
     fn checkpoint(&mut self, row: &CheckpointRow, report: &mut Report<'_>) {
@@ -262,6 +226,16 @@ impl TreeWalk {
     /// Entries of checkpoints that were signed, as later ones say, and were not seen. One may have been stored meanwhile.
     pub fn missing(&self) -> Vec<u64> {
         self.missing.iter().copied().collect()
+    }
+
+    /// Entries of heads that later ones were grown from, and that were not seen. One may have been stored meanwhile.
+    pub fn missing_heads(&self) -> Vec<u64> {
+        self.heads.missing()
+    }
+
+    /// Takes the sizes of heads that are stored after all.
+    pub fn heads_stored(&mut self, sizes: &[u64]) {
+        self.heads.stored(sizes);
     }
 
     /// Takes the sizes of checkpoints that are stored after all.
@@ -367,6 +341,7 @@ impl TreeWalk {
         for size in end.heads.iter().copied() {
             report.add(TreeFault::HeadBeyondLog { size, entries });
         }
+        self.heads.finish(&mut report);
         for size in end.checkpoints.iter().copied() {
             report.add(TreeFault::CheckpointBeyondTree { size, tree });
         }
@@ -423,12 +398,12 @@ fn stored(page: &TreePage, tile: TileId, place: u16) -> Option<Hash> {
         .map(Hash::from_bytes)
 }
 
-struct Report<'a> {
+pub(super) struct Report<'a> {
     out: &'a mut Vec<Mismatch>,
 }
 
 impl Report<'_> {
-    fn add(&mut self, fault: TreeFault) {
+    pub(super) fn add(&mut self, fault: TreeFault) {
         self.out.push(Mismatch {
             position: fault.position(),
             fault: Fault::Tree(fault),

@@ -25,6 +25,14 @@ pub enum TreeFault {
         /// Entries of the head.
         size: i64,
     },
+    /// A head is not stored that a later one was grown from.
+    #[error(
+        "the head of {size} entries is not stored, and a later one was grown from it: it was deleted"
+    )]
+    HeadMissing {
+        /// Entries that it covered.
+        size: u64,
+    },
     /// A head's MAC names a key that we do not have.
     #[error(
         "the MAC of the head of {size} entries is under the key {key}, which is not in secrets.keys"
@@ -191,6 +199,7 @@ impl TreeFault {
         match self {
             Self::HeadDiffers { .. } => "TREE_HEAD_DIFFERS",
             Self::HeadMacWrong { .. } => "TREE_HEAD_MAC_WRONG",
+            Self::HeadMissing { .. } => "TREE_HEAD_MISSING",
             Self::HeadKeyUnknown { .. } => "TREE_HEAD_KEY_UNKNOWN",
             Self::HeadBeyondLog { .. } => "TREE_HEAD_BEYOND_LOG",
             Self::TooManyHeads { .. } => "TOO_MANY_TREE_HEADS",
@@ -233,9 +242,9 @@ impl TreeFault {
             | Self::TileWidthDiffers { tile, .. } => first_below(*tile, 0),
             Self::TileDiffers { tile, place, .. } => first_below(*tile, *place),
             Self::Incomplete { size } => Some(*size),
-            Self::SignedDiffers { size, .. } | Self::EarlierCheckpointMissing { size } => {
-                size.checked_sub(1)
-            }
+            Self::SignedDiffers { size, .. }
+            | Self::EarlierCheckpointMissing { size }
+            | Self::HeadMissing { size } => size.checked_sub(1),
             Self::SetBack { signed, .. } | Self::CheckpointMissing { signed, .. } => {
                 signed.checked_sub(1)
             }

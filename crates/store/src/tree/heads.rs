@@ -5,7 +5,7 @@ use quittance_domain::verification::{HeadMac, HeadRow};
 use quittance_evidence::Hash;
 
 use super::{TreeDamage, TreeHead};
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, TreeHeadFacts};
 
 /// A head as read: anybody may have written it.
 #[derive(Queryable)]
@@ -14,14 +14,20 @@ pub(crate) struct StoredHead {
     pub(super) root_hash: Vec<u8>,
     pub(super) mac: Vec<u8>,
     pub(super) mac_key_id: String,
+    pub(super) previous_size: Option<i64>,
 }
 
 impl StoredHead {
     /// The head, where its MAC is ours.
     pub(super) fn authentic(&self, ring: &KeyRing) -> Result<TreeHead, TreeDamage> {
         let head = head_of(self.tree_size, &self.root_hash)?;
-        let (root, key) = (head.root.as_bytes(), self.mac_key_id.as_str());
-        match ring.verify_tree_head(head.size, root, key, &self.mac) {
+        let previous = self.previous_size.map(u64::try_from).transpose();
+        let facts = TreeHeadFacts {
+            size: head.size,
+            root: head.root.as_bytes(),
+            previous: previous.map_err(|_| TreeDamage::Number)?,
+        };
+        match ring.verify_tree_head(facts, &self.mac_key_id, &self.mac) {
             Some(true) => Ok(head),
             Some(false) => Err(TreeDamage::HeadMac),
             None => Err(TreeDamage::HeadKey),
@@ -44,6 +50,7 @@ impl StoredHead {
             size: self.tree_size,
             root: self.root_hash,
             mac,
+            previous: self.previous_size,
         }
     }
 }

@@ -222,6 +222,7 @@ impl PgStore {
                     tree_heads::root_hash,
                     tree_heads::mac,
                     tree_heads::mac_key_id,
+                    tree_heads::previous_size,
                 ))
                 .order(tree_heads::tree_size.desc());
             async move {

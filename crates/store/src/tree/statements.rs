@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::heads::StoredHead;
 use super::{Lease, TreeHead};
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, TreeHeadFacts};
 use crate::sequencer::Arrived;
 use crate::statement::statement;
 
@@ -19,6 +19,7 @@ pub(super) struct NewestHead {
     root_hash: Option<Vec<u8>>,
     mac: Option<Vec<u8>>,
     mac_key_id: Option<String>,
+    previous_size: Option<i64>,
 }
 
 impl NewestHead {
@@ -30,6 +31,7 @@ impl NewestHead {
                 root_hash: self.root_hash?,
                 mac: self.mac?,
                 mac_key_id: self.mac_key_id?,
+                previous_size: self.previous_size,
             })
         };
         (self.next_position, head())
@@ -47,11 +49,13 @@ statement!(
         Nullable<BigInt>,
         Nullable<Binary>,
         Nullable<Binary>,
-        Nullable<Text>
+        Nullable<Text>,
+        Nullable<BigInt>
     ),
     |self, out| {
         out.push_sql(
-            "select s.next_position, h.tree_size, h.root_hash, h.mac, h.mac_key_id from sequencer_head s left join \
+            "select s.next_position, h.tree_size, h.root_hash, h.mac, h.mac_key_id, h.previous_size \
+             from sequencer_head s left join \
              (select * from tree_heads order by tree_size desc limit 1) h on true",
         );
     }
@@ -172,7 +176,11 @@ pub(super) struct Grow {
 impl Grow {
     /// `None` where a size is beyond the column's range.
     pub(super) fn new(lease: Lease, old_size: u64, new: TreeHead, ring: &KeyRing) -> Option<Self> {
-        let (mac, mac_key_id) = ring.tree_head_mac(new.size, new.root.as_bytes());
+        let (mac, mac_key_id) = ring.tree_head_mac(TreeHeadFacts {
+            size: new.size,
+            root: new.root.as_bytes(),
+            previous: Some(old_size),
+        });
         Some(Self {
             lease,
             old_size: i64::try_from(old_size).ok()?,
@@ -205,7 +213,8 @@ statement!(Grow, Grow, BigInt, |self, out| {
     out.push_sql(" and next_position >= ");
     out.push_bind_param::<BigInt, _>(&self.new_size)?;
     out.push_sql(
-        " for share), grown as (insert into tree_heads (tree_size, root_hash, mac, mac_key_id, fence) select ",
+        " for share), grown as (insert into tree_heads \
+         (tree_size, root_hash, mac, mac_key_id, previous_size, fence) select ",
     );
     out.push_bind_param::<BigInt, _>(&self.new_size)?;
     out.push_sql(", ");
@@ -214,6 +223,8 @@ statement!(Grow, Grow, BigInt, |self, out| {
     out.push_bind_param::<Binary, _>(&self.mac)?;
     out.push_sql(", ");
     out.push_bind_param::<Text, _>(&self.mac_key_id)?;
+    out.push_sql(", ");
+    out.push_bind_param::<BigInt, _>(&self.old_size)?;
     out.push_sql(
         ", fence from fence where coalesce((select max(tree_size) from tree_heads), 0) = ",
     );

@@ -51,6 +51,8 @@ pub(super) async fn verify(
             // Stored after its page was read, and before the one that names it was.
             let stored = connection.sizes_stored(&walks.tree.missing()).await?;
             walks.tree.stored(&stored);
+            let stored = connection.heads_stored(&walks.tree.missing_heads()).await?;
+            walks.tree.heads_stored(&stored);
             walks.finish(head, &end);
         }
         events.found(std::mem::take(&mut walks.found)).await?;

@@ -18,7 +18,7 @@ use super::VerifyProgress;
 use super::long::{Range, readable_time};
 use super::rows::Rows;
 use super::segments::{SEGMENTS, Segment, Segments};
-use super::tree::{TreePart, notes_from, sizes_stored};
+use super::tree::{TreePart, heads_stored, notes_from, sizes_stored};
 use crate::connection::Use;
 use crate::failure;
 use crate::keys::KeyRing;
@@ -421,6 +421,18 @@ impl Verifying {
     pub(super) async fn notes_from(&mut self, size: u64) -> Result<Vec<String>, StoreError> {
         self.read(|connection| notes_from(connection, size).boxed())
             .await
+    }
+
+    /// Which of these sizes a head is stored of, now.
+    pub(super) async fn heads_stored(&mut self, sizes: &[u64]) -> Result<Vec<u64>, StoreError> {
+        let keys = Arc::clone(&self.store.inner.keys);
+        let sizes = sizes.iter().filter_map(|size| i64::try_from(*size).ok());
+        let sizes: Vec<i64> = sizes.collect();
+        self.read(|connection| {
+            let (keys, sizes) = (Arc::clone(&keys), sizes.clone());
+            async move { heads_stored(connection, &keys, sizes).await }.boxed()
+        })
+        .await
     }
 
     /// Which of these sizes a checkpoint is stored of, now.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use quittance_domain::verification::{CheckpointRow, TreeEnd, TreePage};
+use quittance_domain::verification::{CheckpointRow, HeadMac, TreeEnd, TreePage};
 use quittance_evidence::tile::{self, TileId};
 
 use super::long::readable_time;
@@ -157,14 +158,8 @@ impl TreePart {
         keys: &KeyRing,
     ) -> QueryResult<TreePage> {
         let (first, to) = self.sizes();
-        // Cut behind the longest that the service writes.
         let mut heads: Vec<StoredHead> = tree_heads::table
-            .select((
-                tree_heads::tree_size,
-                sql::<Binary>("substr(root_hash, 1, 33)"),
-                sql::<Binary>("substr(mac, 1, 33)"),
-                sql::<Text>("left(mac_key_id, 1024)"),
-            ))
+            .select(head_columns())
             .filter(tree_heads::tree_size.ge(first))
             .filter(tree_heads::tree_size.le(to))
             .order(tree_heads::tree_size)
@@ -260,6 +255,26 @@ pub(super) async fn notes_from(
         .await
 }
 
+/// What is read of a head.
+type HeadColumns = (
+    tree_heads::tree_size,
+    SqlLiteral<Binary>,
+    SqlLiteral<Binary>,
+    SqlLiteral<Text>,
+    tree_heads::previous_size,
+);
+
+/// Each column is cut behind the longest that the service writes.
+fn head_columns() -> HeadColumns {
+    (
+        tree_heads::tree_size,
+        sql("substr(root_hash, 1, 33)"),
+        sql("substr(mac, 1, 33)"),
+        sql("left(mac_key_id, 1024)"),
+        tree_heads::previous_size,
+    )
+}
+
 /// Leaves the heads that are compared. Gives the size from which on some are not.
 fn cut_heads(heads: &mut Vec<StoredHead>) -> Option<i64> {
     let most = usize::try_from(MAX_HEADS).unwrap_or(usize::MAX);
@@ -285,6 +300,23 @@ fn tile_id(level: i16, index: i64) -> Option<TileId> {
         level: level.try_into().ok()?,
         index: index.try_into().ok()?,
     })
+}
+
+/// Which of these sizes a head is stored of that the service made.
+pub(super) async fn heads_stored(
+    connection: &mut AsyncPgConnection,
+    keys: &KeyRing,
+    sizes: Vec<i64>,
+) -> QueryResult<Vec<u64>> {
+    let most = i64::try_from(sizes.len()).unwrap_or(i64::MAX);
+    let heads = tree_heads::table.select(head_columns());
+    let heads = heads.filter(tree_heads::tree_size.eq_any(sizes));
+    let heads: Vec<StoredHead> = heads.limit(most).load(connection).await?;
+    let ours = heads.into_iter().map(|head| head.into_row(keys));
+    let ours = ours.filter(|row| row.mac == HeadMac::Ours);
+    Ok(ours
+        .filter_map(|row| u64::try_from(row.size).ok())
+        .collect())
 }
 
 /// Which of these sizes a checkpoint is stored of that the service stored so.

@@ -4,6 +4,8 @@ use super::{ANY, Kind, ONCE, kind, whole};
 
 /// The last entry that a head or a checkpoint covers; the first below a hash of the second level of tiles.
 const HEAD: &str = "exists (select 1 from tree_heads h where h.tree_size = p.position + 1)";
+const OLDER_HEAD: &str = "p.position + 1 < (select max(tree_size) from tree_heads) and \
+                          exists (select 1 from tree_heads h where h.tree_size = p.position + 1)";
 /// The first entry: the root of a tree of one entry is its leaf hash, so that anybody can tell it.
 const BEGINNING: &str = "p.position = 0";
 const CHECKPOINT: &str = "exists (select 1 from checkpoints c where c.tree_size = p.position + 1)";
@@ -49,6 +51,32 @@ pub const KINDS: &[Kind] = &[
         "insert into tree_heads (tree_size, root_hash, fence, mac, mac_key_id) \
          select $position + 1, sha256('\\x00'::bytea || leaf), 1, sha256('x'), 'test-2' from journal where entry_id = $entry \
          on conflict (tree_size) do update set mac = excluded.mac, mac_key_id = excluded.mac_key_id",
+        &["TREE_HEAD_MAC_WRONG"],
+    ),
+    // Of several in a row the last is named, by the one behind it.
+    whole(
+        "an older head deleted",
+        OLDER_HEAD,
+        "delete from tree_heads where tree_size = $position + 1",
+        &["TREE_HEAD_MISSING"],
+    ),
+    whole(
+        "all older heads deleted",
+        ONCE,
+        "delete from tree_heads where tree_size < (select max(tree_size) from tree_heads)",
+        &["TREE_HEAD_MISSING"],
+    ),
+    whole(
+        "an older head deleted, and the next said to be grown from the one before",
+        OLDER_HEAD,
+        "with gone as (delete from tree_heads where tree_size = $position + 1 returning previous_size) \
+         update tree_heads set previous_size = gone.previous_size from gone where tree_heads.previous_size = $position + 1",
+        &["TREE_HEAD_MAC_WRONG"],
+    ),
+    kind(
+        "that a head was grown from another, taken away",
+        HEAD,
+        "update tree_heads set previous_size = null where tree_size = $position + 1",
         &["TREE_HEAD_MAC_WRONG"],
     ),
     whole(
