@@ -76,6 +76,18 @@ impl Checkpoint {
     pub fn cosign(&self, key: &WitnessKey, time: u64) -> Signature {
         key.cosign(&self.text(), time)
     }
+
+    /// When `witness` cosigned this checkpoint, in seconds since 1970, as `line` says, which is one line under its note with the
+    /// newline; `None` where the witness did not give it.
+    pub fn cosigned_by(&self, witness: &VerifierKey, line: &str) -> Option<u64> {
+        let note = format!("{}\n{line}", self.text());
+        let note = Note::parse(note.as_bytes()).ok()?;
+        let [_only] = note.signatures() else {
+            return None;
+        };
+        let cosigned = note.verify(std::slice::from_ref(witness)).ok()?;
+        cosigned.into_iter().find_map(|one| one.time)
+    }
 }
 
 /// A checkpoint whose signature was checked.

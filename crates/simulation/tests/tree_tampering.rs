@@ -102,6 +102,7 @@ fn verify(log: &Log) -> Vec<Mismatch> {
     let mut walk = TreeWalk::new(Trusted {
         keys: vec![key().verifier().clone()],
         signed: log.signed.clone(),
+        witnesses: Vec::new(),
     });
     let newest = log.heads.iter().map(|row| row.size).max().unwrap_or(0);
     let mut found = Vec::new();
@@ -148,6 +149,7 @@ fn verify(log: &Log) -> Vec<Mismatch> {
             .map(|it| it.size)
             .filter(|it| *it > newest)
             .collect(),
+        cosignatures: Vec::new(),
         tiles: log
             .tiles
             .keys()

@@ -9,6 +9,7 @@
 
 mod api_keys;
 mod claims;
+mod cosignatures;
 mod lane;
 mod long;
 mod positions;

@@ -28,9 +28,10 @@ use quittance_domain::ports::{Commit, Store as _, StoreError};
 use quittance_domain::retry::RetryPolicy;
 use quittance_domain::transaction::{Fact, FactKind, TransactionKind};
 use quittance_domain::verification::{Fault, Mismatch, TreeFault, Trusted};
+use quittance_evidence::Hash;
 use quittance_simulation::world::World;
 use quittance_store::{
-    PgStore, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings,
+    PgStore, TreeHead, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings,
     VerifySummary, measured_columns,
 };
 use quittance_test_support::{TestDb, eventually};
@@ -710,6 +711,23 @@ async fn s75_a_log_written_anew_with_every_key_is_not_the_one_that_was_signed() 
     signing::sign_all(&forged, &client).await;
     let (found, _) = verify_against(&forged, &trusted).await;
     assert_eq!(codes(&found), ["SIGNED_TREE_DIFFERS"]);
+}
+
+/// What a witness saw is worth more than anything that is here.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_witness_s_word_on_another_tree_is_reported() {
+    let (_db, store, client) = grown(100).await;
+    let trusted = signing::sign_all(&store, &client).await;
+    assert_eq!(verify_against(&store, &trusted).await.0, []);
+    let head = store.tree_head().await.unwrap().unwrap();
+    let seen = TreeHead {
+        root: Hash::of(b"another history"),
+        ..head
+    };
+    signing::cosign(&store, seen).await;
+    let (found, _) = verify_against(&store, &trusted).await;
+    assert_eq!(codes(&found), ["COSIGNATURE_DIFFERS"]);
+    assert_eq!(found[0].position, head.size.checked_sub(1));
 }
 
 /// A replaced key is not at hand any more: what it signed before is held to the tree, and nothing after.

@@ -16,6 +16,7 @@
 
 mod api_keys;
 mod claims;
+mod cosignatures;
 mod entry;
 mod heads;
 mod mismatch;
@@ -39,7 +40,9 @@ pub use mismatch::{Fault, Mismatch, Stage};
 pub use payment::{StoredCustomer, StoredPayment, StoredTransaction, compare_payment};
 pub use positions::{PositionRow, PositionWalk};
 pub use row_fault::{ResponseProblem, RowFault};
-pub use stored_tree::{CheckpointRow, HeadMac, HeadRow, SignedLast, TreeEnd, TreePage, Trusted};
+pub use stored_tree::{
+    CheckpointRow, CosignatureRow, HeadMac, HeadRow, SignedLast, TreeEnd, TreePage, Trusted,
+};
 pub use stream::{StreamEnd, StreamWalk, TransactionFacts, TransactionSaid};
 pub use tree::TreeWalk;
 pub use tree_fault::TreeFault;

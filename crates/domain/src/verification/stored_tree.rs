@@ -14,6 +14,8 @@ pub struct Trusted {
     pub keys: Vec<VerifierKey>,
     /// What was signed last.
     pub signed: SignedLast,
+    /// The witnesses' keys, under which stored cosignatures are verified.
+    pub witnesses: Vec<VerifierKey>,
 }
 
 /// What the signer signed last, as it keeps it outside the database.
@@ -53,6 +55,19 @@ pub struct CheckpointRow {
     pub previous: Option<i64>,
 }
 
+/// A cosignature as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CosignatureRow {
+    /// Column `tree_size`.
+    pub size: i64,
+    /// Column `root_hash`.
+    pub root: Vec<u8>,
+    /// The key that column `witness` names, which is one of [`Trusted::witnesses`].
+    pub witness: VerifierKey,
+    /// Column `line`.
+    pub line: String,
+}
+
 /// A head as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadRow {
@@ -90,6 +105,10 @@ pub struct TreePage {
     pub checkpoints: Vec<CheckpointRow>,
     /// From those of so many entries on they were not all read.
     pub checkpoints_cut: Option<i64>,
+    /// Cosignatures of the witnesses whose keys are known, likewise.
+    pub cosignatures: Vec<CosignatureRow>,
+    /// From those of so many entries on they were not all read.
+    pub cosignatures_cut: Option<i64>,
     /// The tiles that hold hashes which the page's entries complete.
     pub tiles: BTreeMap<TileId, Vec<u8>>,
     /// Tiles of which there are several, each once.
@@ -105,6 +124,8 @@ pub struct TreeEnd {
     pub heads: Vec<i64>,
     /// Checkpoints of more entries than the newest head has.
     pub checkpoints: Vec<i64>,
+    /// Cosignatures, likewise, of the witnesses whose keys are known.
+    pub cosignatures: Vec<i64>,
     /// Tiles of which the newest head has none.
     pub tiles: Vec<TileId>,
 }

@@ -8,9 +8,10 @@ use quittance_evidence::tile::{self, TILE_HEIGHT, TILE_WIDTH, TileId};
 use quittance_evidence::tree::CompactRange;
 use quittance_evidence::{Checkpoint, CheckpointError, Hash, SignedCheckpoint};
 
+use super::cosignatures::CosignatureWalk;
 use super::heads::HeadWalk;
 use super::mismatch::{Fault, Mismatch, Shown};
-use super::stored_tree::{CheckpointRow, SignedLast, TreeEnd, TreePage, Trusted};
+use super::stored_tree::{CheckpointRow, CosignatureRow, SignedLast, TreeEnd, TreePage, Trusted};
 use super::tree_fault::TreeFault;
 
 /// Bytes of a hash in a tile.
@@ -40,6 +41,7 @@ pub struct TreeWalk {
     /// Whether entries and tiles were both missing.
     lost: bool,
     heads: HeadWalk,
+    cosignatures: CosignatureWalk,
     checkpoints_in_a_row: u32,
     odd_in_a_row: u32,
     /// Whether a checkpoint was seen that nobody but today's keys signed.
@@ -90,6 +92,7 @@ impl TreeWalk {
     ) {
         let mut heads = page.heads.iter().peekable();
         let mut checkpoints = page.checkpoints.iter().peekable();
+        let mut cosignatures = page.cosignatures.iter().peekable();
         let mut report = Report { out };
         let mut compare = |walk: &mut Self, report: &mut Report<'_>| {
             let size = i64::try_from(walk.size()).unwrap_or(i64::MAX);
@@ -99,6 +102,9 @@ impl TreeWalk {
             }
             while let Some(row) = checkpoints.next_if(|row| row.size <= size) {
                 walk.checkpoint(row, report);
+            }
+            while let Some(row) = cosignatures.next_if(|row| row.size <= size) {
+                walk.cosignature(row, report);
             }
             walk.signed(report);
         };
@@ -203,6 +209,14 @@ impl TreeWalk {
                 expected,
                 found,
             });
+        }
+    }
+
+    /// Without a key of the log its name is not known, which is what a witness cosigns: then there is nothing to compare.
+    fn cosignature(&mut self, row: &CosignatureRow, report: &mut Report<'_>) {
+        if let Some(key) = self.trusted.keys.first() {
+            let root = self.range.root();
+            self.cosignatures.push(row, key.name(), root, report);
         }
     }
 
@@ -345,6 +359,9 @@ impl TreeWalk {
         for size in end.checkpoints.iter().copied() {
             report.add(TreeFault::CheckpointBeyondTree { size, tree });
         }
+        for size in end.cosignatures.iter().copied() {
+            report.add(TreeFault::CosignatureBeyondTree { size, tree });
+        }
         for tile in end.tiles.iter().copied() {
             report.add(TreeFault::TileBeyondTree(tile));
         }
@@ -375,6 +392,9 @@ fn report_cut(page: &TreePage, report: &mut Report<'_>) {
     }
     if let Some(size) = page.checkpoints_cut {
         report.add(TreeFault::TooManyCheckpoints { size });
+    }
+    if let Some(size) = page.cosignatures_cut {
+        report.add(TreeFault::TooManyCosignatures { size });
     }
     for tile in page.tiles_repeated.iter().copied() {
         report.add(TreeFault::TileRepeated(tile));

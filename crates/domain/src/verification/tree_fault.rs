@@ -146,6 +146,45 @@ pub enum TreeFault {
         /// Entries of the newest head.
         tree: i64,
     },
+    /// A cosignature is stored that its witness did not give.
+    #[error("the cosignature of {size} entries is not one that the witness {witness} gave")]
+    CosignatureForged {
+        /// Entries, as the column says.
+        size: i64,
+        /// Name of the witness's key.
+        witness: Shown,
+    },
+    /// A witness cosigned another tree.
+    #[error(
+        "the witness {witness} cosigned the root {found} of {size} entries, and the entries have {expected}: the log was \
+         written anew"
+    )]
+    CosignatureDiffers {
+        /// Entries that it covers.
+        size: i64,
+        /// Name of the witness's key.
+        witness: Shown,
+        /// The root over the entries.
+        expected: Hash,
+        /// What the witness saw.
+        found: Hash,
+    },
+    /// A cosignature covers more than the tree has.
+    #[error("there is a cosignature of {size} entries, and the tree has {tree}")]
+    CosignatureBeyondTree {
+        /// Entries that it covers.
+        size: i64,
+        /// Entries of the newest head.
+        tree: i64,
+    },
+    /// Cosignatures were put in, so many that not all are read.
+    #[error(
+        "there are more cosignatures than witnesses give: from those of {size} entries on, some are not compared"
+    )]
+    TooManyCosignatures {
+        /// Entries of the last that was read.
+        size: i64,
+    },
     /// The checkpoint that was signed last, as the signer keeps it outside the database, is not stored, nor is a larger one.
     #[error(
         "the signer's last checkpoint has {signed} entries, and the largest one that is stored and signed has {shown}: \
@@ -214,6 +253,10 @@ impl TreeFault {
             Self::CheckpointNotSigned { .. } => "CHECKPOINT_NOT_SIGNED",
             Self::TooManyCheckpoints { .. } => "TOO_MANY_CHECKPOINTS",
             Self::CheckpointBeyondTree { .. } => "CHECKPOINT_BEYOND_TREE",
+            Self::CosignatureForged { .. } => "COSIGNATURE_FORGED",
+            Self::CosignatureDiffers { .. } => "COSIGNATURE_DIFFERS",
+            Self::CosignatureBeyondTree { .. } => "COSIGNATURE_BEYOND_TREE",
+            Self::TooManyCosignatures { .. } => "TOO_MANY_COSIGNATURES",
             Self::CheckpointMissing { .. } | Self::EarlierCheckpointMissing { .. } => {
                 "CHECKPOINT_MISSING"
             }
@@ -235,6 +278,10 @@ impl TreeFault {
             | Self::CheckpointColumnDiffers { size, .. }
             | Self::CheckpointNotSigned { size, .. }
             | Self::TooManyCheckpoints { size }
+            | Self::CosignatureForged { size, .. }
+            | Self::CosignatureDiffers { size, .. }
+            | Self::CosignatureBeyondTree { size, .. }
+            | Self::TooManyCosignatures { size }
             | Self::CheckpointBeyondTree { size, .. } => u64::try_from(*size).ok()?.checked_sub(1),
             Self::TileMissing(tile)
             | Self::TileRepeated(tile)

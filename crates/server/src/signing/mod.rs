@@ -151,6 +151,7 @@ impl Evidence {
         SignedOutside {
             keys: Arc::clone(&self.keys),
             state: StateDirectory::new(&config.state_directory),
+            witnesses: self.witnesses.to_vec(),
         }
     }
 

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use quittance_domain::verification::{SignedLast, Trusted};
+use quittance_evidence::note::VerifierKey;
 
 use super::keys::LogKeys;
 use super::signer::SignerError;
 use super::state::{StateDirectory, StateError};
 
-/// The published keys, and the signer's state.
+/// The published keys, those of the witnesses, and the signer's state.
 #[derive(Debug, Clone)]
 pub struct SignedOutside {
     pub(super) keys: Arc<LogKeys>,
     pub(super) state: StateDirectory,
+    pub(super) witnesses: Vec<VerifierKey>,
 }
 
 impl SignedOutside {
@@ -37,6 +39,10 @@ impl SignedOutside {
                 | StateError::Checkpoint(_)),
             ) => SignedLast::Unreadable(error.to_string()),
         };
-        Ok(Trusted { keys, signed })
+        Ok(Trusted {
+            keys,
+            signed,
+            witnesses: self.witnesses.clone(),
+        })
     }
 }

@@ -60,13 +60,7 @@ impl CosignatureRow {
             size: head.size,
             root: head.root,
         };
-        let note = format!("{}\n{}", checkpoint.text(), self.line);
-        let note = Note::parse(note.as_bytes()).ok()?;
-        let [_only] = note.signatures() else {
-            return None;
-        };
-        let cosigned = note.verify(std::slice::from_ref(witness)).ok()?;
-        let time = cosigned.into_iter().find_map(|one| one.time)?;
+        let time = checkpoint.cosigned_by(witness, &self.line)?;
         let seconds = i64::try_from(time).ok()?;
         Some(StoredCosignature {
             head,

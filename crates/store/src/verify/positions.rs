@@ -1,11 +1,13 @@
 //! The positions from end to end: gapless, each of an entry that is there; and the tree that they make.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{
     CheckpointRow, Mismatch, PositionWalk, Stage, TreeEnd, TreeWalk, Trusted,
 };
+use quittance_evidence::note::VerifierKey;
 
 use super::read::{PositionPage, Verifying};
 use super::segments::Segments;
@@ -31,6 +33,7 @@ pub(super) async fn verify(
     trusted: Trusted,
     events: &Events,
 ) -> Result<Option<CheckpointRow>, StoreError> {
+    let witnesses: Arc<[VerifierKey]> = trusted.witnesses.clone().into();
     let mut walks = Walks {
         tree: TreeWalk::new(trusted),
         ..Walks::default()
@@ -38,7 +41,9 @@ pub(super) async fn verify(
     let mut next = i64::MIN;
     let mut told: Option<tokio::time::Instant> = None;
     loop {
-        let mut page = connection.positions(next, walks.tree.size()).await?;
+        let mut page = connection
+            .positions(next, walks.tree.size(), &witnesses)
+            .await?;
         let (head, end) = (page.head, page.end.take());
         if let Some(row) = page.rows.last() {
             next = row.position.saturating_add(1);

@@ -12,6 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{LoggedRow, Placed, PositionRow, TreeEnd, TreePage};
+use quittance_evidence::note::VerifierKey;
 use uuid::Uuid;
 
 use super::VerifyProgress;
@@ -453,10 +454,11 @@ impl Verifying {
         &mut self,
         from: i64,
         tree: u64,
+        witnesses: &Arc<[VerifierKey]>,
     ) -> Result<PositionPage, StoreError> {
         let keys = Arc::clone(&self.store.inner.keys);
         self.read(|connection| {
-            let keys = Arc::clone(&keys);
+            let (keys, witnesses) = (Arc::clone(&keys), Arc::clone(witnesses));
             async move {
                 let mut transaction = connection.build_transaction().repeatable_read().read_only();
                 transaction
@@ -469,11 +471,11 @@ impl Verifying {
                         let to = rows.last().map(|row| row.position.saturating_add(1));
                         let part = TreePart::new(tree, to.and_then(|to| u64::try_from(to).ok()));
                         let end = if last {
-                            Some(part.end(connection).await?)
+                            Some(part.end(connection, &witnesses).await?)
                         } else {
                             None
                         };
-                        let tree = part.page(connection, &keys).await?;
+                        let tree = part.page(connection, &keys, &witnesses).await?;
                         Ok(PositionPage {
                             rows,
                             head,

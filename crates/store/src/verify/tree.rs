@@ -9,14 +9,16 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use quittance_domain::verification::{CheckpointRow, HeadMac, TreeEnd, TreePage};
+use quittance_evidence::note::VerifierKey;
 use quittance_evidence::tile::{self, TileId};
 
+use super::cosignatures::ReadCosignatures;
 use super::long::readable_time;
 use super::read::POSITIONS;
 use crate::keys::KeyRing;
-use crate::schema::{checkpoints, tree_heads, tree_tiles};
+use crate::schema::{checkpoints, cosignatures, tree_heads, tree_tiles};
 use crate::statement::statement;
-use crate::tree::{CheckpointCells, ReadTiles, StoredHead};
+use crate::tree::{CheckpointCells, ReadTiles, StoredHead, witness_id};
 
 /// Most entries of a part: a page, and as many that are missing before it.
 const MAX_PART: u64 = 2 * POSITIONS.unsigned_abs();
@@ -27,7 +29,7 @@ const MAX_HEADS: i64 = 2 * POSITIONS;
 const MAX_CHECKPOINTS: i64 = 8_192;
 /// Most bytes of their notes: a note of the log has some hundreds.
 const MAX_NOTES: i64 = 16 * 1_024 * 1_024;
-/// Most heads, checkpoints and tiles each that are named where they lie beyond the log.
+/// Most heads, checkpoints, cosignatures and tiles each that are named where they lie beyond the log.
 const MAX_BEYOND: i64 = 16;
 /// Most checkpoints that are looked at for one that was not stored yet.
 const MAX_LATE: i64 = 64;
@@ -156,6 +158,7 @@ impl TreePart {
         &self,
         connection: &mut AsyncPgConnection,
         keys: &KeyRing,
+        witnesses: &[VerifierKey],
     ) -> QueryResult<TreePage> {
         let (first, to) = self.sizes();
         let mut heads: Vec<StoredHead> = tree_heads::table
@@ -173,6 +176,8 @@ impl TreePart {
         let last = rows.last();
         let checkpoints_cut = last.and_then(|(size, .., all)| (*all > read).then_some(*size));
         let checkpoints = rows.into_iter().map(|row| checkpoint_row(row, keys));
+        let (cosignatures, cosignatures_cut) =
+            ReadCosignatures::page((first, to), witnesses, connection).await?;
         let ids = tile::changed(self.from, self.to).map(|(id, _)| id);
         let rows: Vec<(i16, i64, Vec<u8>)> = ReadTiles::new(ids).load(connection).await?;
         let (mut tiles, mut tiles_repeated) = (BTreeMap::new(), Vec::new());
@@ -190,13 +195,19 @@ impl TreePart {
             heads_cut,
             checkpoints: checkpoints.collect(),
             checkpoints_cut,
+            cosignatures,
+            cosignatures_cut,
             tiles,
             tiles_repeated,
         })
     }
 
     /// What is stored beyond it, where it is the last.
-    pub(super) async fn end(&self, connection: &mut AsyncPgConnection) -> QueryResult<TreeEnd> {
+    pub(super) async fn end(
+        &self,
+        connection: &mut AsyncPgConnection,
+        witnesses: &[VerifierKey],
+    ) -> QueryResult<TreeEnd> {
         let (_, to) = self.sizes();
         let newest = newest(connection).await?;
         let heads = tree_heads::table
@@ -210,6 +221,14 @@ impl TreePart {
             .select(checkpoints::tree_size)
             .filter(checkpoints::tree_size.gt(newest))
             .order(checkpoints::tree_size)
+            .limit(MAX_BEYOND)
+            .load(connection)
+            .await?;
+        let cosignatures = cosignatures::table
+            .select(cosignatures::tree_size)
+            .filter(cosignatures::tree_size.gt(newest))
+            .filter(cosignatures::witness.eq_any(witnesses.iter().map(witness_id)))
+            .order(cosignatures::tree_size)
             .limit(MAX_BEYOND)
             .load(connection)
             .await?;
@@ -235,6 +254,7 @@ impl TreePart {
             newest,
             heads,
             checkpoints,
+            cosignatures,
             tiles,
         })
     }

@@ -1,16 +1,20 @@
 //! Checkpoints over the heads of a tree, as the signer makes them.
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use quittance_domain::verification::{SignedLast, Trusted};
-use quittance_evidence::note::{KeyName, SigningKey, VerifierKey};
+use quittance_evidence::note::{KeyName, SigningKey, VerifierKey, WitnessKey};
 use quittance_evidence::{Checkpoint, Hash};
-use quittance_store::{PgStore, StoredCheckpoint, TreeHead};
+use quittance_store::{PgStore, StoredCheckpoint, StoredCosignature, TreeHead, witness_id};
 use tokio_postgres::Client;
 
 const ORIGIN: &str = "log.test/quittance";
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(KeyName::new(ORIGIN).unwrap(), &[seed; 32])
+}
+
+fn witness() -> WitnessKey {
+    SigningKey::from_seed(KeyName::new("witness.test/w").unwrap(), &[9; 32]).into()
 }
 
 /// The published keys that tests sign with but for the last one, which is a stranger's.
@@ -39,7 +43,27 @@ async fn keep(store: &PgStore, head: TreeHead, keys: &[u8]) -> Trusted {
         previous: newest_of(store).await.filter(|before| *before < head.size),
     };
     store.keep_checkpoint(&checkpoint).await.unwrap();
+    cosign(store, head).await;
     trusted(head)
+}
+
+/// Keeps the witness's word on a tree.
+pub async fn cosign(store: &PgStore, head: TreeHead) {
+    let checkpoint = Checkpoint {
+        origin: KeyName::new(ORIGIN).unwrap(),
+        size: head.size,
+        root: head.root,
+    };
+    let time = 1_800_000_000;
+    let cosignature = StoredCosignature {
+        head,
+        witness: witness_id(witness().verifier()),
+        cosigned_at: DateTime::from_timestamp(time, 0).unwrap(),
+        line: checkpoint
+            .cosign(&witness(), time.unsigned_abs())
+            .to_string(),
+    };
+    store.keep_cosignature(&cosignature).await.unwrap();
 }
 
 fn trusted(head: TreeHead) -> Trusted {
@@ -49,6 +73,7 @@ fn trusted(head: TreeHead) -> Trusted {
             size: head.size,
             root: head.root,
         },
+        witnesses: vec![witness().verifier().clone()],
     }
 }
 

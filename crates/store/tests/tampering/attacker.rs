@@ -3,7 +3,7 @@
 use super::Kind;
 
 /// The tables that are tampered with.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "journal",
     "journal_positions",
     "payments",
@@ -13,6 +13,7 @@ const TABLES: [&str; 14] = [
     "tree_heads",
     "tree_tiles",
     "checkpoints",
+    "cosignatures",
     "refused_entries",
     "idempotency_records",
     "operator_actions",

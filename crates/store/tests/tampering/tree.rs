@@ -9,6 +9,8 @@ const OLDER_HEAD: &str = "p.position + 1 < (select max(tree_size) from tree_head
 /// The first entry: the root of a tree of one entry is its leaf hash, so that anybody can tell it.
 const BEGINNING: &str = "p.position = 0";
 const CHECKPOINT: &str = "exists (select 1 from checkpoints c where c.tree_size = p.position + 1)";
+const COSIGNATURE: &str =
+    "exists (select 1 from cosignatures c where c.tree_size = p.position + 1)";
 /// Those before the first that today's keys have signed may be of keys that were replaced.
 const LATER_CHECKPOINT: &str = "p.position >= (select min(tree_size) from checkpoints) and \
                                 exists (select 1 from checkpoints c where c.tree_size = p.position + 1)";
@@ -271,6 +273,39 @@ pub const KINDS: &[Kind] = &[
         CHECKPOINT,
         "update checkpoints set note = note || E'\\u2014 log.test/other AAAAAAAA\\n' where tree_size = $position + 1",
         &["CHECKPOINT_COLUMN_DIFFERS"],
+    ),
+    kind(
+        "a cosignature",
+        COSIGNATURE,
+        "update cosignatures set line = overlay(line placing \
+         (case substr(line, length(line) - 20, 1) when 'A' then 'B' else 'A' end) from length(line) - 20) \
+         where tree_size = $position + 1",
+        &["COSIGNATURE_FORGED"],
+    ),
+    kind(
+        "a cosignature's root_hash",
+        COSIGNATURE,
+        "update cosignatures set root_hash = sha256(root_hash) where tree_size = $position + 1",
+        &["COSIGNATURE_FORGED"],
+    ),
+    whole(
+        "a cosignature's tree_size",
+        COSIGNATURE,
+        "update cosignatures set tree_size = tree_size - 1 where tree_size = $position + 1",
+        &["COSIGNATURE_FORGED"],
+    ),
+    whole(
+        "a cosignature of more entries than there are",
+        ONCE,
+        "update cosignatures set tree_size = 9000000000 where tree_size = (select max(tree_size) from cosignatures)",
+        &["COSIGNATURE_BEYOND_TREE"],
+    ),
+    whole(
+        "cosignatures put in by the thousand",
+        ONCE,
+        "insert into cosignatures select tree_size, witness, root_hash, cosigned_at, line || n \
+         from (select * from cosignatures order by tree_size limit 1) first, generate_series(1, 9000) n",
+        &["TOO_MANY_COSIGNATURES"],
     ),
     kind(
         "the head and the tile made to fit a changed entry",
