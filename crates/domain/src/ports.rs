@@ -16,7 +16,8 @@ use crate::change::{Change, IdempotencyRecord, JournalEntry, OperatorActionKind}
 use crate::context::TraceIds;
 use crate::decline::Cause;
 use crate::ids::{
-    EntryId, IdempotencyKey, PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
+    EntryId, EventId, IdempotencyKey, PaymentId, ProviderAccount, ProviderReference, TenantId,
+    TransactionId,
 };
 use crate::money::{Currency, Money};
 use crate::payment::{Payment, PaymentRecord, PaymentState};
@@ -59,14 +60,14 @@ pub enum Commit {
     IdempotencyKeyTaken,
 }
 
-/// What a reference of the provider's names.
+/// What a reference of the provider's names, or an event of its.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
     /// This payment of ours.
     Ours(PaymentId),
     /// A payment that somebody else made through the same account.
     NotOurs,
-    /// Nothing that the provider knows (yet).
+    /// Nothing that is known (yet).
     NotFound,
 }
 
@@ -381,6 +382,14 @@ pub trait Store: Send + Sync + 'static {
         transaction: Option<TransactionId>,
         account: &ProviderAccount,
     ) -> Result<SentThrough, StoreError>;
+
+    /// Finds the payment that a stored webhook of this account is about, by the name of its event. `NotOurs` where it was
+    /// stored as one that is about nothing of ours; `NotFound` while it has not come, or was not looked at yet.
+    async fn payment_of_event(
+        &self,
+        account: &ProviderAccount,
+        event: &EventId,
+    ) -> Result<Named, StoreError>;
 
     /// Reads the provider's token of a payment's method, which reading the payment leaves out.
     async fn method_token(

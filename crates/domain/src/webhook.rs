@@ -92,6 +92,9 @@ pub enum PaymentName {
     /// By the provider's reference alone: the provider is asked which payment of ours that is
     /// ([`Provider::payment_named`](crate::ports::Provider::payment_named)).
     Theirs(ProviderReference),
+    /// As another event of the account, which names it by our id and is stored once it came
+    /// ([`Store::payment_of_event`](crate::ports::Store::payment_of_event)). For providers that cannot be asked.
+    OfEvent(EventId),
 }
 
 /// Which operation on its payment a webhook is about.

@@ -12,12 +12,12 @@ use futures::future::{Either, select};
 use parking_lot::Mutex;
 use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
 use quittance_domain::ids::{
-    EntryId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
+    EntryId, EventId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
 };
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
-    Backlog, CaseFilter, Claim, Commit, Due, DueKind, EntryFilter, FailureReport, PaymentFilter,
-    PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
+    Backlog, CaseFilter, Claim, Commit, Due, DueKind, EntryFilter, FailureReport, Named,
+    PaymentFilter, PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{
@@ -479,6 +479,15 @@ impl Store for SimStore {
             }
         })
         .await
+    }
+
+    /// Nothing is stored of webhooks here: each is told to whoever hears it.
+    async fn payment_of_event(
+        &self,
+        _account: &ProviderAccount,
+        _event: &EventId,
+    ) -> Result<Named, StoreError> {
+        self.read(|_| Named::NotFound).await
     }
 
     async fn method_token(

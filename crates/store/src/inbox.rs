@@ -9,8 +9,10 @@ use diesel::sql_types::{
 };
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
-use quittance_domain::ids::{PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId};
-use quittance_domain::ports::{SentThrough, StoreError};
+use quittance_domain::ids::{
+    EventId, PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId,
+};
+use quittance_domain::ports::{Named, SentThrough, StoreError};
 use quittance_domain::text::Sensitive;
 use quittance_domain::webhook::{
     ClaimedWebhook, InboxBacklog, InboxClaim, NewWebhook, Receipt, WebhookReason, WebhookState,
@@ -122,6 +124,12 @@ const SENT_THROUGH: &str = "\
     ) as through \
     from payments p where p.payment_id = $1";
 
+/// By the unique index over account and event, so it costs payments nothing. What is finished and was about nothing that is
+/// handled, though it is an event that names payments, is about somebody else's.
+const PAYMENT_OF_EVENT: &str = "\
+    select payment_ids[1] as payment_id, state = 'DEAD' and reason = 'UNEXPECTED' as of_others \
+    from webhook_inbox where provider_account = $1 and event_id = $2";
+
 /// What is stored of webhooks, column by column.
 #[derive(Default)]
 struct NewRows {
@@ -212,6 +220,14 @@ struct SenderRow {
     tenant_id: String,
     #[diesel(sql_type = Bool)]
     through: bool,
+}
+
+#[derive(QueryableByName)]
+struct AboutRow {
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    payment_id: Option<Uuid>,
+    #[diesel(sql_type = Bool)]
+    of_others: bool,
 }
 
 pub(crate) const fn place(webhook: Uuid) -> Place {
@@ -336,6 +352,32 @@ impl PgStore {
                 SentThrough::Yes(TenantId::parse(row.tenant_id).at("payments.tenant_id")?)
             }
             Some(_) => SentThrough::No,
+        })
+    }
+
+    /// The payment that the webhook with this event is about.
+    pub(crate) async fn find_payment_of_event(
+        &self,
+        account: &ProviderAccount,
+        event: &EventId,
+    ) -> Result<Named, StoreError> {
+        let (account, event) = (account.as_str(), event.as_str());
+        let read = self
+            .inner
+            .reader
+            .read("find payment of event", |connection| {
+                let query = diesel::sql_query(PAYMENT_OF_EVENT)
+                    .bind::<Text, _>(account.to_owned())
+                    .bind::<Text, _>(event.to_owned());
+                async move { query.get_result::<AboutRow>(connection).await.optional() }.boxed()
+            });
+        Ok(match read.await? {
+            Some(AboutRow {
+                payment_id: Some(payment),
+                ..
+            }) => Named::Ours(PaymentId(payment)),
+            Some(row) if row.of_others => Named::NotOurs,
+            Some(_) | None => Named::NotFound,
         })
     }
 }

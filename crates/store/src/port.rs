@@ -7,12 +7,12 @@ use chrono::{DateTime, Utc};
 use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
 use quittance_domain::erasure::{Erasure, ErasureStep, Erasures, NewErasure};
 use quittance_domain::ids::{
-    CustomerId, EntryId, ErasureId, IdempotencyKey, PaymentId, ProviderAccount, TenantId,
+    CustomerId, EntryId, ErasureId, EventId, IdempotencyKey, PaymentId, ProviderAccount, TenantId,
     TransactionId, WebhookId,
 };
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
-    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, PaymentFilter,
+    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, Named, PaymentFilter,
     PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::reconciliation::{Booked, BookedRange, Bookings, StreamHead};
@@ -132,6 +132,14 @@ impl Store for PgStore {
         account: &ProviderAccount,
     ) -> Result<SentThrough, StoreError> {
         self.find_sender(payment, transaction, account).await
+    }
+
+    async fn payment_of_event(
+        &self,
+        account: &ProviderAccount,
+        event: &EventId,
+    ) -> Result<Named, StoreError> {
+        self.find_payment_of_event(account, event).await
     }
 
     async fn method_token(

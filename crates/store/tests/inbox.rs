@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use quittance_domain::ids::{EventId, ProviderAccount, WebhookId};
-use quittance_domain::ports::{Commit, SentThrough, Store};
+use quittance_domain::ids::{EventId, PaymentId, ProviderAccount, WebhookId};
+use quittance_domain::ports::{Commit, Named, SentThrough, Store};
 use quittance_domain::text::Sensitive;
 use quittance_domain::webhook::{
     Inbox, InboxBacklog, InboxClaim, NewWebhook, Receipt, Replay, StoredBody, WebhookFilter,
@@ -297,7 +297,7 @@ async fn i9_who_sent_a_transaction_is_known_by_its_attempts() {
             SentThrough::No,
         ),
         (
-            quittance_domain::ids::PaymentId(Uuid::now_v7()),
+            PaymentId(Uuid::now_v7()),
             transaction,
             &through,
             SentThrough::UnknownPayment,
@@ -308,6 +308,36 @@ async fn i9_who_sent_a_transaction_is_known_by_its_attempts() {
             .await;
         assert_eq!(sent, Ok(expected));
     }
+}
+
+#[tokio::test]
+async fn s43_the_payment_of_an_event_is_known_once_it_was_looked_at() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let (at, event) = (account("sandbox"), EventId::parse("evt_1").unwrap());
+    let named = async || store.payment_of_event(&at, &event).await;
+    assert_eq!(named().await, Ok(Named::NotFound), "it has not come");
+    store
+        .receive(vec![webhook("sandbox", "evt_1")])
+        .await
+        .unwrap();
+    assert_eq!(named().await, Ok(Named::NotFound), "nobody looked at it");
+    let claimed = store.claim_webhooks(&all(9)).await.unwrap().remove(0);
+    let payment = PaymentId(Uuid::now_v7());
+    store
+        .close_webhook(&claimed, WebhookVerdict::Ignored, &[payment])
+        .await
+        .unwrap();
+    assert_eq!(named().await, Ok(Named::Ours(payment)));
+    let elsewhere = store.payment_of_event(&account("elsewhere"), &event).await;
+    assert_eq!(elsewhere, Ok(Named::NotFound));
+    // Of what is known not to be ours, nobody has to wait for more.
+    let mut foreign = webhook("sandbox", "evt_2");
+    foreign.dead = Some(WebhookReason::Unexpected);
+    store.receive(vec![foreign]).await.unwrap();
+    let event = EventId::parse("evt_2").unwrap();
+    let named = store.payment_of_event(&at, &event).await;
+    assert_eq!(named, Ok(Named::NotOurs));
 }
 
 #[tokio::test]

@@ -11,7 +11,9 @@ use crate::harness::adyen::{
     APPROVED, AdyenWorld, PARTLY, Processed, REDIRECTED, REFUSED, STALE, UNHEARD,
     adyen_authorization, adyen_purchase, item, signed,
 };
-use crate::harness::{Amounts as _, Cases as _, capture, eventually, refund, sync, void};
+use crate::harness::{
+    Amounts as _, Cases as _, SiteOptions, capture, eventually, refund, sync, void,
+};
 
 pub(super) fn last(payment: &Payment) -> &Transaction {
     payment.transactions.last().unwrap()
@@ -494,6 +496,63 @@ async fn s43_a_refund_that_was_made_at_adyen_is_recorded_and_so_is_its_failure()
     world.tell(told("REFUND_FAILED")).await;
     let failed = until(&world, &payment, PaymentState::Captured).await;
     assert_eq!((failed.refunded(), failed.transactions.len()), (0, 2));
+}
+
+/// In the Customer Area a refund can be given a reference of its own: then only Adyen's reference of the payment names it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s43_a_refund_at_adyen_with_a_reference_of_its_own_is_recorded_once_its_payment_is_told() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 1_000).await;
+    let elsewhere = |event: &str, original: &str| {
+        let mut told = item(event, &opening, Some(&opening));
+        told["pspReference"] = json!(format!("ELSEWHERE{original}"));
+        told["originalReference"] = json!(original);
+        told["merchantReference"] = json!("RETURN-2026-17");
+        told["amount"]["value"] = json!(400);
+        told
+    };
+    let named = opening.psp_reference();
+    world.tell(elsewhere("REFUND", named)).await;
+    let waits = world
+        .kept(&format!("REFUND:true:ELSEWHERE{named}"), "PARKED")
+        .await;
+    assert_eq!(waits.as_deref(), Some("UNKNOWN_PAYMENT"));
+    // It tells nothing new but by which name Adyen knows the payment.
+    world.tell(item("AUTHORISATION", &opening, None)).await;
+    let refunded = until(&world, &payment, PaymentState::PartiallyRefunded).await;
+    assert_eq!(refunded.refunded(), 400);
+    assert_eq!(last(&refunded).origin(), TransactionOrigin::Provider);
+    world.tell(elsewhere("REFUND_FAILED", named)).await;
+    until(&world, &payment, PaymentState::Captured).await;
+
+    // What somebody else did to a payment of their own through the same account is none of ours.
+    let mut foreign = item("AUTHORISATION", &opening, None);
+    foreign["pspReference"] = json!("FOREIGN000000001");
+    foreign["merchantReference"] = json!("ORDER-17");
+    world.tell(foreign).await;
+    world.tell(elsewhere("REFUND", "FOREIGN000000001")).await;
+    let event = "REFUND:true:ELSEWHEREFOREIGN000000001";
+    let given_up = world.kept(event, "DEAD").await;
+    assert_eq!(given_up.as_deref(), Some("UNEXPECTED"));
+    let payment = world.client.payment(&payment.payment_id).await;
+    assert_eq!((payment.refunded(), payment.captured()), (0, 1_000));
+}
+
+/// Where its payment was never told, it is given up as any other that names an unknown payment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s53_a_refund_at_adyen_of_a_payment_that_nobody_knows_is_given_up_and_reported() {
+    let world =
+        AdyenWorld::start_with(SiteOptions::default().with("webhooks.max_attempts", 2)).await;
+    let (_, opening) = paid(&world, 1_000).await;
+    let mut told = item("REFUND", &opening, None);
+    told["originalReference"] = json!("NOBODY0000000001");
+    told["merchantReference"] = json!("RETURN-2026-17");
+    world.tell(told).await;
+    let event = format!("REFUND:true:{}", opening.psp_reference());
+    let given_up = world.kept(&event, "DEAD").await;
+    assert_eq!(given_up.as_deref(), Some("UNKNOWN_PAYMENT"));
+    let reported = "select count(*) from journal where event_type = 'webhook.given_up'";
+    assert_eq!(world.db.number(reported).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,11 +55,9 @@ impl Flows {
         webhook: WebhookId,
         told: &WebhookFact,
     ) -> Result<Told, FlowError> {
-        let payment = match self.payment_named(account, &told.payment).await {
-            Ok(Named::Ours(payment)) => payment,
-            Ok(Named::NotOurs) => return Ok(Told::NotOurs),
-            Ok(Named::NotFound) => return Ok(Told::UnknownPayment),
-            Err(cause) => return Ok(Told::NotConfirmed(cause)),
+        let payment = match self.payment_named(account, &told.payment).await? {
+            Ok(payment) => payment,
+            Err(unknown) => return Ok(unknown),
         };
         let named = match &told.subject {
             Subject::Transaction(transaction) => Some(*transaction),
@@ -259,22 +257,33 @@ impl Flows {
         Err(FlowError::ConcurrentChange)
     }
 
-    /// The payment that a webhook names; where it gives only a reference of the provider's, the provider is asked.
+    /// The payment that a webhook names, or what becomes of a webhook whose payment is not known. Where it gives only a
+    /// reference of the provider's, the provider is asked; where it names another event, what was stored of that.
     ///
     /// # Errors
-    /// Why the provider could not tell.
+    /// The database could not be asked.
     pub async fn payment_named(
         &self,
         account: &ProviderAccount,
         name: &PaymentName,
-    ) -> Result<Named, Cause> {
-        match (name, self.ports().providers.account(account)) {
+    ) -> Result<Result<PaymentId, Told>, FlowError> {
+        let named = match (name, self.ports().providers.account(account)) {
             (PaymentName::Ours(payment), _) => Ok(Named::Ours(*payment)),
             (PaymentName::Theirs(reference), Some(provider)) => {
                 provider.payment_named(reference).await
             }
             (PaymentName::Theirs(_), None) => Ok(Named::NotFound),
-        }
+            (PaymentName::OfEvent(event), _) => {
+                let found = self.ports().store.payment_of_event(account, event).await;
+                Ok(found.map_err(read_error)?)
+            }
+        };
+        Ok(match named {
+            Ok(Named::Ours(payment)) => Ok(payment),
+            Ok(Named::NotOurs) => Err(Told::NotOurs),
+            Ok(Named::NotFound) => Err(Told::UnknownPayment),
+            Err(cause) => Err(Told::NotConfirmed(cause)),
+        })
     }
 
     /// Sends the void that waited for what was told. The fact is applied already, so its failure is recovery's.

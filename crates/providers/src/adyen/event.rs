@@ -1,7 +1,7 @@
 //! What Adyen's events are known by: a repetition is told from another event by what is signed.
 
 use chrono::{DateTime, Utc};
-use quittance_domain::ids::EventId;
+use quittance_domain::ids::{EventId, ProviderReference};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -34,6 +34,11 @@ pub(super) fn event_id(item: &wire::Item, received_at: DateTime<Utc>) -> Option<
     EventId::parse(format!("{code}:{success}:{reference}{again}"))
         .ok()
         .filter(|_| named)
+}
+
+/// The id of the event that tells that the payment with this reference was authorized: it names the payment by ours, too.
+pub(super) fn authorised(payment: &ProviderReference) -> Option<EventId> {
+    EventId::parse(format!("AUTHORISATION:true:{payment}")).ok()
 }
 
 /// What tells an event from an earlier one of the same name, success and reference: Adyen does a capture or refund

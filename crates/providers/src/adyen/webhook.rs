@@ -11,7 +11,7 @@ use quittance_domain::webhook::{
 };
 use serde_json::Value;
 
-use super::event::{event_id, signed};
+use super::event::{authorised, event_id, signed};
 use super::reference::Reference;
 use super::signature::SignedFields;
 use super::{Adyen, amount, map, refusals, wire};
@@ -117,19 +117,16 @@ fn alone(batch: &wire::Batch<'_>, wrapped: &wire::Wrapped<'_>) -> Result<Vec<u8>
 
 /// What an item proves.
 fn read(item: &wire::Item) -> Result<WebhookFact, Unreadable> {
-    use TransactionKind as T;
-    // Whoever else uses the account gives its payments other references than we do.
-    let reference = item.merchant_reference.as_deref();
-    let ours = reference
-        .and_then(Reference::parse)
-        .ok_or(Unreadable::Unexpected)?;
     let done = match item.success.as_ref().map(wire::Success::text) {
         Some("true") => true,
         Some("false") => false,
         Some(_) | None => return Err(Unreadable::Malformed),
     };
-    let moved = || moved(item);
-    let told = |done| if done { moved() } else { map::FAILED };
+    // Whoever else uses the account gives its payments other references than we do.
+    let reference = item.merchant_reference.as_deref();
+    let Some(ours) = reference.and_then(Reference::parse) else {
+        return made_elsewhere(item, done);
+    };
     let happened = if done {
         Ok(())
     } else {
@@ -139,20 +136,14 @@ fn read(item: &wire::Item) -> Result<WebhookFact, Unreadable> {
     if let Some((kind, told)) = of_dispute(code, item) {
         return happened.and_then(|()| dispute(item, ours, kind, told));
     }
+    if let Some((kind, told)) = of_modification(code, done, item) {
+        return operation(item, ours, kind, told);
+    }
     match code {
-        "AUTHORISATION" if done => opening(item, ours, moved()),
+        "AUTHORISATION" if done => opening(item, ours, moved(item)),
         "AUTHORISATION" => {
             let reason = item.reason.as_deref().unwrap_or_default();
             opening(item, ours, FactKind::Declined(refusals::by_reason(reason)))
-        }
-        "CAPTURE" => operation(item, ours, T::Capture, told(done)),
-        "CAPTURE_FAILED" => {
-            happened.and_then(|()| operation(item, ours, T::Capture, map::TAKEN_BACK))
-        }
-        "CANCELLATION" | "TECHNICAL_CANCEL" => operation(item, ours, T::Void, told(done)),
-        "REFUND" => operation(item, ours, T::Refund, told(done)),
-        "REFUND_FAILED" | "REFUNDED_REVERSED" => {
-            happened.and_then(|()| operation(item, ours, T::Refund, map::TAKEN_BACK))
         }
         "EXPIRE" => happened.and_then(|()| ended(item, ours, FactKind::Expired)),
         // The customer never completed it; what was authorized all the same stays so.
@@ -161,6 +152,44 @@ fn read(item: &wire::Item) -> Result<WebhookFact, Unreadable> {
         }
         // CANCEL_OR_REFUND among them: which of the two it was, is not signed.
         _ => Err(Unreadable::Unexpected),
+    }
+}
+
+/// What a capture, cancel or refund proves whose reference somebody else made: one in the Customer Area, or of another
+/// system, may have one of its own. The payment is known by Adyen's reference of it, under which its authorization was told;
+/// that names it by ours.
+fn made_elsewhere(item: &wire::Item, done: bool) -> Result<WebhookFact, Unreadable> {
+    let code = item.event_code.as_deref().unwrap_or_default();
+    let (kind, told) = of_modification(code, done, item).ok_or(Unreadable::Unexpected)?;
+    let original = original_reference(item)?.ok_or(Unreadable::Unexpected)?;
+    let authorisation = authorised(&original).ok_or(Unreadable::Malformed)?;
+    let dispute = None;
+    Ok(WebhookFact {
+        payment: PaymentName::OfEvent(authorisation),
+        subject: Subject::Operation { kind, dispute },
+        fact: Fact {
+            kind: told,
+            provider_reference: Some(psp_reference(item)?),
+            payment_reference: Some(original),
+        },
+    })
+}
+
+/// What an event about a capture, cancel or refund tells; `None` for every other event.
+fn of_modification(
+    code: &str,
+    done: bool,
+    item: &wire::Item,
+) -> Option<(TransactionKind, FactKind)> {
+    use TransactionKind as T;
+    let told = || if done { moved(item) } else { map::FAILED };
+    match code {
+        "CAPTURE" => Some((T::Capture, told())),
+        "CANCELLATION" | "TECHNICAL_CANCEL" => Some((T::Void, told())),
+        "REFUND" => Some((T::Refund, told())),
+        "CAPTURE_FAILED" if done => Some((T::Capture, map::TAKEN_BACK)),
+        "REFUND_FAILED" | "REFUNDED_REVERSED" if done => Some((T::Refund, map::TAKEN_BACK)),
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tests of what each event tells.
 
 use quittance_domain::decline::DeclineCode;
-use quittance_domain::ids::{PaymentId, TransactionId};
+use quittance_domain::ids::{EventId, PaymentId, TransactionId};
 use quittance_domain::money::{Currency, Money};
 use serde_json::json;
 use uuid::Uuid;
@@ -92,6 +92,61 @@ fn an_operation_is_told_by_our_reference_or_by_the_provider_s() {
         let not = event(code, false, T::Authorization);
         assert_eq!(not, Err(Unreadable::Unexpected), "{code}");
     }
+}
+
+/// The payment's reference is signed, and its authorization was told under it, with ours.
+#[test]
+fn s43_what_was_made_elsewhere_under_a_reference_of_its_own_is_about_its_original() {
+    use TransactionKind as T;
+    for (code, success, kind, expected) in [
+        ("CAPTURE", true, T::Capture, approved()),
+        ("CAPTURE_FAILED", true, T::Capture, map::TAKEN_BACK),
+        ("CANCELLATION", true, T::Void, approved()),
+        ("TECHNICAL_CANCEL", true, T::Void, approved()),
+        ("REFUND", true, T::Refund, approved()),
+        ("REFUND", false, T::Refund, map::FAILED),
+        ("REFUND_FAILED", true, T::Refund, map::TAKEN_BACK),
+        ("REFUNDED_REVERSED", true, T::Refund, map::TAKEN_BACK),
+    ] {
+        for reference in [json!("RETURN-2026-17"), json!(""), Value::Null] {
+            let changes = [
+                ("eventCode", json!(code)),
+                ("success", json!(success.to_string())),
+                ("merchantReference", reference),
+            ];
+            let told = told(CAPTURE, &changes).unwrap();
+            let event = EventId::parse("AUTHORISATION:true:NC6HT9CRT65ZGN82").unwrap();
+            assert_eq!(told.payment, PaymentName::OfEvent(event), "{code}");
+            let dispute = None;
+            assert_eq!(told.subject, Subject::Operation { kind, dispute }, "{code}");
+            assert_eq!(told.fact.kind, expected, "{code}");
+            let reference = told.fact.provider_reference.unwrap();
+            assert_eq!(reference.as_str(), "JDZXCMLW35GXXN82");
+            let payment = told.fact.payment_reference.unwrap();
+            assert_eq!(payment.as_str(), "NC6HT9CRT65ZGN82");
+        }
+    }
+    let foreign = ("merchantReference", json!("RETURN-2026-17"));
+    for change in [
+        ("originalReference", Value::Null),
+        ("originalReference", json!("")),
+        ("eventCode", json!("AUTHORISATION")),
+        ("eventCode", json!("EXPIRE")),
+    ] {
+        let told = told(CAPTURE, &[foreign.clone(), change]);
+        assert_eq!(told, Err(Unreadable::Unexpected));
+    }
+}
+
+/// Otherwise nothing that was made elsewhere would find its payment.
+#[test]
+fn an_authorisation_is_known_by_the_id_that_others_look_for() {
+    let mut item = item_of(CAPTURE);
+    item["eventCode"] = json!("AUTHORISATION");
+    let named = item["pspReference"].as_str().unwrap().to_owned();
+    let events = verify(&account(), &batch(&[signed(item)])).unwrap();
+    let named = ProviderReference::parse(named).unwrap();
+    assert_eq!(events[0].id, authorised(&named));
 }
 
 #[test]
@@ -232,7 +287,7 @@ fn s55_events_that_are_not_handled_are_told_from_those_that_cannot_be_read() {
         assert_eq!(told, Err(Unreadable::Unexpected), "{code}");
     }
     for reference in [json!("order-3"), json!(""), Value::Null] {
-        let told = told(CAPTURE, &[("merchantReference", reference)]);
+        let told = told(CHARGEBACK, &[("merchantReference", reference)]);
         assert_eq!(told, Err(Unreadable::Unexpected));
     }
     for (name, value) in [

@@ -128,6 +128,8 @@ fn statement(told: &WebhookFact) -> v1::WebhookStatement {
     let (payment_id, named) = match &told.payment {
         PaymentName::Ours(payment) => (payment.to_string(), None),
         PaymentName::Theirs(reference) => (String::new(), Some(reference)),
+        // The event is named after the payment's reference, which the fact has.
+        PaymentName::OfEvent(_) => (String::new(), None),
     };
     let transaction_id = match &told.subject {
         Subject::Transaction(transaction) => transaction.to_string(),

@@ -13,14 +13,15 @@ use quittance_domain::erasure::{Erasure, ErasureStep, NewErasure};
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::FlowSettings;
 use quittance_domain::ids::{
-    CustomerId, EntryId, ErasureId, IdempotencyKey, PaymentId, ProviderAccount, TenantId,
+    CustomerId, EntryId, ErasureId, EventId, IdempotencyKey, PaymentId, ProviderAccount, TenantId,
     TransactionId, WebhookId,
 };
 use quittance_domain::money::Money;
 use quittance_domain::payment::{PaymentMethodType, PaymentRecord};
 use quittance_domain::ports::{
-    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, Observer, PaymentFilter,
-    PaymentPage, Ports, Provider, Providers, SentThrough, StoreError, StoredCase, StoredEntry,
+    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, Named, Observer,
+    PaymentFilter, PaymentPage, Ports, Provider, Providers, SentThrough, StoreError, StoredCase,
+    StoredEntry,
 };
 use quittance_domain::reconciliation::{Booked, BookedRange, Bookings, StreamHead};
 use quittance_domain::retry::RetryPolicy;
@@ -374,6 +375,15 @@ impl Store for Log {
     ) -> Result<SentThrough, StoreError> {
         self.up()?;
         Ok(SentThrough::UnknownPayment)
+    }
+
+    async fn payment_of_event(
+        &self,
+        _: &ProviderAccount,
+        _: &EventId,
+    ) -> Result<Named, StoreError> {
+        self.up()?;
+        Ok(Named::NotFound)
     }
 
     async fn method_token(&self, _: PaymentId) -> Result<Option<Sensitive<String>>, StoreError> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::{Flows, Told};
 use quittance_domain::ids::PaymentId;
-use quittance_domain::ports::{Named, Providers, Store};
+use quittance_domain::ports::{Providers, Store};
 use quittance_domain::webhook::{
     ClaimedWebhook, Inbox, InboxClaim, PaymentName, Subject, Unreadable, WebhookFact,
     WebhookReason, WebhookVerdict,
@@ -260,21 +260,16 @@ impl WebhookWorkerParts {
             })
     }
 
-    /// The payment by our id, where only the provider's reference names it; or why that cannot be known.
+    /// The payment by our id, where something else names it; or why that cannot be known.
     async fn name(
         &self,
         webhook: &ClaimedWebhook,
         fact: &WebhookFact,
     ) -> Result<PaymentId, Outcome> {
-        match self
-            .flows
-            .payment_named(&webhook.account, &fact.payment)
-            .await
-        {
-            Ok(Named::Ours(payment)) => Ok(payment),
-            Ok(Named::NotOurs) => Err(outcome(Told::NotOurs)),
-            Ok(Named::NotFound) => Err(outcome(Told::UnknownPayment)),
-            Err(cause) => Err(outcome(Told::NotConfirmed(cause))),
+        let named = self.flows.payment_named(&webhook.account, &fact.payment);
+        match named.await {
+            Ok(named) => named.map_err(outcome),
+            Err(error) => Err(not_applied(&error)),
         }
     }
 
@@ -294,14 +289,7 @@ impl WebhookWorkerParts {
                 }
                 outcome(told)
             }
-            Err(error) => {
-                tell(&error, &span);
-                if error.is_transient() {
-                    Outcome::Waits(WebhookReason::NotApplied)
-                } else {
-                    Outcome::Later(WebhookReason::NotApplied)
-                }
-            }
+            Err(error) => not_applied(&error),
         }
     }
 
@@ -340,13 +328,19 @@ impl WebhookWorkerParts {
 }
 
 /// Defects are errors; what the database or a race is to blame for passes.
-fn tell(error: &FlowError, span: &Span) {
+fn not_applied(error: &FlowError) -> Outcome {
+    let span = Span::current();
     span.record("error.message", error.to_string());
     span.record("otel.status_code", "ERROR");
     if matches!(error, FlowError::Internal(_)) {
         tracing::error!(error.message = %error, "a webhook could not be applied");
     } else {
         tracing::warn!(error.message = %error, "a webhook could not be applied just now");
+    }
+    if error.is_transient() {
+        Outcome::Waits(WebhookReason::NotApplied)
+    } else {
+        Outcome::Later(WebhookReason::NotApplied)
     }
 }
 
