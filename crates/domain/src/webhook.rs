@@ -12,7 +12,7 @@ use crate::ids::{
 };
 use crate::named::named_enum;
 use crate::ports::StoreError;
-use crate::text::Sensitive;
+use crate::text::{Sensitive, Text};
 use crate::transaction::{Dispute, Fact, TransactionKind};
 
 /// A webhook as it came in: nothing of it is believed yet.
@@ -121,6 +121,12 @@ pub enum Subject {
     Unnamed {
         /// What it does.
         kind: TransactionKind,
+    },
+    /// Something was done about the money of this payment, and the event does not say what: a person is asked. Of the fact
+    /// only the references say something.
+    Unclear {
+        /// What the provider calls the event.
+        event: Text<50>,
     },
 }
 

@@ -538,6 +538,39 @@ async fn s43_a_refund_at_adyen_with_a_reference_of_its_own_is_recorded_once_its_
     assert_eq!((payment.refunded(), payment.captured()), (0, 1_000));
 }
 
+/// Which of the two it was is not signed; nor does a lost dispute say whether money was taken once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s43_what_adyen_did_without_saying_what_is_shown_to_a_person() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 1_000).await;
+    let case = async |kind: TransactionKind| {
+        eventually("a person is asked", async || {
+            let payment = world.client.payment(&payment.payment_id).await;
+            let mut rows = payment.transactions.iter();
+            let row = rows.find(|row| row.kind() == kind)?;
+            let open = row.open_operator_action() == OperatorActionKind::ContradictingFact;
+            open.then_some(())
+        })
+        .await;
+    };
+    let mut told = item("CANCEL_OR_REFUND", &opening, Some(&opening));
+    told["pspReference"] = json!("ELSEWHERE0000001");
+    world.tell(told).await;
+    case(TransactionKind::Purchase).await;
+    world.tell(dispute("CHARGEBACK", &opening)).await;
+    world.tell(dispute("PREARBITRATION_LOST", &opening)).await;
+    case(TransactionKind::Chargeback).await;
+    for event in [
+        "CANCEL_OR_REFUND:true:ELSEWHERE0000001",
+        "PREARBITRATION_LOST:true:DISPUTE000000001",
+    ] {
+        world.kept(event, "APPLIED").await;
+    }
+    let payment = world.client.payment(&payment.payment_id).await;
+    let charged_back = payment.amount_charged_back.as_ref().unwrap().minor_units;
+    assert_eq!((payment.captured(), charged_back), (1_000, 1_000));
+}
+
 /// Where its payment was never told, it is given up as any other that names an unknown payment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s53_a_refund_at_adyen_of_a_payment_that_nobody_knows_is_given_up_and_reported() {

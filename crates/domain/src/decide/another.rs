@@ -1,10 +1,10 @@
-//! What is told of what may be a second payment: by an account that the payment has left, or of another payment at the
-//! provider that bears our names.
+//! What is told and asks a person: of what may be a second payment, by an account that the payment has left, or of another
+//! payment at the provider that bears our names; and what does not say what was moved.
 
 use quittance_evidence::EntryResult;
 
 use crate::change::{Change, Write};
-use crate::ids::{ProviderAccount, TransactionId};
+use crate::ids::{ProviderAccount, ProviderReference, TransactionId};
 use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
 use crate::transaction::{Fact, FactKind, Transaction, TransactionKind};
@@ -55,6 +55,37 @@ fn contradicted_by(
     let Some(told) = taking(kind, &fact.kind) else {
         return Ok(None);
     };
+    let named = fact.payment_reference.as_ref();
+    let named = named.or(fact.provider_reference.as_ref());
+    let line = format!("{kind} {told}");
+    put_on_record(record, held, account, (told, named, &line), stamp)
+}
+
+/// Records what the provider did, in words that do not say what was moved: a case for a person, about the transaction that
+/// has the name which it gives, else about what opened the payment. `None` where that is on record and its case open.
+pub(crate) fn told_unclearly(
+    record: &PaymentRecord,
+    (account, event): (&ProviderAccount, &str),
+    fact: &Fact,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let named = fact.provider_reference.as_ref();
+    let mut rows = record.transactions.iter();
+    let meant = rows.find(|row| named.is_some() && row.provider_reference.as_ref() == named);
+    let Some(held) = meant.or_else(|| record.opening()) else {
+        return Ok(None);
+    };
+    put_on_record(record, held, account, (event, named, event), stamp)
+}
+
+/// Opens a case about what an account told: once for this `line` of it and the name that it gives.
+fn put_on_record(
+    record: &PaymentRecord,
+    held: &Transaction,
+    account: &ProviderAccount,
+    (told, named, line): (&str, Option<&ProviderReference>, &str),
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
     let event = format!("{}.contradicted", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.by_provider();
@@ -63,12 +94,10 @@ fn contradicted_by(
     }
     step.result = EntryResult::Unknown;
     step.tell("told_by_account", account.as_str());
-    let named = fact.payment_reference.as_ref();
-    let named = named.or(fact.provider_reference.as_ref());
     let named = named.map_or("", |reference| reference.as_str());
     step.tell("told_reference", named);
     step.tell("told_fact", told);
-    if !step.contradict(&format!("{kind} {told} {account} {named}")) {
+    if !step.contradict(&format!("{line} {account} {named}")) {
         return Ok(None);
     }
     step.close(Some(record), None, stamp).map(Some)

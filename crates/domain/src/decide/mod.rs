@@ -36,7 +36,7 @@ use crate::transaction::Transaction;
 
 pub use abandon::abandon;
 pub use another::told_by_former_account;
-pub(crate) use another::told_of_another;
+pub(crate) use another::{told_of_another, told_unclearly};
 pub(crate) use attempt::{can_be_sent, may_fail_over, next_operation};
 pub use attempt::{fail_over, start_attempt};
 pub use command::{capture, confirm, refund, void};

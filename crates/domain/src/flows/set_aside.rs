@@ -1,9 +1,12 @@
 //! What a provider tells by itself and what is not to be applied, or not yet.
 
+use std::time::Duration;
+
 use crate::change::Change;
+use crate::context::Caller;
 use crate::decide::{self, Meant, Unasked};
 use crate::error::FlowError;
-use crate::ids::ProviderAccount;
+use crate::ids::{PaymentId, ProviderAccount};
 use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
 use crate::ports::Commit;
@@ -118,6 +121,27 @@ impl Flows {
             Noted::Done => Aside::Told(told),
             Noted::Overtaken => Aside::Overtaken,
         })
+    }
+
+    /// Puts on record what was done about a payment's money by somebody else, where the provider does not say what.
+    pub(super) async fn told_unclearly(
+        &self,
+        caller: &Caller,
+        account: &ProviderAccount,
+        payment: PaymentId,
+        (event, fact): (&str, &Fact),
+    ) -> Result<Told, FlowError> {
+        for _ in 0..=self.settings().max_decisions {
+            let record = self.read(caller, payment).await?;
+            let trace = self.ports().observer.current_trace();
+            let stamp = self.stamp(caller, trace, Duration::ZERO);
+            let change = decide::told_unclearly(&record, (account, event), fact, &stamp)?;
+            match self.noted_of_another(change).await? {
+                Aside::Told(told) => return Ok(told),
+                Aside::No | Aside::Overtaken => {}
+            }
+        }
+        Err(FlowError::ConcurrentChange)
     }
 
     /// Puts on record what perhaps moved money twice: what a former account says, where the transaction was proved not

@@ -61,7 +61,7 @@ impl Flows {
         };
         let named = match &told.subject {
             Subject::Transaction(transaction) => Some(*transaction),
-            Subject::Operation { .. } => None,
+            Subject::Operation { .. } | Subject::Unclear { .. } => None,
             // To be asked for first.
             Subject::Unnamed { .. } => return Ok(Told::Nameless),
         };
@@ -89,6 +89,10 @@ impl Flows {
                     captures_once: !several,
                 };
                 self.told_of(&caller, payment, &operation, &told.fact).await
+            }
+            Subject::Unclear { event } => {
+                let told = (event.as_str(), &told.fact);
+                self.told_unclearly(&caller, account, payment, told).await
             }
             Subject::Unnamed { .. } => Ok(Told::Nameless),
         }

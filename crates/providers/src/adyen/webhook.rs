@@ -30,6 +30,17 @@ const INFORMING: [&str; 7] = [
     "RECURRING_CONTRACT",
     "SCHEME_ARBITRATION",
 ];
+/// Events that do not say what was done to a payment's money. Which of the two it was, is not signed of CANCEL_OR_REFUND;
+/// that a dispute is lost does not say whether money is taken by it once more; and another amount of an authorization,
+/// or a refund to another card, is nothing that we ask for.
+const UNCLEAR: [&str; 6] = [
+    "AUTHORISATION_ADJUSTMENT",
+    "CANCEL_OR_REFUND",
+    "PREARBITRATION_ACCEPTED",
+    "PREARBITRATION_LOST",
+    "REFUND_WITH_DATA",
+    "SCHEME_ARBITRATION_LOST",
+];
 
 impl ProviderWebhooks for Adyen {
     /// Every item must verify. There is no time in it: a replay is a known event.
@@ -76,7 +87,8 @@ impl ProviderWebhooks for Adyen {
             return Err(Unreadable::Unexpected);
         }
         let code = item.event_code.as_deref().unwrap_or_default();
-        if INFORMING.contains(&code) {
+        let failed = item.success.as_ref().map(wire::Success::text) == Some("false");
+        if INFORMING.contains(&code) || failed && UNCLEAR.contains(&code) {
             return Ok(Vec::new());
         }
         read(&item).map(|fact| vec![fact])
@@ -139,6 +151,9 @@ fn read(item: &wire::Item) -> Result<WebhookFact, Unreadable> {
     if let Some((kind, told)) = of_modification(code, done, item) {
         return operation(item, ours, kind, told);
     }
+    if UNCLEAR.contains(&code) {
+        return unclear(item, PaymentName::Ours(ours.payment));
+    }
     match code {
         "AUTHORISATION" if done => opening(item, ours, moved(item)),
         "AUTHORISATION" => {
@@ -150,7 +165,6 @@ fn read(item: &wire::Item) -> Result<WebhookFact, Unreadable> {
         "OFFER_CLOSED" => {
             happened.and_then(|()| ended(item, ours, FactKind::Failed(Cause::Expired)))
         }
-        // CANCEL_OR_REFUND among them: which of the two it was, is not signed.
         _ => Err(Unreadable::Unexpected),
     }
 }
@@ -160,17 +174,40 @@ fn read(item: &wire::Item) -> Result<WebhookFact, Unreadable> {
 /// that names it by ours.
 fn made_elsewhere(item: &wire::Item, done: bool) -> Result<WebhookFact, Unreadable> {
     let code = item.event_code.as_deref().unwrap_or_default();
-    let (kind, told) = of_modification(code, done, item).ok_or(Unreadable::Unexpected)?;
+    let modification = of_modification(code, done, item);
+    if modification.is_none() && !UNCLEAR.contains(&code) {
+        return Err(Unreadable::Unexpected);
+    }
     let original = original_reference(item)?.ok_or(Unreadable::Unexpected)?;
     let authorisation = authorised(&original).ok_or(Unreadable::Malformed)?;
+    let payment = PaymentName::OfEvent(authorisation);
+    let Some((kind, told)) = modification else {
+        return unclear(item, payment);
+    };
     let dispute = None;
     Ok(WebhookFact {
-        payment: PaymentName::OfEvent(authorisation),
+        payment,
         subject: Subject::Operation { kind, dispute },
         fact: Fact {
             kind: told,
             provider_reference: Some(psp_reference(item)?),
             payment_reference: Some(original),
+        },
+    })
+}
+
+/// That something was done to a payment's money, and not what.
+fn unclear(item: &wire::Item, payment: PaymentName) -> Result<WebhookFact, Unreadable> {
+    let code = item.event_code.as_deref().unwrap_or_default();
+    Ok(WebhookFact {
+        payment,
+        subject: Subject::Unclear {
+            event: Text::parse(code).unwrap_or_default(),
+        },
+        fact: Fact {
+            kind: FactKind::Pending,
+            provider_reference: Some(psp_reference(item)?),
+            payment_reference: original_reference(item)?,
         },
     })
 }

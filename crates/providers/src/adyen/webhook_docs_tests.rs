@@ -67,6 +67,7 @@ fn told_as(code: &str, success: bool) -> &'static str {
     let kind = match &told.subject {
         Subject::Operation { kind, .. } | Subject::Unnamed { kind } => Some(*kind),
         Subject::Transaction(_) => None,
+        Subject::Unclear { .. } => return "a person is asked",
     };
     match (&told.fact.kind, kind) {
         (FactKind::Approved { .. }, None) => "approved",

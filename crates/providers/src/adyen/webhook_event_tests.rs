@@ -260,13 +260,37 @@ fn s44_how_a_dispute_ends_is_told_where_the_issuer_gives_it_up() {
         item["eventCode"] = json!(code);
         assert_eq!(account().webhook(&batch(&[item])), Ok(Vec::new()), "{code}");
     }
-    for code in [
-        "PREARBITRATION_ACCEPTED",
-        "PREARBITRATION_LOST",
-        "SCHEME_ARBITRATION_LOST",
-    ] {
-        let told = told(CHARGEBACK, &[("eventCode", json!(code))]);
-        assert_eq!(told, Err(Unreadable::Unexpected), "{code}");
+}
+
+/// What was moved is not among the signed fields: that something was, is.
+#[test]
+fn s43_what_does_not_say_what_was_moved_asks_a_person() {
+    for code in UNCLEAR {
+        let changes = |success: bool, reference: Value| {
+            [
+                ("eventCode", json!(code)),
+                ("success", json!(success.to_string())),
+                ("merchantReference", reference),
+            ]
+        };
+        let ours = || reference(TransactionKind::Purchase);
+        let seen = told(CAPTURE, &changes(true, ours())).unwrap();
+        let event = Text::parse(code).unwrap();
+        assert_eq!(seen.subject, Subject::Unclear { event });
+        assert_eq!(
+            seen.payment,
+            PaymentName::Ours(PaymentId(Uuid::from_u128(3)))
+        );
+        let named = seen.fact.provider_reference.unwrap();
+        assert_eq!(named.as_str(), "JDZXCMLW35GXXN82");
+        let foreign = told(CAPTURE, &changes(true, json!("RETURN-2026-17"))).unwrap();
+        assert!(matches!(foreign.payment, PaymentName::OfEvent(_)), "{code}");
+        // What was not done moved nothing.
+        let mut item = item_of(CAPTURE);
+        for (name, value) in changes(false, ours()) {
+            item[name] = value;
+        }
+        assert_eq!(account().webhook(&batch(&[item])), Ok(Vec::new()), "{code}");
     }
 }
 
@@ -274,7 +298,6 @@ fn s44_how_a_dispute_ends_is_told_where_the_issuer_gives_it_up() {
 fn s55_events_that_are_not_handled_are_told_from_those_that_cannot_be_read() {
     for code in [
         "REPORT_AVAILABLE",
-        "CANCEL_OR_REFUND",
         "ORDER_CLOSED",
         // Auto Rescue is on, and must not be: somebody has to hear of it.
         "AUTORESCUE",

@@ -26,7 +26,9 @@ fn disputed_so(
             let about = dispute.map(|about| about.amount.to_string());
             (kind, told.fact.kind, about)
         }
-        Subject::Transaction(_) | Subject::Unnamed { .. } => panic!("by our id, or by none"),
+        Subject::Transaction(_) | Subject::Unnamed { .. } | Subject::Unclear { .. } => {
+            panic!("by our id, or by none")
+        }
     });
     told.collect()
 }

@@ -247,7 +247,9 @@ fn s44_a_dispute_takes_the_money_back_and_a_won_one_returns_it() {
         let facts = told(event, DISPUTE, &[("status", json!(status))]).unwrap();
         let kinds = facts.into_iter().map(|told| match told.subject {
             Subject::Operation { kind, .. } => kind,
-            Subject::Transaction(_) | Subject::Unnamed { .. } => panic!("by another name"),
+            Subject::Transaction(_) | Subject::Unnamed { .. } | Subject::Unclear { .. } => {
+                panic!("by another name")
+            }
         });
         kinds.collect()
     };

@@ -133,10 +133,17 @@ fn statement(told: &WebhookFact) -> v1::WebhookStatement {
     };
     let transaction_id = match &told.subject {
         Subject::Transaction(transaction) => transaction.to_string(),
-        Subject::Operation { .. } | Subject::Unnamed { .. } => String::new(),
+        Subject::Operation { .. } | Subject::Unnamed { .. } | Subject::Unclear { .. } => {
+            String::new()
+        }
     };
     let payment_reference = named.or(told.fact.payment_reference.as_ref());
-    let (outcome, amount) = outcome(&told.fact.kind);
+    let (outcome, amount) = match &told.subject {
+        Subject::Unclear { .. } => (v1::WebhookOutcome::Unspecified, None),
+        Subject::Transaction(_) | Subject::Operation { .. } | Subject::Unnamed { .. } => {
+            outcome(&told.fact.kind)
+        }
+    };
     v1::WebhookStatement {
         payment_id,
         payment_reference: payment_reference

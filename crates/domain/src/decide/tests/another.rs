@@ -5,7 +5,9 @@ use super::unasked::named;
 use super::*;
 use crate::change::OperatorActionKind;
 use crate::command::{Resolution, Resolve};
-use crate::decide::{self, DecideError, Meant, Unasked, payment_meant, told_of_another};
+use crate::decide::{
+    self, DecideError, Meant, Unasked, payment_meant, told_of_another, told_unclearly,
+};
 use crate::decline::Cause;
 use crate::error::Rejection;
 use crate::transaction::TransactionKind as Kind;
@@ -317,4 +319,39 @@ fn a_second_success_under_another_reference_is_shown_to_a_person() {
         assert!(!world.learn(id, &second), "once");
         assert!(!world.learn(id, &told(approved(100))), "the known one");
     }
+}
+
+/// What the provider did is not known: that it did something is on record, once for each of its names.
+#[test]
+fn s43_what_does_not_say_what_was_moved_is_shown_to_a_person_and_moves_nothing() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(approved(100));
+    let opening = world.newest();
+    let before = world.record.payment.clone();
+    let account = world.record.payment.provider_account.clone();
+    let hear = |world: &mut World, reference: &str| {
+        let fact = named(reference, FactKind::Pending);
+        let told = |record: &PaymentRecord, stamp: &Stamp<'_>| {
+            let told = told_unclearly(record, (&account, "CANCEL_OR_REFUND"), &fact, stamp);
+            told.unwrap().ok_or(())
+        };
+        world.decide(|record, _, stamp| told(record, stamp)).is_ok()
+    };
+    assert!(hear(&mut world, "op-2"));
+    assert_eq!(world.shown(opening), [ContradictingFact]);
+    assert!(!hear(&mut world, "op-2"), "once");
+    assert!(hear(&mut world, "op-3"), "another one");
+    let entry = &world.changes.last().unwrap().entry;
+    assert_eq!(entry.event_type, "payment.contradicted");
+    let leaf = String::from_utf8(entry.leaf.as_bytes().to_vec()).unwrap();
+    assert!(
+        leaf.contains("\"told_fact\":\"CANCEL_OR_REFUND\""),
+        "{leaf}"
+    );
+    assert!(leaf.contains("\"told_reference\":\"op-3\""), "{leaf}");
+    let payment = &world.record.payment;
+    assert_eq!(
+        (payment.state, payment.amounts),
+        (before.state, before.amounts)
+    );
 }
