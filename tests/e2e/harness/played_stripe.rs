@@ -30,6 +30,8 @@ struct Ledger {
     intents: Vec<Value>,
     refunds: Vec<Value>,
     disputes: Vec<Value>,
+    /// How many of the next questions about a dispute are answered with an error of Stripe's own.
+    failing: usize,
     /// By idempotency key.
     answers: Vec<(String, (u16, Value))>,
     /// Requests to do something, resends included.
@@ -132,6 +134,11 @@ impl PlayedStripe {
         self.played.hold_answer("/v1/disputes/")
     }
 
+    /// Answers the next question about a dispute with an error.
+    pub fn fail_dispute(&self) {
+        self.ledger().failing += 1;
+    }
+
     /// How a dispute stands from now on.
     pub fn disputed(&self, dispute: &Value) {
         let all = &mut self.ledger().disputes;
@@ -186,6 +193,10 @@ impl Ledger {
             };
             let found: Vec<_> = all.iter().filter(ours).cloned().collect();
             return Some((200, json!({"data": found, "has_more": false})));
+        }
+        if parts[0] == "disputes" && self.failing > 0 {
+            self.failing -= 1;
+            return Some((500, json!({"error": {"type": "api_error"}})));
         }
         if let Some(id) = parts.get(1) {
             let found = all.iter().find(|it| it["id"] == *id).cloned();

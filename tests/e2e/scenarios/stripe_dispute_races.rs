@@ -141,3 +141,22 @@ async fn s52_an_answer_of_stripe_s_that_others_have_overtaken_is_not_applied() {
     assert_eq!(after.version, version, "nothing was booked and taken back");
     disputed.world.everything_agrees().await;
 }
+
+/// Stripe is asked once more after the reversal is booked, and has no answer just then: the webhook is not done with, since
+/// nobody else would tell that the dispute was lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s52_a_dispute_that_is_lost_meanwhile_is_lost_though_stripe_fails_to_say_so_at_first() {
+    let disputed = Disputed::start().await;
+    let won = disputed.won();
+    let lost = async || {
+        let lost = disputed.lost();
+        assert_eq!(disputed.tell("evt_lost", "closed", &lost).await, "IGNORED");
+        disputed.world.stripe.fail_dispute();
+    };
+    disputed.told_slowly("evt_won", &won, lost).await;
+    assert_eq!(disputed.charged_back().await, 900);
+    assert_eq!(disputed.returned().await, Some(TransactionState::Reversed));
+    let tried = "select attempts::bigint from webhook_inbox where event_id = 'evt_won'";
+    assert!(disputed.world.db.number(tried).await > 1);
+    disputed.world.everything_agrees().await;
+}

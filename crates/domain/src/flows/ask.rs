@@ -63,32 +63,46 @@ impl Flows {
         })
     }
 
-    /// Asks about a dispute once more, after an answer about it was applied, until that is what holds.
+    /// Asks about a dispute once more, after an answer about it was applied (or may have been: `became`), until that is what
+    /// holds. What became of what was told, all in all.
     ///
     /// It may have gone on while the answer was under way, and the event about that may have found nothing to change yet:
-    /// nobody else would tell it. Whatever goes on after the last question is told to a payment that knows its answer.
+    /// nobody else would tell it. Whatever goes on after the last question is told to a payment that knows its answer. So
+    /// where the last question has no answer, what was told is not done with.
     pub(super) async fn ask_on(
         &self,
         caller: &Caller,
         account: &ProviderAccount,
         about: (PaymentId, TransactionId),
-        dispute: Option<&Dispute>,
-    ) -> Result<(), FlowError> {
+        (dispute, mut became): (Option<&Dispute>, Told),
+    ) -> Result<Told, FlowError> {
         for _ in 0..self.settings().max_decisions {
             let record = self.read(caller, about.0).await?;
             let held = record.transaction(about.1);
             let Some(held) = held.filter(|held| held.kind.disputes()) else {
-                return Ok(());
+                return Ok(became);
             };
-            let Confirmed::Instead(current) = self.ask_again(&record, held).await? else {
-                return Ok(());
+            let current = match self.ask_again(&record, held).await? {
+                Confirmed::Instead(current) => current,
+                Confirmed::Told => return Ok(became),
+                Confirmed::Not(cause) => return Ok(Told::NotConfirmed(cause)),
             };
             let current = (current.as_ref(), dispute);
-            let (became, _) = self.tell(caller, account, about, current).await?;
-            if became != Told::Applied {
-                return Ok(());
+            match self.tell(caller, account, about, current).await? {
+                (Told::Applied, _) => became = Told::Applied,
+                (Told::NoNews, _) => return Ok(became),
+                (
+                    open @ (Told::UnknownPayment
+                    | Told::NotOurs
+                    | Told::OtherAccount
+                    | Told::MovedOn
+                    | Told::NotConfirmed(_)
+                    | Told::Early
+                    | Told::Nameless),
+                    _,
+                ) => return Ok(open),
             }
         }
-        Ok(())
+        Err(FlowError::ConcurrentChange)
     }
 }

@@ -37,7 +37,7 @@ use crate::retry::RetryPolicy;
 
 pub use inbox::{InboxDesk, SeenBody, SeenWebhook};
 pub use recover::Recovered;
-pub use webhook::Told;
+pub use webhook::{Hearing, Told};
 
 /// Settings of the flows.
 #[derive(Debug, Clone)]

@@ -19,6 +19,15 @@ use super::{Flows, accept_error, read_error};
 /// How journal entries name webhooks.
 const WEBHOOK: &str = "webhook";
 
+/// A webhook that is taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hearing {
+    /// Which.
+    pub webhook: WebhookId,
+    /// Whether it was begun before: whoever did may have applied it, and not have asked on.
+    pub again: bool,
+}
+
 /// What became of a fact that a webhook told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
@@ -52,7 +61,7 @@ impl Flows {
     pub async fn provider_told(
         &self,
         account: &ProviderAccount,
-        webhook: WebhookId,
+        hearing: Hearing,
         told: &WebhookFact,
     ) -> Result<Told, FlowError> {
         let payment = match self.payment_named(account, &told.payment).await? {
@@ -71,11 +80,12 @@ impl Flows {
             SentThrough::No => return Ok(Told::OtherAccount),
             SentThrough::UnknownPayment => return Ok(Told::UnknownPayment),
         };
-        let caller = inbox(&tenant, webhook);
+        let caller = inbox(&tenant, hearing.webhook);
         match &told.subject {
             Subject::Transaction(transaction) => {
                 let about = (payment, *transaction);
-                self.told_about(&caller, account, about, (&told.fact, None))
+                let told = (&told.fact, None);
+                self.told_about(&caller, account, about, (told, false))
                     .await
             }
             Subject::Operation { kind, dispute } => {
@@ -88,7 +98,8 @@ impl Flows {
                     account,
                     captures_once: !several,
                 };
-                self.told_of(&caller, payment, &operation, &told.fact).await
+                let told = (&told.fact, hearing.again);
+                self.told_of(&caller, payment, &operation, told).await
             }
             Subject::Unclear { event } => {
                 let told = (event.as_str(), &told.fact);
@@ -130,9 +141,10 @@ impl Flows {
         caller: &Caller,
         payment: PaymentId,
         operation: &Unasked<'_>,
-        fact: &Fact,
+        (fact, again): (&Fact, bool),
     ) -> Result<Told, FlowError> {
         let account = operation.account;
+        let returns = operation.kind == TransactionKind::ChargebackReversal;
         let (mut fact, mut asked_about) = (fact.clone(), None);
         for _ in 0..=self.settings().max_decisions {
             let record = self.read(caller, payment).await?;
@@ -152,7 +164,7 @@ impl Flows {
             }
             match decide::reported(&record, operation.kind, &fact) {
                 Reported::Known(id) => {
-                    let told = (&fact, operation.dispute);
+                    let told = ((&fact, operation.dispute), again && returns);
                     return self.told_about(caller, account, (payment, id), told).await;
                 }
                 Reported::Early => return Ok(Told::Early),
@@ -162,7 +174,6 @@ impl Flows {
             let Some(change) = decide::unasked(&record, operation, &fact, &stamp)? else {
                 return Ok(Told::NoNews);
             };
-            let returns = operation.kind == TransactionKind::ChargebackReversal;
             if returns && asked_about != Some(version) {
                 // It may have been won before it was lost, which leaves nothing here that this would contradict.
                 asked_about = Some(version);
@@ -177,12 +188,11 @@ impl Flows {
             }
             match self.commit(&change).await {
                 Ok(Commit::Committed) => {
-                    if let Some(new) = change.subject().filter(|_| asked_about.is_some()) {
-                        let about = (payment, new);
-                        let asking = self.ask_on(caller, account, about, operation.dispute);
-                        Box::pin(asking).await?;
-                    }
-                    return Ok(Told::Applied);
+                    let Some(new) = change.subject().filter(|_| asked_about.is_some()) else {
+                        return Ok(Told::Applied);
+                    };
+                    let (about, so_far) = ((payment, new), (operation.dispute, Told::Applied));
+                    return Box::pin(self.ask_on(caller, account, about, so_far)).await;
                 }
                 Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => {}
                 Err(error) => return Err(accept_error(error)),
@@ -191,18 +201,19 @@ impl Flows {
         Err(FlowError::ConcurrentChange)
     }
 
-    /// Applies what was told about a transaction that was sent through the account.
+    /// Applies what was told about a transaction that was sent through the account; `open` where it may have been applied
+    /// before, and how it stands now not have been asked.
     async fn told_about(
         &self,
         caller: &Caller,
         account: &ProviderAccount,
         about: (PaymentId, TransactionId),
-        told: (&Fact, Option<&Dispute>),
+        (told, open): ((&Fact, Option<&Dispute>), bool),
     ) -> Result<Told, FlowError> {
         let (became, asked) = self.tell(caller, account, about, told).await?;
-        if asked && became == Told::Applied {
+        if asked && became == Told::Applied || open && became == Told::NoNews {
             // Seldom: not part of every future.
-            Box::pin(self.ask_on(caller, account, about, told.1)).await?;
+            return Box::pin(self.ask_on(caller, account, about, (told.1, became))).await;
         }
         Ok(became)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quittance_domain::error::FlowError;
-use quittance_domain::flows::{Flows, Told};
+use quittance_domain::flows::{Flows, Hearing, Told};
 use quittance_domain::ids::PaymentId;
 use quittance_domain::ports::{Providers, Store};
 use quittance_domain::webhook::{
@@ -281,7 +281,11 @@ impl WebhookWorkerParts {
         if let Subject::Transaction(transaction) = &fact.subject {
             span.record("transaction.id", transaction.to_string());
         }
-        let told = self.flows.provider_told(&webhook.account, webhook.id, fact);
+        let hearing = Hearing {
+            webhook: webhook.id,
+            again: webhook.attempt > 1,
+        };
+        let told = self.flows.provider_told(&webhook.account, hearing, fact);
         match told.await {
             Ok(told) => {
                 if matches!(told, Told::Applied | Told::NoNews) {

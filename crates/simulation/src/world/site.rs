@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use quittance_domain::context::Instance;
 use quittance_domain::fingerprint::FingerprintKey;
-use quittance_domain::flows::{FlowSettings, Flows, Told as Heard};
+use quittance_domain::flows::{FlowSettings, Flows, Hearing, Told as Heard};
 use quittance_domain::ids::{ProviderAccount, WebhookId};
 use quittance_domain::ports::{Claim, Due, DueKind, Ports, Store as _};
 use quittance_domain::retry::RetryPolicy;
@@ -124,8 +124,10 @@ impl Site {
         self.executor.spawn_on_demand(process, async move {
             let flows = site.flows(process);
             let webhook = WebhookId(Uuid::from_u128(site.executor.bits()));
-            for _ in 0..MAX_HEARINGS {
-                match flows.provider_told(&account, webhook, &told).await {
+            for hearing in 0..MAX_HEARINGS {
+                let again = hearing > 0;
+                let hearing = Hearing { webhook, again };
+                match flows.provider_told(&account, hearing, &told).await {
                     Ok(Heard::Applied | Heard::NoNews | Heard::MovedOn) => return,
                     Ok(
                         Heard::UnknownPayment
