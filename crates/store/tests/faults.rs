@@ -263,58 +263,64 @@ async fn s72_a_deadlock_is_tried_again() {
         .await
         .unwrap();
     let mut stories = Vec::new();
-    for number in 0..3 {
+    for number in 0..4 {
         let (story, accepted) = Story::accept("acme", &format!("key-{number}"), 1_000);
         assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
         stories.push(story);
     }
     // A batch locks its payments in this order.
     stories.sort_by_key(|story| story.payment.id.0);
-    let id = |number: usize| stories[number].payment.id.0;
     let lock = |number: usize| {
         format!(
-            "update payments set description = description where payment_id = '{}'",
-            id(number)
+            "begin; set local deadlock_timeout = '1min'; \
+             update payments set description = description where payment_id = '{}'",
+            stories[number].payment.id.0
         )
     };
-    let (first, second, third) = (lock(0), lock(1), lock(2));
-    client
-        .batch_execute("begin; set local deadlock_timeout = '1min'")
-        .await
-        .unwrap();
-    client.batch_execute(&third).await.unwrap();
-    // While another keeps the committer busy, these two get into one batch.
-    let busy = db.client().await;
-    busy.batch_execute("begin").await.unwrap();
-    busy.batch_execute(&second).await.unwrap();
-    let mut stories = stories.into_iter();
-    let mut next = || {
-        let (store, change) = (store.clone(), stories.next().unwrap().authorized());
-        move || tokio::spawn(async move { store.commit(change).await })
+    let [first, second, third, other] = [0, 1, 2, 3].map(lock);
+    let holder = async |lock: &str| {
+        let holder = db.client().await;
+        holder.batch_execute(lock).await.unwrap();
+        holder
     };
-    let (commit_first, commit_second, commit_third) = (next(), next(), next());
-    let mut committing = vec![commit_second()];
+    let (holds_second, rival) = (holder(&second).await, holder(&third).await);
+    let mut committing: Vec<_> = {
+        let commit = |mut story: Story| {
+            let (store, change) = (store.clone(), story.authorized());
+            tokio::spawn(async move { store.commit(change).await })
+        };
+        // While another payment keeps the committer busy, these three get into one batch.
+        let holds_other = holder(&other).await;
+        let mut committing = vec![commit(stories.pop().unwrap())];
+        waits_for_a_lock(&db).await;
+        committing.extend(stories.drain(..).map(commit));
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        holds_other.batch_execute("commit").await.unwrap();
+        committing
+    };
+    assert_eq!(committing.remove(0).await.unwrap(), Ok(Commit::Committed));
+    // The batch has the first, and waits for the second; the rival has the third, and waits for the first.
     waits_for_a_lock(&db).await;
-    committing.extend([commit_first(), commit_third()]);
-    // Both are in its queue before the committer looks again.
-    tokio::task::yield_now().await;
-    busy.batch_execute("commit").await.unwrap();
-    let waiting = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
-                   where not l.granted and a.application_name = 'quittance commit' \
-                   and a.datname = current_database()";
-    eventually(
-        "the batch has the first and waits for the third",
-        || async { number(&db.client().await, waiting).await > 0 && committing[0].is_finished() },
-    )
+    let rival = tokio::spawn(async move {
+        rival.batch_execute(&first.replace("begin; ", "")).await?;
+        rival.batch_execute("commit").await
+    });
+    let waiting = "select count(*) from pg_stat_activity \
+                   where wait_event_type = 'Lock' and datname = current_database()";
+    eventually("the rival waits for the batch", || async {
+        number(&client, waiting).await == 2
+    })
     .await;
-    // Waits for the batch, which waits for this: until the batch is given up and has let go.
-    client.batch_execute(&first).await.unwrap();
-    client.batch_execute("commit").await.unwrap();
+    // With the second, the batch waits for the third, and closes the circle: it finds that out itself.
+    holds_second.batch_execute("commit").await.unwrap();
+    rival.await.unwrap().unwrap();
     for task in committing {
         assert_eq!(task.await.unwrap(), Ok(Commit::Committed));
     }
     let entries = "select count(*) from journal";
-    assert_eq!(number(&client, entries).await, 6);
+    assert_eq!(number(&client, entries).await, 8);
     let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
     assert_counted(&client, deadlocks).await;
 }

@@ -417,8 +417,8 @@ pub const MUTATIONS: &[Mutation] = &[
         breaks: "notified",
         defect: "an event is passed over where notifications are made in parts",
         file: OUTBOX,
-        text: "        join journal_positions p on p.position >= r.low and p.position < r.high \\",
-        becomes: "        join journal_positions p on p.position > r.low and p.position < r.high \\",
+        text: "            where r.served and p.position >= r.low and p.position < r.high \\",
+        becomes: "            where r.served and p.position > r.low and p.position < r.high \\",
         tests: OUTBOX_TESTS,
     },
     Mutation {
