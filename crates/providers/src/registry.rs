@@ -206,21 +206,21 @@ fn named_accounts(
     if names.is_empty() {
         return Err(RuleProblem::NoAccount);
     }
-    let named = names.iter().map(|name| {
+    let chosen = names.iter().map(|name| {
         let mut known = known.iter();
         let account = known.find(|known| known.account().as_str() == name);
         account.ok_or_else(|| RuleProblem::UnknownAccount(name.clone()))
     });
-    let named = named.collect::<Result<Vec<_>, _>>()?;
+    let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
     let first_of = |livemode| {
-        let mut named = named.iter();
-        let found = named.find(|account| account.livemode() == livemode);
+        let mut chosen = chosen.iter();
+        let found = chosen.find(|account| account.livemode() == livemode);
         found.map(|account| account.account().to_string())
     };
     if let (Some(live), Some(test)) = (first_of(true), first_of(false)) {
         return Err(RuleProblem::MixedModes { live, test });
     }
-    let accounts: Vec<_> = named.iter().map(|it| it.account().clone()).collect();
+    let accounts: Vec<_> = chosen.iter().map(|it| it.account().clone()).collect();
     match first_repeated(&accounts) {
         Some(account) => Err(RuleProblem::AccountTwice(account.to_string())),
         None => Ok(accounts),

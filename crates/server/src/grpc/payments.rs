@@ -320,9 +320,13 @@ impl PaymentService for PaymentRpcs {
             // A key is looked up to learn what an earlier call did: whatever keeps it from being found disproves nothing.
             let by_key = matches!(lookup, PaymentLookup::IdempotencyKey(_));
             let found = self.services.flows.get(&caller, lookup).await;
-            let record = found.map_err(|error| match by_key {
-                true => Failure::from(error),
-                false => Failure::from(error).nothing_moved(),
+            let record = found.map_err(|error| {
+                let failure = Failure::from(error);
+                if by_key {
+                    failure
+                } else {
+                    failure.nothing_moved()
+                }
             })?;
             Ok::<_, Failure>(v1::GetPaymentResponse {
                 payment: Some(payment::payment(&record)),
