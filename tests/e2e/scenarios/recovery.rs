@@ -3,16 +3,20 @@
 
 use std::time::{Duration, SystemTime};
 
-use quittance_proto::v1::{CreatePaymentRequest, Payment, PaymentState, TransactionState};
+use quittance_proto::v1::{
+    CapturePaymentRequest, CreatePaymentRequest, Payment, PaymentState, RefundPaymentRequest,
+    TransactionState,
+};
 use quittance_sandbox::{Sandbox, SandboxConfig, SandboxHandle};
 use toml::Value;
+use tonic::Code;
 
 use crate::harness::collector::{Collector, attribute};
 use crate::harness::process::ServerProcess;
 use crate::harness::site::{ACCOUNT, SANDBOX_KEY, Setting, account};
 use crate::harness::{
-    Client, Site, SiteOptions, World, authorization, capture, eventually, purchase, refund, sync,
-    void,
+    Amounts as _, Client, Site, SiteOptions, World, authorization, capture, eventually, purchase,
+    refund, sync, void,
 };
 
 /// A provider that is given up on soon, and servers that recover soon.
@@ -292,6 +296,73 @@ async fn s13_what_could_not_be_sent_in_time_fails_and_is_never_sent() {
     world.sandbox.resume().await.unwrap();
     assert_eq!(world.books().counts.operations, 0);
     world.everything_agrees().await;
+}
+
+/// A time to send by that a caller gives, in whole seconds.
+#[allow(clippy::disallowed_methods, reason = "a caller reads its own clock")]
+fn seconds_from_now(seconds: i64) -> prost_types::Timestamp {
+    let mut at = prost_types::Timestamp::from(SystemTime::now());
+    (at.seconds, at.nanos) = (at.seconds + seconds, 0);
+    at
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s13_captures_and_refunds_are_sent_by_the_time_that_their_caller_gave_or_never() {
+    let world = World::start().await;
+    let payment = world.client.create(authorization("tok_approve", 900)).await;
+    world.client.ok(capture(&payment, 400)).await;
+    world.sandbox.pause_accepting().await;
+    // It has no connection yet, whose end could leave open what was sent.
+    let recovering = SiteOptions::default().recovering().settings;
+    let server = world.replica_with(recovering).await;
+    let by = |seconds| {
+        let execute_before = Some(seconds_from_now(seconds));
+        let capture = CapturePaymentRequest {
+            execute_before,
+            ..capture(&payment, 500)
+        };
+        let refund = RefundPaymentRequest {
+            execute_before,
+            ..refund(&payment, 300)
+        };
+        (capture, refund, execute_before)
+    };
+
+    let (late_capture, late_refund, _) = by(-1);
+    for failure in [
+        server.client.refused(late_capture).await,
+        server.client.refused(late_refund).await,
+    ] {
+        failure.is(Code::InvalidArgument, "INVALID_FIELD");
+        failure.names(&["execute_before"]);
+        assert!(failure.money_may_have_moved(), "it had not passed before");
+    }
+
+    let (capture_soon, refund_soon, execute_before) = by(3);
+    let pending = [
+        server.client.ok(capture_soon).await.message.transaction,
+        server.client.ok(refund_soon).await.message.transaction,
+    ];
+    for pending in pending.map(Option::unwrap) {
+        assert_eq!(pending.state(), TransactionState::Pending);
+        assert_eq!(pending.execute_before, execute_before);
+    }
+    let after = found_out(&server.client, &payment.payment_id).await;
+    for failed in &after.transactions[2..] {
+        assert_eq!(failed.state(), TransactionState::Failed);
+        assert_eq!(failed.failure.as_ref().unwrap().cause, "NOT_SENT_IN_TIME");
+    }
+    assert_eq!((after.capturable(), after.refundable()), (500, 400));
+
+    world.sandbox.resume().await.unwrap();
+    server.client.ok(capture(&payment, 500)).await;
+    server.client.ok(refund(&payment, 300)).await;
+    found_out(&server.client, &payment.payment_id).await;
+    let counts = world.books().counts;
+    let sent = (counts.captures, counts.refunds);
+    assert_eq!(sent, (2, 1), "what was late never came");
+    world.everything_agrees().await;
+    assert!(server.server.shutdown().await);
 }
 
 /// A second provider.

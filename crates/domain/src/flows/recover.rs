@@ -99,21 +99,40 @@ impl Flows {
         if step.busy {
             return Ok(Recovered::Busy);
         }
-        let trace = self.ports().observer.current_trace();
-        let stamp = self.stamp(&caller, trace, Duration::ZERO);
-        let news = (step.wait, step.cause, step.retry_after);
-        let change = decide::unresolved(&step.record, due.transaction, news, &stamp)?;
-        if let Some(change) = change {
-            // On a conflict someone else is at it.
-            self.commit(&change).await.map_err(accept_error)?;
-        }
-        let held = step.record.transaction(due.transaction);
+        let record = self.put_off(&caller, step, due.transaction).await?;
+        let held = record.transaction(due.transaction);
         let settled = held.is_none_or(|held| held.state.ended());
         Ok(if settled {
             Recovered::Settled
         } else {
             Recovered::Waiting
         })
+    }
+
+    /// Says when the next step is due of a transaction that is still due after this one. A change of the payment's other
+    /// transactions must not keep that from being said: the claim would run out first, and nothing be done until then.
+    async fn put_off(
+        &self,
+        caller: &Caller,
+        step: Stepped,
+        id: TransactionId,
+    ) -> Result<PaymentRecord, FlowError> {
+        let news = (step.wait, step.cause, step.retry_after);
+        let mut record = step.record;
+        for _ in 0..=self.settings().max_decisions {
+            let trace = self.ports().observer.current_trace();
+            let stamp = self.stamp(caller, trace, Duration::ZERO);
+            let Some(change) = decide::unresolved(&record, id, news, &stamp)? else {
+                return Ok(record);
+            };
+            match self.commit(&change).await.map_err(accept_error)? {
+                Commit::Committed => return Ok(change.apply_to(Some(record))),
+                Commit::VersionConflict | Commit::IdempotencyKeyTaken => {
+                    record = self.read(caller, record.payment.id).await?;
+                }
+            }
+        }
+        Ok(record)
     }
 
     /// The payment of a claimed transaction, if it is still due. It is due by the database's clock: where ours is

@@ -393,8 +393,8 @@ pub const MUTATIONS: &[Mutation] = &[
         breaks: "exactly once",
         defect: "a step without news is never followed by another",
         file: RECOVER,
-        text: "            self.commit(&change).await.map_err(accept_error)?;",
-        becomes: "            let _ = &change;",
+        text: "            match self.commit(&change).await.map_err(accept_error)? {",
+        becomes: "            match Commit::Committed {",
         tests: FLOWS,
     },
     Mutation {
