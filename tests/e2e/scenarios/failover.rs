@@ -277,3 +277,35 @@ async fn a_test_payment_never_fails_over_to_an_account_where_real_money_moves() 
     assert_eq!((new.livemode, new.provider_account.as_str()), (true, ADYEN));
     world.sandbox.resume().await.unwrap();
 }
+
+/// An account that answers every time, only too slowly.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s70_an_account_that_is_slow_is_left_alone_and_new_payments_go_to_the_next() {
+    let site = Site::new(SiteOptions::default()).await;
+    let other = Sandbox::start(SandboxConfig::new(SANDBOX_KEY))
+        .await
+        .unwrap();
+    let mut slow = account(ACCOUNT, &site.sandbox.base_url(), 10_000);
+    let circuit = format!(
+        "window_calls = 4\nmin_calls = 4\nslow_call_ms = 100\nslow_rate_percent = 50\n\
+         open_ms = {AGES_MS}\nmax_open_ms = {AGES_MS}"
+    );
+    slow.insert("circuit".to_owned(), Value::Table(circuit.parse().unwrap()));
+    let next = account("other", &other.base_url(), 10_000);
+    let accounts = vec![Value::from(slow), Value::from(next)];
+    let world = World::on(site, vec![("providers.accounts", Value::from(accounts))]).await;
+    let mut served_by = Vec::new();
+    for _ in 0..6 {
+        let paid = world
+            .client
+            .create(purchase("tok_approve?latency_ms=150", 100));
+        let paid = paid.await;
+        assert_eq!(paid.state(), PaymentState::Captured, "slow, and no failure");
+        served_by.push(paid.provider_account);
+    }
+    let expected = [ACCOUNT, ACCOUNT, ACCOUNT, ACCOUNT, "other", "other"];
+    assert_eq!(served_by, expected);
+    let (slow, next) = (world.books().counts, other.books().counts);
+    assert_eq!((slow.purchases, next.purchases), (4, 2));
+    other.shutdown().await;
+}

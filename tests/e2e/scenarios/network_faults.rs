@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use quittance_proto::v1::{Payment, PaymentState};
 use quittance_test_support::{Cut, Direction, Plan};
 use tonic::Code;
 
 use crate::harness::process::ServerProcess;
 use crate::harness::{
-    Keyed as _, Links, SiteOptions, World, get, get_by_key, purchase, until_resolved,
+    Keyed as _, Links, SiteOptions, World, eventually, get, get_by_key, purchase, until_resolved,
     until_resolved_by_key,
 };
 
@@ -247,6 +248,50 @@ async fn s72_a_key_that_is_looked_up_while_its_acceptance_hangs_is_not_found_and
     let paid = is_paid_once(&world, &accepting.await.unwrap()).await;
     let found = world.client.ok(get_by_key("on-its-way")).await.message;
     assert_eq!(found.payment.unwrap().payment_id, paid.payment_id);
+    world.everything_agrees().await;
+}
+
+/// The way to the database takes long enough for leases to run out on it, and for commits to be given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s72_a_slow_way_to_the_database_charges_nothing_twice_and_loses_nothing() {
+    let world = start_impatient().await;
+    let mut requests = Vec::new();
+    for (direction, milliseconds) in [
+        (ToServer, 20),
+        (ToClient, 120),
+        (ToServer, 450),
+        (ToClient, 900),
+    ] {
+        let delay = Duration::from_millis(milliseconds);
+        world.links().database.delay(direction, delay);
+        let made: Vec<_> = (0..4)
+            .map(|number| purchase("tok_approve", 100).key(&format!("{milliseconds}-{number}")))
+            .collect();
+        let calls = made
+            .iter()
+            .map(|request| world.client.call(request.clone()));
+        for failure in join_all(calls).await.into_iter().filter_map(Result::err) {
+            assert!(
+                failure.retryable() && failure.money_may_have_moved(),
+                "{failure:?}"
+            );
+        }
+        requests.extend(made);
+        world.links().database.delay(direction, Duration::ZERO);
+    }
+    for request in &requests {
+        eventually(
+            "the same request under the same key is answered",
+            async || world.client.call(request.clone()).await.ok(),
+        )
+        .await;
+        let paid = until_resolved_by_key(&world.client, &request.idempotency_key).await;
+        assert_eq!(paid.state(), PaymentState::Captured);
+        let charged = world.charged(&paid.transactions[0].transaction_id);
+        assert_eq!((charged.charges, charged.amount), (1, 100));
+    }
+    let payments = u64::try_from(requests.len()).unwrap();
+    assert_eq!(world.books().counts.purchases, payments);
     world.everything_agrees().await;
 }
 
