@@ -106,7 +106,7 @@ impl TreeHeadFacts<'_> {
         let (size, previous) = (self.size.to_be_bytes(), self.previous.map(u64::to_be_bytes));
         let mut parts: Vec<&[u8]> = vec![&size, self.root];
         // One part more, so that no MAC of a row with it is one of a row without.
-        parts.extend(previous.as_ref().map(|bytes| bytes.as_slice()));
+        parts.extend(previous.as_ref().map(<[u8; 8]>::as_slice));
         hmac(key, &parts)
     }
 }

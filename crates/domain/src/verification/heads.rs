@@ -21,7 +21,9 @@ pub(super) struct HeadWalk {
     differ_in_a_row: u32,
     macs_in_a_row: u32,
     /// Entries of the last one that this service made.
-    last: Option<u64>,
+    last: Option<i64>,
+    /// Entries of the last one that it did not make, which is told as such.
+    last_forged: Option<i64>,
     /// Entries of those that others were grown from, and that were not seen.
     missing: BTreeSet<u64>,
 }
@@ -33,6 +35,8 @@ impl HeadWalk {
         self.mac(row, report);
         if row.mac == HeadMac::Ours {
             self.follows(row);
+        } else {
+            self.last_forged = Some(row.size);
         }
     }
 
@@ -72,12 +76,13 @@ impl HeadWalk {
 
     /// Whether the head that this one was grown from is there: it is the last before it.
     fn follows(&mut self, row: &HeadRow) {
-        let before = row.previous.and_then(|size| u64::try_from(size).ok());
-        let before = before.filter(|before| *before > 0 && Some(*before) != self.last);
+        let there = [Some(0), self.last, self.last_forged];
+        let before = row.previous.filter(|_| !there.contains(&row.previous));
+        let before = before.and_then(|size| u64::try_from(size).ok());
         if let Some(before) = before.filter(|_| self.missing.len() < MAX_MISSING) {
             self.missing.insert(before);
         }
-        self.last = u64::try_from(row.size).ok();
+        self.last = Some(row.size);
     }
 
     /// Entries of heads that were not seen. One may have been stored behind the page that it belongs to.
