@@ -320,3 +320,93 @@ proptest! {
         prop_assert!(judged(&booked, &lines) != Verdict::Agrees);
     }
 }
+
+/// A dispute as it stands with us: what is charged back, and whether it was returned.
+fn dispute(returned: TransactionState) -> [Booked; 2] {
+    let side = |kind, state| Booked {
+        provider_reference: Some(reference("du_1")),
+        ..ours(kind, state)
+    };
+    [
+        side(SettledKind::ChargedBack, TransactionState::Succeeded),
+        side(SettledKind::ChargebackReversed, returned),
+    ]
+}
+
+/// Movements of one dispute, in the order of time: below 0 what is taken.
+fn moved(amounts: &[i64]) -> Vec<SettledLine> {
+    let lines = amounts.iter().zip(0..).map(|(amount, minute)| {
+        let kind = if *amount < 0 {
+            SettledKind::ChargedBack
+        } else {
+            SettledKind::ChargebackReversed
+        };
+        SettledLine {
+            at: Some(at(500 + minute)),
+            names: Names {
+                operation: Some(reference("du_1")),
+                ..Names::default()
+            },
+            ..line(kind, amount.abs())
+        }
+    });
+    lines.collect()
+}
+
+#[test]
+fn s78_a_dispute_is_compared_as_it_stands_however_often_it_was_taken_up_again() {
+    use TransactionState::{Pending, Reversed, Succeeded};
+    for (amounts, returned) in [
+        (&[-1_000][..], Pending),
+        (&[-1_000, 1_000], Succeeded),
+        (&[-1_000, 1_000, -1_000], Reversed),
+        (&[-1_000, 1_000, -1_000, 1_000], Succeeded),
+        (&[-1_000, 1_000, -1_000, 1_000, -1_000], Reversed),
+        // What was taken first is in the export before.
+        (&[1_000, -1_000], Reversed),
+    ] {
+        let mut lines = moved(amounts);
+        for newest_first in [false, true] {
+            for side in dispute(returned) {
+                let of = format!("{amounts:?}, newest first: {newest_first}, {side:?}");
+                // Without what was taken first, its order is all that tells how it stands.
+                if !(newest_first && amounts.len() == 2) {
+                    assert_eq!(differs(&side, &lines), [], "{of}");
+                }
+            }
+            lines.reverse();
+        }
+    }
+}
+
+#[test]
+fn s78_a_dispute_that_stands_otherwise_or_for_another_amount_is_found() {
+    use Difference::{Amount, State};
+    use TransactionState::{Pending, Reversed, Succeeded};
+    for (amounts, returned, taken_differs, returned_differs) in [
+        // It was lost after all, and we say that it was won; or the other way round.
+        (&[-1_000, 1_000, -1_000][..], Succeeded, vec![], vec![State]),
+        (
+            &[-1_000, 1_000, -1_000, 1_000],
+            Reversed,
+            vec![],
+            vec![State],
+        ),
+        (&[-900], Pending, vec![Amount], vec![]),
+        (&[-1_000, 1_000, -1_100], Reversed, vec![Amount], vec![]),
+        (
+            &[-1_000, 1_000, -900],
+            Reversed,
+            vec![],
+            vec![State, Amount],
+        ),
+        (&[-1_000, 900], Succeeded, vec![], vec![Amount]),
+        // Taken twice, and never returned.
+        (&[-1_000, -1_000], Pending, vec![Amount], vec![]),
+    ] {
+        let lines = moved(amounts);
+        let [taken, side] = dispute(returned);
+        assert_eq!(differs(&taken, &lines), taken_differs, "{amounts:?}");
+        assert_eq!(differs(&side, &lines), returned_differs, "{amounts:?}");
+    }
+}

@@ -44,6 +44,8 @@ pub struct Settlement {
     /// Whether one of ours was found for it, at the same place.
     matched: Vec<bool>,
     by_name: HashMap<u128, usize>,
+    /// Of what is a side of a dispute, at the same place.
+    sides: HashMap<usize, Side>,
     lines: u64,
     times: Option<(DateTime<Utc>, DateTime<Utc>)>,
     untimed: bool,
@@ -62,6 +64,7 @@ impl Settlement {
         self.lines += 1;
         self.note_time(line.at);
         let keys = keys_of(line.kind, &line.names);
+        let movement = Movement::of(&line);
         let known = keys.iter().find_map(|key| self.by_name.get(key)).copied();
         let at = known.unwrap_or(self.settled.len());
         if let Some(settled) = self.settled.get_mut(at) {
@@ -73,7 +76,62 @@ impl Settlement {
         for key in keys {
             self.by_name.entry(key).or_insert(at);
         }
+        if let Some(movement) = movement {
+            self.cancel_out(at, &movement);
+        }
         Ok(())
+    }
+
+    /// A dispute that was won and is taken up again takes once more what it had returned. The two cancel out, so that what is
+    /// left of either side is how the dispute stands.
+    fn cancel_out(&mut self, here: usize, movement: &Movement) {
+        let other = self.by_name.get(&movement.other_side).copied();
+        let returned_at = other
+            .and_then(|other| self.sides.get(&other))
+            .and_then(|side| side.first_at);
+        let (again, amount) = (self.sides.contains_key(&here), movement.amount);
+        let side = self.sides.entry(here).or_insert(Side {
+            first_at: movement.at,
+            again: 0,
+        });
+        if again {
+            side.again = side.again.saturating_add(amount);
+        }
+        let Some(other) = other else {
+            return;
+        };
+        let returned_before = returned_at
+            .zip(movement.at)
+            .is_some_and(|(returned, taken)| returned < taken);
+        if movement.takes && !again && returned_before {
+            // What was taken first is in an earlier export.
+            let gone = amount.min(self.left(other)).max(0);
+            return self.lessen(other, gone);
+        }
+        let (taken, returned) = if movement.takes {
+            (here, other)
+        } else {
+            (other, here)
+        };
+        let taken_again = self.sides.get(&taken).map_or(0, |side| side.again);
+        let gone = taken_again.min(self.left(returned)).max(0);
+        if let Some(side) = self.sides.get_mut(&taken) {
+            side.again -= gone;
+        }
+        self.lessen(taken, gone);
+        self.lessen(returned, gone);
+    }
+
+    /// What the lines at this place add up to, in one currency.
+    fn left(&self, at: usize) -> i64 {
+        let settled = self.settled.get(at).filter(|settled| !settled.mixed);
+        settled.map_or(0, |settled| settled.total)
+    }
+
+    fn lessen(&mut self, at: usize, gone: i64) {
+        if let Some(settled) = self.settled.get_mut(at) {
+            settled.total = settled.total.saturating_sub(gone);
+        }
     }
 
     /// Notes that a line was told at this time: from the first to the last is what the export tells of.
@@ -122,6 +180,42 @@ impl Settlement {
         let matched = std::mem::take(&mut self.matched).into_iter();
         let unmatched = settled.zip(matched).filter(|(_, matched)| !matched);
         unmatched.map(|(settled, _)| settled).collect()
+    }
+}
+
+/// One side of a dispute: what was taken, or what was returned.
+#[derive(Debug)]
+struct Side {
+    /// When its first line is of.
+    first_at: Option<DateTime<Utc>>,
+    /// What was moved in its direction after that, and is not cancelled out, in minor units.
+    again: i64,
+}
+
+/// A line of a dispute.
+struct Movement {
+    amount: i64,
+    at: Option<DateTime<Utc>>,
+    takes: bool,
+    /// Under which name its other side is known.
+    other_side: u128,
+}
+
+impl Movement {
+    /// `None` of lines about anything else.
+    fn of(line: &SettledLine) -> Option<Self> {
+        let (takes, other) = match line.kind {
+            SettledKind::ChargedBack => (true, SettledKind::ChargebackReversed),
+            SettledKind::ChargebackReversed => (false, SettledKind::ChargedBack),
+            SettledKind::Captured | SettledKind::Refunded => return None,
+        };
+        let dispute = line.names.operation.as_ref()?;
+        Some(Self {
+            amount: line.amount,
+            at: line.at,
+            takes,
+            other_side: key(other, Name::Operation, dispute.as_str().as_bytes()),
+        })
     }
 }
 
