@@ -24,7 +24,7 @@ use crate::payment::{Payment, PaymentRecord, PaymentState};
 use crate::reconciliation::{SettlementPage, SettlementSource};
 use crate::text::Sensitive;
 use crate::transaction::{
-    Attempt, LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
+    Attempt, Dispute, LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
     TransactionKind, TransactionOrigin, TransactionState,
 };
 use crate::webhook::{ProviderWebhooks, WebhookFact};
@@ -576,6 +576,12 @@ pub trait Provider: ProviderRules + ProviderWebhooks + 'static {
     /// provider's reference alone.
     async fn payment_named(&self, _reference: &ProviderReference) -> Result<Named, Cause> {
         Ok(Named::NotFound)
+    }
+
+    /// Asks what a chargeback, or its reversal, is about now: its reason, its date, its amount. `None` where the provider
+    /// cannot be asked that, or does not know it.
+    async fn dispute(&self, _query: &LookupQuery) -> Result<Option<Dispute>, Cause> {
+        Ok(None)
     }
 
     /// Asks for all operations of a kind on the payment that the provider knows by this reference, as its webhooks would

@@ -160,3 +160,38 @@ async fn s52_a_dispute_that_is_lost_meanwhile_is_lost_though_stripe_fails_to_say
     assert!(disputed.world.db.number(tried).await > 1);
     disputed.world.everything_agrees().await;
 }
+
+/// Stripe moved the date, and its older event comes late: of two events nothing says which is the older, so it is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s51_an_older_event_does_not_bring_back_an_older_date_of_a_dispute() {
+    let disputed = Disputed::start().await;
+    let due = |at: i64| {
+        let mut dispute = disputed.stands("needs_response", &[-900]);
+        dispute["evidence_details"] = json!({"due_by": at});
+        disputed.world.stripe.disputed(&dispute);
+        dispute
+    };
+    let shown = async || {
+        let payment = disputed.world.now(&disputed.payment).await;
+        let taken = payment.transactions.last().unwrap();
+        let dispute = taken.dispute.as_ref().unwrap();
+        dispute.due_time.as_ref().map(|due| due.seconds)
+    };
+    let older = due(1_800_000_000);
+    let newer = due(1_800_600_000);
+    for (event, dispute, became) in [
+        ("evt_newer", &newer, "APPLIED"),
+        ("evt_older", &older, "IGNORED"),
+    ] {
+        assert_eq!(disputed.tell(event, "updated", dispute).await, became);
+        assert_eq!(shown().await, Some(1_800_600_000), "{event}");
+    }
+    // While it cannot be asked, what is known stays.
+    disputed.world.stripe.fail_dispute();
+    assert_eq!(
+        disputed.tell("evt_older_again", "updated", &older).await,
+        "IGNORED"
+    );
+    assert_eq!(shown().await, Some(1_800_600_000));
+    disputed.world.everything_agrees().await;
+}

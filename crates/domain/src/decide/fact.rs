@@ -59,7 +59,7 @@ pub(crate) fn fact_about(
     if let Some(change) = applied(record, &about, fact, true, stamp)? {
         return Ok(Some(change));
     }
-    if !still_so(held, &fact.kind) || held.dispute.as_ref() == Some(dispute) {
+    if !tells_details(held, fact, Some(dispute)) {
         return Ok(None);
     }
     // What the dispute is about has changed, and nothing else.
@@ -69,6 +69,11 @@ pub(crate) fn fact_about(
     tell_dispute(&mut step);
     step.edit(|transaction| transaction.updated_at = stamp.now);
     step.close(Some(record), None, stamp).map(Some)
+}
+
+/// Whether a fact tells of a dispute that it is about something else than is known, and nothing else that is new.
+pub(crate) fn tells_details(held: &Transaction, fact: &Fact, dispute: Option<&Dispute>) -> bool {
+    dispute.is_some() && held.dispute.as_ref() != dispute && still_so(held, &fact.kind)
 }
 
 /// Whether a fact says of a dispute what is known of it: what is older than that is not taken over.

@@ -44,6 +44,7 @@ pub use create::{NewPayment, create};
 pub use fact::{confirmation_lost, fact};
 pub(crate) use fact::{
     confirmation_open, confirmation_waits, fact_about, made_before_it_ran_out, taken_back_early,
+    tells_details,
 };
 pub(crate) use names::{Meant, payment_meant};
 pub use operator::{resolve, retry};

@@ -63,6 +63,33 @@ impl Flows {
         })
     }
 
+    /// Has a fact, and what it says a dispute is about, be what holds now, where the provider can be asked: of two events
+    /// that tell different dates nothing says which is the older.
+    ///
+    /// # Errors
+    /// Why it is not confirmed.
+    pub(super) async fn make_current(
+        &self,
+        record: &PaymentRecord,
+        held: &Transaction,
+        (fact, dispute): (&mut Fact, &mut Option<Dispute>),
+    ) -> Result<Result<(), Cause>, FlowError> {
+        match self.ask_again(record, held).await? {
+            Confirmed::Told => return Ok(Ok(())),
+            Confirmed::Not(cause) => return Ok(Err(cause)),
+            Confirmed::Instead(current) => *fact = *current,
+        }
+        if dispute.is_some() && *dispute != held.dispute {
+            let provider = self.provider_of(record, held.id)?;
+            let query = LookupQuery::about(&record.payment, held);
+            match provider.dispute(&query).await {
+                Ok(current) => *dispute = current.or(dispute.take()),
+                Err(cause) => return Ok(Err(cause)),
+            }
+        }
+        Ok(Ok(()))
+    }
+
     /// Asks about a dispute once more, after an answer about it was applied (or may have been: `became`), until that is what
     /// holds. What became of what was told, all in all.
     ///

@@ -226,7 +226,7 @@ impl Flows {
         (payment, transaction): (PaymentId, TransactionId),
         (fact, dispute): (&Fact, Option<&Dispute>),
     ) -> Result<(Told, bool), FlowError> {
-        let mut fact = fact.clone();
+        let (mut fact, mut dispute) = (fact.clone(), dispute.cloned());
         // The version of the payment that the provider was asked about: what it said may be older than a later one.
         let mut asked_about = None;
         for _ in 0..=self.settings().max_decisions {
@@ -245,18 +245,20 @@ impl Flows {
                 Aside::Told(told) => return Ok((told, asked)),
                 Aside::Overtaken => continue,
             }
-            let told = (&fact, dispute);
+            let told = (&fact, dispute.as_ref());
             let Some(change) = decide::fact_about(&record, transaction, told, &stamp)? else {
                 return Ok((Told::NoNews, asked));
             };
             let version = record.payment.version;
-            if contradicts(&record, held, &fact) && asked_about != Some(version) {
-                match self.ask_again(&record, held).await? {
-                    Confirmed::Told => {}
-                    Confirmed::Instead(current) => fact = *current,
-                    Confirmed::Not(cause) => return Ok((Told::NotConfirmed(cause), true)),
+            let older = decide::tells_details(held, &fact, dispute.as_ref());
+            if (older || contradicts(&record, held, &fact)) && asked_about != Some(version) {
+                match self
+                    .make_current(&record, held, (&mut fact, &mut dispute))
+                    .await?
+                {
+                    Ok(()) => asked_about = Some(version),
+                    Err(cause) => return Ok((Told::NotConfirmed(cause), true)),
                 }
-                asked_about = Some(version);
                 continue;
             }
             match self.commit(&change).await {

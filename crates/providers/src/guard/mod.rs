@@ -18,7 +18,7 @@ use quittance_domain::ports::{
 };
 use quittance_domain::reconciliation::{SettlementPage, SettlementSource};
 use quittance_domain::transaction::{
-    LookupOutcome, PreparedRequest, SendOutcome, SendReport, TransactionKind,
+    Dispute, LookupOutcome, PreparedRequest, SendOutcome, SendReport, TransactionKind,
 };
 use quittance_domain::webhook::{
     Delivery, ProviderWebhooks, Unreadable, Unverified, VerifiedEvent, WebhookFact,
@@ -225,6 +225,10 @@ impl Provider for Guarded {
 
     fn lookup_asks(&self) -> bool {
         self.inner.lookup_asks()
+    }
+
+    async fn dispute(&self, query: &LookupQuery) -> Result<Option<Dispute>, Cause> {
+        self.ask(self.inner.dispute(query)).await
     }
 
     async fn payment_named(&self, reference: &ProviderReference) -> Result<Named, Cause> {

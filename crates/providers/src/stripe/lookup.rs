@@ -213,9 +213,27 @@ pub(super) async fn refunds(
     Ok(facts)
 }
 
-async fn dispute(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
+/// Asks what a dispute is about now.
+pub(super) async fn dispute_details(
+    http: &HttpClient,
+    query: &LookupQuery,
+) -> Result<Option<quittance_domain::transaction::Dispute>, Cause> {
+    match disputed_now(http, query).await {
+        Ok(dispute) => {
+            webhook::details(&dispute, query.kind).map_err(|_| Cause::UnreadableResponse)
+        }
+        Err(LookupOutcome::Unavailable { cause, .. }) => Err(cause),
+        Err(LookupOutcome::NotFound { .. } | LookupOutcome::Found(_)) => Ok(None),
+    }
+}
+
+async fn disputed_now(http: &HttpClient, query: &LookupQuery) -> Asked<Dispute> {
     let reference = query.provider_reference.as_ref().ok_or(NOT_FOUND)?;
-    let dispute: Dispute = get(http, DISPUTES, reference, &[]).await?;
+    get(http, DISPUTES, reference, &[]).await
+}
+
+async fn dispute(http: &HttpClient, query: &LookupQuery) -> Asked<Fact> {
+    let dispute = disputed_now(http, query).await?;
     let facts = disputed(&dispute)?;
     let mut facts = facts.into_iter().filter(|(kind, _)| *kind == query.kind);
     facts.next().map(|(_, fact)| fact).ok_or(NOT_FOUND)

@@ -24,7 +24,7 @@ use quittance_domain::ports::{
 };
 use quittance_domain::reconciliation::SettlementSource;
 use quittance_domain::transaction::{
-    LookupOutcome, PreparedRequest, SendOutcome, SendReport, TransactionKind,
+    Dispute, LookupOutcome, PreparedRequest, SendOutcome, SendReport, TransactionKind,
 };
 use quittance_domain::webhook::WebhookFact;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -136,6 +136,10 @@ impl Provider for Stripe {
 
     async fn lookup(&self, query: &LookupQuery) -> LookupOutcome {
         lookup::look_up(&self.http, query).await
+    }
+
+    async fn dispute(&self, query: &LookupQuery) -> Result<Option<Dispute>, Cause> {
+        lookup::dispute_details(&self.http, query).await
     }
 
     async fn payment_named(&self, reference: &ProviderReference) -> Result<Named, Cause> {

@@ -194,12 +194,7 @@ fn theirs(intent: Option<&String>, charge: Option<&String>) -> Result<PaymentNam
 /// About a dispute; `reinstated` where it is told for what it returns.
 fn dispute(dispute: &wire::Dispute, reinstated: bool) -> Result<Vec<WebhookFact>, Unreadable> {
     let payment = theirs(dispute.payment_intent.as_ref(), dispute.charge.as_ref())?;
-    let details = dispute.evidence_details.as_ref();
-    let about = Dispute {
-        reason: Text::parse(dispute.reason.as_str()).unwrap_or_default(),
-        due_at: map::time(details.and_then(|details| details.due_by)),
-        amount: map::amount(dispute.amount, &dispute.currency)?,
-    };
+    let about = about_dispute(dispute)?;
     let mut facts = disputed(dispute)?;
     let returned = |(kind, fact): &(TransactionKind, Fact)| {
         *kind == TransactionKind::ChargebackReversal
@@ -227,6 +222,27 @@ fn dispute(dispute: &wire::Dispute, reinstated: bool) -> Result<Vec<WebhookFact>
         fact,
     });
     Ok(facts.collect())
+}
+
+/// What a dispute is about: its reason, its date, its amount.
+fn about_dispute(dispute: &wire::Dispute) -> Result<Dispute, unreadable::Unreadable> {
+    let details = dispute.evidence_details.as_ref();
+    Ok(Dispute {
+        reason: Text::parse(dispute.reason.as_str()).unwrap_or_default(),
+        due_at: map::time(details.and_then(|details| details.due_by)),
+        amount: map::amount(dispute.amount, &dispute.currency)?,
+    })
+}
+
+/// What one side of a dispute is about as it stands; `None` where it has no such side.
+pub(super) fn details(
+    dispute: &wire::Dispute,
+    kind: TransactionKind,
+) -> Result<Option<Dispute>, unreadable::Unreadable> {
+    let about = about_dispute(dispute)?;
+    let mut facts = disputed(dispute)?.into_iter();
+    let side = facts.find(|(side, _)| *side == kind);
+    Ok(side.and_then(|(_, fact)| about_of(dispute.status, kind, &about, &fact)))
 }
 
 /// What one side of a dispute is about: of a lost one, only what was returned of it is its reversal.
