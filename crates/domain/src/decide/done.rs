@@ -52,7 +52,11 @@ pub(super) fn approved(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_
         return step.report_excess(beyond_before);
     }
     step.advance(event);
-    if transaction.state.ended() && (purchased || !released) {
+    // That the issuer gave up a dispute may be told before what it had taken, which stays until its reversal.
+    let closed_before = transaction.kind == TransactionKind::Chargeback
+        && transaction.state == Failed
+        && !transaction.resolved_by_operator;
+    if transaction.state.ended() && (purchased || !released) && !closed_before {
         // It was told not to be done, perhaps to a customer; or a purchase and its void are both proved done.
         step.open_case(OperatorActionKind::ContradictingFact);
     }

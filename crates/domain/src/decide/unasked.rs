@@ -122,6 +122,10 @@ pub fn unasked(
             never_done(&mut step, Ok(*cause));
             step.edit(|transaction| transaction.state = TransactionState::Reversed);
         }
+        // Closed before it was told: as where it was told first.
+        FactKind::Declined(_) if told.kind.disputes() => {
+            never_done(&mut step, Ok(Cause::ProviderReportedFailure));
+        }
         FactKind::Declined(decline) => never_done(&mut step, Err(decline.clone())),
         FactKind::Pending if told.kind == TransactionKind::Chargeback => {
             inquiry_opened(&mut step, record);
@@ -195,6 +199,12 @@ pub(super) fn take_amount(step: &mut Step, amount: Option<Money>) -> bool {
 fn never_done(step: &mut Step, why: Result<Cause, Decline>) {
     let kind = prefix(step.subject.row().kind);
     step.result = EntryResult::Failure;
+    let about = step.subject.row().dispute.as_ref();
+    let amount = about.map(|about| about.amount);
+    if amount.is_some() {
+        // As of an inquiry: in another currency it stays 0.
+        take_amount(step, amount);
+    }
     match why {
         Ok(cause) => {
             step.event_type = format!("{kind}.failed");

@@ -783,3 +783,74 @@ fn i5_a_void_that_waited_releases_what_the_provider_has_not_captured_by_itself()
         assert_eq!((void.amount, failed), (100 - captured, nothing_left));
     }
 }
+
+/// What Adyen tells of a dispute, which it tells in any order and cannot be asked about.
+#[test]
+fn s52_a_dispute_ends_as_in_order_whatever_order_it_is_told_in() {
+    let given_up = declined();
+    let inquiry = [
+        (Kind::Chargeback, FactKind::Pending),
+        (Kind::Chargeback, given_up.clone()),
+    ];
+    let kept = [
+        (Kind::Chargeback, approved(100)),
+        (Kind::Chargeback, given_up.clone()),
+    ];
+    let returned = [
+        (Kind::Chargeback, FactKind::Pending),
+        (Kind::Chargeback, approved(100)),
+        (Kind::Chargeback, given_up),
+        (Kind::ChargebackReversal, approved(100)),
+    ];
+    for story in [&inquiry[..], &kept, &returned] {
+        let ended = |order: &[usize]| {
+            let mut world = World::captured(100);
+            let about = dispute(eur(100));
+            for at in order {
+                let (kind, fact) = story[*at].clone();
+                world.hear_of(kind, Some(&about), &named("DISPUTE1", fact));
+            }
+            let mut rows: Vec<_> = world
+                .record
+                .transactions
+                .iter()
+                .map(|row| (row.kind, row.state, row.amount, row.decline.clone()))
+                .collect();
+            rows.sort_by_key(|(kind, ..)| *kind as u8);
+            let cases: Vec<_> = world
+                .changes
+                .iter()
+                .filter_map(|change| change.operator_action)
+                .map(|action| action.kind)
+                .collect();
+            let payment = &world.record.payment;
+            (
+                rows,
+                payment.state,
+                payment.amounts,
+                payment.disputed,
+                cases,
+            )
+        };
+        let in_order: Vec<_> = (0..story.len()).collect();
+        let expected = ended(&in_order);
+        for order in orders(&in_order) {
+            assert_eq!(ended(&order), expected, "{story:?} in {order:?}");
+        }
+    }
+}
+
+/// All orders of these.
+fn orders(of: &[usize]) -> Vec<Vec<usize>> {
+    if of.is_empty() {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    for first in of {
+        let rest: Vec<_> = of.iter().copied().filter(|it| it != first).collect();
+        for order in orders(&rest) {
+            all.push([&[*first][..], &order].concat());
+        }
+    }
+    all
+}
