@@ -1,6 +1,7 @@
 //! The adapter of Adyen: Checkout API, version 71 (`docs/adyen.md`).
 
 mod amount;
+mod disputes;
 mod event;
 mod map;
 mod method;

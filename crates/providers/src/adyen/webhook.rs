@@ -1,16 +1,16 @@
 //! Adyen's standard webhooks: batches of items, each signed over eight of its fields. Only those decide.
 
-use chrono::{DateTime, SubsecRound as _, Utc};
-use quittance_domain::decline::{Cause, Decline, DeclineCode};
+use quittance_domain::decline::Cause;
 use quittance_domain::ids::ProviderReference;
 use quittance_domain::text::{Sensitive, Text};
-use quittance_domain::transaction::{Dispute, Fact, FactKind, TransactionKind};
+use quittance_domain::transaction::{Fact, FactKind, TransactionKind};
 use quittance_domain::webhook::{
     Delivery, PaymentName, ProviderWebhooks, Subject, Unreadable, Unverified, VerifiedEvent,
     WebhookFact,
 };
 use serde_json::Value;
 
+use super::disputes::{dispute, of_dispute};
 use super::event::{authorised, event_id, signed};
 use super::reference::Reference;
 use super::signature::SignedFields;
@@ -230,39 +230,16 @@ fn of_modification(
     }
 }
 
-fn moved(item: &wire::Item) -> FactKind {
+/// It was done, for the amount that it names.
+pub(super) fn moved(item: &wire::Item) -> FactKind {
     FactKind::Approved {
         amount: named_amount(item),
         expires_at: None,
     }
 }
 
-/// What an event about a dispute tells, and of which side of it; `None` for every other event.
-fn of_dispute(code: &str, item: &wire::Item) -> Option<(TransactionKind, FactKind)> {
-    match code {
-        "CHARGEBACK" | "SECOND_CHARGEBACK" => Some((TransactionKind::Chargeback, moved(item))),
-        // The issuer asks, or announces; nothing is taken yet.
-        "NOTIFICATION_OF_CHARGEBACK" | "REQUEST_FOR_INFORMATION" => {
-            Some((TransactionKind::Chargeback, FactKind::Pending))
-        }
-        // The issuer gave it up, or lost: an inquiry is closed. What a chargeback took is returned by its reversal.
-        "ISSUER_RESPONSE_TIMEFRAME_EXPIRED"
-        | "PREARBITRATION_ISSUER_WITHDRAWN"
-        | "PREARBITRATION_WON"
-        | "SCHEME_ARBITRATION_WON" => {
-            let given_up = FactKind::Declined(Decline {
-                code: DeclineCode::Other,
-                provider_code: Text::parse(code).unwrap_or_default(),
-            });
-            Some((TransactionKind::Chargeback, given_up))
-        }
-        "CHARGEBACK_REVERSED" => Some((TransactionKind::ChargebackReversal, moved(item))),
-        _ => None,
-    }
-}
-
 /// `None` where it is no amount in whole minor units of ours: never what was asked, so a person decides.
-fn named_amount(item: &wire::Item) -> Option<quittance_domain::money::Money> {
+pub(super) fn named_amount(item: &wire::Item) -> Option<quittance_domain::money::Money> {
     let named = item.amount.as_ref()?;
     amount::from_wire(&wire::Amount {
         currency: named.currency.clone()?,
@@ -270,13 +247,16 @@ fn named_amount(item: &wire::Item) -> Option<quittance_domain::money::Money> {
     })
 }
 
-fn psp_reference(item: &wire::Item) -> Result<ProviderReference, Unreadable> {
+/// Adyen's reference of what it is about.
+pub(super) fn psp_reference(item: &wire::Item) -> Result<ProviderReference, Unreadable> {
     let text = item.psp_reference.as_deref().unwrap_or_default();
     Ok(reference(text)?)
 }
 
 /// The payment's reference, where an item about something else names it.
-fn original_reference(item: &wire::Item) -> Result<Option<ProviderReference>, Unreadable> {
+pub(super) fn original_reference(
+    item: &wire::Item,
+) -> Result<Option<ProviderReference>, Unreadable> {
     let text = item.original_reference.as_deref();
     let text = text.filter(|text| !text.is_empty());
     Ok(text.map(reference).transpose()?)
@@ -360,47 +340,6 @@ fn operation(
         fact: Fact {
             kind: told,
             provider_reference: reference,
-            payment_reference: original_reference(item)?,
-        },
-    })
-}
-
-/// About a dispute: an inquiry, a chargeback or its reversal, which have the dispute's reference in common.
-fn dispute(
-    item: &wire::Item,
-    ours: Reference,
-    kind: TransactionKind,
-    told: FactKind,
-) -> Result<WebhookFact, Unreadable> {
-    let amount = named_amount(item).ok_or(Unreadable::Unexpected)?;
-    let mut named = psp_reference(item)?;
-    if item.event_code.as_deref() == Some("SECOND_CHARGEBACK") {
-        // The money is taken a second time, in the same dispute.
-        named = reference(format!("{named}/second"))?;
-    }
-    // Both inform only: they are not signed.
-    let additional = item.additional_data.as_ref();
-    let reason = additional
-        .and_then(|data| data.chargeback_reason_code.as_ref())
-        .and_then(Value::as_str)
-        .and_then(|text| Text::parse(text.trim()).ok());
-    let due_at = additional
-        .and_then(|data| data.defense_period_ends_at.as_ref())
-        .and_then(Value::as_str)
-        .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-    Ok(WebhookFact {
-        payment: PaymentName::Ours(ours.payment),
-        subject: Subject::Operation {
-            kind,
-            dispute: Some(Dispute {
-                reason: reason.unwrap_or_default(),
-                due_at: due_at.map(|at| at.with_timezone(&Utc).trunc_subsecs(6)),
-                amount,
-            }),
-        },
-        fact: Fact {
-            kind: told,
-            provider_reference: Some(named),
             payment_reference: original_reference(item)?,
         },
     })

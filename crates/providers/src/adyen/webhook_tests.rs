@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use chrono::{DateTime, Utc};
 use hmac::{Hmac, Mac as _};
 use quittance_domain::ids::{PaymentId, TransactionId};
 use serde_json::json;
