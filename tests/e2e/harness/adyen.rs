@@ -61,8 +61,10 @@ impl Processed {
 
 #[derive(Default)]
 struct Ledger {
-    /// By idempotency key, in the order of their coming.
-    processed: Vec<(String, Processed)>,
+    /// In the order of their coming.
+    processed: Vec<Processed>,
+    /// Where each is, by its idempotency key.
+    by_key: HashMap<String, usize>,
     references: HashMap<String, u32>,
 }
 
@@ -112,9 +114,18 @@ impl PlayedAdyen {
     /// What was processed at paths that end so, oldest first.
     pub fn processed(&self, path: &str) -> Vec<Processed> {
         let ledger = self.ledger();
-        let all = ledger.processed.iter().map(|(_, processed)| processed);
+        let all = ledger.processed.iter();
         let all = all.filter(|processed| processed.path.ends_with(path));
         all.cloned().collect()
+    }
+
+    /// The last of it whose reference begins so.
+    pub fn last_of(&self, path: &str, reference: &str) -> Processed {
+        let ledger = self.ledger();
+        let all = ledger.processed.iter().rev();
+        let mut own = all.filter(|it| it.path.ends_with(path));
+        let found = own.find(|it| it.reference().starts_with(reference));
+        found.unwrap().clone()
     }
 
     /// The only one.
@@ -134,8 +145,8 @@ impl Ledger {
         } else {
             200
         };
-        let known = self.processed.iter_mut().find(|(known, _)| known == key);
-        if let Some((_, processed)) = known {
+        if let Some(at) = self.by_key.get(key) {
+            let processed = &mut self.processed[*at];
             assert_eq!(processed.body, *body, "I2: other bytes under the same key");
             processed.sends += 1;
             return Some((status, processed.answer.clone()));
@@ -151,7 +162,8 @@ impl Ledger {
             answer: answer.clone(),
             sends: 1,
         };
-        self.processed.push((key.to_owned(), processed));
+        self.by_key.insert(key.to_owned(), self.processed.len());
+        self.processed.push(processed);
         let lost = body["paymentMethod"]["storedPaymentMethodId"] == UNHEARD;
         (!lost).then_some((status, answer))
     }
@@ -187,10 +199,10 @@ impl Ledger {
             });
         }
         let token = body["paymentMethod"]["storedPaymentMethodId"].as_str();
-        let opened = self.processed.iter().find(|(_, it)| it.path == "/payments");
+        let opened = self.processed.iter().find(|it| it.path == "/payments");
         // What a confirmation completes: a test redirects one payment at a time.
         let (amount, reference) = match (token, opened) {
-            (None, Some((_, opened))) => (opened.body["amount"].clone(), &opened.body["reference"]),
+            (None, Some(opened)) => (opened.body["amount"].clone(), &opened.body["reference"]),
             _ => (body["amount"].clone(), &body["reference"]),
         };
         let (reference, psp_reference) = (reference.clone(), self.psp_reference("PAYMENT"));

@@ -14,6 +14,7 @@ use sha2::Sha256;
 use std::sync::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// How the receiver answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Answer {
     Status(u16, String),
     /// 200, after a while.
     Slow(Duration),
+    /// 200, once it is let go; not at all to whoever hangs up before.
+    Withheld,
     /// Not at all: it hangs up.
     HangUp,
     /// Not at all: it waits until the sender hangs up.
@@ -85,6 +88,8 @@ struct Inside {
     got: Mutex<Vec<Got>>,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
+    let_go: watch::Sender<bool>,
+    waited_in_vain: AtomicUsize,
 }
 
 /// A receiver that listens on loopback.
@@ -102,6 +107,8 @@ impl Receiver {
             got: Mutex::default(),
             at_once: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
+            let_go: watch::Sender::new(false),
+            waited_in_vain: AtomicUsize::new(0),
         });
         let shared = Arc::clone(&inside);
         tokio::spawn(async move {
@@ -119,6 +126,16 @@ impl Receiver {
     /// From now on it answers so.
     pub fn answers(&self, answer: Answer) {
         *self.inside.answer.lock().unwrap() = answer;
+    }
+
+    /// Gives the answers that are withheld, and withholds none any more.
+    pub fn lets_go(&self) {
+        self.inside.let_go.send_replace(true);
+    }
+
+    /// How often a sender hung up on an answer that was withheld.
+    pub fn waited_in_vain(&self) -> usize {
+        self.inside.waited_in_vain.load(Ordering::SeqCst)
     }
 
     /// Everything that came in, in this order.
@@ -181,6 +198,20 @@ async fn serve(mut connection: TcpStream, inside: Arc<Inside>) {
             Answer::Status(status, lines) => (status, lines),
             Answer::Slow(wait) => {
                 tokio::time::sleep(wait).await;
+                (200, String::new())
+            }
+            Answer::Withheld => {
+                let mut let_go = inside.let_go.subscribe();
+                let mut nothing = [0];
+                let waits = tokio::select! {
+                    _ = let_go.wait_for(|let_go| *let_go) => true,
+                    _ = connection.read(&mut nothing) => false,
+                };
+                if !waits {
+                    inside.waited_in_vain.fetch_add(1, Ordering::SeqCst);
+                    inside.at_once.fetch_sub(1, Ordering::SeqCst);
+                    return;
+                }
                 (200, String::new())
             }
             Answer::Never => {

@@ -139,6 +139,36 @@ async fn a_watcher_that_disconnects_after_every_event_misses_nothing() {
     );
 }
 
+/// Whoever resumes behind an older token than the last may have seen what comes: its id tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_resumed_behind_an_older_token_repeats_events_under_the_same_ids() {
+    let world = World::start().await;
+    let other = world.replica().await;
+    let mut stream = world.client.watch(following("")).await.unwrap();
+    let payment = world.client.create(authorization("tok_approve", 500)).await;
+    let done = world.client.ok(capture(&payment, None)).await;
+    let done = done.message.payment.unwrap();
+    let mut seen = Vec::new();
+    while u64::try_from(seen.len()).unwrap() < done.version {
+        seen.push(next(&mut stream).await);
+    }
+    drop(stream);
+    for client in [&world.client, &other.client] {
+        for (at, (_, token)) in seen.iter().enumerate() {
+            let rest = WatchPaymentsRequest {
+                follow: false,
+                ..following(token)
+            };
+            let mut stream = client.watch(rest).await.unwrap();
+            for (event, _) in &seen[at + 1..] {
+                assert_eq!(next(&mut stream).await.0, *event, "repeated as it was");
+            }
+            let end = timeout(PATIENCE, stream.message()).await.unwrap();
+            assert_eq!(end.unwrap(), None);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watcher_under_load_sees_every_payment_in_order() {
     let world = World::start().await;

@@ -157,7 +157,10 @@ async fn a_receiver_that_is_down_then_slow_then_back_misses_nothing_and_no_order
     const PAYMENTS: usize = 20;
     let waits = [[200; 10], [1_000; 10], [1_000; 10]].concat();
     let waits: Vec<_> = waits.into_iter().map(Value::from).collect();
-    let options = options().with("notifications.retry_schedule_ms", waits);
+    let options = options()
+        .with("notifications.retry_schedule_ms", waits)
+        .with("notifications.connect_timeout_ms", 400)
+        .with("notifications.total_timeout_ms", 400);
     let world = World::start_with(options).await;
     let admin = administrator(&world, TENANT).await;
     let receiver = Receiver::start().await;
@@ -186,7 +189,17 @@ async fn a_receiver_that_is_down_then_slow_then_back_misses_nothing_and_no_order
     })
     .await;
     assert_eq!(receiver.different(), 0);
-    receiver.answers(Answer::Slow(Duration::from_millis(30)));
+    // So slow that its sender gives up on it, and tries again.
+    receiver.answers(Answer::Withheld);
+    eventually(
+        "each payment's first event was waited for in vain",
+        async || (receiver.waited_in_vain() > PAYMENTS).then_some(()),
+    )
+    .await;
+    assert_eq!(receiver.different(), 0);
+    let backlog = counted(&world, "payment_notification_backlog").unwrap();
+    assert!(backlog >= PAYMENTS as u64, "{backlog}");
+    receiver.lets_go();
     eventually("some arrives", async || {
         (receiver.different() > PAYMENTS).then_some(())
     })

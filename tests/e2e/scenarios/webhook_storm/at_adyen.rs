@@ -19,9 +19,7 @@ impl Story<'_> {
     /// What Adyen processed of it at paths that end so; the last of it.
     fn last(&self, path: &str) -> Processed {
         let id = self.payment.payment_id.replace('-', "");
-        let all = self.stage.adyen.processed(path).into_iter();
-        let mut own = all.rev().filter(|it| it.reference().starts_with(&id));
-        own.next().unwrap()
+        self.stage.adyen.last_of(path, &id)
     }
 
     /// What became of its authorization.

@@ -816,7 +816,7 @@ fn s52_a_dispute_ends_as_in_order_whatever_order_it_is_told_in() {
                 .iter()
                 .map(|row| (row.kind, row.state, row.amount, row.decline.clone()))
                 .collect();
-            rows.sort_by_key(|(kind, ..)| *kind as u8);
+            rows.sort_by_key(|(kind, ..)| kind.name());
             let cases: Vec<_> = world
                 .changes
                 .iter()
