@@ -59,7 +59,7 @@ pub const MUTATIONS: &[Mutation] = &[
     if let Some(request) = &mut transaction.request {
         let mut bytes = request.bytes.expose().clone();
         bytes.push(b' ');
-        request.bytes = Sensitive::new(bytes);
+        request.bytes = crate::text::Sensitive::new(bytes);
     }
 ",
         tests: FLOWS,

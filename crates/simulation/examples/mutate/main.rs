@@ -134,7 +134,8 @@ fn run(scratch: &Path, mutation: &Mutation) -> Result<Verdict> {
     verdict.map_err(|error| format!("{}: {error}", mutation.defect).into())
 }
 
-/// Runs tests, for so long at most. That they do not compile is an error: the defect is to be one of the running product.
+/// Runs tests, for so long at most. Where they do not compile, that says nothing: the defect is to be one of the running
+/// product.
 fn test(scratch: &Path, tests: &[&str], longest: Duration) -> Result<Verdict> {
     let said_to = scratch.with_file_name("said");
     let said_here = fs::File::create(&said_to)?;
@@ -155,7 +156,9 @@ fn test(scratch: &Path, tests: &[&str], longest: Duration) -> Result<Verdict> {
     let ended = ended_within(&mut cargo, longest)?;
     let said = String::from_utf8_lossy(&fs::read(&said_to)?).into_owned();
     if said.contains("error: could not compile") {
-        return Err(format!("it does not compile:\n{said}").into());
+        let error = said.lines().find(|line| line.starts_with("error"));
+        let why = error.unwrap_or_default();
+        return Ok(Verdict::Unclear(format!("it does not compile: {why}")));
     }
     let failed = said.lines().find(|line| line.ends_with("... FAILED"));
     Ok(match (ended, failed) {
