@@ -134,9 +134,8 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
         let asked = open.has(row, OperatorActionKind::RecoveryExhausted);
         asked && (!trusted || world.is_impatient()) && row.state == TransactionState::Pending
     };
-    let mut refunds = record.transactions.iter();
-    let undecided_refund =
-        refunds.any(|row| row.kind == TransactionKind::Refund && with_person(row));
+    let asked = |row: &Transaction| open.has(row, OperatorActionKind::AmountMismatch);
+    let undecided = moves_what_nobody_knows(record, with_person, asked);
     let theirs = as_captured_again(amounts, theirs, (id, &booked));
     // What a capture that a person is asked about holds back did not run out here, as far as is known.
     let mut rows = record.transactions.iter();
@@ -144,11 +143,10 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
     let kept_back = i64::from(kept && ran_out) * amounts.capture_pending;
     let voided = theirs.voided - kept_back;
     let theirs = Balance { voided, ..theirs };
-    let asked = |row: &Transaction| open.has(row, OperatorActionKind::AmountMismatch);
     let early = waiting_for_ours(record, &mut unasked, |row| with_person(row) || asked(row));
     let theirs = early.iter().fold(theirs, without);
     let theirs = otherwise.without(theirs, amounts);
-    if !agree(amounts, &theirs, by_itself, undecided_refund) {
+    if !agree(amounts, &theirs, by_itself, undecided) {
         violations.push(format!("{id}: we say {amounts:?}, the provider {theirs:?}"));
     }
     if otherwise.none() && !kept && !record.opening().is_some_and(with_person) {
@@ -156,6 +154,23 @@ fn payment(world: &World, record: &PaymentRecord, open: &Open, violations: &mut 
     }
     unasked_are_recorded(record, unasked, violations);
     transactions(record, books, &otherwise, with_person, violations);
+}
+
+/// Whether a refund has no outcome that anybody could tell, or a refund or a capture another amount than a person has decided on.
+fn moves_what_nobody_knows(
+    record: &PaymentRecord,
+    with_person: impl Fn(&Transaction) -> bool,
+    asked: impl Fn(&Transaction) -> bool,
+) -> bool {
+    record.transactions.iter().any(|row| match row.kind {
+        TransactionKind::Refund => with_person(row) || asked(row),
+        TransactionKind::Capture => asked(row),
+        TransactionKind::Purchase
+        | TransactionKind::Authorization
+        | TransactionKind::Void
+        | TransactionKind::Chargeback
+        | TransactionKind::ChargebackReversal => false,
+    })
 }
 
 /// Every transaction of ours stands as the provider's books say, but what a person is asked about.
@@ -247,7 +262,7 @@ fn is_contradicted(record: &PaymentRecord, open: &Open) -> bool {
 
 /// Whether our amounts and the provider's are the same, to the unit; where they cannot be, what is out of place is in the
 /// excess.
-fn agree(amounts: &Amounts, theirs: &Balance, by_itself: bool, undecided_refund: bool) -> bool {
+fn agree(amounts: &Amounts, theirs: &Balance, by_itself: bool, undecided: bool) -> bool {
     let ours = Balance {
         authorized: amounts.authorized,
         captured: amounts.captured,
@@ -274,8 +289,9 @@ fn agree(amounts: &Amounts, theirs: &Balance, by_itself: bool, undecided_refund:
         && is_near(ours.charged_back, theirs.charged_back)
         && ours.authorized == theirs.authorized
         && moved(&ours) + amounts.excess == moved(theirs);
-    // Of a capture that was taken back while a refund of it is undecided, nobody can say whether money left.
-    let undecided = undecided_refund
+    // Of a capture that was taken back while a refund of it is undecided, nobody can say whether money left; nor of one that
+    // was taken back and refunded, while a person is asked how much another captured.
+    let undecided = undecided
         && ours.captured - amounts.excess == theirs.captured
         && (ours.authorized, ours.charged_back) == (theirs.authorized, theirs.charged_back);
     ours == *theirs || released || in_excess || undecided
