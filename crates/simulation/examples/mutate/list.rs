@@ -330,7 +330,7 @@ pub const MUTATIONS: &[Mutation] = &[
         defect: "an unknown commit is answered as never accepted",
         file: "crates/domain/src/flows/mod.rs",
         text: "        StoreError::CommitUnknown => FlowError::AcceptanceUnknown,",
-        becomes: "        StoreError::CommitUnknown => FlowError::ConcurrentChange,",
+        becomes: "        StoreError::CommitUnknown => FlowError::PaymentNotFound,",
         tests: FLOWS,
     },
     Mutation {
@@ -339,7 +339,7 @@ pub const MUTATIONS: &[Mutation] = &[
         file: SEND,
         text: "            leased && (!is_first(row)",
         becomes: "            (leased || !leased) && (!is_first(row)",
-        tests: FLOWS,
+        tests: &["-p", "quittance-tests", "leases"],
     },
     Mutation {
         breaks: "exactly once",
