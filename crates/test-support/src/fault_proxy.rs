@@ -44,7 +44,7 @@ pub use plan::{Cut, Plan};
 use shared::{Admission, Control, Shared};
 
 /// How long [`FaultProxy::wait_until_held`] waits before the test fails: it bounds a failing test.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 256;
 /// Connections whose traffic is remembered, the newest.

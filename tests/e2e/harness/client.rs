@@ -12,16 +12,19 @@ use quittance_proto::v1::admin_service_client::AdminServiceClient;
 use quittance_proto::v1::audit_service_client::AuditServiceClient;
 use quittance_proto::v1::payment_service_client::PaymentServiceClient;
 use quittance_proto::v1::{self, Payment};
+use tokio::time::timeout;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::PATIENCE;
 use super::failure::Failure;
 use super::tls::{SERVER_NAME, pki};
 use super::wire;
 
-/// How long a call may take unless a test says otherwise.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How long a call may take unless a test says otherwise: less than the server allows itself, so that it is the server
+/// that says what became of it.
+const CALL_LIMIT: Duration = Duration::from_secs(55);
 
 /// A caller of one server.
 #[derive(Clone)]
@@ -268,10 +271,8 @@ impl Client {
         request: v1::WatchPaymentsRequest,
     ) -> Result<Response<Streaming<v1::WatchPaymentsResponse>>, Failure> {
         let request = self.stream_request(request);
-        let answer = PaymentServiceClient::new(self.channel())
-            .watch_payments(request)
-            .await;
-        answer.map_err(Failure::from)
+        let mut service = PaymentServiceClient::new(self.channel());
+        opened(service.watch_payments(request)).await
     }
 
     pub async fn tail(
@@ -279,18 +280,16 @@ impl Client {
         request: v1::TailEntriesRequest,
     ) -> Result<Streaming<v1::TailEntriesResponse>, Failure> {
         let request = self.stream_request(request);
-        let answer = AuditServiceClient::new(self.channel())
-            .tail_entries(request)
-            .await;
-        answer.map(Response::into_inner).map_err(Failure::from)
+        let mut service = AuditServiceClient::new(self.channel());
+        let answer = opened(service.tail_entries(request)).await;
+        answer.map(Response::into_inner)
     }
 
     pub async fn verify_log(&self) -> Result<Streaming<v1::VerifyLogResponse>, Failure> {
         let request = self.stream_request(v1::VerifyLogRequest::default());
-        let answer = AuditServiceClient::new(self.channel())
-            .verify_log(request)
-            .await;
-        answer.map(Response::into_inner).map_err(Failure::from)
+        let mut service = AuditServiceClient::new(self.channel());
+        let answer = opened(service.verify_log(request)).await;
+        answer.map(Response::into_inner)
     }
 
     /// A stream stays open as long as the test wants it.
@@ -345,6 +344,20 @@ impl Client {
             request.page_token = page.next_page_token;
         }
     }
+}
+
+/// The answer to a call that opens a stream: the stream has no deadline, and its opening is not waited for for ever.
+async fn opened<T>(
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<Response<T>, Failure> {
+    let answer = timeout(PATIENCE, answer).await;
+    answer.expect("the stream opens").map_err(Failure::from)
+}
+
+/// What a stream tells next, which comes in time; `None` at its end.
+pub async fn next_told<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
+    let told = timeout(PATIENCE, stream.message()).await;
+    told.expect("the stream says something, or ends")
 }
 
 /// An address from text, for processes that tell theirs.

@@ -25,7 +25,7 @@ pub mod world;
 
 use std::time::{Duration, Instant};
 
-pub use client::Client;
+pub use client::{Client, next_told};
 pub use failure::Failure;
 pub use links::Links;
 pub use recovery::{until_resolved, until_resolved_by_key};
@@ -34,7 +34,7 @@ pub use site::{Site, SiteOptions};
 pub use world::World;
 
 /// How long a condition may take to come true. Generous: it bounds a failing test, not a passing one.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 

@@ -8,6 +8,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use super::PATIENCE;
 
 /// A request as it came.
 pub struct Asked {
@@ -39,7 +42,8 @@ pub struct HeldAnswer {
 impl HeldAnswer {
     /// Waits until it was asked for, and made.
     pub async fn made(&mut self) {
-        (&mut self.asked).await.unwrap();
+        let asked = timeout(PATIENCE, &mut self.asked).await;
+        asked.expect("nobody has asked").unwrap();
     }
 
     pub fn let_go(self) {

@@ -166,8 +166,10 @@ impl ServerProcess {
     /// nothing any more: the signal alone only asks for that.
     pub fn suspend(&self) {
         self.signal(Signal::STOP);
-        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
-        waitid(WaitId::Pid(self.pid()), stopped).unwrap();
+        // One that has ended would be waited for for ever. It is left to whoever asks for its status.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(self.pid()), stopped).unwrap();
+        assert!(status.is_some_and(|it| it.stopped()), "it has ended");
     }
 
     pub fn go_on(&self) {

@@ -13,8 +13,8 @@ use tonic::Code;
 
 use crate::harness::site::{ACCOUNT, TENANT};
 use crate::harness::{
-    CreateRequest as _, Keyed as _, SiteOptions, World, authorization, capture, moment, purchase,
-    refund, sync, void,
+    CreateRequest as _, Keyed as _, SiteOptions, World, authorization, capture, moment, next_told,
+    purchase, refund, sync, void,
 };
 
 const CREATE: &str = "quittance.v1.PaymentService/CreatePayment";
@@ -434,7 +434,7 @@ async fn reading_the_log_is_itself_logged_once_per_call() {
         .tail(TailEntriesRequest::default())
         .await
         .unwrap();
-    stream.message().await.unwrap().unwrap();
+    next_told(&mut stream).await.unwrap().unwrap();
     drop(stream);
     assert_eq!(world.db.number(accesses).await, 3);
     world.client.ok(SummarizeFailuresRequest::default()).await;

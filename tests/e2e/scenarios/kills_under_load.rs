@@ -25,7 +25,7 @@ const CLIENTS: u64 = 8;
 /// Between two kills, at most so many operations are finished.
 const MOST_BETWEEN_KILLS: u64 = 60;
 /// How long one operation of a caller may take, with all its retries.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// A caller gives up on a call after this, and asks the other replica.
 const CALL_LIMIT: Duration = Duration::from_secs(3);
 

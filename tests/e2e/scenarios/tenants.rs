@@ -12,8 +12,8 @@ use tonic::Code;
 
 use crate::harness::site::TENANT;
 use crate::harness::{
-    Client, Failure, World, authorization, capture, confirm, eventually, get, get_by_key, purchase,
-    refund, sync, void,
+    Client, Failure, World, authorization, capture, confirm, eventually, get, get_by_key,
+    next_told, purchase, refund, sync, void,
 };
 
 /// Those that can move money, or look up by key what did.
@@ -270,7 +270,7 @@ async fn s68_another_tenant_s_entries_and_events_are_not_seen() {
     };
     let refused = match stranger.tail(tail).await {
         Err(failure) => failure,
-        Ok(mut stream) => Failure::from(stream.message().await.unwrap_err()),
+        Ok(mut stream) => Failure::from(next_told(&mut stream).await.unwrap_err()),
     };
     assert_eq!(refused.code, failure.code);
 
@@ -280,7 +280,7 @@ async fn s68_another_tenant_s_entries_and_events_are_not_seen() {
         .watch(WatchPaymentsRequest::default())
         .await
         .unwrap();
-    while let Some(response) = stream.message().await.unwrap() {
+    while let Some(response) = next_told(&mut stream).await.unwrap() {
         assert_eq!(response.event.unwrap().payment_id, theirs.payment_id);
     }
 }

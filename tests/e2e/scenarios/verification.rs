@@ -16,7 +16,7 @@ use crate::harness::site::{LOG_NAME, TENANT};
 use crate::harness::tls::pki;
 use crate::harness::{
     Client, CreateRequest as _, Site, SiteOptions, World, authorization, capture, eventually,
-    purchase, refund,
+    next_told, purchase, refund,
 };
 
 /// Payments of every kind of outcome.
@@ -60,7 +60,7 @@ fn text(bytes: Vec<u8>) -> String {
 pub async fn verified(auditor: &Client) -> (Vec<LogMismatch>, VerificationSummary) {
     let mut told = auditor.verify_log().await.unwrap();
     let (mut found, mut summary) = (Vec::new(), None);
-    while let Some(message) = told.message().await.unwrap() {
+    while let Some(message) = next_told(&mut told).await.unwrap() {
         match message.event {
             Some(Event::Mismatch(mismatch)) => found.push(mismatch),
             Some(Event::Summary(end)) => summary = Some(end),
@@ -125,7 +125,7 @@ async fn points(auditor: &Client) -> (String, String) {
     eventually("a check tells that nothing is checked yet", async || {
         let mut told = auditor.verify_log().await.unwrap();
         let mut first = None;
-        while let Some(message) = told.message().await.unwrap() {
+        while let Some(message) = next_told(&mut told).await.unwrap() {
             let Some(Event::Progress(progress)) = message.event else {
                 continue;
             };
@@ -189,7 +189,7 @@ async fn s75_a_check_goes_on_from_no_point_but_one_of_its_own() {
         .tail(TailEntriesRequest::default())
         .await
         .unwrap();
-    let of_another_stream = tail.message().await.unwrap().unwrap().resume_token;
+    let of_another_stream = next_told(&mut tail).await.unwrap().unwrap().resume_token;
     drop(tail);
     for token in ["garbage", of_another_stream.as_str()] {
         let (output, is_left) = resumed(&world, token).await;
@@ -268,7 +268,7 @@ async fn s75_an_entry_that_was_changed_is_marked_wherever_it_is_shown() {
         .unwrap();
     let mut told = Vec::new();
     while told.len() < 3 {
-        let entry = tail.message().await.unwrap().unwrap().entry.unwrap();
+        let entry = next_told(&mut tail).await.unwrap().unwrap().entry.unwrap();
         if entry.stream_id == id {
             told.push(entry);
         }
@@ -362,7 +362,7 @@ async fn s75_verification_finds_a_changed_tree_and_a_database_that_was_set_back(
     let verify = async || {
         let mut told = auditor.verify_log().await.unwrap();
         let (mut found, mut summary) = (Vec::new(), None);
-        while let Some(message) = told.message().await.unwrap() {
+        while let Some(message) = next_told(&mut told).await.unwrap() {
             match message.event {
                 Some(Event::Mismatch(mismatch)) => found.push(mismatch),
                 Some(Event::Summary(end)) => summary = Some(end),

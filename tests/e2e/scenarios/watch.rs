@@ -1,7 +1,6 @@
 //! Streams: `WatchPayments` and `TailEntries` miss nothing, whoever goes away in between.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use futures::future::join_all;
 use quittance_proto::v1::{
@@ -12,7 +11,7 @@ use tokio::time::timeout;
 use tonic::{Code, Streaming};
 
 use crate::harness::{
-    Failure, PATIENCE, SiteOptions, World, authorization, capture, purchase, refund,
+    Failure, PATIENCE, SiteOptions, World, authorization, capture, next_told, purchase, refund,
 };
 
 async fn next(stream: &mut Streaming<WatchPaymentsResponse>) -> (PaymentEvent, String) {
@@ -248,7 +247,7 @@ async fn a_resume_token_of_another_tenant_or_of_nobody_is_refused() {
     for (client, token) in [(&stranger, token.as_str()), (&world.client, "AAAA")] {
         let failure = match client.watch(following(token)).await {
             Err(failure) => failure,
-            Ok(mut stream) => Failure::from(stream.message().await.unwrap_err()),
+            Ok(mut stream) => Failure::from(next_told(&mut stream).await.unwrap_err()),
         };
         failure.is(Code::InvalidArgument, "INVALID_RESUME_TOKEN");
     }
@@ -258,7 +257,7 @@ async fn a_resume_token_of_another_tenant_or_of_nobody_is_refused() {
     };
     let failure = match world.client.watch(both).await {
         Err(failure) => failure,
-        Ok(mut stream) => Failure::from(stream.message().await.unwrap_err()),
+        Ok(mut stream) => Failure::from(next_told(&mut stream).await.unwrap_err()),
     };
     assert_eq!(failure.code, Code::InvalidArgument);
 }
@@ -332,12 +331,7 @@ async fn streams_end_when_the_server_stops() {
     let ended = tokio::spawn(async move { stream.message().await.unwrap_err() });
     let (_site, in_time) = world.shut_down().await;
     assert!(in_time);
-    let failure = Failure::from(
-        timeout(Duration::from_secs(5), ended)
-            .await
-            .unwrap()
-            .unwrap(),
-    );
+    let failure = Failure::from(timeout(PATIENCE, ended).await.unwrap().unwrap());
     failure.is(Code::Unavailable, "SHUTTING_DOWN");
     assert!(failure.retryable());
 }
