@@ -13,7 +13,7 @@ use sha2::Sha256;
 use toml::Table;
 
 use super::played::Played;
-use super::site::Setting;
+use super::site::{PROVIDER_TIMEOUT_MS, Setting};
 use super::webhooks::Post;
 use super::{Site, SiteOptions, World, authorization, eventually, purchase};
 
@@ -103,6 +103,11 @@ impl PlayedAdyen {
         let base_url = format!("http://{}", self.played.addr);
         account.insert("base_url".to_owned(), base_url.into());
         account.insert("allow_plaintext".to_owned(), true.into());
+        account.insert(
+            "connect_timeout_ms".to_owned(),
+            (PROVIDER_TIMEOUT_MS / 2).into(),
+        );
+        account.insert("total_timeout_ms".to_owned(), PROVIDER_TIMEOUT_MS.into());
         account.insert("webhook_secrets".to_owned(), vec![HMAC_KEY].into());
         account
     }

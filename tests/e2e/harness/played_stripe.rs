@@ -11,6 +11,7 @@ use sha2::Sha256;
 use toml::{Table, Value as Setting};
 
 use super::played::{Asked, HeldAnswer, Played, Reply};
+use super::site::PROVIDER_TIMEOUT_MS;
 use super::stripe::{SECRET, STRIPE};
 use super::webhooks::{Post, now};
 use super::{Site, SiteOptions, World, eventually};
@@ -64,6 +65,8 @@ impl PlayedStripe {
             ("base_url", format!("http://{}", self.played.addr).into()),
             ("api_key", "sk_test_e2e".into()),
             ("allow_plaintext", true.into()),
+            ("connect_timeout_ms", (PROVIDER_TIMEOUT_MS / 2).into()),
+            ("total_timeout_ms", PROVIDER_TIMEOUT_MS.into()),
             ("webhook_secrets", vec![SECRET].into()),
         ] {
             account.insert(key.to_owned(), value);

@@ -28,6 +28,8 @@ pub const SANDBOX_KEY: &str = "sandbox-key";
 /// The id of the key ring's only key.
 pub const KEY_ID: &str = "e2e";
 const MASTER_KEY: [u8; 32] = [7; 32];
+/// How long a provider's answer is waited for, unless a test says otherwise.
+pub const PROVIDER_TIMEOUT_MS: i64 = 28_000;
 /// Everything that a caller of a tenant may do.
 pub const TENANT_ROLES: [Role; 4] = [
     Role::PaymentsWrite,
@@ -56,7 +58,8 @@ pub struct SiteOptions {
 impl Default for SiteOptions {
     fn default() -> Self {
         Self {
-            provider_timeout_ms: 10_000,
+            // Under half of the time for which what is claimed is left alone.
+            provider_timeout_ms: PROVIDER_TIMEOUT_MS,
             lookup_window: Duration::ZERO,
             settings: Vec::new(),
             database_url: None,
@@ -69,7 +72,7 @@ impl SiteOptions {
     /// A provider that is given up on soon: for answers that never come.
     pub fn impatient() -> Self {
         Self {
-            provider_timeout_ms: 400,
+            provider_timeout_ms: 3_000,
             ..Self::default()
         }
     }
@@ -98,6 +101,12 @@ impl SiteOptions {
             options = options.with(key("first_ms"), 50).with(key("max_ms"), 300);
         }
         options
+    }
+
+    /// Servers that give up on their database as soon as they do by default.
+    pub fn soon_without_database(self) -> Self {
+        let limits = DATABASE_LIMITS.into_iter();
+        limits.fold(self, |options, (key, value)| options.with(key, value))
     }
 
     /// With proxies between every replica and what it depends on.
@@ -253,6 +262,28 @@ impl Site {
         self.db.execute(sql, &[]).await;
     }
 
+    /// Lets the leases run out of those alone who were not answered, and so send no more; what they sent is looked for at
+    /// once. For loops that wait until a server has found out by itself.
+    pub async fn let_unanswered_leases_run_out(&self) {
+        let sql = "update transactions set lease_until = now() - interval '1 second', next_step_at = now() \
+                   where lease_until > now() and next_step_at is distinct from lease_until";
+        self.db.execute(sql, &[]).await;
+    }
+
+    /// Lets so much time pass that nobody is taken to be sending, or at work on anything, any more: every server that was
+    /// has died.
+    pub async fn all_senders_are_gone(&self) {
+        // Whoever is sending has the end of its lease as next step.
+        self.db
+            .batch(
+                "update transactions set next_step_at = case when next_step_at = lease_until \
+                 then now() - interval '1 minute' else next_step_at end, \
+                 lease_until = now() - interval '1 minute' where lease_until is not null; \
+                 update transactions set claimed_until = null where claimed_until is not null",
+            )
+            .await;
+    }
+
     /// Lets the waits end that stand before what is not being sent: its next step is due.
     pub async fn let_waits_end(&self) {
         let sql = "update transactions set next_step_at = now() \
@@ -288,6 +319,30 @@ pub fn account(name: &str, base_url: &str, timeout_ms: i64) -> Table {
     account
 }
 
+/// What a server waits for longer here than by default, so that one on a busy machine is not taken for one that is broken.
+/// A test in which such a wait has to end gives a short one of its own.
+const PATIENT: [(&str, i64); 9] = [
+    ("server.shutdown_grace_seconds", 60),
+    ("server.tls.handshake_timeout_ms", 60_000),
+    ("database.connect_timeout_ms", 60_000),
+    ("database.statement_timeout_ms", 60_000),
+    ("database.unavailable_after_ms", 60_000),
+    ("database.commit_resolution_timeout_ms", 60_000),
+    // A third of it is the time that a send may come after its acceptance.
+    ("payments.lease_margin_ms", 600_000),
+    ("telemetry.shutdown_timeout_ms", 60_000),
+    // What is tried again is so every few milliseconds.
+    ("webhooks.max_attempts", 1_000),
+];
+
+/// How soon the product gives up on its database by default, for tests of that.
+const DATABASE_LIMITS: [(&str, i64); 4] = [
+    ("database.connect_timeout_ms", 2_000),
+    ("database.statement_timeout_ms", 5_000),
+    ("database.unavailable_after_ms", 1_500),
+    ("database.commit_resolution_timeout_ms", 5_000),
+];
+
 fn common_settings(database_url: &str, account: Table) -> Vec<Setting> {
     let pki = pki();
     let path = |path: &std::path::Path| Value::from(path.to_str().unwrap());
@@ -296,12 +351,11 @@ fn common_settings(database_url: &str, account: Table) -> Vec<Setting> {
         let encoded = base64::engine::general_purpose::STANDARD.encode(MASTER_KEY);
         format!("{KEY_ID}:{encoded}")
     };
-    vec![
+    let mut settings = vec![
         ("server.grpc_listen", Value::from("127.0.0.1:0")),
         ("server.http_listen", Value::from("127.0.0.1:0")),
         ("server.tls.certificate_file", path(&pki.certificate_file)),
         ("server.tls.key_file", path(&pki.key_file)),
-        ("server.shutdown_grace_seconds", Value::from(10)),
         ("database.url", Value::from(database_url)),
         // Most tests ask for themselves what became of a payment (`sync`), and when.
         ("recovery.enabled", Value::from(false)),
@@ -312,5 +366,7 @@ fn common_settings(database_url: &str, account: Table) -> Vec<Setting> {
             "providers.accounts",
             Value::from(vec![Value::from(account)]),
         ),
-    ]
+    ];
+    settings.extend(PATIENT.map(|(key, value)| (key, Value::from(value))));
+    settings
 }

@@ -13,6 +13,7 @@ use sha2::Sha256;
 use toml::{Table, Value as Setting};
 
 use self::localstripe::LocalStripe;
+use super::site::PROVIDER_TIMEOUT_MS;
 use super::tls::pki;
 use super::webhooks::{Post, now};
 use super::{Site, SiteOptions, World, eventually};
@@ -56,6 +57,8 @@ impl StripeWorld {
             ("base_url", stripe.base_url().into()),
             ("api_key", KEY.into()),
             ("allow_plaintext", true.into()),
+            ("connect_timeout_ms", (PROVIDER_TIMEOUT_MS / 2).into()),
+            ("total_timeout_ms", PROVIDER_TIMEOUT_MS.into()),
             ("webhook_secrets", vec![NEXT_SECRET, SECRET].into()),
         ] {
             account.insert(key.to_owned(), value);

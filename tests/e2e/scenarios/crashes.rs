@@ -34,7 +34,7 @@ struct Victim {
 
 impl Victim {
     async fn start() -> Self {
-        let site = Site::new(SiteOptions::short_leases().recovering().behind_proxies()).await;
+        let site = Site::new(SiteOptions::default().recovering().behind_proxies()).await;
         let links = site.links().clone();
         let server = ServerProcess::start(&site, Vec::new()).await;
         Self {
@@ -48,9 +48,15 @@ impl Victim {
         self.server.client.clone()
     }
 
+    /// Killed, and so long ago that another server takes over what it was sending.
+    async fn dies(&mut self) {
+        self.server.kill();
+        self.site.all_senders_are_gone().await;
+    }
+
     /// Killed; what was held never arrives, and the next server finds everything passing again.
     async fn dies_for_good(&mut self) {
-        self.server.kill();
+        self.dies().await;
         self.links.provider.drop_held(ToServer, Cut::Close);
         self.links.provider.drop_held(ToClient, Cut::Close);
         self.links.database.drop_held(ToServer, Cut::Close);
@@ -183,7 +189,7 @@ async fn s20_requests_that_arrive_after_their_server_was_killed_are_found() {
         (victim.links.provider.held(ToServer) == OPERATIONS).then_some(())
     })
     .await;
-    victim.server.kill();
+    victim.dies().await;
     nobody_was_answered(calls).await;
     // They were on their way; that their sender is gone, the provider does not learn.
     victim
@@ -209,7 +215,7 @@ async fn s20_a_request_that_arrives_after_it_was_sent_again_charges_nothing() {
     victim.links.provider.set(ToServer, plan);
     let call = asks(&victim.client(), purchase("tok_approve", 700).key("late"));
     victim.links.provider.wait_until_held(ToServer).await;
-    victim.server.kill();
+    victim.dies().await;
     nobody_was_answered(vec![call]).await;
 
     victim.is_started_again().await;
@@ -294,13 +300,14 @@ async fn s21_killed_after_the_outcome_was_committed_and_before_it_knew() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s21_an_outcome_that_arrives_after_another_replica_found_it_changes_nothing() {
-    let world = World::start_with(SiteOptions::short_leases().recovering()).await;
+    let world = World::start_with(SiteOptions::default().recovering()).await;
     let links = Links::of(&world).await;
     let mut victim = ServerProcess::start(&world, links.settings()).await;
     links.database.set(ToServer, Plan::hold_at(OUTCOME));
     let call = asks(&victim.client, purchase("tok_approve", 900).key("twice"));
     links.database.wait_until_held(ToServer).await;
     victim.kill();
+    world.all_senders_are_gone().await;
     nobody_was_answered(vec![call]).await;
     // Accepted, its sender found to be lost, and found at the provider.
     let paid = until_resolved_by_key(&world.client, "twice").await;
@@ -414,7 +421,10 @@ async fn s20_killed_again_and_again_during_recovery() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s34_when_the_first_holder_of_a_key_has_crashed_another_replica_answers_for_it() {
-    let world = World::start_with(SiteOptions::short_leases().recovering()).await;
+    let options = SiteOptions::default()
+        .recovering()
+        .with("payments.answer_margin_ms", 3_000);
+    let world = World::start_with(options).await;
     let links = Links::of(&world).await;
     let mut victim = ServerProcess::start(&world, links.settings()).await;
     let request = purchase("tok_approve", 450).key("held");
@@ -425,7 +435,7 @@ async fn s34_when_the_first_holder_of_a_key_has_crashed_another_replica_answers_
     nobody_was_answered(vec![call]).await;
 
     // Its lease runs: somebody may be sending, so the answer is that nothing is known.
-    let hurried = world.client.within(Duration::from_millis(1_500));
+    let hurried = world.client.within(Duration::from_secs(5));
     let early = hurried.ok(request.clone()).await;
     assert!(early.replayed());
     let pending = early.message.payment.unwrap();
@@ -435,6 +445,7 @@ async fn s34_when_the_first_holder_of_a_key_has_crashed_another_replica_answers_
         0,
         "nothing is sent meanwhile"
     );
+    world.all_senders_are_gone().await;
 
     let paid = until_resolved(&world.client, &pending.payment_id).await;
     assert_eq!(paid.state(), PaymentState::Captured);
@@ -448,7 +459,7 @@ async fn s34_when_the_first_holder_of_a_key_has_crashed_another_replica_answers_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s82_the_other_replica_finishes_what_the_killed_one_had_begun() {
-    let world = World::start_with(SiteOptions::short_leases().recovering()).await;
+    let world = World::start_with(SiteOptions::default().recovering()).await;
     let links = Links::of(&world).await;
     let mut victim = ServerProcess::start(&world, links.settings()).await;
     let unsent = Operations::prepare(&victim.client).await;
@@ -463,6 +474,7 @@ async fn s82_the_other_replica_finishes_what_the_killed_one_had_begun() {
     assert_eq!(meanwhile.state(), PaymentState::Captured);
     victim.kill();
     nobody_was_answered(calls).await;
+    world.all_senders_are_gone().await;
     let attempts = unsent.are_carried_out(&world.client).await;
     assert_eq!(attempts, [2; OPERATIONS]);
     world.everything_agrees().await;

@@ -20,7 +20,7 @@ const RELIED_UPON: i64 = 23 * 3_600;
 fn forgetful() -> SiteOptions {
     SiteOptions {
         lookup_window: Duration::from_secs(3_600),
-        ..SiteOptions::short_leases()
+        ..SiteOptions::default()
     }
 }
 
@@ -47,7 +47,7 @@ async fn unheard(world: &World, seconds_ago: i64) -> Payment {
 async fn i3_a_key_that_expired_before_recovery_got_there_is_not_sent_again_and_a_person_is_asked() {
     // Nobody recovers for almost a day.
     let world = World::start_with(forgetful()).await;
-    let young = unheard(&world, RELIED_UPON - 60).await;
+    let young = unheard(&world, RELIED_UPON - 3_600).await;
     let old = unheard(&world, RELIED_UPON + 1).await;
     let recovering = SiteOptions::default().recovering().settings;
     let _recovery = ServerProcess::start(&world, recovering).await;

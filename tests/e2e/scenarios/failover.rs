@@ -7,7 +7,7 @@ use toml::Value;
 use tonic::Code;
 
 use crate::harness::adyen::{ADYEN, PlayedAdyen, adyen_purchase};
-use crate::harness::site::{ACCOUNT, SANDBOX_KEY, account};
+use crate::harness::site::{ACCOUNT, PROVIDER_TIMEOUT_MS, SANDBOX_KEY, account};
 use crate::harness::{
     Keyed as _, Links, Site, SiteOptions, World, eventually, purchase, until_resolved,
 };
@@ -16,16 +16,14 @@ use Direction::ToServer;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i4_after_a_timeout_a_send_that_is_refused_at_the_connection_proves_nothing() {
-    let options = SiteOptions::impatient()
-        .with("payments.lease_margin_ms", 1_000)
-        .recovering();
+    let options = SiteOptions::impatient().recovering();
     let site = Site::new(options).await;
     let other = Sandbox::start(SandboxConfig::new(SANDBOX_KEY)).await;
     let other = other.unwrap();
     let links = Links::of(&site).await;
     let first = format!("http://{}", links.provider.address());
     let both = [(ACCOUNT, first), ("other", other.base_url())];
-    let both = both.map(|(name, url)| Value::from(account(name, &url, 400)));
+    let both = both.map(|(name, url)| Value::from(account(name, &url, 3_000)));
     let mut settings = links.settings();
     settings.push(("providers.accounts", Value::from(both.to_vec())));
     let world = World::on(site, settings).await;
@@ -37,7 +35,11 @@ async fn i4_after_a_timeout_a_send_that_is_refused_at_the_connection_proves_noth
     assert_eq!(pending.state(), PaymentState::Pending);
     assert_eq!(pending.provider_account, ACCOUNT);
     // The provider does not hold it, so it is to be sent again; by now nobody can connect any more.
-    links.database.wait_until_held(ToServer).await;
+    eventually("attempt 2 is held", async || {
+        world.let_unanswered_leases_run_out().await;
+        (links.database.held(ToServer) > 0).then_some(())
+    })
+    .await;
     links.provider.refuse_connections().await;
     links.provider.cut_all(Cut::Close).await;
     links.database.release_then(ToServer, Plan::pass());
@@ -64,7 +66,6 @@ async fn i4_after_a_timeout_a_send_that_is_refused_at_the_connection_proves_noth
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s13_refused_connections_use_up_no_send() {
     let options = SiteOptions::impatient()
-        .with("payments.lease_margin_ms", 1_000)
         .with("payments.retries.max_sends.purchase", 2)
         .recovering();
     let world = World::start_with(options).await;
@@ -79,7 +80,12 @@ async fn s13_refused_connections_use_up_no_send() {
     .await;
     world.sandbox.resume().await.unwrap();
     // The first request that gets there hangs, and is not processed; the second is.
-    let paid = until_resolved(&world.client, &pending.payment_id).await;
+    let paid = eventually("it is resolved", async || {
+        world.let_unanswered_leases_run_out().await;
+        let payment = world.client.payment(&pending.payment_id).await;
+        (payment.state() != PaymentState::Pending).then_some(payment)
+    })
+    .await;
     assert_eq!(paid.state(), PaymentState::Captured);
     assert!(paid.transactions[0].attempts >= tried + 2);
     let doubtful = "select count(*) from attempts where outcome <> 'NOT_SENT'";
@@ -89,9 +95,10 @@ async fn s13_refused_connections_use_up_no_send() {
 
 /// An account whose circuit opens at once, and tries again after so long.
 fn fragile(name: &str, base_url: &str, open_ms: i64) -> Value {
-    let mut account = account(name, base_url, 2_000);
+    let mut account = account(name, base_url, PROVIDER_TIMEOUT_MS);
+    // One slow call of a busy machine would open it, too.
     let circuit = format!(
-        "window_calls = 1\nmin_calls = 1\nopen_ms = {open_ms}\nmax_open_ms = {open_ms}\n\
+        "window_calls = 1\nmin_calls = 1\nslow_call_ms = 120000\nopen_ms = {open_ms}\nmax_open_ms = {open_ms}\n\
          half_open_probes = 1"
     );
     account.insert("circuit".to_owned(), Value::Table(circuit.parse().unwrap()));
@@ -285,13 +292,13 @@ async fn s70_an_account_that_is_slow_is_left_alone_and_new_payments_go_to_the_ne
     let other = Sandbox::start(SandboxConfig::new(SANDBOX_KEY))
         .await
         .unwrap();
-    let mut slow = account(ACCOUNT, &site.sandbox.base_url(), 10_000);
+    let mut slow = account(ACCOUNT, &site.sandbox.base_url(), PROVIDER_TIMEOUT_MS);
     let circuit = format!(
         "window_calls = 4\nmin_calls = 4\nslow_call_ms = 100\nslow_rate_percent = 50\n\
          open_ms = {AGES_MS}\nmax_open_ms = {AGES_MS}"
     );
     slow.insert("circuit".to_owned(), Value::Table(circuit.parse().unwrap()));
-    let next = account("other", &other.base_url(), 10_000);
+    let next = account("other", &other.base_url(), PROVIDER_TIMEOUT_MS);
     let accounts = vec![Value::from(slow), Value::from(next)];
     let world = World::on(site, vec![("providers.accounts", Value::from(accounts))]).await;
     let mut served_by = Vec::new();

@@ -20,7 +20,7 @@ use toml::Value;
 
 use crate::harness::adyen;
 use crate::harness::process::ServerProcess;
-use crate::harness::site::{ACCOUNT, account};
+use crate::harness::site::{ACCOUNT, PROVIDER_TIMEOUT_MS, account};
 use crate::harness::tls::pki;
 use crate::harness::webhooks::{OTHER_SECRET, Post, SECRET, client, now};
 use crate::harness::{Client, Keyed as _, Site, SiteOptions, eventually, purchase};
@@ -37,7 +37,7 @@ const MEMORY_LIMIT_KB: u64 = 96 * 1024;
 
 /// A real server with one account.
 async fn server(site: &Site) -> ServerProcess {
-    let mut only = account(ACCOUNT, &site.sandbox.base_url(), 5_000);
+    let mut only = account(ACCOUNT, &site.sandbox.base_url(), PROVIDER_TIMEOUT_MS);
     only.insert("webhook_secrets".to_owned(), Value::from(vec![SECRET]));
     let max_body = i64::try_from(MAX_BODY).unwrap();
     let settings = vec![
@@ -342,7 +342,7 @@ fn theirs(reference: &str) -> serde_json::Value {
 
 /// A real server with an account at Adyen, of which nothing is asked here.
 async fn server_at_adyen(site: &Site) -> ServerProcess {
-    let mut only = account(adyen::ADYEN, &site.sandbox.base_url(), 5_000);
+    let mut only = account(adyen::ADYEN, &site.sandbox.base_url(), PROVIDER_TIMEOUT_MS);
     for (key, value) in [
         ("kind", Value::from("adyen")),
         ("merchant_account", Value::from(adyen::MERCHANT_ACCOUNT)),

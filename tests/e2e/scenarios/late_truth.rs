@@ -1,8 +1,6 @@
 //! Requests that arrive, and answers that are told, after we have given up: whatever was said in between, what is true is
 //! applied, and a person hears of it.
 
-use std::time::{Duration, SystemTime};
-
 use quittance_proto::v1::{
     CreatePaymentRequest, OperatorActionKind, Payment, PaymentState, ResolveTransactionRequest,
     TransactionResolution, TransactionState,
@@ -17,10 +15,10 @@ use crate::harness::site::{TENANT, TENANT_ROLES};
 use crate::harness::webhooks::Hooks;
 use crate::harness::{
     Amounts as _, Cases as _, Keyed as _, Links, SiteOptions, World, authorization, eventually,
-    get_by_key, purchase, sync, until_resolved, void,
+    get_by_key, purchase, sync, void,
 };
 
-use Direction::ToServer;
+use Direction::{ToClient, ToServer};
 
 /// Where a request to the provider that moves money begins.
 const REQUEST: &str = "POST /";
@@ -58,6 +56,20 @@ impl Held {
         pending
     }
 
+    /// The payment, once nothing is pending: nobody sends it any more, and it was too late to.
+    async fn ends_too_late(&self, payment: &Payment) -> Payment {
+        eventually("it is too late", async || {
+            // In one: between the two it would be sent again.
+            let sql = "update transactions set execute_before = now(), \
+                       lease_until = now() - interval '1 second', next_step_at = now() \
+                       where lease_until > now() and next_step_at is distinct from lease_until";
+            self.hooks.db.execute(sql, &[]).await;
+            let payment = self.hooks.client.payment(&payment.payment_id).await;
+            (payment.state() != PaymentState::Pending).then_some(payment)
+        })
+        .await
+    }
+
     /// The request arrives after all, and the provider tells what it made of it.
     async fn arrives(&self, payment: &Payment) {
         self.arrives_untold(payment).await;
@@ -78,15 +90,6 @@ impl Held {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "a caller reads its own clock")]
-fn in_seconds(request: CreatePaymentRequest, seconds: u64) -> CreatePaymentRequest {
-    let at = SystemTime::now() + Duration::from_secs(seconds);
-    CreatePaymentRequest {
-        execute_before: Some(at.into()),
-        ..request
-    }
-}
-
 /// The payment after a fact that contradicts what was said of it: a person is to tell whoever heard the contrary.
 async fn contradicted(world: &World, payment: &Payment, state: PaymentState) -> Payment {
     let after = world.client.payment(&payment.payment_id).await;
@@ -104,11 +107,9 @@ async fn contradicted(world: &World, payment: &Payment, state: PaymentState) -> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s22_a_request_that_arrives_after_its_payment_has_failed_is_applied_and_reported() {
-    let held = Held::start(SiteOptions::short_leases().recovering()).await;
-    // It is given up on after a second, and must not be sent again after another.
-    let request = in_seconds(purchase("tok_approve", 700), 2);
-    let pending = held.given_up_on(request).await;
-    let failed = until_resolved(&held.hooks.client, &pending.payment_id).await;
+    let held = Held::start(SiteOptions::impatient().recovering()).await;
+    let pending = held.given_up_on(purchase("tok_approve", 700)).await;
+    let failed = held.ends_too_late(&pending).await;
     assert_eq!(failed.state(), PaymentState::Failed);
     assert_eq!(failed.failure.as_ref().unwrap().cause, "NOT_PROCESSED");
 
@@ -121,10 +122,9 @@ async fn s22_a_request_that_arrives_after_its_payment_has_failed_is_applied_and_
 /// Its webhook was lost: whoever asks finds out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s22_a_success_after_its_payment_has_failed_is_found_by_asking() {
-    let held = Held::start(SiteOptions::short_leases().recovering()).await;
-    let request = in_seconds(purchase("tok_approve", 700), 2);
-    let pending = held.given_up_on(request).await;
-    let failed = until_resolved(&held.hooks.client, &pending.payment_id).await;
+    let held = Held::start(SiteOptions::impatient().recovering()).await;
+    let pending = held.given_up_on(purchase("tok_approve", 700)).await;
+    let failed = held.ends_too_late(&pending).await;
     assert_eq!(failed.state(), PaymentState::Failed);
     // As long as there is nothing, asking changes nothing.
     let asked = held.hooks.client.ok(sync(&failed)).await.message.payment;
@@ -140,10 +140,15 @@ async fn s22_a_success_after_its_payment_has_failed_is_found_by_asking() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s22_a_request_that_arrives_after_its_payment_was_voided_is_applied_and_reported() {
-    let held = Held::start(SiteOptions::short_leases().recovering()).await;
+    let held = Held::start(SiteOptions::impatient().recovering()).await;
     let pending = held.given_up_on(authorization("tok_approve", 700)).await;
     held.hooks.client.ok(void(&pending)).await;
-    let voided = until_resolved(&held.hooks.client, &pending.payment_id).await;
+    let voided = eventually("it is voided without having been sent", async || {
+        held.hooks.let_unanswered_leases_run_out().await;
+        let payment = held.hooks.client.payment(&pending.payment_id).await;
+        (payment.state() != PaymentState::Pending).then_some(payment)
+    })
+    .await;
     assert_eq!(voided.state(), PaymentState::Voided);
 
     held.arrives(&pending).await;
@@ -162,7 +167,7 @@ async fn s22_a_request_that_arrives_after_its_payment_was_voided_is_applied_and_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s22_a_request_that_arrives_after_a_person_called_it_not_processed_is_applied_and_reported()
 {
-    let held = Held::start(SiteOptions::short_leases()).await;
+    let held = Held::start(SiteOptions::impatient()).await;
     let pending = held.given_up_on(purchase("tok_approve", 700)).await;
     held.hooks.let_leases_run_out().await;
     let mut roles = TENANT_ROLES.to_vec();
@@ -187,10 +192,13 @@ async fn s22_a_request_that_arrives_after_a_person_called_it_not_processed_is_ap
 /// An answer that is late, but not too late: whoever gave up on it first has sent nothing more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s22_a_late_answer_after_a_webhook_and_a_lookup_have_told_it_changes_nothing() {
-    let hooks = Hooks::start().await;
-    let request = purchase("tok_approve?latency_ms=2000", 700).key("late");
-    let client = hooks.client.clone();
+    let held = Held::start(SiteOptions::default()).await;
+    let (hooks, provider) = (&held.hooks, &held.links.provider);
+    provider.set(ToClient, Plan::hold_answer_to(REQUEST).once());
+    let client = held.sender.client.clone();
+    let request = purchase("tok_approve", 700).key("late");
     let call = tokio::spawn(async move { client.create(request).await });
+    provider.wait_until_held(ToClient).await;
     let event = eventually("the provider has charged", async || hooks.events().pop()).await;
     let pending = hooks.client.ok(get_by_key("late")).await.message.payment;
     let pending = pending.unwrap();
@@ -199,6 +207,7 @@ async fn s22_a_late_answer_after_a_webhook_and_a_lookup_have_told_it_changes_not
     assert_eq!(found.state(), PaymentState::Captured, "found by a lookup");
     hooks.tell(&event, "IGNORED").await;
     assert!(!call.is_finished(), "its answer is still on its way");
+    provider.release_then(ToClient, Plan::pass());
     let answered = call.await.unwrap();
     assert_eq!(
         (answered.captured(), answered.payment_id),

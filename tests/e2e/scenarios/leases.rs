@@ -3,8 +3,10 @@
 use quittance_proto::v1::{CreatePaymentRequest, Payment, PaymentState};
 use quittance_test_support::{Direction, Plan};
 use tokio::task::JoinHandle;
+use toml::Value;
 
 use crate::harness::process::ServerProcess;
+use crate::harness::site::{ACCOUNT, PROVIDER_TIMEOUT_MS, account};
 use crate::harness::{
     Amounts as _, Client, Keyed as _, Links, SiteOptions, World, eventually, purchase,
     until_resolved, until_resolved_by_key,
@@ -35,17 +37,15 @@ fn end(outcome: &str, cause: &str) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s82_a_server_that_was_stopped_until_its_lease_had_run_out_sends_nothing() {
-    let world = World::start_with(SiteOptions::short_leases().recovering()).await;
+    let options = SiteOptions {
+        provider_timeout_ms: 6_000,
+        ..SiteOptions::default()
+    };
+    let world = World::start_with(options.recovering()).await;
     let links = Links::of(&world).await;
     let mut settings = links.settings();
-    for wait in [
-        "database.unavailable_after_ms",
-        "database.commit_resolution_timeout_ms",
-        "database.statement_timeout_ms",
-    ] {
-        // It hears of the commit, however long it was stopped.
-        settings.push((wait, 60_000.into()));
-    }
+    // Its own lease runs out before long; that of whoever takes over does not.
+    settings.push(("payments.lease_margin_ms", 2_000.into()));
     let stopped = ServerProcess::start(&world, settings).await;
     links.database.set(ToClient, Plan::hold_answer_to(ACCEPTED));
     let call = asks(&stopped.client, purchase("tok_approve", 900).key("stopped"));
@@ -81,12 +81,8 @@ async fn s82_a_server_that_was_stopped_until_its_lease_had_run_out_sends_nothing
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s72_what_was_accepted_too_late_to_be_sent_is_proved_not_sent_and_goes_on_by_itself() {
-    let options = SiteOptions::short_leases().recovering().behind_proxies();
-    // The database answers late, and its answer is waited for.
-    let options = options
-        .with("database.unavailable_after_ms", 10_000)
-        .with("payments.retries.unreachable.first_ms", 10);
-    let world = World::start_with(options).await;
+    // Nobody else takes it up meanwhile.
+    let world = World::start_with(SiteOptions::short_leases().behind_proxies()).await;
     let database = &world.links().database;
     database.set(ToClient, Plan::hold_answer_to(ACCEPTED).once());
     let call = asks(&world.client, purchase("tok_approve", 700));
@@ -100,6 +96,15 @@ async fn s72_what_was_accepted_too_late_to_be_sent_is_proved_not_sent_and_goes_o
     database.release_then(ToClient, Plan::pass());
 
     let accepted = call.await.unwrap().unwrap();
+    let mut settings = SiteOptions::default()
+        .recovering()
+        .with("payments.lease_margin_ms", 600_000)
+        .settings;
+    let patient = account(ACCOUNT, &world.sandbox.base_url(), PROVIDER_TIMEOUT_MS);
+    let accounts = Value::from(vec![Value::from(patient)]);
+    settings.push(("providers.accounts", accounts));
+    settings.push(("recovery.claim_seconds", 60.into()));
+    let _recovery = ServerProcess::start(&world, settings).await;
     let paid = until_resolved(&world.client, &accepted.payment_id).await;
     assert_eq!(paid.state(), PaymentState::Captured);
     let ended = [end("NOT_SENT", "SEND_OVERDUE"), end("APPROVED", "")];
@@ -132,7 +137,8 @@ async fn s82_a_claim_over_a_half_open_connection_is_taken_over_and_its_late_resu
             .await;
         assert_eq!(pending.state(), PaymentState::Pending);
         let links = Links::of(&world).await;
-        let mut settings = SiteOptions::default().recovering().settings;
+        let options = SiteOptions::default().recovering().soon_without_database();
+        let mut settings = options.settings;
         settings.extend(links.settings());
         links
             .provider

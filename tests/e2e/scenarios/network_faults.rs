@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::harness::process::ServerProcess;
 use crate::harness::{
-    Keyed as _, Links, SiteOptions, World, eventually, get, get_by_key, purchase, until_resolved,
+    Keyed as _, Links, SiteOptions, World, eventually, get, get_by_key, purchase,
     until_resolved_by_key,
 };
 
@@ -20,7 +20,12 @@ const ACCEPTED: &str = "payment.accepted";
 const OUTCOME: &str = "payment.captured";
 
 async fn start() -> World {
-    World::start_with(SiteOptions::short_leases().recovering().behind_proxies()).await
+    World::start_with(SiteOptions::default().recovering().behind_proxies()).await
+}
+
+/// A world that gives up soon on a provider that does not answer.
+async fn start_without_answers() -> World {
+    World::start_with(SiteOptions::impatient().recovering().behind_proxies()).await
 }
 
 /// Why the last attempt is not known to have succeeded.
@@ -32,7 +37,12 @@ async fn last_cause(world: &World, payment: &Payment) -> String {
 }
 
 async fn is_paid_once(world: &World, pending: &Payment) -> Payment {
-    let paid = until_resolved(&world.client, &pending.payment_id).await;
+    let paid = eventually("the payment is resolved", async || {
+        world.let_unanswered_leases_run_out().await;
+        let payment = world.client.payment(&pending.payment_id).await;
+        (payment.state() != PaymentState::Pending).then_some(payment)
+    })
+    .await;
     assert_eq!(paid.state(), PaymentState::Captured);
     let charged = world.charged(&paid.transactions[0].transaction_id);
     assert_eq!(charged.charges, 1);
@@ -41,7 +51,7 @@ async fn is_paid_once(world: &World, pending: &Payment) -> Payment {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s14_on_a_half_open_connection_nothing_is_known_and_it_is_sent_again() {
-    let world = start().await;
+    let world = start_without_answers().await;
     let links: &Links = world.links();
     // One on a new connection, one on a connection that has served before.
     for amount in [100, 200] {
@@ -58,7 +68,7 @@ async fn s14_on_a_half_open_connection_nothing_is_known_and_it_is_sent_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s15_when_only_the_answers_are_swallowed_the_charge_is_found() {
-    let world = start().await;
+    let world = start_without_answers().await;
     world.links().provider.set(ToClient, Plan::swallow());
     let pending = world.client.create(purchase("tok_approve", 100)).await;
     assert_eq!(last_cause(&world, &pending).await, "RESPONSE_TIMEOUT");
@@ -71,7 +81,7 @@ async fn s15_when_only_the_answers_are_swallowed_the_charge_is_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s16_a_request_cut_at_any_byte_is_charged_once() {
     // Recovery comes later, so that its own requests are not the ones that are cut.
-    let world = World::start_with(SiteOptions::short_leases().behind_proxies()).await;
+    let world = World::start_with(SiteOptions::default().behind_proxies()).await;
     let provider = &world.links().provider;
     let before = provider.traffic().to_server;
     world.client.create(purchase("tok_approve", 1)).await;
@@ -189,20 +199,20 @@ async fn s72_a_commit_whose_connection_is_cut_is_found_out_and_the_caller_sees_n
     world.everything_agrees().await;
 }
 
-/// A world that gives up on a commit soon.
-async fn start_impatient() -> World {
-    let options = SiteOptions::short_leases()
+/// A world that gives up on a commit so soon.
+async fn start_impatient(options: SiteOptions, limit_ms: i64) -> World {
+    let options = options
         .recovering()
         .behind_proxies()
-        .with("database.statement_timeout_ms", 500)
-        .with("database.unavailable_after_ms", 500)
-        .with("database.commit_resolution_timeout_ms", 1_000);
+        .with("database.statement_timeout_ms", limit_ms)
+        .with("database.unavailable_after_ms", limit_ms)
+        .with("database.commit_resolution_timeout_ms", limit_ms);
     World::start_with(options).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s72_when_nobody_can_say_whether_it_was_accepted_the_same_key_finds_out() {
-    let world = start_impatient().await;
+    let world = start_impatient(SiteOptions::default(), 3_000).await;
     let database = &world.links().database;
     // The acceptance is committed, and no answer to it ever comes; or it never gets there.
     let lost_answers = (ToClient, Plan::hold_answer_to(ACCEPTED), 1);
@@ -217,8 +227,13 @@ async fn s72_when_nobody_can_say_whether_it_was_accepted_the_same_key_finds_out(
         let stored = world.db.number("select count(*) from payments").await - before;
         assert_eq!(stored, committed, "{direction:?}");
         database.drop_held(direction, Cut::Close);
+        // Whoever accepted it does not know that, and sends nothing.
+        world.all_senders_are_gone().await;
 
-        world.client.ok(request.clone()).await;
+        eventually("the same request is answered", async || {
+            world.client.call(request.clone()).await.ok()
+        })
+        .await;
         let paid = until_resolved_by_key(&world.client, &request.idempotency_key).await;
         assert_eq!(paid.state(), PaymentState::Captured);
     }
@@ -254,7 +269,7 @@ async fn s72_a_key_that_is_looked_up_while_its_acceptance_hangs_is_not_found_and
 /// The way to the database takes long enough for leases to run out on it, and for commits to be given up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s72_a_slow_way_to_the_database_charges_nothing_twice_and_loses_nothing() {
-    let world = start_impatient().await;
+    let world = start_impatient(SiteOptions::short_leases(), 500).await;
     let mut requests = Vec::new();
     for (direction, milliseconds) in [
         (ToServer, 20),
@@ -297,10 +312,11 @@ async fn s72_a_slow_way_to_the_database_charges_nothing_twice_and_loses_nothing(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s72_an_outcome_that_cannot_be_committed_is_kept_and_written_later() {
-    let world = start_impatient().await;
+    let options = SiteOptions::default().with("payments.answer_margin_ms", 3_000);
+    let world = start_impatient(options, 3_000).await;
     let database = &world.links().database;
     database.set(ToServer, Plan::hold_at(OUTCOME));
-    let hurried = world.client.within(Duration::from_secs(2));
+    let hurried = world.client.within(Duration::from_secs(8));
     let request = purchase("tok_approve", 600).key("outcome");
     let pending = hurried.ok(request).await.message.payment.unwrap();
     assert_eq!(pending.state(), PaymentState::Pending);

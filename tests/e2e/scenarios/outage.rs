@@ -10,7 +10,7 @@ use quittance_test_support::FaultProxy;
 use toml::Value;
 
 use crate::harness::meter::Meter;
-use crate::harness::site::{ACCOUNT, account};
+use crate::harness::site::{ACCOUNT, PROVIDER_TIMEOUT_MS, account};
 use crate::harness::{Client, Site, SiteOptions, World, eventually_within, purchase};
 
 /// Payments that come in during the outage; the long run is of a thousand.
@@ -55,7 +55,7 @@ async fn s13_after_an_outage_all_that_waited_is_sent_at_a_bounded_pace() {
     let meter = Meter::before(site.sandbox.addr()).await;
     let link = FaultProxy::start(meter.address()).await;
     let base_url = format!("http://{}", link.address());
-    let only = Value::from(account(ACCOUNT, &base_url, 5_000));
+    let only = Value::from(account(ACCOUNT, &base_url, PROVIDER_TIMEOUT_MS));
     let settings = vec![
         ("providers.accounts", Value::from(vec![only])),
         ("recovery.enabled", Value::from(true)),

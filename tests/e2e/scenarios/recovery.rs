@@ -1,11 +1,10 @@
 //! What the server does by itself about payments without an outcome: it finds out, sends what was never sent, goes to
 //! the next account where that is safe, and calls a person where nothing else is left.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use quittance_proto::v1::{
-    CapturePaymentRequest, CreatePaymentRequest, Payment, PaymentState, RefundPaymentRequest,
-    TransactionState,
+    CapturePaymentRequest, Payment, PaymentState, RefundPaymentRequest, TransactionState,
 };
 use quittance_sandbox::{Sandbox, SandboxConfig, SandboxHandle};
 use toml::Value;
@@ -13,7 +12,7 @@ use tonic::Code;
 
 use crate::harness::collector::{Collector, attribute};
 use crate::harness::process::ServerProcess;
-use crate::harness::site::{ACCOUNT, SANDBOX_KEY, Setting, account};
+use crate::harness::site::{ACCOUNT, PROVIDER_TIMEOUT_MS, SANDBOX_KEY, Setting, account};
 use crate::harness::{
     Amounts as _, Client, Site, SiteOptions, World, authorization, capture, eventually, purchase,
     refund, sync, void,
@@ -21,19 +20,23 @@ use crate::harness::{
 
 /// A provider that is given up on soon, and servers that recover soon.
 fn impatient() -> SiteOptions {
-    SiteOptions::impatient()
-        .with("payments.lease_margin_ms", 1_000)
-        .recovering()
+    SiteOptions::impatient().recovering()
 }
 
 /// The payment, once the server has found out by itself.
-async fn found_out(client: &Client, payment_id: &str) -> Payment {
+async fn found_out(site: &Site, client: &Client, payment_id: &str) -> Payment {
     eventually("the server finds out by itself", async || {
-        let payment = client.payment(payment_id).await;
-        let open = |it: &quittance_proto::v1::Transaction| it.state() == TransactionState::Pending;
-        (!payment.transactions.iter().any(open)).then_some(payment)
+        site.let_unanswered_leases_run_out().await;
+        decided(client, payment_id).await
     })
     .await
+}
+
+/// The payment, where nothing of it is pending.
+async fn decided(client: &Client, payment_id: &str) -> Option<Payment> {
+    let payment = client.payment(payment_id).await;
+    let open = |it: &quittance_proto::v1::Transaction| it.state() == TransactionState::Pending;
+    (!payment.transactions.iter().any(open)).then_some(payment)
 }
 
 /// Accounts of a server: names with their base URLs.
@@ -47,13 +50,15 @@ fn accounts(of: &[(&str, &str)], timeout_ms: i64) -> Setting {
     )
 }
 
-#[allow(clippy::disallowed_methods, reason = "a caller reads its own clock")]
-fn in_seconds(request: CreatePaymentRequest, seconds: u64) -> CreatePaymentRequest {
-    let at = SystemTime::now() + Duration::from_secs(seconds);
-    CreatePaymentRequest {
-        execute_before: Some(at.into()),
-        ..request
-    }
+/// [`found_out`], of what could not be sent, and now may not be any more.
+async fn too_late(site: &Site, client: &Client, payment_id: &str) -> Payment {
+    let passed = "update transactions set execute_before = now(), next_step_at = now() \
+                  where state = 'PENDING' and execute_before > now()";
+    eventually("the server ends it", async || {
+        site.db.execute(passed, &[]).await;
+        decided(client, payment_id).await
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,7 +71,7 @@ async fn s23_recovery_finds_a_success_and_charges_nothing_more() {
         "tok_pending_then_approve",
     ] {
         let pending = world.client.create(purchase(token, 700)).await;
-        let paid = found_out(&world.client, &pending.payment_id).await;
+        let paid = found_out(&world, &world.client, &pending.payment_id).await;
         assert_eq!(paid.state(), PaymentState::Captured, "{token}");
         let charged = world.charged(&paid.transactions[0].transaction_id);
         assert_eq!((charged.charges, charged.amount), (1, 700), "{token}");
@@ -107,7 +112,7 @@ async fn s23_recovery_finds_a_decline() {
     let world = World::start_with(impatient()).await;
     for token in ["tok_decline?drop=after", "tok_pending_then_decline"] {
         let pending = world.client.create(purchase(token, 700)).await;
-        let declined = found_out(&world.client, &pending.payment_id).await;
+        let declined = found_out(&world, &world.client, &pending.payment_id).await;
         assert_eq!(declined.state(), PaymentState::Declined, "{token}");
         assert!(declined.decline.is_some(), "{token}");
     }
@@ -124,7 +129,7 @@ async fn s23_recovery_finds_nothing_and_sends_it_again_under_the_same_key() {
     ] {
         let pending = world.client.create(purchase(token, 700)).await;
         assert_eq!(pending.state(), PaymentState::Pending, "{token}");
-        let paid = found_out(&world.client, &pending.payment_id).await;
+        let paid = found_out(&world, &world.client, &pending.payment_id).await;
         assert_eq!(paid.state(), PaymentState::Captured, "{token}");
         assert_eq!(paid.transactions[0].attempts, 2, "{token}");
         let charged = world.charged(&paid.transactions[0].transaction_id);
@@ -145,12 +150,12 @@ async fn s23_lost_captures_voids_and_refunds_are_found_out_like_payments() {
     let token = format!("tok_approve?{faults}");
     let captured = world.client.create(authorization(&token, 900)).await;
     world.client.ok(capture(&captured, 400)).await;
-    let captured = found_out(&world.client, &captured.payment_id).await;
+    let captured = found_out(&world, &world.client, &captured.payment_id).await;
     world.client.ok(refund(&captured, 150)).await;
-    found_out(&world.client, &captured.payment_id).await;
+    found_out(&world, &world.client, &captured.payment_id).await;
     let voided = world.client.create(authorization(&token, 900)).await;
     world.client.ok(void(&voided)).await;
-    let voided = found_out(&world.client, &voided.payment_id).await;
+    let voided = found_out(&world, &world.client, &voided.payment_id).await;
     assert_eq!(voided.state(), PaymentState::Voided);
     let books = world.books();
     let euro = &books.currencies["EUR"];
@@ -171,7 +176,7 @@ async fn s23_a_recovery_is_linked_to_the_span_that_accepted_the_payment() {
     let answer = server.client.ok(request).await;
     let accepted_in = answer.trace_id();
     let payment_id = answer.message.payment.unwrap().payment_id;
-    found_out(&server.client, &payment_id).await;
+    found_out(&site, &server.client, &payment_id).await;
     server.stop().await;
 
     let spans = collector.spans();
@@ -207,6 +212,8 @@ async fn s24_what_recovery_cannot_find_out_stays_pending_and_calls_a_person() {
     let exhausted = "payment_recovery_exhausted_total{provider_account=\"sandbox\"}";
     assert_eq!(world.metric(exhausted), Some(0.0), "before the first");
 
+    // Lookups fail, so that nobody finds it before the provider is away.
+    world.arm("lookup", 503, 1_000).await;
     // Nothing holds the sandbox's port: the answer is lost, and then nobody can be asked.
     let client = world.client.reconnected();
     let call = tokio::spawn(async move {
@@ -244,6 +251,7 @@ async fn s24_what_recovery_cannot_find_out_stays_pending_and_calls_a_person() {
 
     // The truth is welcome all the same.
     world.sandbox.resume().await.unwrap();
+    world.disarm().await;
     let paid = eventually("whoever asks finds out", async || {
         let payment = world.client.ok(sync(&pending)).await.message.payment?;
         (payment.state() != PaymentState::Pending).then_some(payment)
@@ -262,7 +270,7 @@ async fn s13_when_all_accounts_are_out_of_reach_and_then_back_there_is_one_charg
             ("first", &site.sandbox.base_url()),
             ("second", "http://127.0.0.1:1"),
         ],
-        2_000,
+        PROVIDER_TIMEOUT_MS,
     );
     let world = World::on(site, vec![both]).await;
     world.sandbox.pause_accepting().await;
@@ -274,7 +282,7 @@ async fn s13_when_all_accounts_are_out_of_reach_and_then_back_there_is_one_charg
     })
     .await;
     world.sandbox.resume().await.unwrap();
-    let paid = found_out(&world.client, &pending.payment_id).await;
+    let paid = found_out(&world, &world.client, &pending.payment_id).await;
     assert_eq!(paid.state(), PaymentState::Captured);
     assert_eq!(paid.provider_account, "first");
     let charged = world.charged(&paid.transactions[0].transaction_id);
@@ -286,10 +294,9 @@ async fn s13_when_all_accounts_are_out_of_reach_and_then_back_there_is_one_charg
 async fn s13_what_could_not_be_sent_in_time_fails_and_is_never_sent() {
     let world = World::start_with(SiteOptions::default().recovering()).await;
     world.sandbox.pause_accepting().await;
-    let request = in_seconds(purchase("tok_approve", 800), 3);
-    let pending = world.client.create(request).await;
+    let pending = world.client.create(purchase("tok_approve", 800)).await;
     assert_eq!(pending.state(), PaymentState::Pending);
-    let failed = found_out(&world.client, &pending.payment_id).await;
+    let failed = too_late(&world, &world.client, &pending.payment_id).await;
     assert_eq!(failed.state(), PaymentState::Failed);
     let failure = failed.transactions[0].failure.as_ref().unwrap();
     assert_eq!(failure.cause, "NOT_SENT_IN_TIME");
@@ -338,16 +345,16 @@ async fn s13_captures_and_refunds_are_sent_by_the_time_that_their_caller_gave_or
         assert!(failure.money_may_have_moved(), "it had not passed before");
     }
 
-    let (capture_soon, refund_soon, execute_before) = by(3);
+    let (capture_then, refund_then, execute_before) = by(600);
     let pending = [
-        server.client.ok(capture_soon).await.message.transaction,
-        server.client.ok(refund_soon).await.message.transaction,
+        server.client.ok(capture_then).await.message.transaction,
+        server.client.ok(refund_then).await.message.transaction,
     ];
     for pending in pending.map(Option::unwrap) {
         assert_eq!(pending.state(), TransactionState::Pending);
         assert_eq!(pending.execute_before, execute_before);
     }
-    let after = found_out(&server.client, &payment.payment_id).await;
+    let after = too_late(&world, &server.client, &payment.payment_id).await;
     for failed in &after.transactions[2..] {
         assert_eq!(failed.state(), TransactionState::Failed);
         assert_eq!(failed.failure.as_ref().unwrap().cause, "NOT_SENT_IN_TIME");
@@ -357,7 +364,7 @@ async fn s13_captures_and_refunds_are_sent_by_the_time_that_their_caller_gave_or
     world.sandbox.resume().await.unwrap();
     server.client.ok(capture(&payment, 500)).await;
     server.client.ok(refund(&payment, 300)).await;
-    found_out(&server.client, &payment.payment_id).await;
+    found_out(&world, &server.client, &payment.payment_id).await;
     let counts = world.books().counts;
     let sent = (counts.captures, counts.refunds);
     assert_eq!(sent, (2, 1), "what was late never came");
@@ -376,7 +383,10 @@ async fn another() -> SandboxHandle {
 async fn s13_a_payment_that_was_certainly_not_sent_goes_to_the_next_account() {
     let site = Site::new(SiteOptions::default()).await;
     let url = site.sandbox.base_url();
-    let both = accounts(&[("dead", "http://127.0.0.1:1"), (ACCOUNT, &url)], 2_000);
+    let both = accounts(
+        &[("dead", "http://127.0.0.1:1"), (ACCOUNT, &url)],
+        PROVIDER_TIMEOUT_MS,
+    );
     let world = World::on(site, vec![both]).await;
     let paid = world.client.create(purchase("tok_approve", 500)).await;
     assert_eq!(paid.state(), PaymentState::Captured, "within the same call");
@@ -398,7 +408,7 @@ async fn s14_after_a_timeout_nothing_goes_to_another_account_whatever_comes_next
             (ACCOUNT, &site.sandbox.base_url()),
             ("other", &other.base_url()),
         ],
-        400,
+        3_000,
     );
     let world = World::on(site, vec![both]).await;
     let client = world.client.reconnected();
@@ -423,7 +433,7 @@ async fn s14_after_a_timeout_nothing_goes_to_another_account_whatever_comes_next
     assert_eq!(stuck.state(), PaymentState::Pending);
     assert_eq!(stuck.provider_account, ACCOUNT);
     world.sandbox.resume().await.unwrap();
-    let paid = found_out(&world.client, &pending.payment_id).await;
+    let paid = found_out(&world, &world.client, &pending.payment_id).await;
     assert_eq!(paid.state(), PaymentState::Captured);
     assert_eq!(paid.provider_account, ACCOUNT);
     assert_eq!(other.books().counts.operations, 0, "never asked");
@@ -434,7 +444,7 @@ async fn s14_after_a_timeout_nothing_goes_to_another_account_whatever_comes_next
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s70_a_circuit_opens_while_the_provider_is_away_and_closes_when_it_is_back() {
     let site = Site::new(SiteOptions::default().recovering()).await;
-    let mut only = account(ACCOUNT, &site.sandbox.base_url(), 2_000);
+    let mut only = account(ACCOUNT, &site.sandbox.base_url(), PROVIDER_TIMEOUT_MS);
     let circuit =
         "window_calls = 10\nmin_calls = 4\nopen_ms = 300\nmax_open_ms = 600\nhalf_open_probes = 2";
     only.insert("circuit".to_owned(), Value::Table(circuit.parse().unwrap()));
@@ -464,7 +474,7 @@ async fn s70_a_circuit_opens_while_the_provider_is_away_and_closes_when_it_is_ba
     .await;
     world.sandbox.resume().await.unwrap();
     for payment in pending {
-        let paid = found_out(&world.client, &payment.payment_id).await;
+        let paid = found_out(&world, &world.client, &payment.payment_id).await;
         assert_eq!(paid.state(), PaymentState::Captured);
     }
     eventually("the metric shows the closed circuit", async || {
@@ -477,15 +487,12 @@ async fn s70_a_circuit_opens_while_the_provider_is_away_and_closes_when_it_is_ba
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s82_what_a_dead_server_had_claimed_is_taken_over() {
-    let options = SiteOptions::short_leases()
-        .recovering()
-        .with("recovery.claim_seconds", 3);
-    let world = World::start_with(options).await;
+    let world = World::start_with(SiteOptions::default().recovering()).await;
     let mut victim = ServerProcess::start(&world, Vec::new()).await;
     let client = victim.client.clone();
     let call = tokio::spawn(async move {
         client
-            .send(purchase("tok_approve?latency_ms=900", 100))
+            .send(purchase("tok_approve?latency_ms=60000", 100))
             .await
     });
     eventually("the provider has charged", async || {
@@ -493,13 +500,14 @@ async fn s82_what_a_dead_server_had_claimed_is_taken_over() {
     })
     .await;
     victim.kill();
+    world.all_senders_are_gone().await;
     assert!(call.await.unwrap().is_err());
     let id: String = world
         .db
         .row("select payment_id::text from payments", &[])
         .await
         .get(0);
-    let paid = found_out(&world.client, &id).await;
+    let paid = found_out(&world, &world.client, &id).await;
     assert_eq!(paid.state(), PaymentState::Captured);
     world.everything_agrees().await;
 }

@@ -17,7 +17,7 @@ use toml::Value;
 
 use crate::harness::collector::{Collector, attribute};
 use crate::harness::process::ServerProcess;
-use crate::harness::site::{ACCOUNT, SANDBOX_KEY, account};
+use crate::harness::site::{ACCOUNT, PROVIDER_TIMEOUT_MS, SANDBOX_KEY, account};
 use crate::harness::tls::pki;
 use crate::harness::webhooks::{
     Hooks, NEXT_SECRET, OTHER_ACCOUNT, OTHER_SECRET, Post, SECRET, now,
@@ -502,7 +502,10 @@ async fn s58_oversized_encoded_and_slow_bodies_are_refused_and_unreadable_ones_k
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s59_while_the_database_is_away_nothing_is_acknowledged() {
-    let hooks = Hooks::start_with(SiteOptions::default().behind_proxies()).await;
+    let options = SiteOptions::default()
+        .behind_proxies()
+        .soon_without_database();
+    let hooks = Hooks::start_with(options).await;
     let (pending, event) = unheard(&hooks, 800).await;
     let database = &hooks.links().database;
     database.refuse_connections().await;
@@ -662,7 +665,7 @@ async fn a_webhook_has_a_trace_of_its_own_linked_to_the_one_that_accepted_the_tr
     let site = Site::new(SiteOptions::default()).await;
     let collector = Collector::start().await;
     let (_port, address) = reserved_port();
-    let mut only = account(ACCOUNT, &site.sandbox.base_url(), 5_000);
+    let mut only = account(ACCOUNT, &site.sandbox.base_url(), PROVIDER_TIMEOUT_MS);
     only.insert("webhook_secrets".to_owned(), Value::from(vec![SECRET]));
     let settings = vec![
         ("telemetry.otlp_endpoint", collector.endpoint().into()),
@@ -731,7 +734,7 @@ async fn s07_a_pending_payment_is_settled_by_the_provider_s_own_webhook() {
         ca_pem: Some(pki().ca_pem.clone().into_bytes()),
     });
     let sandbox = Sandbox::start(config).await.unwrap();
-    let mut only = account(ACCOUNT, &sandbox.base_url(), 5_000);
+    let mut only = account(ACCOUNT, &sandbox.base_url(), PROVIDER_TIMEOUT_MS);
     only.insert("webhook_secrets".to_owned(), Value::from(vec![SECRET]));
     let settings = vec![
         ("server.http_listen", Value::from(address.to_string())),
