@@ -9,6 +9,7 @@ use quittance_evidence::note::{Note, VerifierKey};
 use quittance_proto::v1::{EvidenceForm, ExportEvidenceRequest, GetCheckpointRequest};
 use quittance_server::signing;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use toml::Value;
 
 use super::evidence::{evidence_of, exported, published};
@@ -22,6 +23,8 @@ const NAME: &str = "witness.test/w1";
 struct WitnessProcess {
     running: Child,
     address: SocketAddr,
+    /// Keeps the port its own while it is not running: bound, and never listening.
+    _port: TcpSocket,
     key: VerifierKey,
     log_key: String,
     directory: TempDir,
@@ -47,10 +50,16 @@ impl WitnessProcess {
         assert!(made.status.success(), "{made:?}");
         let printed = String::from_utf8(made.stdout).unwrap();
         let key = printed.lines().last().unwrap().parse().unwrap();
-        let (running, address) = serve(&directory, &log_key, "127.0.0.1:0");
+        let port = TcpSocket::new_v4().unwrap();
+        // The witness's listener comes beside it.
+        port.set_reuseaddr(true).unwrap();
+        port.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let wanted = port.local_addr().unwrap().to_string();
+        let (running, address) = serve(&directory, &log_key, &wanted);
         Self {
             running,
             address,
+            _port: port,
             key,
             log_key,
             directory,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,6 +63,18 @@ impl Doorman {
     }
 }
 
+/// A socket that takes a port without listening on it: whoever connects is refused.
+fn reserve(addr: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // The listener comes beside it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
+}
+
 /// The accept loop.
 pub(super) struct Listening {
     addr: SocketAddr,
@@ -72,6 +84,8 @@ pub(super) struct Listening {
     /// Ends the connections of the time since the last pause.
     connections: CancellationToken,
     places: Arc<Semaphore>,
+    /// Keeps the port ours while nobody listens on it, from the first pause on: bound, and never listening.
+    port: Option<TcpSocket>,
 }
 
 impl Listening {
@@ -90,6 +104,7 @@ impl Listening {
             stop,
             connections,
             places,
+            port: None,
         }
     }
 
@@ -112,6 +127,10 @@ impl Listening {
         match order {
             Order::Pause(done) => {
                 *listener = None;
+                if self.port.is_none() {
+                    // Somebody else may have it already, who is told so when this listens again.
+                    self.port = reserve(self.addr).ok();
+                }
                 self.connections.cancel();
                 self.connections = self.stop.child_token();
                 // Who asked may have gone; the order stands.
