@@ -49,9 +49,15 @@ fn virtual_environment(name: &str, packages: &[&str]) -> Result<PathBuf, String>
         .join(" ")
         .replace("==", "-")
         .replace([' ', '.'], "_");
-    let directory = workspace().join("target").join(name).join(pins);
+    let environments = workspace().join("target").join(name);
+    let directory = environments.join(&pins);
     let python = directory.join("bin/python");
     let ready = directory.join("ready");
+    // Several tests may want it at once.
+    std::fs::create_dir_all(&environments).map_err(|error| error.to_string())?;
+    let lock = std::fs::File::create(environments.join(format!("{pins}.lock")));
+    let lock = lock.map_err(|error| error.to_string())?;
+    lock.lock().map_err(|error| error.to_string())?;
     if ready.exists() {
         return Ok(python);
     }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::dev::DevServer;
 
 /// How long the demo waits for an answer.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Calls the services, every request with credentials and a deadline.
 pub(super) struct Client {
