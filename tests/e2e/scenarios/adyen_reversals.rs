@@ -57,8 +57,9 @@ async fn s51_a_capture_that_adyen_does_again_is_shown_to_a_person_who_books_it()
     let captured = world.adyen.only("/captures");
     world.tell(item("CAPTURE", &captured, Some(&opening))).await;
     until(&world, &payment, PaymentState::Captured).await;
+    let today = DateTime::from_timestamp(now(), 0).unwrap();
     let rejected = |hours_ago| {
-        let at = DateTime::from_timestamp(now(), 0).unwrap() - TimeDelta::hours(hours_ago);
+        let at = today - TimeDelta::hours(hours_ago);
         let mut rejected = item("CAPTURE_FAILED", &captured, Some(&opening));
         rejected["eventDate"] = json!(at.to_rfc3339());
         rejected

@@ -1,6 +1,8 @@
 //! SIGTERM: what is under way is finished, within a limit; what is not is told truthfully, and recovered.
 
 use quittance_proto::v1::PaymentState;
+use quittance_test_support::Direction::ToClient;
+use quittance_test_support::Plan;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -29,14 +31,13 @@ fn http() -> reqwest::Client {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s73_while_it_drains_it_says_so_takes_nothing_new_and_finishes_what_it_has() {
-    let site = Site::new(SiteOptions::default()).await;
+    let site = Site::new(SiteOptions::default().behind_proxies()).await;
+    let provider = &site.links().provider;
+    provider.set(ToClient, Plan::hold_answer_to("POST /").once());
     let mut server = ServerProcess::start(&site, Vec::new()).await;
     let client = server.client.clone();
-    let call = tokio::spawn(async move {
-        let request = purchase("tok_approve?latency_ms=3000", 100);
-        client.create(request).await
-    });
-    charged(&site, 1).await;
+    let call = tokio::spawn(async move { client.create(purchase("tok_approve", 100)).await });
+    provider.wait_until_held(ToClient).await;
     let watching = Client::new(server.address).channel();
     let request = HealthCheckRequest::default();
     let watched = HealthClient::new(watching).watch(request).await;
@@ -67,6 +68,7 @@ async fn s73_while_it_drains_it_says_so_takes_nothing_new_and_finishes_what_it_h
     let late = late.send(purchase("tok_approve", 1)).await;
     assert_eq!(late.unwrap_err().code(), Code::Unavailable);
 
+    provider.release_then(ToClient, Plan::pass());
     assert_eq!(call.await.unwrap().state(), PaymentState::Captured);
     assert!(server.ended().await.success(), "{}", server.log());
     assert_eq!(site.books().counts.purchases, 1);

@@ -510,7 +510,13 @@ async fn parked_while_erased(options: SiteOptions) -> (Hooks, Client, Payment, S
     let failed = admin.payment(&payment.payment_id).await;
     assert_eq!(failed.state(), PaymentState::Failed);
     hooks.sandbox.pause_accepting().await;
-    hooks.tell(&succeeded, "PARKED").await;
+    hooks.deliver(&Post::of(&succeeded)).await;
+    // It may have been given up by now, where that is soon.
+    eventually("it was tried", async || {
+        let kept = hooks.kept(&succeeded.id).await;
+        (kept.first()?.attempts >= 1).then_some(())
+    })
+    .await;
     let asked = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
     (hooks, admin, payment, succeeded.id, asked)
 }

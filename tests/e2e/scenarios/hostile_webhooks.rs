@@ -42,8 +42,8 @@ async fn server(site: &Site) -> ServerProcess {
     let max_body = i64::try_from(MAX_BODY).unwrap();
     let settings = vec![
         ("webhooks.max_body_bytes", Value::from(max_body)),
-        ("webhooks.read_timeout_ms", Value::from(1_000)),
-        ("server.tls.handshake_timeout_ms", Value::from(2_000)),
+        ("webhooks.read_timeout_ms", Value::from(10_000)),
+        ("server.tls.handshake_timeout_ms", Value::from(20_000)),
         ("providers.accounts", Value::from(vec![Value::from(only)])),
     ];
     ServerProcess::start(site, settings).await

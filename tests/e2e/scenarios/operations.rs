@@ -91,7 +91,7 @@ async fn s81_without_its_collector_payments_go_on() {
             ("telemetry.shutdown_timeout_ms", 500.into()),
         ];
         let server = ServerProcess::start(&site, settings).await;
-        let client = server.client.within(Duration::from_secs(5));
+        let client = server.client.within(Duration::from_secs(25));
         for _ in 0..50 {
             let answer = client.ok(purchase("tok_approve", 100)).await;
             assert_eq!(
@@ -119,7 +119,7 @@ async fn s82_a_replica_killed_in_the_middle_of_a_payment_loses_nothing() {
     let client = victim.client.clone();
     let call = tokio::spawn(async move {
         client
-            .send(purchase("tok_approve?latency_ms=5000", 100).key("killed"))
+            .send(purchase("tok_approve?latency_ms=60000", 100).key("killed"))
             .await
     });
     eventually("the provider has charged", async || {

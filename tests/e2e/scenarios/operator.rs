@@ -6,6 +6,8 @@ use quittance_proto::v1::{
     TransactionResolution, TransactionState,
 };
 use quittance_server::auth::Role;
+use quittance_test_support::Direction::ToClient;
+use quittance_test_support::Plan;
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -440,7 +442,8 @@ async fn s60_a_person_decides_about_a_wrong_amount() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_decided_or_still_being_sent_is_not_for_a_person() {
-    let world = World::start().await;
+    let world = World::start_with(SiteOptions::default().behind_proxies()).await;
+    let provider = &world.links().provider;
     let operator = operator(&world).await;
     let paid = operator.create(purchase("tok_approve", 100)).await;
     let before = world.db.volume().await;
@@ -472,11 +475,13 @@ async fn what_is_decided_or_still_being_sent_is_not_for_a_person() {
     failure.is(Code::NotFound, "TRANSACTION_NOT_FOUND");
     assert_eq!(world.db.volume().await, before);
 
+    provider.set(ToClient, Plan::hold_answer_to("POST /").once());
     let slow = operator.clone();
     let sending = tokio::spawn(async move {
-        slow.create(authorization("tok_approve?latency_ms=2000", 200))
-            .await
+        let request = authorization("tok_approve", 200);
+        slow.create(request).await
     });
+    provider.wait_until_held(ToClient).await;
     let payment_id = eventually("the payment is accepted", async || {
         let sql = "select payment_id::text from payments where state = 'PENDING'";
         let rows = world.db.rows(sql, &[]).await;
@@ -492,6 +497,7 @@ async fn what_is_decided_or_still_being_sent_is_not_for_a_person() {
         failure.is(Code::FailedPrecondition, "TRANSACTION_BEING_SENT");
         assert!(failure.retryable() && !failure.money_may_have_moved());
     }
+    provider.release_then(ToClient, Plan::pass());
     let authorized = sending.await.unwrap();
     assert_eq!(authorized.state(), PaymentState::Authorized);
 }

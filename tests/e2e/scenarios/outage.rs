@@ -11,7 +11,7 @@ use toml::Value;
 
 use crate::harness::meter::Meter;
 use crate::harness::site::{ACCOUNT, PROVIDER_TIMEOUT_MS, account};
-use crate::harness::{Client, Site, SiteOptions, World, eventually_within, purchase};
+use crate::harness::{Client, PATIENCE, Site, SiteOptions, World, eventually_within, purchase};
 
 /// Payments that come in during the outage; the long run is of a thousand.
 const PAYMENTS: &str = "QUITTANCE_OUTAGE_PAYMENTS";
@@ -95,7 +95,8 @@ async fn s13_after_an_outage_all_that_waited_is_sent_at_a_bounded_pace() {
     let until = world.db.number(until).await;
     link.accept_connections().await;
     let (lasted, back) = (away.elapsed(), Instant::now());
-    let limit = LONGEST_WAITS + Duration::from_secs_f64(f64::from(payments) / PER_SECOND);
+    let limit =
+        LONGEST_WAITS + PATIENCE + Duration::from_secs_f64(f64::from(payments) / PER_SECOND);
     let left = format!(
         "select count(*) from payments where state = 'PENDING' \
          and created_at <= to_timestamp({until} / 1000000.0)"

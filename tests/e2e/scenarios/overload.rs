@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use quittance_proto::v1::PaymentState;
+use quittance_test_support::Direction::ToClient;
+use quittance_test_support::Plan;
 use tokio_postgres::NoTls;
 use toml::Value;
 use tonic::Code;
@@ -25,21 +27,21 @@ fn is_held_back(failure: &Failure) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s69_above_what_an_account_carries_payments_are_refused_and_nothing_is_sent() {
-    let site = Site::new(SiteOptions::default()).await;
-    let mut only = account(ACCOUNT, &site.sandbox.base_url(), PROVIDER_TIMEOUT_MS);
+    let site = Site::new(SiteOptions::default().behind_proxies()).await;
+    let provider = site.links().provider.clone();
+    let base_url = format!("http://{}", provider.address());
+    let mut only = account(ACCOUNT, &base_url, PROVIDER_TIMEOUT_MS);
     only.insert("max_concurrent_calls".to_owned(), Value::from(2));
     let settings = vec![("providers.accounts", Value::from(vec![Value::from(only)]))];
     let world = World::on(site, settings).await;
+    provider.set(ToClient, Plan::hold_answer_to("POST /"));
     let slow = || {
         let client = world.client.clone();
-        tokio::spawn(async move {
-            let request = purchase("tok_approve?latency_ms=1500", 100);
-            client.create(request).await
-        })
+        tokio::spawn(async move { client.create(purchase("tok_approve", 100)).await })
     };
     let held = [slow(), slow()];
     eventually("both places are taken", async || {
-        (world.books().counts.purchases == 2).then_some(())
+        (provider.held(ToClient) == 2).then_some(())
     })
     .await;
     let before = world.db.volume().await;
@@ -48,6 +50,7 @@ async fn s69_above_what_an_account_carries_payments_are_refused_and_nothing_is_s
     is_held_back(&failure);
     assert_eq!(world.db.volume().await, before, "nothing is stored");
     assert_eq!(world.books().counts.operations, 2, "nothing was sent");
+    provider.release_then(ToClient, Plan::pass());
     for call in held {
         assert_eq!(call.await.unwrap().state(), PaymentState::Captured);
     }
@@ -58,22 +61,21 @@ async fn s69_above_what_an_account_carries_payments_are_refused_and_nothing_is_s
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s69_above_the_calls_that_are_worked_on_at_once_nothing_is_stored_or_sent() {
-    let options = SiteOptions::default().with("server.limits.max_in_flight", 1);
+    let options = SiteOptions::default()
+        .behind_proxies()
+        .with("server.limits.max_in_flight", 1);
     let world = World::start_with(options).await;
+    let provider = &world.links().provider;
+    provider.set(ToClient, Plan::hold_answer_to("POST /").once());
     let client = world.client.reconnected();
-    let held = tokio::spawn(async move {
-        let request = purchase("tok_approve?latency_ms=1500", 100);
-        client.create(request).await
-    });
-    eventually("the place is taken", async || {
-        (world.books().counts.purchases == 1).then_some(())
-    })
-    .await;
+    let held = tokio::spawn(async move { client.create(purchase("tok_approve", 100)).await });
+    provider.wait_until_held(ToClient).await;
     let before = world.db.volume().await;
     let failure = world.client.refused(purchase("tok_approve", 1)).await;
     failure.is(Code::ResourceExhausted, "OVERLOADED");
     is_held_back(&failure);
     assert_eq!(world.db.volume().await, before);
+    provider.release_then(ToClient, Plan::pass());
     assert_eq!(held.await.unwrap().state(), PaymentState::Captured);
     assert_eq!(world.books().counts.operations, 1);
 }

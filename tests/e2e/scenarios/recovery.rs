@@ -235,7 +235,10 @@ async fn s24_what_recovery_cannot_find_out_stays_pending_and_calls_a_person() {
     .await;
     let stuck = world.client.payment(&pending.payment_id).await;
     assert_eq!(stuck.state(), PaymentState::Pending, "unknown never decays");
-    assert_eq!(world.metric(exhausted), Some(1.0));
+    eventually("it is counted", async || {
+        (world.metric(exhausted)? == 1.0).then_some(())
+    })
+    .await;
     eventually("the gauges say so", async || {
         let open = world.metric("payment_operator_actions_open") == Some(1.0);
         let pending = world.metric("payment_pending_count") == Some(1.0);

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use toml::Value;
 use tonic::Code;
 
+use crate::harness::database::Database;
 use crate::harness::process::command;
 use crate::harness::site::{LOG_NAME, TENANT};
 use crate::harness::tls::pki;
@@ -399,8 +400,13 @@ async fn s75_verification_finds_a_changed_tree_and_a_database_that_was_set_back(
     .await;
     // As an older backup has it: the entries are there, and the tree is not what was signed.
     let change = format!("delete from tree_heads where tree_size > {smallest}");
-    // Where the tree grows again before it is looked at, it is no older than what was signed.
+    // Where the tree grows again before it is looked at, it is no older than what was signed: nobody grows it meanwhile.
+    let holder = Database::connect(world.database_url()).await;
     eventually("it is told that the log was set back", async || {
+        holder.execute("rollback", &[]).await;
+        holder.execute("begin", &[]).await;
+        let hold = "select from sequencer_head for update";
+        assert_eq!(holder.rows(hold, &[]).await.len(), 1);
         world.db.execute(&change, &[]).await;
         let differs = audit(&world, Role::PlatformAudit, &["verify"]).await;
         assert_eq!(differs.status.code(), Some(5));

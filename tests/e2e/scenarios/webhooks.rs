@@ -10,7 +10,8 @@ use quittance_proto::v1::{
 };
 use quittance_sandbox::{Event, EventType, OperationStatus, Sandbox, SandboxConfig, WebhookConfig};
 use quittance_server::auth::Role;
-use quittance_test_support::Cut;
+use quittance_test_support::Direction::ToClient;
+use quittance_test_support::{Cut, Plan};
 use reqwest::StatusCode;
 use tokio::net::TcpSocket;
 use toml::Value;
@@ -23,8 +24,8 @@ use crate::harness::webhooks::{
     Hooks, NEXT_SECRET, OTHER_ACCOUNT, OTHER_SECRET, Post, SECRET, now,
 };
 use crate::harness::{
-    Amounts as _, Keyed as _, Site, SiteOptions, World, authorization, eventually, get_by_key,
-    purchase, refund, void,
+    Amounts as _, Keyed as _, Links, Site, SiteOptions, World, authorization, eventually,
+    get_by_key, purchase, refund, void,
 };
 
 /// Charged, and answered with an error: what became of it is not known.
@@ -90,9 +91,18 @@ async fn s17_a_500_is_resolved_by_the_webhook_that_says_success() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s41_a_webhook_before_the_answer_is_applied_and_the_answer_changes_nothing() {
     let hooks = Hooks::start().await;
-    let request = purchase("tok_approve?latency_ms=1500", 700).key("slow");
-    let client = hooks.client.clone();
+    let links = Links::between(&hooks.all_settings(), hooks.sandbox.addr()).await;
+    let mut settings = hooks.all_settings();
+    settings.extend(links.settings());
+    let sender = ServerProcess::start(&hooks, settings).await;
+    let plan = Plan::hold_answer_to("POST /").once();
+    links.provider.set(ToClient, plan);
+    let (client, request) = (
+        sender.client.clone(),
+        purchase("tok_approve", 700).key("slow"),
+    );
     let call = tokio::spawn(async move { client.create(request).await });
+    links.provider.wait_until_held(ToClient).await;
     let event = eventually("the provider has charged", async || hooks.events().pop()).await;
     hooks.deliver(&Post::of(&event)).await;
     let early = eventually("the webhook is applied", async || {
@@ -101,6 +111,7 @@ async fn s41_a_webhook_before_the_answer_is_applied_and_the_answer_changes_nothi
     })
     .await;
     assert!(!call.is_finished(), "the answer is still on its way");
+    links.provider.release_then(ToClient, Plan::pass());
     let answered = call.await.unwrap();
     assert_eq!(answered.payment_id, early.payment_id);
     assert_eq!(answered.captured(), 700);
@@ -240,7 +251,7 @@ async fn s48_an_old_or_future_timestamp_is_refused() {
     let hooks = Hooks::start().await;
     let (pending, event) = unheard(&hooks, 800).await;
     let body = serde_json::to_vec(&event).unwrap();
-    for off in [-310, 310, -86_400] {
+    for off in [-310, 3_600, -86_400] {
         let post = Post::signed_at(&event.id, &body, SECRET, now() + off);
         assert_eq!(
             post.send(hooks.at()).await,
@@ -400,7 +411,10 @@ async fn s53_an_unknown_payment_is_tried_again_and_then_a_dead_letter() {
     ];
     assert_eq!(told, expected.map(|told| told.map(str::to_owned)));
     let counted = "payment_webhook_lag_seconds_count{outcome=\"dead\",provider_account=\"sandbox\"";
-    assert_eq!(hooks.metric(counted), Some(2.0));
+    eventually("both are counted", async || {
+        (hooks.metric(counted)? == 2.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -445,7 +459,7 @@ async fn s55_an_unknown_type_is_acknowledged_and_kept_as_a_dead_letter() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s58_oversized_encoded_and_slow_bodies_are_refused_and_unreadable_ones_kept() {
-    let options = SiteOptions::default().with("webhooks.read_timeout_ms", 300);
+    let options = SiteOptions::default().with("webhooks.read_timeout_ms", 3_000);
     let hooks = Hooks::start_with(options).await;
     let large = Post::signed("evt_large", &vec![b' '; 262_145], SECRET);
     assert_eq!(large.send(hooks.at()).await, StatusCode::PAYLOAD_TOO_LARGE);
@@ -746,7 +760,8 @@ async fn s07_a_pending_payment_is_settled_by_the_provider_s_own_webhook() {
         ("tok_pending_then_decline", PaymentState::Declined),
     ] {
         let pending = world.client.create(purchase(token, 400)).await;
-        assert_eq!(pending.state(), PaymentState::Pending);
+        // The provider may have told it before the answer was given.
+        assert!([PaymentState::Pending, ends].contains(&pending.state()));
         eventually("the webhook settles the payment", async || {
             let payment = world.client.payment(&pending.payment_id).await;
             (payment.state() == ends).then_some(())
@@ -758,7 +773,9 @@ async fn s07_a_pending_payment_is_settled_by_the_provider_s_own_webhook() {
         (world.db.number(applied).await == 2).then_some(())
     })
     .await;
-    let lag = world.metric("payment_webhook_lag_seconds_count");
-    assert_eq!(lag, Some(2.0));
+    eventually("both are counted", async || {
+        (world.metric("payment_webhook_lag_seconds_count")? == 2.0).then_some(())
+    })
+    .await;
     sandbox.shutdown().await;
 }

@@ -15,7 +15,8 @@ use crate::harness::webhooks::Hooks;
 use crate::harness::{Site, World, eventually, purchase, refund};
 
 use super::{
-    DELIVERED, administrator, counted, endpoint, lifecycle, notifications, options, until_all_ended,
+    DELIVERED, administrator, counted, endpoint, lifecycle, notifications, options, schedule,
+    until_all_ended,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,7 +156,7 @@ async fn s43_a_refund_that_fails_later_is_told_to_an_endpoint_after_its_success(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_is_down_then_slow_then_back_misses_nothing_and_no_order() {
     const PAYMENTS: usize = 20;
-    let waits = [[200; 10], [1_000; 10], [1_000; 10]].concat();
+    let waits = [&[200; 12][..], &[5_000; 18]].concat();
     let waits: Vec<_> = waits.into_iter().map(Value::from).collect();
     let options = options()
         .with("notifications.retry_schedule_ms", waits)
@@ -214,8 +215,9 @@ async fn a_receiver_that_is_down_then_slow_then_back_misses_nothing_and_no_order
         assert_eq!(numbers, all, "{payment}");
     }
     assert_eq!(notifications(&admin, NotificationState::Dead).await, []);
+    // Where its sender has gone, a connection is still counted for a moment.
     let most = receiver.most_at_once();
-    assert!((2..=8).contains(&most), "{most} at once");
+    assert!((2..=16).contains(&most), "{most} at once");
     eventually("the backlog is zero again", async || {
         (counted(&world, "payment_notification_backlog")? == 0).then_some(())
     })
@@ -245,12 +247,15 @@ async fn two_replicas_share_the_work_and_keep_the_order() {
     assert_eq!(receiver.different() as u64, events);
     assert_eq!(receiver.taken().len() as u64, events, "each once");
     assert_eq!(receiver.in_order().len(), PAYMENTS);
-    let text = replica.server.prometheus().unwrap().render();
-    let line = text.lines().find(|line| line.starts_with(DELIVERED));
-    let theirs = line.unwrap().rsplit(' ').next().unwrap();
-    let theirs: u64 = theirs.parse().unwrap();
-    let ours = counted(&world, DELIVERED).unwrap();
-    assert_eq!(ours + theirs, events);
+    // Each is counted after it is known to have arrived.
+    let (ours, theirs) = eventually("all are counted", async || {
+        let text = replica.server.prometheus().unwrap().render();
+        let line = text.lines().find(|line| line.starts_with(DELIVERED))?;
+        let theirs: u64 = line.rsplit(' ').next()?.parse().ok()?;
+        let ours = counted(&world, DELIVERED)?;
+        (ours + theirs == events).then_some((ours, theirs))
+    })
+    .await;
     assert!(ours > 0 && theirs > 0, "{ours} {theirs}");
     assert!(replica.server.shutdown().await);
 }
@@ -259,6 +264,7 @@ async fn two_replicas_share_the_work_and_keep_the_order() {
 async fn s77_servers_killed_while_they_notify_lose_nothing_and_repeat_under_the_same_id() {
     const PAYMENTS: usize = 24;
     let options = options()
+        .with("notifications.retry_schedule_ms", schedule(1_000, 30))
         .with("notifications.claim_seconds", 1)
         .with("notifications.connect_timeout_ms", 300)
         .with("notifications.total_timeout_ms", 500);

@@ -224,7 +224,7 @@ async fn our_own_database_that_fails_uses_up_nothing_of_a_receivers_schedule() {
                              where state = 'PENDING' and attempts > 1 and attempts_before > 0";
     let options = options()
         .with("notifications.retry_schedule_ms", schedule(3_600_000, 1))
-        .with("database.statement_timeout_ms", 300);
+        .with("database.statement_timeout_ms", 3_000);
     let world = World::start_with(options).await;
     let admin = administrator(&world, TENANT).await;
     let receiver = Receiver::start().await;
