@@ -152,13 +152,18 @@ impl Keeper {
     /// PostgreSQL writes its process id in line 1 and its status in line 8 (`pg_ctl` reads the
     /// same).
     fn is_ready(&self, pid_file: &Path) -> bool {
-        let text = fs::read_to_string(pid_file).unwrap_or_default();
+        let status = self.status(pid_file);
+        status.is_some_and(|status| status == "ready")
+    }
+
+    /// What our server says of itself (`starting`, `ready`, `stopping` …; nothing at first); `None` where the
+    /// file is not there, or another's.
+    fn status(&self, pid_file: &Path) -> Option<String> {
+        let text = fs::read_to_string(pid_file).ok()?;
         let mut lines = text.lines();
-        let pid = lines
-            .next()
-            .and_then(|line| line.parse().ok())
-            .and_then(Pid::from_raw);
-        pid.is_some() && pid == self.server && lines.nth(6).is_some_and(|s| s.trim() == "ready")
+        let pid = lines.next()?.parse().ok().and_then(Pid::from_raw)?;
+        let status = lines.nth(6).unwrap_or_default();
+        (Some(pid) == self.server).then(|| status.trim().to_owned())
     }
 
     /// The server's process id.
@@ -195,8 +200,9 @@ impl Keeper {
     fn stop_orphan(&self, directory: &Directory) {
         let Some(server) = self.server else { return };
         let pid_file = directory.data().join("postmaster.pid");
-        // The file tells that this process id is still the server's.
-        if !self.is_ready(&pid_file) {
+        // The file tells that this process id is still the server's, which may be stopping already: what is left of
+        // the keeper tells it to.
+        if self.status(&pid_file).is_none() {
             return;
         }
         let polite = if directory.throw_away {
@@ -214,6 +220,9 @@ impl Keeper {
                     break;
                 }
                 thread::sleep(POLL);
+            }
+            if !pid_file.exists() {
+                return;
             }
         }
     }

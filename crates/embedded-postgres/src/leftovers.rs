@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
@@ -18,6 +19,9 @@ pub(crate) const THROW_AWAY_PREFIX: &str = "quittance-pg-";
 pub(crate) const SOCKET_PREFIX: &str = "quittance-pgsock-";
 /// Below this age a directory may still be in the making.
 const STALE_AFTER: Duration = Duration::from_secs(60);
+/// How often a directory is tried to be removed that others still write into.
+const REMOVE_ATTEMPTS: u32 = 50;
+const REMOVE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Removes directories of earlier runs whose owner, keeper and server are all gone, which happens
 /// when the machine stops or all three are killed.
@@ -84,10 +88,21 @@ fn is_stale_socket_dir(path: &Path) -> bool {
 
 /// Removes a temporary directory, whatever is in it; it may be gone already.
 pub(crate) fn remove(path: &Path) {
-    if let Err(error) = fs::remove_dir_all(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %path.display(), %error, "cannot remove a temporary directory");
+    for attempt in 1.. {
+        match fs::remove_dir_all(path) {
+            // A process that is just about to end wrote into it in the meantime.
+            Err(error)
+                if error.kind() == io::ErrorKind::DirectoryNotEmpty
+                    && attempt < REMOVE_ATTEMPTS =>
+            {
+                thread::sleep(REMOVE_PAUSE);
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a temporary directory");
+                return;
+            }
+            Ok(()) | Err(_) => return,
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub use install::{MINIMUM_MAJOR, Version};
 const SUPERUSER: &str = "postgres";
 /// Only a part of the socket's name, unless the server listens on TCP.
 const DEFAULT_PORT: u16 = 5432;
+/// What a server that cannot listen logs.
+const PORT_TAKEN: &str = "could not create any TCP/IP sockets";
 /// Somebody else may take a free port before the server does.
 const PORT_ATTEMPTS: u32 = 3;
 
@@ -268,7 +270,13 @@ fn start_once(options: &Options, port: u16) -> Result<EmbeddedPostgres, Error> {
         }),
         Err(error) => {
             directory.clean_up();
-            Err(error)
+            Err(match error {
+                // lc_messages is C, so the wording is PostgreSQL's own.
+                Error::NotStarted { log } if options.tcp && log.contains(PORT_TAKEN) => {
+                    Error::PortTaken { port }
+                }
+                other => other,
+            })
         }
     }
 }

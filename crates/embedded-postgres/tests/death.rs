@@ -15,7 +15,8 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio_postgres::NoTls;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_embedded-postgres");
-const PATIENCE: Duration = Duration::from_secs(60);
+/// More than making a server may take.
+const PATIENCE: Duration = Duration::from_secs(300);
 const NOBODY: u32 = 65534;
 
 /// A process that owns a server, and what it told about it.
@@ -249,10 +250,14 @@ async fn works_for_an_ordinary_user() {
     if !rustix::process::geteuid().is_root() {
         return; // then all other tests show it
     }
-    let open = tempfile::tempdir().unwrap();
+    // Where that user comes, whatever TMPDIR is.
+    let open = tempfile::tempdir_in("/tmp").unwrap();
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = open.path().join("embedded-postgres");
-    fs::copy(PROGRAM, &program).unwrap();
+    // By another process: what another test starts at this moment would keep the copy open for writing, if it were
+    // ours, and a program that is being written cannot be run.
+    let copied = Command::new("cp").arg(PROGRAM).arg(&program).status();
+    assert!(copied.unwrap().success());
     let mut command = Owner::program(&program);
     let owner = Owner::spawn(command.uid(NOBODY).gid(NOBODY).current_dir("/"));
     let (client, connection) = tokio_postgres::connect(&owner.url, NoTls).await.unwrap();

@@ -92,9 +92,9 @@ async fn tcp_wants_the_password_too() {
     }
 }
 
-/// A parent for kept directories that the server's user can reach.
+/// A parent for kept directories that the server's user can reach, whatever TMPDIR is.
 fn open_parent() -> tempfile::TempDir {
-    let parent = tempfile::tempdir().unwrap();
+    let parent = tempfile::tempdir_in("/tmp").unwrap();
     fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o755)).unwrap();
     parent
 }
@@ -202,6 +202,21 @@ fn a_bad_setting_says_why_and_leaves_nothing() {
         panic!("{refused:?}")
     };
     assert!(log.contains("shared_buffers"), "{log}");
+}
+
+#[test]
+fn a_port_that_somebody_has_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let wanted = taken.local_addr().unwrap().port();
+    let refused = EmbeddedPostgres::start(Options {
+        tcp: true,
+        settings: vec![("port".to_owned(), wanted.to_string())],
+        ..Options::default()
+    });
+    let Err(Error::PortTaken { port }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(port, wanted);
 }
 
 /// The other direction, as root only: root with the data of an ordinary user runs as that user.
