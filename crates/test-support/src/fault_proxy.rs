@@ -358,7 +358,10 @@ async fn accept(
                     shared.new_connection();
                     end(&client, Cut::Reset);
                 } else {
-                    connections.spawn(serve(client, upstream.clone(), Arc::clone(&shared)));
+                    // As it is now: while the upstream is being connected to, this one may have to be cut.
+                    let cuts = control.borrow().cuts;
+                    let upstream = upstream.clone();
+                    connections.spawn(serve(client, upstream, Arc::clone(&shared), cuts));
                 }
             }
         }
@@ -381,7 +384,7 @@ impl Drop for Open<'_> {
     }
 }
 
-async fn serve(mut client: TcpStream, upstream: Upstream, shared: Arc<Shared>) {
+async fn serve(mut client: TcpStream, upstream: Upstream, shared: Arc<Shared>, cuts: u64) {
     let counters = shared.new_connection();
     let _open = Open::new(&shared);
     match upstream {
@@ -392,7 +395,7 @@ async fn serve(mut client: TcpStream, upstream: Upstream, shared: Arc<Shared>) {
             };
             // A small write is not to wait for the acknowledgement of the one before.
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
-            let ended = pump::relay(&mut client, &mut server, &shared, &counters).await;
+            let ended = pump::relay(&mut client, &mut server, &shared, &counters, cuts).await;
             end(&client, ended);
             end(&server, ended);
         }
@@ -402,7 +405,7 @@ async fn serve(mut client: TcpStream, upstream: Upstream, shared: Arc<Shared>) {
                 return;
             };
             let _ = client.set_nodelay(true);
-            let ended = pump::relay(&mut client, &mut server, &shared, &counters).await;
+            let ended = pump::relay(&mut client, &mut server, &shared, &counters, cuts).await;
             end(&client, ended);
         }
     }

@@ -17,11 +17,13 @@ const CHUNK: usize = 16 * 1024;
 const MAX_HELD: usize = 1024 * 1024;
 
 /// Forwards both ways until both have ended, or the connection is to be cut; says how it is closed.
+/// `cuts` is how often connections had been cut when this one was accepted.
 pub(super) async fn relay<S>(
     client: &mut TcpStream,
     server: &mut S,
     shared: &Shared,
     counters: &Counters,
+    cuts: u64,
 ) -> Cut
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -39,12 +41,11 @@ where
     };
     tokio::select! {
         ended = both => ended.err().unwrap_or(Cut::Close),
-        how = cut_by_order(shared.control.subscribe()) => how,
+        how = cut_by_order(shared.control.subscribe(), cuts) => how,
     }
 }
 
-async fn cut_by_order(mut control: watch::Receiver<Control>) -> Cut {
-    let before = control.borrow_and_update().cuts;
+async fn cut_by_order(mut control: watch::Receiver<Control>, before: u64) -> Cut {
     match control.wait_for(|control| control.cuts != before).await {
         Ok(control) => control.cut,
         Err(_) => Cut::Close,
@@ -166,13 +167,12 @@ impl<'a> Pump<'a> {
         if bytes.is_empty() {
             return Ok(());
         }
-        // Before they are forwarded: the answer may be there at once.
+        // Before they are forwarded: the answer, and who looks at the counters after it, may be there at once.
         self.note_question(bytes);
-        to.write_all(bytes).await.map_err(|_| Cut::Close)?;
-        to.flush().await.map_err(|_| Cut::Close)?;
         self.counters.add(self.direction, bytes.len());
         self.shared.total.add(self.direction, bytes.len());
-        Ok(())
+        to.write_all(bytes).await.map_err(|_| Cut::Close)?;
+        to.flush().await.map_err(|_| Cut::Close)
     }
 
     /// Tells the other direction if these bytes hold what it wants to act on the answer to.
