@@ -70,7 +70,9 @@ fn virtual_environment(name: &str, packages: &[&str]) -> Result<PathBuf, String>
         "--quiet",
         "--disable-pip-version-check",
     ];
-    run(Command::new(&python).args(pip).args(packages))?;
+    let install = || run(Command::new(&python).args(pip).args(packages));
+    // What comes over a network fails now and then.
+    install().or_else(|_| install()).or_else(|_| install())?;
     std::fs::write(ready, "").map_err(|error| error.to_string())?;
     Ok(python)
 }

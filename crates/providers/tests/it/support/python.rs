@@ -46,13 +46,15 @@ fn environment(packages: &[&str]) -> Result<PathBuf, String> {
             .arg(&directory),
         b"",
     )?;
-    run(
-        Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet"])
+    let install = || {
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet"])
             .arg("--disable-pip-version-check")
-            .args(packages),
-        b"",
-    )?;
+            .args(packages);
+        run(&mut pip, b"")
+    };
+    // What comes over a network fails now and then.
+    install().or_else(|_| install()).or_else(|_| install())?;
     std::fs::write(ready, "").map_err(|error| error.to_string())?;
     Ok(python)
 }
