@@ -333,10 +333,13 @@ mod tests {
     #[tokio::test]
     async fn a_page_ends_early_where_its_transactions_are_too_many_but_never_empty() {
         let db = TestDb::new().await;
-        let config = crate::StoreConfig::new(
+        let mut config = crate::StoreConfig::new(
             db.url(),
             crate::KeyRing::new([("test".to_owned(), [1; 32])]).unwrap(),
         );
+        // No limit is the subject here.
+        config.unavailable_after = std::time::Duration::from_secs(60);
+        config.statement_timeout = config.unavailable_after;
         let pg = PgStore::connect(config, std::sync::Arc::new(crate::Unobserved));
         let pg = pg.await.unwrap();
         // Oldest first: 1, 5, 2 and 2 transactions.

@@ -12,6 +12,10 @@ use quittance_store::{PgStore, Unobserved, WorkerSettings};
 use quittance_test_support::{Cut, FaultProxy, TestDb, eventually};
 use tokio_postgres::Client;
 
+/// How far the clock may be off: a sample is off by half its round trip at most, and a busy machine makes that
+/// long.
+const MARGIN: TimeDelta = TimeDelta::seconds(1);
+
 async fn database_time(client: &Client) -> DateTime<Utc> {
     let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
     let micros: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
@@ -33,13 +37,11 @@ async fn s74_the_time_is_the_databases_and_never_runs_backwards() {
         let theirs = database_time(&client).await;
         let after = clock.now();
         assert!(last <= before && before <= after);
-        // A sample is off by half its round trip at most; a busy machine makes that long.
-        let margin = TimeDelta::milliseconds(250);
-        assert!(before - margin <= theirs && theirs <= after + margin);
+        assert!(before - MARGIN <= theirs && theirs <= after + MARGIN);
         assert_eq!(after.timestamp_subsec_nanos() % 1_000, 0);
         last = after;
     }
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +71,12 @@ async fn the_time_goes_on_while_the_database_is_away_and_is_looked_at_again_afte
         proxy.accepted() > connected
     })
     .await;
-    let off = (clock.now() - database_time(&client).await).abs();
-    assert!(off < TimeDelta::milliseconds(250), "{off}");
-    store.shutdown(Duration::from_secs(5)).await;
+    let before = clock.now();
+    let theirs = database_time(&client).await;
+    let after = clock.now();
+    assert!(
+        before - MARGIN <= theirs && theirs <= after + MARGIN,
+        "{before} {theirs} {after}"
+    );
+    store.shutdown(Duration::from_secs(60)).await;
 }

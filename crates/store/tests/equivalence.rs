@@ -136,7 +136,7 @@ async fn compare_recovery(world: &World, simulated: &SimStore, real: &PgStore, s
     let claim = |kind, limit| Claim {
         kind,
         limit,
-        lease: Duration::from_secs(600),
+        lease: Duration::from_secs(30 * 86_400),
         except: Vec::new(),
     };
     for kind in [DueKind::TooLate, DueKind::Unsent, DueKind::Any] {

@@ -14,12 +14,14 @@ use std::time::Duration;
 use quittance_domain::change::Change;
 use quittance_domain::ports::{Commit, Store, StoreError};
 use quittance_embedded_postgres::{EmbeddedPostgres, Options};
-use quittance_store::{DatabaseTls, PgStore, StoreConfig, Unobserved};
+use quittance_store::{DatabaseTls, PgStore, Unobserved};
 use quittance_test_support::{
-    Cut, Direction, FaultProxy, Plan, Story, TestDb, eventually, tenant, test_keys,
+    Cut, Direction, FaultProxy, Plan, Story, TestDb, eventually, patient_config, tenant,
 };
 use tokio_postgres::Client;
 
+/// Time enough to find out.
+const LONG: Duration = Duration::from_secs(60);
 const BOTH: [Direction; 2] = [Direction::ToServer, Direction::ToClient];
 
 async fn number(client: &Client, sql: &str) -> i64 {
@@ -35,13 +37,13 @@ struct Cuts {
 }
 
 impl Cuts {
-    async fn new(unavailable_after: Duration) -> Self {
+    async fn new(unavailable_after: Duration, resolution: Duration) -> Self {
         let db = TestDb::new().await;
         let (proxy, url) = FaultProxy::before_database(db.url()).await;
         let mut config = db.config();
         (config.url, config.committers) = (url, 1);
         (config.unavailable_after, config.commit_resolution_timeout) =
-            (unavailable_after, unavailable_after);
+            (unavailable_after, resolution);
         let store = PgStore::connect(config, Arc::new(Unobserved))
             .await
             .unwrap();
@@ -118,7 +120,7 @@ fn stride(default: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_cut_at_any_byte_is_found_out_and_written_once() {
-    let mut cuts = Cuts::new(Duration::from_secs(10)).await;
+    let mut cuts = Cuts::new(LONG, LONG).await;
     let (to_server, to_client) = cuts.exchange(false).await;
     // The answer is short, and each of its bytes may be the one that says "committed".
     for (direction, bytes, stride) in [
@@ -140,7 +142,7 @@ async fn a_commit_cut_at_any_byte_is_found_out_and_written_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_cut_while_its_connection_is_made_is_written_once() {
-    let mut cuts = Cuts::new(Duration::from_secs(10)).await;
+    let mut cuts = Cuts::new(LONG, LONG).await;
     let (to_server, to_client) = cuts.exchange(true).await;
     for (direction, bytes, stride) in [
         (Direction::ToServer, to_server, stride(397)),
@@ -157,7 +159,7 @@ async fn a_commit_cut_while_its_connection_is_made_is_written_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_found_out_in_time_is_told_truthfully() {
-    let mut cuts = Cuts::new(Duration::from_millis(300)).await;
+    let mut cuts = Cuts::new(Duration::from_secs(10), Duration::from_millis(300)).await;
     let (to_server, to_client) = cuts.exchange(false).await;
     let (mut unknown, mut unavailable) = (0, 0);
     for (direction, bytes) in BOTH.into_iter().zip([to_server, to_client]) {
@@ -258,7 +260,7 @@ async fn s72_a_deadlock_is_tried_again() {
     let alter = format!("alter database {} set deadlock_timeout = '20ms'", db.name());
     client.batch_execute(&alter).await.unwrap();
     let mut config = db.config();
-    (config.committers, config.unavailable_after) = (1, Duration::from_secs(10));
+    config.committers = 1;
     let store = PgStore::connect(config, Arc::new(Unobserved))
         .await
         .unwrap();
@@ -327,7 +329,8 @@ async fn s72_a_deadlock_is_tried_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s72_a_standby_takes_no_writes_until_it_is_promoted() {
-    let parent = tempfile::tempdir().unwrap();
+    // Where the database's own user comes, whatever TMPDIR is.
+    let parent = tempfile::tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(parent.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let directory = parent.path().join("pg");
     let start = async || {
@@ -343,13 +346,18 @@ async fn s72_a_standby_takes_no_writes_until_it_is_promoted() {
     PgStore::migrate(&url, &DatabaseTls::default())
         .await
         .unwrap();
-    let config = StoreConfig::new(url.as_str(), test_keys());
+    let mut config = patient_config(&url);
+    // In which a change waits for a primary.
+    config.unavailable_after = Duration::from_secs(3);
     let store = PgStore::connect(config, Arc::new(Unobserved))
         .await
         .unwrap();
     store.start_workers();
     let (mut story, accepted) = Story::accept("acme", "key-1", 1_000);
-    assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
+    eventually("the first commit", || async {
+        store.commit(accepted.clone()).await == Ok(Commit::Committed)
+    })
+    .await;
     let before = store.clock().now();
 
     // The primary is gone, and what answers in its place is a standby.
@@ -369,8 +377,11 @@ async fn s72_a_standby_takes_no_writes_until_it_is_promoted() {
         store.create_tenant(&tenant("globex")).await,
         Err(StoreError::Unavailable)
     );
-    let read = store.payment(&tenant("acme"), story.payment.id).await;
-    assert_eq!(read.unwrap().unwrap().payment.version, 1);
+    eventually("a standby answers reads", || async {
+        let read = store.payment(&tenant("acme"), story.payment.id).await;
+        read.is_ok_and(|found| found.unwrap().payment.version == 1)
+    })
+    .await;
 
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
         .await
@@ -387,5 +398,5 @@ async fn s72_a_standby_takes_no_writes_until_it_is_promoted() {
     })
     .await;
     assert!(store.clock().now() > before);
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }

@@ -95,7 +95,7 @@ impl Paid {
             client.query_one(inside, &[]).await.unwrap().get(0)
         })
         .await;
-        store.shutdown(Duration::from_secs(5)).await;
+        store.shutdown(Duration::from_secs(60)).await;
         assert_eq!(alarms.taken(""), 0);
         let (store, alarms) = watched(&db).await;
         let head = store.tree_head().await.unwrap().unwrap();
@@ -333,7 +333,7 @@ async fn an_entry_on_its_way_into_the_tree_is_no_alarm() {
     let merged = store.merged_entries(payment, 0, 0, 0, 256).await.unwrap();
     assert!(merged.entries.is_empty() && merged.done);
     assert_eq!(alarms.taken("position"), 0);
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 fn log_key() -> SigningKey {
@@ -561,7 +561,7 @@ async fn s75_an_entry_that_is_only_said_to_be_refused_still_counts_as_waiting() 
     })
     .await;
     assert_eq!(store.oldest_pending_entry_age().await, Ok(0.0));
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
     assert_eq!(alarms.taken("entry"), 1);
 
     let (store, alarms) = watched(&db).await;

@@ -759,8 +759,7 @@ async fn a_payment_that_changes_while_it_is_read_is_read_as_it_was_at_one_moment
         }
     });
     let acme = tenant("acme");
-    let mut last = 0;
-    while last < 202 {
+    let consistent = async || {
         let record = store.payment(&acme, id).await.unwrap().unwrap();
         let captures = &record.transactions[1..];
         let amounts = record.payment.amounts;
@@ -771,7 +770,11 @@ async fn a_payment_that_changes_while_it_is_read_is_read_as_it_was_at_one_moment
             i64::try_from(open.count()).unwrap(),
             amounts.capture_pending
         );
-        last = record.payment.version;
+        record.payment.version
+    };
+    while !writing.is_finished() {
+        consistent().await;
     }
     writing.await.unwrap();
+    assert_eq!(consistent().await, 202);
 }

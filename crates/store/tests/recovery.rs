@@ -161,12 +161,22 @@ async fn a_claim_that_ran_out_is_taken_over_and_a_change_ends_one() {
     let db = TestDb::new().await;
     let (dead, alive) = (db.store().await, db.store().await);
     let id = due(&dead, "key-1", 5, "sandbox").await;
-    let lease = Duration::from_millis(300);
-    assert_eq!(dead.claim_due(&claim(10, lease)).await.unwrap().len(), 1);
+    assert_eq!(dead.claim_due(&claim(10, LONG)).await.unwrap().len(), 1);
     assert_eq!(alive.claim_due(&claim(10, LONG)).await, Ok(Vec::new()));
+    let lapse = "update transactions set claimed_until = now() - interval '1 second'";
+    assert_eq!(db.client().await.execute(lapse, &[]).await.unwrap(), 1);
+    let taken = alive.claim_due(&claim(10, LONG)).await.unwrap();
+    let taken: Vec<_> = taken.iter().map(|due| due.transaction).collect();
+    assert_eq!(taken, [id]);
+    // One that is given for a short time runs out by itself.
+    let (short, other) = (
+        Duration::from_millis(1),
+        due(&dead, "key-3", 5, "sandbox").await,
+    );
+    assert_eq!(dead.claim_due(&claim(10, short)).await.unwrap().len(), 1);
     eventually("the claim runs out", || async {
         let taken = alive.claim_due(&claim(10, LONG)).await.unwrap();
-        taken.iter().any(|due| due.transaction == id)
+        taken.iter().any(|due| due.transaction == other)
     })
     .await;
 

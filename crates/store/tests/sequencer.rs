@@ -128,7 +128,7 @@ async fn positions_are_gapless_and_complete_whatever_order_commits_come_in() {
         number(&client, low).await == 1
     })
     .await;
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +172,7 @@ async fn a_payments_entries_are_in_order_and_waiters_are_woken() {
     let waiter = tokio::spawn({
         let store = store.clone();
         async move {
-            store.wait_for_position(2, Duration::from_secs(10)).await;
+            store.wait_for_position(2, Duration::from_secs(60)).await;
             store.next_position().await.unwrap()
         }
     });
@@ -265,8 +265,11 @@ fn another_takes_over_from_one_that_died_with_holes() {
         late.batch_execute("commit").await.unwrap();
         wait_for_positions(&client, 3).await;
         assert_gapless_and_complete(&client, 3).await;
-        assert!(number(&client, "select fence from sequencer_head").await >= 2);
-        store.shutdown(Duration::from_secs(5)).await;
+        eventually("the other has the lease", || async {
+            number(&client, "select fence from sequencer_head").await >= 2
+        })
+        .await;
+        store.shutdown(Duration::from_secs(60)).await;
         // One that ends in order gives its lease back.
         assert_eq!(
             number(&client, "select count(holder) from sequencer_head").await,
@@ -302,7 +305,7 @@ async fn a_vacuum_or_analyze_that_takes_hours_keeps_no_hole_alive() {
     wait_for_positions(&client, 1).await;
     wait_until_no_holes_are_left(&client).await;
     vacuum.batch_execute("commit").await.unwrap();
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,7 +328,7 @@ async fn more_holes_than_one_pass_looks_into_are_all_filled() {
     wait_for_positions(&client, 2 * holes).await;
     assert_gapless_and_complete(&client, 2 * holes).await;
     wait_until_no_holes_are_left(&client).await;
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -347,7 +350,7 @@ async fn an_entry_never_gets_its_position_before_the_one_that_it_follows_upon() 
     }
     early.batch_execute("commit").await.unwrap();
     wait_for_positions(&client, holes).await;
-    first.shutdown(Duration::from_secs(5)).await;
+    first.shutdown(Duration::from_secs(60)).await;
     // Nobody looks while the holes are filled, and while each stream goes on: those of the last holes first.
     late.batch_execute("commit").await.unwrap();
     let next: Vec<_> = streams
@@ -365,7 +368,7 @@ async fn an_entry_never_gets_its_position_before_the_one_that_it_follows_upon() 
                      where b.position < a.position";
     let reordered: i64 = client.query_one(reordered, &[]).await.unwrap().get(0);
     assert_eq!(reordered, 0);
-    second.shutdown(Duration::from_secs(5)).await;
+    second.shutdown(Duration::from_secs(60)).await;
 }
 
 /// Every way in which somebody who owns the database can write an entry that is not ours.
@@ -455,12 +458,13 @@ async fn s75_an_entry_that_was_written_past_the_service_gets_no_position_and_hol
     wait_for_positions(&client, ours).await;
     wait_until_no_holes_are_left(&client).await;
     assert_eq!(refusals(&client).await, expected);
-    assert_eq!(alerts.0.load(Ordering::Relaxed), expected.len());
+    // Of each once, and again where the lease was lost in between: another term judges anew.
+    assert!(alerts.0.load(Ordering::Relaxed) >= expected.len());
     let placed = "select count(*) from journal_positions p join refused_entries using (arrival)";
     assert_eq!(number(&client, placed).await, 0);
     let last = "select max(position) from journal_positions";
     assert_eq!(number(&client, last).await, ours - 1);
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -494,7 +498,7 @@ async fn s75_a_forged_entry_hides_no_other_whatever_number_it_takes() {
     let hidden = "select count(*) from journal j where mac <> decode(repeat('07', 32), 'hex') \
                   and not exists (select 1 from journal_positions p where p.entry_id = j.entry_id)";
     assert_eq!(number(&client, hidden).await, 0);
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 /// Whoever has the application's role can name entries in `refused_entries`, also before they are visible, and copy what
@@ -535,7 +539,7 @@ async fn s75_a_genuine_entry_that_somebody_calls_refused_gets_its_position_all_t
     wait_until_no_holes_are_left(&client).await;
     let placed = "select count(*) from journal_positions where arrival between 1 and 3";
     assert_eq!(number(&client, placed).await, 3);
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 /// A refusal is of one term: the next sequencer judges again what lies in a hole, and refuses it again.
@@ -562,7 +566,7 @@ async fn s75_a_forged_entry_in_a_hole_is_refused_again_in_the_next_term_and_hold
     };
     eventually("it is refused", async || sealed().await.is_some()).await;
     let before = sealed().await;
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
     let store = db.store().await;
     store.start_workers();
     eventually("it is refused again", async || sealed().await != before).await;
@@ -570,7 +574,7 @@ async fn s75_a_forged_entry_in_a_hole_is_refused_again_in_the_next_term_and_hold
     wait_for_positions(&client, 2).await;
     wait_until_no_holes_are_left(&client).await;
     assert_eq!(refusals(&client).await.len(), 1);
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -591,7 +595,7 @@ async fn s75_of_two_rows_with_one_number_the_second_is_refused_and_the_sequencer
     let refused = refusals(&client).await;
     let reasons: Vec<_> = refused.iter().map(|(_, reason)| reason.as_str()).collect();
     assert_eq!(reasons, ["ARRIVAL_TAKEN"]);
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -629,7 +633,7 @@ async fn s75_a_row_under_a_key_that_nobody_has_holds_no_other_up_and_is_told_of(
         number(&client, looked_for).await == 1
     })
     .await;
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
     // None does: somebody made it up, and it is removed.
     let remove = "delete from journal where mac_key_id = 'k999'";
     client.batch_execute(remove).await.unwrap();
@@ -637,7 +641,7 @@ async fn s75_a_row_under_a_key_that_nobody_has_holds_no_other_up_and_is_told_of(
     store.start_workers();
     wait_until_no_holes_are_left(&client).await;
     assert_gapless_and_complete(&client, 4).await;
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -685,6 +689,6 @@ async fn an_entry_under_a_key_that_a_process_lacks_waits_for_one_that_has_it() {
         [(other, 1), (stream.clone(), 1), (stream, 2)]
     );
     for store in [without, with] {
-        store.shutdown(Duration::from_secs(5)).await;
+        store.shutdown(Duration::from_secs(60)).await;
     }
 }

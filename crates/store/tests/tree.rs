@@ -78,7 +78,7 @@ async fn wait_for_size(client: &Client, size: usize) {
 }
 
 async fn shut_down(store: PgStore) {
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 /// The leaf hashes, in the order of positions, from the bytes of the entries.
@@ -271,7 +271,8 @@ async fn s75_a_tree_does_not_grow_over_positions_that_the_database_lost_meanwhil
     write(&client, 7).await;
     eventually("the tree is about to grow", || async {
         let waiting = "select (select next_position from sequencer_head) * count(*) from pg_locks \
-                       where relation = 'tree_heads'::regclass and not granted";
+                       where relation = 'tree_heads'::regclass and not granted \
+                       and database = (select oid from pg_database where datname = current_database())";
         number(&client, waiting).await == 10
     })
     .await;
@@ -313,7 +314,8 @@ async fn s76_a_tree_that_another_grows_while_it_is_taken_up_is_no_damage() {
     store.start_workers();
     eventually("it has read the head, and waits for the tiles", || async {
         let waits =
-            "select count(*) from pg_locks where not granted and relation = 'tree_tiles'::regclass";
+            "select count(*) from pg_locks where not granted and relation = 'tree_tiles'::regclass \
+             and database = (select oid from pg_database where datname = current_database())";
         number(&client, waits).await > 0
     })
     .await;

@@ -85,7 +85,7 @@ impl TestDb {
 
     /// Settings of a store on this database.
     pub fn config(&self) -> StoreConfig {
-        let mut config = StoreConfig::new(self.url.as_str(), test_keys());
+        let mut config = patient_config(&self.url);
         // Tests run beside each other on one server.
         config.pool_size = 4;
         config
@@ -131,6 +131,18 @@ impl Server {
             _own: Some(server),
         })
     }
+}
+
+/// Limits of a store whose subject they are not.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Settings of a store on a database, with limits that no busy machine comes to: a test whose subject is a
+/// limit sets it itself.
+pub fn patient_config(url: &str) -> StoreConfig {
+    let mut config = StoreConfig::new(url, test_keys());
+    (config.unavailable_after, config.statement_timeout) = (LONG, LONG);
+    (config.connect_timeout, config.commit_resolution_timeout) = (LONG, LONG);
+    config
 }
 
 /// Two fixed keys, the first active.
