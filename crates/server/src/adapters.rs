@@ -296,7 +296,7 @@ mod tests {
             async move {
                 let wanted = u32::try_from(wanted).unwrap();
                 let places = places.acquire_many_owned(wanted);
-                let places = tokio::time::timeout(Duration::from_secs(10), places).await;
+                let places = tokio::time::timeout(Duration::from_secs(60), places).await;
                 drop(places.unwrap().unwrap());
             }
         };

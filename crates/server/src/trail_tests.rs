@@ -11,6 +11,8 @@ use crate::auth::Authenticated;
 use crate::config::{Config, Sources};
 use crate::server::{RunningServer, Server};
 
+/// A limit that no busy machine comes to.
+const LONG: Duration = Duration::from_secs(60);
 const MASTER: &str = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 fn config(db: &TestDb) -> Config {
@@ -28,6 +30,14 @@ fn config(db: &TestDb) -> Config {
         ("server.http_listen", text("127.0.0.1:0")),
         ("database.url", text(db.url())),
         ("database.allow_unsafe_durability", Value::Boolean(true)),
+        // No limit is the subject here, and no busy machine comes to these.
+        ("database.connect_timeout_ms", Value::Integer(60_000)),
+        ("database.statement_timeout_ms", Value::Integer(60_000)),
+        ("database.unavailable_after_ms", Value::Integer(60_000)),
+        (
+            "database.commit_resolution_timeout_ms",
+            Value::Integer(60_000),
+        ),
         ("secrets.keys", Value::Array(vec![text(MASTER)])),
         ("audit.enabled", Value::Boolean(false)),
         (
@@ -64,7 +74,7 @@ async fn start_and_stop_are_on_record() {
     let server = start(&db).await;
     let started = entries(&db, PLATFORM_TENANT).await;
     assert_eq!(types(&started), ["service.started"]);
-    assert!(server.shutdown().await);
+    assert!(server.shutdown_recording_within(LONG).await);
     let both = entries(&db, PLATFORM_TENANT).await;
     assert_eq!(types(&both), ["service.started", "service.stopped"]);
     for leaf in &both {
@@ -95,7 +105,7 @@ async fn refused_calls_are_on_record_at_the_latest_when_the_server_stops() {
         );
     }
     drop(client);
-    server.shutdown().await;
+    server.shutdown_recording_within(LONG).await;
     let entries = entries(&db, PLATFORM_TENANT).await;
     assert_eq!(
         types(&entries),
@@ -151,7 +161,7 @@ async fn a_known_callers_refusals_are_in_its_own_tenants_record() {
     assert_eq!(leaf.details["count"], "7");
     assert_eq!(leaf.details["first_time"], "2026-09-21T14:13:20.000000Z");
     assert_eq!(leaf.details["last_time"], "2026-09-21T14:13:29.000000Z");
-    server.shutdown().await;
+    server.shutdown_recording_within(LONG).await;
 }
 
 #[tokio::test]
@@ -172,7 +182,7 @@ async fn refusals_that_cannot_be_recorded_wait_for_the_database() {
     let entries = entries(&db, PLATFORM_TENANT).await;
     assert_eq!(types(&entries), ["service.started", "access.refused"]);
     assert_eq!(entries[1].details["count"], "14");
-    server.shutdown().await;
+    server.shutdown_recording_within(LONG).await;
 }
 
 #[tokio::test]
@@ -191,5 +201,5 @@ async fn refusals_are_recorded_again_and_again_while_the_server_runs() {
     }
     stop.cancel();
     keeping.await.unwrap();
-    server.shutdown().await;
+    server.shutdown_recording_within(LONG).await;
 }

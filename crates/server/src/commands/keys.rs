@@ -199,6 +199,14 @@ mod tests {
         let forced = vec![
             ("database.url", Value::String(db.url().to_owned())),
             ("database.allow_unsafe_durability", Value::Boolean(true)),
+            // No limit is the subject here, and no busy machine comes to these.
+            ("database.connect_timeout_ms", Value::Integer(60_000)),
+            ("database.statement_timeout_ms", Value::Integer(60_000)),
+            ("database.unavailable_after_ms", Value::Integer(60_000)),
+            (
+                "database.commit_resolution_timeout_ms",
+                Value::Integer(60_000),
+            ),
             (
                 "secrets.keys",
                 Value::Array(vec![Value::String(master.to_owned())]),

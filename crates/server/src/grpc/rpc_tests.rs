@@ -27,7 +27,7 @@ mod admin_rpcs;
 mod world;
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn of<T>(tenant: &str, message: T) -> Request<T> {
     asked(tenant, Role::AuditRead, message)

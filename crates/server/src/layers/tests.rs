@@ -91,7 +91,14 @@ struct Fixture {
     _telemetry: Telemetry,
 }
 
+/// A server's own limit that no test of something else comes to.
+const LONG: Duration = Duration::from_secs(60);
+
 fn fixture(rpc: Rpc, max_in_flight: usize) -> Fixture {
+    fixture_with(rpc, max_in_flight, LONG)
+}
+
+fn fixture_with(rpc: Rpc, max_in_flight: usize, request_timeout: Duration) -> Fixture {
     let (telemetry, _) = Telemetry::new(&TelemetryConfig::default()).unwrap();
     let keys = KeyRing::new([("k1".to_owned(), [7; 32])]).unwrap();
     let key = ApiKey::generate().unwrap();
@@ -118,7 +125,7 @@ fn fixture(rpc: Rpc, max_in_flight: usize) -> Fixture {
         random: Arc::new(OsRandomness::default()),
         max_in_flight,
         tenant_rates: TenantRates::new(NonZeroU32::new(1), NonZeroU32::new(20).unwrap()),
-        request_timeout: Duration::from_millis(200),
+        request_timeout,
         kill: kill.clone(),
         status: |refusal, _| match refusal {
             Refusal::MissingCredentials | Refusal::InvalidCredentials => {
@@ -182,6 +189,7 @@ async fn a_known_caller_reaches_the_rpc_without_its_secret() {
         ("traceparent", PARENT),
         ("grpc-timeout", "5S"),
     ];
+    let before = chrono::Utc::now();
     let response = f.call(GET, &headers).await;
     assert_eq!(code(&response), Code::Ok);
     assert_eq!(response.headers()["saw-secret"], "false");
@@ -194,7 +202,8 @@ async fn a_known_caller_reaches_the_rpc_without_its_secret() {
     assert_eq!(caller.origin.peer, "127.0.0.1");
     assert_eq!(caller.origin.rpc_method, &GET[1..]);
     assert_eq!(hex::encode(caller.remote.unwrap().trace_id), &PARENT[3..35]);
-    assert!(caller.deadline.unwrap() > chrono::Utc::now());
+    let left = caller.deadline.unwrap() - before;
+    assert!(left > chrono::TimeDelta::seconds(4), "{left}");
 }
 
 #[tokio::test]
@@ -259,10 +268,12 @@ async fn unary_calls_above_the_limit_are_refused_and_streams_are_not_counted() {
 #[tokio::test]
 async fn s69_a_tenant_that_calls_too_often_is_refused_before_the_rpc_and_health_is_not() {
     let f = fixture(Rpc::Answers, 10);
-    let burst: Vec<_> = futures::future::join_all((0..30).map(|_| f.code(GET, &[]))).await;
+    let begun = std::time::Instant::now();
+    let burst: Vec<_> = futures::future::join_all((0..1_000).map(|_| f.code(GET, &[]))).await;
     let let_in = burst.iter().filter(|code| **code == Code::Ok).count();
-    // A second of the test's machine may give one more.
-    assert!((20..=25).contains(&let_in), "{let_in}");
+    // Each second that the test's machine takes gives one more.
+    let most = 21 + usize::try_from(begun.elapsed().as_secs()).unwrap();
+    assert!((20..=most).contains(&let_in), "{let_in} of {most}");
     assert!(burst.contains(&Code::ResourceExhausted));
     assert_eq!(f.code(HEALTH, &[("authorization", "")]).await, Code::Ok);
     assert_eq!(f.code(REFLECT, &[]).await, Code::Ok);
@@ -285,7 +296,8 @@ async fn s73_a_call_that_does_not_end_in_time_is_answered_when_the_server_stops(
 
 #[tokio::test]
 async fn a_call_ends_at_its_deadline_or_at_the_servers_own() {
-    let f = fixture(Rpc::Waits(Arc::new(Semaphore::new(0))), 10);
+    let waits = Rpc::Waits(Arc::new(Semaphore::new(0)));
+    let f = fixture_with(waits, 10, Duration::from_millis(200));
     for timeout in ["1m", "60S"] {
         assert_eq!(
             f.code(GET, &[("grpc-timeout", timeout)]).await,
@@ -297,7 +309,7 @@ async fn a_call_ends_at_its_deadline_or_at_the_servers_own() {
 
 #[tokio::test]
 async fn i13_a_command_knows_when_the_server_cuts_it_off() {
-    let f = fixture(Rpc::Answers, 10);
+    let f = fixture_with(Rpc::Answers, 10, Duration::from_millis(200));
     let left = async |path: &str, timeout: &str| {
         let before = chrono::Utc::now();
         let response = f.call(path, &[("grpc-timeout", timeout)]).await;

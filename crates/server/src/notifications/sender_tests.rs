@@ -82,11 +82,14 @@ impl Receiver {
     }
 }
 
+/// A limit that no busy machine comes to.
+const LONG: Duration = Duration::from_secs(60);
+
 fn settings(networks: &[&str]) -> SenderSettings {
     let parsed = networks.iter().map(|text| text.parse().unwrap());
     SenderSettings {
-        connect_timeout: Duration::from_secs(5),
-        total_timeout: Duration::from_secs(10),
+        connect_timeout: LONG,
+        total_timeout: LONG,
         networks: AllowedNetworks(parsed.collect()),
         plaintext_loopback: true,
         authorities: Vec::new(),
@@ -111,13 +114,13 @@ async fn send(sender: &Sender, url: &str, limit: Duration) -> Sent {
 
 async fn answered(answer: &str) -> Sent {
     let receiver = Receiver::answering(answer).await;
-    send(&local(), &receiver.url(), Duration::from_secs(10)).await
+    send(&local(), &receiver.url(), LONG).await
 }
 
 #[tokio::test]
 async fn a_notification_is_signed_under_every_live_secret() {
     let receiver = Receiver::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
-    let sent = send(&local(), &receiver.url(), Duration::from_secs(10)).await;
+    let sent = send(&local(), &receiver.url(), LONG).await;
     assert_eq!((sent.cause, sent.http_status), (None, Some(204)));
     let headers = ["webhook-id", "webhook-timestamp", "webhook-signature"];
     let [id, at, signatures] = headers.map(|name| receiver.header(name).unwrap());
@@ -203,7 +206,7 @@ async fn an_answer_counts_though_its_body_never_ends() {
         // The first chunk, and then nothing: the connection stays open.
         let answer = format!("{head}2\r\nok\r\n");
         let receiver = Receiver::holding_open(&answer).await;
-        let sent = send(&local(), &receiver.url(), Duration::from_secs(10)).await;
+        let sent = send(&local(), &receiver.url(), LONG).await;
         assert_eq!((sent.cause, sent.http_status), (cause, Some(status)));
     }
 }
@@ -215,7 +218,7 @@ async fn a_receiver_that_does_not_answer_is_given_up() {
     let sent = send(&local(), &url, Duration::from_millis(50)).await;
     assert_eq!(sent.cause, Some(NotificationCause::Timeout));
     drop(silent);
-    let sent = send(&local(), &url, Duration::from_secs(10)).await;
+    let sent = send(&local(), &url, LONG).await;
     assert_eq!(sent.cause, Some(NotificationCause::Unreachable));
 }
 
@@ -257,7 +260,7 @@ async fn a_name_that_is_bound_anew_leads_to_nothing_that_was_not_judged() {
     let url = format!("http://localhost:{port}/");
     let mut causes = Vec::new();
     for _ in 0..6 {
-        causes.push(send(&sender, &url, Duration::from_secs(10)).await.cause);
+        causes.push(send(&sender, &url, LONG).await.cause);
     }
     let refused = Some(NotificationCause::AddressRefused);
     let none = Some(NotificationCause::NameNotResolved);
@@ -283,7 +286,7 @@ async fn an_address_in_a_url_is_judged_again_when_it_is_sent_to() {
         at: DateTime::UNIX_EPOCH,
         secrets: &[Sensitive::new(SECRETS[0].to_owned())],
         body: BODY.to_vec(),
-        limit: Duration::from_secs(10),
+        limit: LONG,
     };
     let sent = sender.send(&target, outgoing).await;
     assert_eq!(sent.cause, Some(NotificationCause::AddressRefused));
@@ -332,17 +335,17 @@ async fn a_certificate_is_verified_and_an_authority_can_be_added() {
     };
     let url = format!("https://localhost:{port}/");
     let strict = Sender::with_names(settings(&["127.0.0.1"]), |_| {}, &names());
-    let sent = send(&strict, &url, Duration::from_secs(10)).await;
+    let sent = send(&strict, &url, LONG).await;
     assert_eq!(sent.cause, Some(NotificationCause::Unreachable));
     let trusting = SenderSettings {
         authorities: vec![certificate],
         ..settings(&["127.0.0.1"])
     };
     let trusting = Sender::with_names(trusting, |_| {}, &names());
-    let sent = send(&trusting, &url, Duration::from_secs(10)).await;
+    let sent = send(&trusting, &url, LONG).await;
     assert_eq!((sent.cause, sent.http_status), (None, Some(200)));
     // The certificate is not for this name.
     let other = format!("https://other.example:{port}/");
-    let sent = send(&trusting, &other, Duration::from_secs(10)).await;
+    let sent = send(&trusting, &other, LONG).await;
     assert_eq!(sent.cause, Some(NotificationCause::Unreachable));
 }

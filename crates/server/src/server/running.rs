@@ -92,7 +92,12 @@ impl RunningServer {
     /// Stops: accepts no more calls, ends streams, finishes calls in flight, outcomes and recoveries under way
     /// within `server.shutdown_grace_seconds`, then closes the database connections. Returns whether
     /// everything finished in time; what did not is recovered from the database.
-    pub async fn shutdown(mut self) -> bool {
+    pub async fn shutdown(self) -> bool {
+        self.shutdown_recording_within(RECORD_LIMIT).await
+    }
+
+    /// [`Self::shutdown`], which may take so long to put the stop on record.
+    pub(crate) async fn shutdown_recording_within(mut self, record_limit: Duration) -> bool {
         self.parts.stop.accepting.cancel();
         // It ends at once, and does not panic.
         let _ = (&mut self.accepting_calls).await;
@@ -110,7 +115,7 @@ impl RunningServer {
             self.parts.stop.serving.cancel();
             let _ = tokio::time::timeout(KILL_GRACE, calls.wait()).await;
         }
-        let recorded = tokio::time::timeout(RECORD_LIMIT, self.record_stop(in_time)).await;
+        let recorded = tokio::time::timeout(record_limit, self.record_stop(in_time)).await;
         if recorded.is_err() {
             tracing::warn!("the stop could not be put on record in time");
         }

@@ -144,7 +144,7 @@ async fn s75_a_database_that_was_set_back_is_never_signed_again() {
     log.grow(3).await;
     let signed = contender.sign_once().await.unwrap();
     assert_eq!(signed.head.size, 5);
-    log.store.shutdown(Duration::from_secs(5)).await;
+    log.store.shutdown(Duration::from_secs(60)).await;
     // As an older backup has it.
     log.execute(&format!(
         "delete from tree_heads where tree_size > {}",
@@ -175,7 +175,7 @@ async fn s75_a_database_that_was_set_back_is_never_signed_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_another_tree_of_any_size_is_refused() {
     let (log, contender, signed) = signed_log(4).await;
-    log.store.shutdown(Duration::from_secs(5)).await;
+    log.store.shutdown(Duration::from_secs(60)).await;
     // Every hash of the tree is another, consistently: only what is kept outside the database knows better.
     log.execute(
         "alter table tree_tiles disable trigger all; \

@@ -8,7 +8,7 @@ use super::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_a_head_over_an_invented_leaf_is_never_signed_and_once_it_is_gone_the_log_goes_on() {
     let (log, contender, signed) = signed_log(4).await;
-    log.store.shutdown(Duration::from_secs(5)).await;
+    log.store.shutdown(Duration::from_secs(60)).await;
     // All of it is within the rights of the application's own role.
     log.execute(
         "set role quittance_app; \
@@ -36,7 +36,7 @@ async fn s75_a_head_over_an_invented_leaf_is_never_signed_and_once_it_is_gone_th
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_that_is_made_again_from_the_journal_is_the_one_that_was_signed() {
     let (log, contender, signed) = signed_log(3).await;
-    log.store.shutdown(Duration::from_secs(5)).await;
+    log.store.shutdown(Duration::from_secs(60)).await;
     log.execute("delete from tree_heads; delete from tree_tiles")
         .await;
     let refused = contender.sign_once().await.unwrap_err();
@@ -48,7 +48,7 @@ async fn a_tree_that_is_made_again_from_the_journal_is_the_one_that_was_signed()
     })
     .await;
     assert_eq!(contender.sign_once().await.unwrap(), signed);
-    store.shutdown(Duration::from_secs(5)).await;
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
