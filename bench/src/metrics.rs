@@ -59,6 +59,7 @@ impl Http {
         // Fails only where one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
+            .no_proxy()
             .tls_certs_only([reqwest::Certificate::from_pem(ca_pem.as_bytes())?])
             .timeout(TIMEOUT)
             .build()?;

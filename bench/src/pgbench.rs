@@ -16,7 +16,7 @@ use crate::script::FIRST_ID;
 /// partitioned tables are slower to plan than to write.
 const SESSION: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off";
 /// How much longer than its measurement pgbench may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How long it runs.
 #[derive(Debug, Clone, Copy)]

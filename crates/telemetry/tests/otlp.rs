@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 struct Receiver {
     traces: mpsc::UnboundedSender<ExportTraceServiceRequest>,
@@ -114,6 +114,7 @@ async fn a_span_and_a_metric_arrive_over_grpc_with_listed_attributes_only() {
         otlp_endpoint: Some(format!("http://{address}")),
         otlp_protocol: Some(OtlpProtocol::Grpc),
         log_filter: "off".to_owned(),
+        shutdown_timeout: LIMIT,
         ..TelemetryConfig::default()
     };
     let (telemetry, dispatch) = Telemetry::new(&config).unwrap();
@@ -181,6 +182,7 @@ async fn a_span_arrives_over_http_with_protobuf() {
         otlp_endpoint: Some(format!("http://{address}/")),
         otlp_protocol: Some(OtlpProtocol::HttpProtobuf),
         log_filter: "off".to_owned(),
+        shutdown_timeout: LIMIT,
         ..TelemetryConfig::default()
     };
     let (telemetry, dispatch) = Telemetry::new(&config).unwrap();

@@ -4,14 +4,17 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-/// Longest wait for one answer.
-const ANSWER: Duration = Duration::from_secs(60);
+/// Longest wait for one answer: a browser that starts beside other programs takes its time.
+const ANSWER: Duration = Duration::from_secs(300);
+/// One browser runs at a time.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Where Debian and others put the browser.
 const BROWSERS: [&str; 4] = [
@@ -39,6 +42,7 @@ pub struct Browser {
     driver: Child,
     port: u16,
     session: String,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Drop for Browser {
@@ -71,6 +75,7 @@ fn start() -> Result<Browser, String> {
     };
     let browser = BROWSERS.into_iter().find(is_there);
     let browser = browser.ok_or("neither chromium nor google-chrome runs")?;
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let driver = Command::new("chromedriver")
         .arg("--port=0")
         .stdin(Stdio::null())
@@ -87,6 +92,7 @@ fn start() -> Result<Browser, String> {
         driver,
         port: port.ok_or("chromedriver does not say its port")?,
         session: String::new(),
+        _turn: turn,
     };
     let options = json!({ "binary": which(browser), "args": ARGUMENTS });
     let capabilities = json!({ "capabilities": { "alwaysMatch": {

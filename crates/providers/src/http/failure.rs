@@ -100,6 +100,7 @@ mod tests {
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
         let client = reqwest::Client::builder()
+            .no_proxy()
             .tls_backend_preconfigured(config)
             .dns_resolver(Arc::new(NoNames))
             .build()

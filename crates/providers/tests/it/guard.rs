@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 fn config(name: &str, base_url: &str) -> ProviderAccountConfig {
     ProviderAccountConfig {
+        // No busy machine comes to these.
+        connect_timeout_ms: 50_000,
+        total_timeout_ms: 100_000,
         allow_plaintext: true,
         max_concurrent_calls: 2,
         circuit: CircuitConfig {

@@ -27,6 +27,9 @@ const NOT_FOUND: LookupOutcome = LookupOutcome::NotFound {
 fn account(base_url: String) -> Stripe {
     let key = Secret::new("sk_test_1");
     let config = ProviderAccountConfig {
+        // No busy machine comes to these.
+        connect_timeout_ms: 50_000,
+        total_timeout_ms: 100_000,
         allow_plaintext: true,
         ..ProviderAccountConfig::new("stripe", quittance_providers::stripe::KIND, base_url, key)
     };

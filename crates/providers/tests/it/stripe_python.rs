@@ -32,6 +32,9 @@ const KEY: &str = "sk_test_localstripe";
 
 fn account(base_url: &str, secret: &str) -> Stripe {
     let config = ProviderAccountConfig {
+        // No busy machine comes to these.
+        connect_timeout_ms: 50_000,
+        total_timeout_ms: 100_000,
         allow_plaintext: true,
         webhook_secrets: vec![Secret::new(secret)],
         ..ProviderAccountConfig::new(
@@ -169,7 +172,8 @@ impl World {
             .finish();
         // Another test may have installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let request = reqwest::Client::new()
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = client
             .post(format!("{}{path}", self.stripe.base_url()))
             .bearer_auth(KEY)
             .header("content-type", "application/x-www-form-urlencoded")
@@ -313,7 +317,7 @@ async fn s07_a_debit_is_pending_until_the_bank_has_answered_at_localstripe() {
             .await;
         payment.provider_reference = fact.payment_reference.clone();
         let mut kind = fact.kind;
-        for _ in 0..200 {
+        for _ in 0..2_400 {
             if kind != FactKind::Pending {
                 break;
             }

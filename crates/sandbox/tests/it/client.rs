@@ -161,9 +161,9 @@ async fn read(response: reqwest::Response) -> Result<Answer, reqwest::Error> {
     })
 }
 
-/// Polls until something is there, for ten seconds at most.
+/// Polls until something is there, for two minutes at most.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(120);
     loop {
         if let Some(found) = look().await {
             return found;

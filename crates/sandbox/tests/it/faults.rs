@@ -189,10 +189,14 @@ async fn a_closed_door_refuses_connections() {
     assert_eq!(client.charges("r0").0, 1, "the books stay");
 
     let outage = json!({"mode": "refuse", "for_ms": 100});
-    // The answer may be cut off together with the connection.
-    let _ = client.try_post("/control/outage", "-", &outage).await;
     let addr = client.sandbox.addr();
-    eventually("refusal", async || TcpStream::connect(addr).await.err()).await;
+    // It may be over before a busy machine looks.
+    eventually("refusal", async || {
+        // The answer may be cut off together with the connection.
+        let _ = client.try_post("/control/outage", "-", &outage).await;
+        TcpStream::connect(addr).await.err()
+    })
+    .await;
     eventually("return", async || TcpStream::connect(addr).await.ok()).await;
     client.sandbox.shutdown().await;
 }

@@ -114,7 +114,7 @@ fn an_unreachable_collector_delays_shutdown_only_to_its_limit() {
     });
     let begin = std::time::Instant::now();
     let _ = telemetry.shutdown();
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(begin.elapsed() < Duration::from_secs(60));
 }
 
 #[test]
