@@ -18,6 +18,7 @@ pub mod fingerprint;
 pub mod flows;
 pub mod ids;
 pub mod journal;
+pub mod left_alone;
 pub mod money;
 mod named;
 pub mod notification;

@@ -217,24 +217,22 @@ impl RetryPolicy {
         }
     }
 
-    /// When a transaction is taken up again, given what it waits for and what the provider asked.
+    /// When a transaction is taken up again, given what it waits for; not while its provider is to be left alone about it.
     ///
     /// What was certainly never sent needs no person: `execute_before` ends it (voids have none).
     pub fn next_step(
         &self,
         transaction: &Transaction,
         wait: WaitFor,
-        retry_after: Option<Duration>,
         now: DateTime<Utc>,
         jitter: u64,
     ) -> NextStep {
         let backoff = self.backoff(wait);
-        let drawn = backoff.wait(transaction.retries, jitter);
+        let drawn = now + delta(backoff.wait(transaction.retries, jitter));
+        let alone = transaction.left_alone_until().filter(|until| *until > now);
         // All who were told the same time do not come back at the same time.
-        let asked =
-            retry_after.map(|asked| asked.min(self.max_retry_after) + backoff.wait(0, jitter));
-        let waits = asked.map_or(drawn, |asked| asked.max(drawn));
-        let due = now + delta(waits);
+        let asked = alone.map(|until| until + delta(backoff.wait(0, jitter)));
+        let due = asked.map_or(drawn, |asked| asked.max(drawn));
         let never_sent =
             transaction.certainly_unprocessed() && transaction.kind != TransactionKind::Void;
         let until = transaction.execute_before;
@@ -249,7 +247,7 @@ impl RetryPolicy {
         let used_up = transaction.retries >= backoff.steps || late;
         // What is abandoned is taken up then, whatever else is due; but not while the provider is to be left alone.
         let abandoned = self.abandoned_at(transaction).filter(|at| now < *at);
-        match abandoned.map(|at| at.max(self.left_alone_until(retry_after, now))) {
+        match abandoned.map(|at| alone.map_or(at, |until| at.max(until))) {
             Some(at) if used_up => NextStep::At(at),
             Some(at) => NextStep::At(due.min(at)),
             None if used_up => NextStep::GiveUp,
@@ -259,14 +257,10 @@ impl RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Until when a provider is left alone that asked for it just now, about the transaction that it said so of.
-    pub fn left_alone_until(
-        &self,
-        retry_after: Option<Duration>,
-        now: DateTime<Utc>,
-    ) -> DateTime<Utc> {
-        let asked = retry_after.unwrap_or_default().min(self.max_retry_after);
-        now.checked_add_signed(delta(asked)).unwrap_or(now)
+    /// Until when a provider is left alone that asks for it now.
+    pub fn honoured_until(&self, asked: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
+        let honoured = asked.min(self.max_retry_after);
+        now.checked_add_signed(delta(honoured)).unwrap_or(now)
     }
 
     /// From when on a transaction that waits for its customer counts as abandoned; `None` where it never does.

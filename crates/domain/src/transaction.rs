@@ -6,6 +6,7 @@ use crate::cases::OpenCases;
 use crate::contradictions::Contradictions;
 use crate::decline::{Cause, Decline, Failure};
 use crate::ids::{AttemptId, ProviderAccount, ProviderReference, TransactionId};
+use crate::left_alone::LeftAlone;
 use crate::money::Money;
 use crate::named::named_enum;
 use crate::payment::NextAction;
@@ -154,6 +155,8 @@ pub struct Transaction {
     pub lease_until: Option<DateTime<Utc>>,
     /// When the next step is due, where one is; recovery claims by it.
     pub next_step_at: Option<DateTime<Utc>>,
+    /// Until when provider accounts are to be left alone about it.
+    pub left_alone: LeftAlone,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// When it last changed.

@@ -12,6 +12,7 @@ use quittance_domain::decline::{Cause, Decline, DeclineCode, Failure};
 use quittance_domain::ids::{
     PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
 };
+use quittance_domain::left_alone::LeftAlone;
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{
     CaptureMethod, Initiator, NextAction, Payment, PaymentMethod, PaymentMethodType, PaymentState,
@@ -122,6 +123,7 @@ pub(crate) struct TransactionRow {
     dispute_amount: Option<i64>,
     dispute_currency: Option<String>,
     contradictions: String,
+    left_alone: String,
 }
 
 /// A value that its column should not hold.
@@ -338,6 +340,7 @@ impl TransactionRow {
             .map(|kinds| OpenCases::parse(kinds).at("transactions.open_case"));
         let open_cases = open_case.transpose()?.unwrap_or_default();
         let dispute = self.dispute()?;
+        let left_alone = LeftAlone::from_stored(&self.left_alone).at("transactions.left_alone")?;
         Ok(Transaction {
             id: TransactionId(self.transaction_id),
             kind: TransactionKind::from_name(&self.kind).at("transactions.kind")?,
@@ -362,6 +365,7 @@ impl TransactionRow {
             execute_before: self.execute_before,
             lease_until: self.lease_until,
             next_step_at: self.next_step_at,
+            left_alone,
             created_at: self.created_at,
             updated_at: self.updated_at,
         })

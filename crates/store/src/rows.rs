@@ -214,6 +214,7 @@ rows! {
         dispute_amount: Option<i64>,
         dispute_currency: Option<&'static str>,
         contradictions: String,
+        left_alone: String,
     }
     /// The columns of `transactions` that change.
     TransactionUpdate as TransactionUpdates {
@@ -241,6 +242,7 @@ rows! {
         dispute_amount: Option<i64>,
         dispute_currency: Option<&'static str>,
         contradictions: String,
+        left_alone: String,
     }
     /// A new row of `attempts`.
     AttemptInsert as AttemptInserts {

@@ -245,6 +245,7 @@ diesel::table! {
         dispute_amount -> Nullable<BigInt>,
         dispute_currency -> Nullable<Text>,
         contradictions -> Text,
+        left_alone -> Text,
     }
 }
 

@@ -17,6 +17,7 @@ use quittance_domain::change::{OperatorAction, OperatorActionKind, Write};
 use quittance_domain::contradictions::Contradictions;
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::{ProviderAccount, ProviderReference, TransactionId};
+use quittance_domain::left_alone::LeftAlone;
 use quittance_domain::ports::{Backlog, CaseFilter, Claim, Commit, DueKind, Store};
 use quittance_domain::transaction::{AttemptOutcome, Transaction, TransactionKind};
 use quittance_store::PgStore;
@@ -373,6 +374,8 @@ async fn what_recovery_needs_is_stored() {
     story.transaction.resolved_by_operator = true;
     let told = Contradictions::from_stored("PURCHASE APPROVED stripe pi_2\nFAILED DECLINED");
     story.transaction.contradictions = told.clone();
+    let asked = "2030-01-01T00:00:00.000001Z adyen\n2030-01-02T00:00:00.000000Z sandbox";
+    story.transaction.left_alone = LeftAlone::from_stored(asked).unwrap();
     story.payment.routed = true;
     let other = ProviderAccount::parse("adyen").unwrap();
     story.payment.provider_account = other.clone();
@@ -384,6 +387,7 @@ async fn what_recovery_needs_is_stored() {
     assert_eq!(held, &story.transaction);
     assert_eq!((held.retries, held.resolved_by_operator), (7, true));
     assert_eq!(held.contradictions, told);
+    assert_eq!(held.left_alone.to_stored(), asked);
     assert_eq!(
         (read.payment.routed, read.payment.provider_account.as_str()),
         (true, "adyen")

@@ -16,6 +16,7 @@ use quittance_domain::ids::{
     AttemptId, EntryId, IdempotencyKey, PaymentId, ProviderAccount, ProviderReference, TenantId,
     TransactionId,
 };
+use quittance_domain::left_alone::LeftAlone;
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{
     CaptureMethod, Initiator, Payment, PaymentMethod, PaymentMethodType, PaymentState,
@@ -444,6 +445,7 @@ fn new_transaction(kind: TransactionKind, minor_units: i64, now: DateTime<Utc>) 
         resolved_by_operator: false,
         open_cases: OpenCases::NONE,
         contradictions: Contradictions::default(),
+        left_alone: LeftAlone::default(),
         request: Some(PreparedRequest {
             bytes: Sensitive::new(b"{\"source\":\"tok_approve\"}".to_vec()),
         }),

@@ -1,8 +1,6 @@
 //! A payment that its customer has left: time proves nothing, it only starts a void; and where the provider refuses that,
 //! further ones, and in the end a person is asked.
 
-use std::time::Duration;
-
 use crate::change::{Change, Write};
 use crate::ids::TransactionId;
 use crate::journal::Stamp;
@@ -69,7 +67,7 @@ pub(super) fn release_refused(step: &mut Step, record: &PaymentRecord, stamp: &S
     let (refused, _) = refusals(step.after(record));
     let mut opening = opening.clone();
     let next = stamp.retries.released_again(&opening, refused, stamp.now);
-    opening.next_step_at = Some(match next {
+    opening.take_up_at(match next {
         NextStep::At(due) => due,
         NextStep::GiveUp => stamp.now,
     });
@@ -77,13 +75,8 @@ pub(super) fn release_refused(step: &mut Step, record: &PaymentRecord, stamp: &S
 }
 
 /// After a look at a payment whose release was refused: it is taken up again no later than the next release is due, or
-/// than the provider wants to be asked (`retry_after`); where none is to come, a person is asked.
-pub(super) fn after_refusals(
-    step: &mut Step,
-    record: &PaymentRecord,
-    retry_after: Option<Duration>,
-    stamp: &Stamp<'_>,
-) {
+/// than the provider wants to be asked; where none is to come, a person is asked.
+pub(super) fn after_refusals(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) {
     let (refused, last) = refusals(record.transactions.iter());
     if last.is_none() || void_under_way(record) {
         // The end of a void says when the payment is taken up again.
@@ -91,9 +84,8 @@ pub(super) fn after_refusals(
     }
     match next_release(record, step.subject.row(), stamp) {
         Some(NextStep::At(at)) if at > stamp.now => step.edit(|transaction| {
-            let at = at.max(stamp.retries.left_alone_until(retry_after, stamp.now));
             let due = transaction.next_step_at.unwrap_or(at);
-            transaction.next_step_at = Some(due.min(at));
+            transaction.take_up_at(due.min(at));
         }),
         // It is due, and could not be started: at the next step, while there is one.
         Some(NextStep::At(_)) if step.subject.row().next_step_at.is_some() => {}

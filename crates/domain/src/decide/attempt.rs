@@ -6,6 +6,7 @@ use crate::change::{Change, Write};
 use crate::decline::{Cause, Failure};
 use crate::ids::{ProviderAccount, TransactionId};
 use crate::journal::{Stamp, salted_digest};
+use crate::left_alone::LeftAlone;
 use crate::money::Money;
 use crate::payment::{Payment, PaymentRecord};
 use crate::ports::{Operation, ProviderRules};
@@ -140,7 +141,8 @@ pub fn start_attempt(
 }
 
 /// Starts an attempt of a new payment at another account, since nothing was sent to the one before; `None` where
-/// that is not proved of every send, or where the payment may not be routed anew.
+/// that is not proved of every send, where the payment may not be routed anew, or where that account is to be left alone
+/// about it.
 ///
 /// `record` must hold the token of the payment's method.
 pub fn fail_over(
@@ -158,7 +160,8 @@ pub fn fail_over(
         return Ok(None);
     };
     let unsent = proof.holds(held) && held.certainly_unprocessed();
-    if !unsent || !may_start(record, held, false, stamp) {
+    let left_alone = held.left_alone.holds(account, stamp.now);
+    if !unsent || left_alone || !may_start(record, held, false, stamp) {
         return Ok(None);
     }
     let mut payment = record.payment.clone();
@@ -256,4 +259,5 @@ pub(super) fn end(transaction: &mut Transaction, state: TransactionState, failur
     transaction.request = None;
     transaction.lease_until = None;
     transaction.next_step_at = None;
+    transaction.left_alone = LeftAlone::default();
 }

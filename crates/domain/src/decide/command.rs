@@ -8,6 +8,7 @@ use crate::command::{Capture, Confirm, DEFAULT_EXECUTE_WITHIN, Refund, Void};
 use crate::contradictions::Contradictions;
 use crate::error::Rejection;
 use crate::journal::Stamp;
+use crate::left_alone::LeftAlone;
 use crate::money::Money;
 use crate::payment::{MAX_TRANSACTIONS, PaymentRecord, PaymentState};
 use crate::ports::ProviderRules;
@@ -87,6 +88,7 @@ pub(super) fn transaction(
         execute_before,
         lease_until: None,
         next_step_at: None,
+        left_alone: LeftAlone::default(),
         created_at: stamp.now,
         updated_at: stamp.now,
     }

@@ -8,6 +8,7 @@ use crate::contradictions::Contradictions;
 use crate::error::Rejection;
 use crate::ids::{PaymentId, ProviderAccount, TenantId};
 use crate::journal::Stamp;
+use crate::left_alone::LeftAlone;
 use crate::payment::{CaptureMethod, Payment, PaymentState};
 use crate::ports::ProviderRules;
 use crate::text::Text;
@@ -74,6 +75,7 @@ pub fn create(
         execute_before,
         lease_until: None,
         next_step_at: None,
+        left_alone: LeftAlone::default(),
         created_at: stamp.now,
         updated_at: stamp.now,
     };

@@ -137,7 +137,7 @@ fn settle_waiting_void(
     } else {
         void.amount = left;
         if !was_sent(&void) {
-            void.next_step_at = Some(stamp.now + WAITING_VOID_SENT_WITHIN);
+            void.take_up_at(stamp.now + WAITING_VOID_SENT_WITHIN);
         }
         step.payment.amounts.void_pending += left;
     }

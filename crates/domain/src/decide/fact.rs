@@ -361,12 +361,12 @@ fn requires_action(
     if news {
         // The customer may finish without anybody telling us.
         step.edit(|transaction| transaction.retries = 0);
-        defer(step, WaitFor::Customer, None, stamp);
+        defer(step, WaitFor::Customer, stamp);
     }
     if let Some(void) = pending_void(record).filter(|void| !was_sent(void)) {
         // Where the provider can release what waits for the customer, this can be sent now.
         let mut void = void.clone();
-        void.next_step_at = Some(stamp.now + WAITING_VOID_SENT_WITHIN);
+        void.take_up_at(stamp.now + WAITING_VOID_SENT_WITHIN);
         step.others.push(void);
     }
     step.advance(PaymentEvent::ActionRequired);
@@ -391,7 +391,7 @@ fn still_pending(step: &mut Step, known: bool, stamp: &Stamp<'_>) {
         }
     });
     if !leased {
-        defer(step, WaitFor::Decision, None, stamp);
+        defer(step, WaitFor::Decision, stamp);
     }
     if kind.opens() {
         step.advance(PaymentEvent::Processing);

@@ -51,7 +51,8 @@ pub use operator::{resolve, retry};
 pub use outcome::outcome;
 pub(crate) use recover::still_wanted;
 pub use recover::{
-    give_up_unsent, key_expired, refuted_by_lookup, sender_lost, too_late_to_begin, unresolved,
+    give_up_unsent, held_off, key_expired, refuted_by_lookup, sender_lost, too_late_to_begin,
+    unresolved,
 };
 pub use resend::{KeyAlive, MaySend, ProvedUnsent, Quiet};
 pub use unasked::{Reported, Unasked, reported, unasked};

@@ -9,6 +9,7 @@ use crate::decline::Cause;
 use crate::error::Rejection;
 use crate::ids::ProviderReference;
 use crate::journal::{RESOLUTION, Stamp};
+use crate::left_alone::LeftAlone;
 use crate::money::Money;
 use crate::payment::PaymentRecord;
 use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, TransactionState};
@@ -147,8 +148,8 @@ fn really_moved(step: &mut Step, amount: Option<Money>) -> Result<(), Rejection>
     Ok(())
 }
 
-/// Takes a transaction up again now, from the beginning of its schedule. Of one that waits for its customer: the provider is
-/// asked once more. How often it is asked to release it is limited all the same.
+/// Takes a transaction up again now, from the beginning of its schedule, whatever time its provider asked for. Of one that
+/// waits for its customer: the provider is asked once more. How often it is asked to release it is limited all the same.
 pub fn retry(
     record: &PaymentRecord,
     command: &Retry,
@@ -170,6 +171,7 @@ pub fn retry(
     let left = held.state == TransactionState::RequiresAction;
     step.edit(|transaction| {
         transaction.retries = 0;
+        transaction.left_alone = LeftAlone::default();
         if !lost {
             transaction.next_step_at = Some(stamp.now);
         }

@@ -17,7 +17,7 @@ use crate::transition::PaymentEvent;
 use super::DecideError;
 use super::attempt::prefix;
 use super::fact::apply;
-use super::recover::defer;
+use super::recover::{defer, leave_alone};
 use super::step::Step;
 use super::voiding::void_asked;
 
@@ -43,6 +43,9 @@ pub fn outcome(
     transaction.updated_at = stamp.now;
     let name = format!("{}.attempt_ended", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(transaction), name);
+    // Whichever attempt it was, and wherever the transaction has gone since.
+    let asked = report.retry_after;
+    leave_alone(&mut step, &attempt.provider_account, asked, stamp);
     match &report.outcome {
         SendOutcome::Answered(fact) if attempt.number != held.attempts && undecided(&fact.kind) => {
             // A later attempt runs, or has told more: what an older one left open tells nothing.
@@ -61,8 +64,8 @@ pub fn outcome(
             let unknown = matches!(report.outcome, SendOutcome::Unknown(_));
             step.edit(|transaction| transaction.ever_unknown |= unknown);
         }
-        SendOutcome::NotSent(cause) => not_sent(&mut step, record, attempt, *cause, report, stamp),
-        SendOutcome::Unknown(cause) => unknown(&mut step, *cause, report, stamp),
+        SendOutcome::NotSent(cause) => not_sent(&mut step, record, attempt, *cause, stamp),
+        SendOutcome::Unknown(cause) => unknown(&mut step, *cause, stamp),
     }
     step.attempt = Some(Write::Update(ended(attempt, report, step.cause, stamp)));
     step.close(Some(record), None, stamp)
@@ -81,7 +84,7 @@ fn undecided(kind: &FactKind) -> bool {
 }
 
 /// I4: nothing is proved. The transaction waits for a lookup.
-pub(super) fn unknown(step: &mut Step, cause: Cause, report: &SendReport, stamp: &Stamp<'_>) {
+pub(super) fn unknown(step: &mut Step, cause: Cause, stamp: &Stamp<'_>) {
     step.cause = Some(cause);
     step.result = EntryResult::Unknown;
     if step.subject.row().state.ended() {
@@ -89,7 +92,7 @@ pub(super) fn unknown(step: &mut Step, cause: Cause, report: &SendReport, stamp:
     }
     step.event_type = format!("{}.outcome_unknown", prefix(step.subject.row().kind));
     step.edit(|transaction| transaction.ever_unknown = true);
-    defer(step, WaitFor::after(cause), report.retry_after, stamp);
+    defer(step, WaitFor::after(cause), stamp);
 }
 
 /// The provider proved that this send was not processed; what that proves of the transaction depends on
@@ -99,7 +102,6 @@ fn not_sent(
     record: &PaymentRecord,
     attempt: &Attempt,
     cause: Cause,
-    report: &SendReport,
     stamp: &Stamp<'_>,
 ) {
     step.cause = Some(cause);
@@ -110,7 +112,7 @@ fn not_sent(
     }
     if transaction.ever_unknown {
         // I4: an earlier send may have been processed, so this refusal proves nothing.
-        return unknown(step, cause, report, stamp);
+        return unknown(step, cause, stamp);
     }
     step.event_type = format!("{}.not_sent", prefix(transaction.kind));
     let voiding = transaction.kind.opens() && void_asked(record);
@@ -125,7 +127,7 @@ fn not_sent(
     let sent_again = cause.retryable() && !voiding && !too_late;
     // Once the provider has named it, no refusal of a send proves that it was not processed.
     if known_there || sent_again {
-        return defer(step, WaitFor::after(cause), report.retry_after, stamp);
+        return defer(step, WaitFor::after(cause), stamp);
     }
     let cause = match (cause.retryable(), voiding) {
         (true, true) => Cause::Voided,
@@ -150,7 +152,7 @@ pub(super) fn awaits_customer_again(step: &mut Step, stamp: &Stamp<'_>) {
         // What a provider holds without a name of its own is not unsent.
         transaction.ever_unknown |= transaction.provider_reference.is_none();
     });
-    defer(step, WaitFor::Customer, None, stamp);
+    defer(step, WaitFor::Customer, stamp);
     step.advance(PaymentEvent::ActionRequired);
 }
 

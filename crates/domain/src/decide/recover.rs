@@ -7,7 +7,7 @@ use quittance_evidence::EntryResult;
 
 use crate::change::{Change, OperatorActionKind, Write};
 use crate::decline::Cause;
-use crate::ids::TransactionId;
+use crate::ids::{ProviderAccount, TransactionId};
 use crate::journal::Stamp;
 use crate::payment::{PaymentRecord, PaymentState};
 use crate::retry::{NextStep, WaitFor};
@@ -26,33 +26,36 @@ use super::step::Step;
 use super::voiding::void_asked;
 
 /// Sets when the transaction is taken up again; or gives up, and asks a person (I3: it stays pending).
-pub(super) fn defer(
-    step: &mut Step,
-    wait: WaitFor,
-    retry_after: Option<Duration>,
-    stamp: &Stamp<'_>,
-) {
+pub(super) fn defer(step: &mut Step, wait: WaitFor, stamp: &Stamp<'_>) {
     let row = step.subject.row();
     if row.origin == TransactionOrigin::Provider {
         // We never sent it: the provider tells what becomes of it.
         return step.edit(|transaction| transaction.next_step_at = None);
     }
-    let next = stamp
-        .retries
-        .next_step(row, wait, retry_after, stamp.now, stamp.jitter);
+    let next = stamp.retries.next_step(row, wait, stamp.now, stamp.jitter);
     match next {
         NextStep::At(due) => step.edit(|transaction| {
             transaction.retries += 1;
-            // An attempt that runs has its lease's end as next step: this one does not run.
-            let clear = transaction.lease_until == Some(due);
-            let apart = chrono::TimeDelta::microseconds(i64::from(clear));
-            transaction.next_step_at = Some(due + apart);
+            transaction.set_next_step(due);
         }),
         // Left by its customer, most likely: it stays as it is, and nobody is asked.
         NextStep::GiveUp if row.state == TransactionState::RequiresAction => {
             step.edit(|transaction| transaction.next_step_at = None);
         }
         NextStep::GiveUp => give_up(step),
+    }
+}
+
+/// Keeps that an account asked to be left alone about the transaction, until that is over, if it did.
+pub(super) fn leave_alone(
+    step: &mut Step,
+    account: &ProviderAccount,
+    retry_after: Option<Duration>,
+    stamp: &Stamp<'_>,
+) {
+    if let Some(asked) = retry_after.filter(|_| !step.subject.row().state.ended()) {
+        let until = stamp.retries.honoured_until(asked, stamp.now);
+        step.edit(|transaction| transaction.leave_alone(account, until, stamp.now));
     }
 }
 
@@ -84,8 +87,8 @@ pub fn sender_lost(
     step.result = EntryResult::Unknown;
     step.edit(|transaction| {
         transaction.ever_unknown = true;
-        // Not the lease's end any more: the attempt has ended, and the lookup is due at once.
-        transaction.next_step_at = Some(stamp.now);
+        // Not the lease's end any more: the attempt has ended, and the lookup is due as soon as may be.
+        transaction.take_up_at(stamp.now);
     });
     let ran = (stamp.now - attempt.started_at).num_microseconds();
     let end = AttemptEnd {
@@ -106,8 +109,8 @@ pub fn sender_lost(
     step.close(Some(record), None, stamp).map(Some)
 }
 
-/// A step of recovery brought no news: the next one waits longer, or a person is asked. `None` where no step is
-/// due any more.
+/// A step of recovery brought no news: the next one waits longer, or a person is asked. Where no step is due any more, only
+/// what the provider asked for is kept; `None` where that is nothing new.
 pub fn unresolved(
     record: &PaymentRecord,
     id: TransactionId,
@@ -118,7 +121,7 @@ pub fn unresolved(
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
     if !is_due(held, stamp) {
-        return Ok(None);
+        return held_off(record, id, (cause, retry_after), stamp);
     }
     let wait = if held.state == TransactionState::RequiresAction {
         WaitFor::Customer
@@ -129,8 +132,31 @@ pub fn unresolved(
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.cause = cause;
     step.result = EntryResult::Unknown;
-    defer(&mut step, wait, retry_after, stamp);
-    after_refusals(&mut step, record, retry_after, stamp);
+    leave_alone(&mut step, &held.provider_account, retry_after, stamp);
+    defer(&mut step, wait, stamp);
+    after_refusals(&mut step, record, stamp);
+    step.close(Some(record), None, stamp).map(Some)
+}
+
+/// Keeps what the provider asked for that was asked about a transaction whose step is not due: its payment has moved
+/// meanwhile, or nobody waited for it to be due. `None` where it did not ask to be left alone for longer than is known.
+pub fn held_off(
+    record: &PaymentRecord,
+    id: TransactionId,
+    (cause, retry_after): (Option<Cause>, Option<Duration>),
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let held = record
+        .transaction(id)
+        .ok_or(DecideError::NoTransaction(id))?;
+    let event = format!("{}.unresolved", prefix(held.kind));
+    let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
+    step.cause = cause;
+    step.result = EntryResult::Unknown;
+    leave_alone(&mut step, &held.provider_account, retry_after, stamp);
+    if step.subject.row().left_alone_until() <= held.left_alone_until() {
+        return Ok(None);
+    }
     step.close(Some(record), None, stamp).map(Some)
 }
 

@@ -5,6 +5,7 @@ mod another;
 mod cases;
 mod commands;
 mod facts;
+mod left_alone;
 mod margins;
 mod recovery;
 mod replay;

@@ -13,6 +13,7 @@ use crate::decline::{Cause, Decline};
 use crate::error::Rejection;
 use crate::ids::{ProviderAccount, TransactionId};
 use crate::journal::Stamp;
+use crate::left_alone::LeftAlone;
 use crate::money::Money;
 use crate::payment::{MAX_RECORDED_TRANSACTIONS, PaymentRecord, PaymentState};
 use crate::text::Text;
@@ -166,6 +167,7 @@ fn transaction(record: &PaymentRecord, told: &Unasked<'_>, stamp: &Stamp<'_>) ->
         execute_before: stamp.now,
         lease_until: None,
         next_step_at: None,
+        left_alone: LeftAlone::default(),
         created_at: stamp.now,
         updated_at: stamp.now,
     }

@@ -160,7 +160,9 @@ impl Flows {
         let payment = &record.payment;
         let providers = &self.ports().providers;
         let route = providers.route(&payment.tenant, payment.amount, payment.method.kind);
-        let untried = route.into_iter().filter(|name| !tried.contains(name));
+        let now = self.ports().clock.now();
+        let mut untried = route;
+        untried.retain(|name| !tried.contains(name) && !held.left_alone.holds(name, now));
         for name in untried {
             let Some(provider) = providers.account(&name) else {
                 continue;

@@ -79,7 +79,7 @@ impl Flows {
             return Ok(Recovered::NotDue);
         };
         // One answer that an adapter chokes on must not be asked for again for ever, without anybody hearing of it.
-        let taken_up = AssertUnwindSafe(self.take_up(&caller, record, due.transaction));
+        let taken_up = AssertUnwindSafe(self.take_up_in_time(&caller, record, due.transaction));
         let panicked = |_| Err(FlowError::Internal("a step panicked".to_owned()));
         let step = match taken_up.catch_unwind().await.unwrap_or_else(panicked) {
             Ok(step) => step,
@@ -159,6 +159,21 @@ impl Flows {
             }
             self.ports().clock.sleep(early).await;
         }
+    }
+
+    /// One step on a transaction that was due: a sender that was lost may have been one that did not wait, where the provider
+    /// is still to be left alone.
+    async fn take_up_in_time(
+        &self,
+        caller: &Caller,
+        mut record: PaymentRecord,
+        id: TransactionId,
+    ) -> Result<Stepped, FlowError> {
+        self.close_lost_attempt(caller, &mut record, id).await?;
+        if !self.is_due(&record, id) {
+            return Ok(Stepped::at(record));
+        }
+        self.take_up(caller, record, id).await
     }
 
     /// One step on a transaction: what the proofs at hand allow.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::change::Change;
 use crate::context::Caller;
-use crate::decide::DecideError;
+use crate::decide::{self, DecideError};
 use crate::error::FlowError;
 use crate::ids::{PaymentId, TransactionId};
 use crate::journal::Stamp;
@@ -52,8 +52,8 @@ impl Flows {
         // Nobody listens once the caller is gone.
         let _ = report.unbounded_send(super::execute::Progress::Accepted(answer(record.clone())));
         for id in asked {
-            match self.take_up(caller, record.clone(), id).await {
-                Ok(step) => record = step.record,
+            match self.ask_now(caller, record.clone(), id).await {
+                Ok(asked) => record = asked,
                 // Something may have been sent meanwhile, so no error is said (I13): the payment is answered as
                 // it was last seen.
                 Err(error) => {
@@ -68,6 +68,23 @@ impl Flows {
             }
         }
         Ok(answer(record))
+    }
+
+    /// Asks the provider now. Where that asks to be left alone, recovery does so.
+    async fn ask_now(
+        &self,
+        caller: &Caller,
+        record: PaymentRecord,
+        id: TransactionId,
+    ) -> Result<PaymentRecord, FlowError> {
+        let step = self.take_up(caller, record, id).await?;
+        if step.retry_after.is_none() {
+            return Ok(step.record);
+        }
+        let told = (step.cause, step.retry_after);
+        let decide =
+            |record: &PaymentRecord, stamp: &Stamp<'_>| decide::held_off(record, id, told, stamp);
+        self.apply(caller, step.record, decide).await
     }
 
     /// Decides and commits until the payment holds still, a bounded number of times. A decision without news

@@ -132,6 +132,10 @@ pub fn transaction_row_digest(payment: &Payment, row: &Transaction) -> [u8; 32] 
         line("execute_before", &micros(row.execute_before));
         line("lease_until", &optional(row.lease_until));
         line("next_step_at", &optional(row.next_step_at));
+        // As with the contradictions.
+        if !row.left_alone.is_empty() {
+            line("left_alone", &row.left_alone.to_stored());
+        }
         line("created_at", &micros(row.created_at));
         line("updated_at", &micros(row.updated_at));
         line(

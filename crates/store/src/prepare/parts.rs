@@ -48,6 +48,7 @@ pub(super) fn new_transaction(
         dispute_amount: dispute.map(|about| about.amount.minor_units()),
         dispute_currency: dispute.map(|about| about.amount.currency().code()),
         contradictions: row.contradictions.to_stored(),
+        left_alone: row.left_alone.to_stored(),
     })
 }
 
@@ -83,6 +84,7 @@ pub(super) fn old_transaction(
         dispute_amount: dispute.map(|about| about.amount.minor_units()),
         dispute_currency: dispute.map(|about| about.amount.currency().code()),
         contradictions: row.contradictions.to_stored(),
+        left_alone: row.left_alone.to_stored(),
     })
 }
 

@@ -98,6 +98,7 @@ const LONG_TRANSACTION_COLUMNS: &[&str] = &[
     "dispute_reason",
     "dispute_currency",
     "contradictions",
+    "left_alone",
 ];
 
 /// The tables whose rows are measured before they are read, and what is measured of them. A test compares that with the

@@ -158,6 +158,7 @@ async fn read_transactions(
             transactions::dispute_amount,
             transactions::dispute_currency,
             transactions::contradictions,
+            transactions::left_alone,
         ))
         .into_boxed::<Pg>()
         .filter(transactions::payment_id.ge(range.from))

@@ -286,6 +286,16 @@ pub const TRANSACTION_KINDS: &[Kind] = &[
         &["TRANSACTION_ROW_DIFFERS"],
     ),
     transaction!(
+        "transactions.left_alone",
+        "left_alone = '2030-01-01T00:00:00.000000Z sandbox'",
+        &["TRANSACTION_ROW_DIFFERS"],
+    ),
+    local(
+        "transactions.left_alone, of which nothing can be made",
+        "update transactions set left_alone = 'x' where payment_id = $stream",
+        &["PAYMENT_UNREADABLE"],
+    ),
+    transaction!(
         "transactions.execute_before",
         "execute_before = execute_before + interval '1 day'",
         &["TRANSACTION_ROW_DIFFERS"],

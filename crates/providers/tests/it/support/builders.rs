@@ -9,6 +9,7 @@ use quittance_domain::contradictions::Contradictions;
 use quittance_domain::ids::{
     PaymentId, ProviderAccount, ProviderReference, TenantId, TransactionId,
 };
+use quittance_domain::left_alone::LeftAlone;
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{
     CaptureMethod, Initiator, Payment, PaymentMethod, PaymentMethodType, PaymentState,
@@ -93,6 +94,7 @@ pub fn transaction(payment: &Payment, operation: OperationKind, amount: i64) -> 
         resolved_by_operator: false,
         open_cases: OpenCases::NONE,
         contradictions: Contradictions::default(),
+        left_alone: LeftAlone::default(),
         request: None,
         execute_before: DateTime::UNIX_EPOCH,
         lease_until: None,
