@@ -8,5 +8,6 @@ pub mod books;
 pub mod check;
 pub mod executor;
 pub mod provider;
+pub mod situations;
 pub mod store;
 pub mod world;

@@ -473,8 +473,8 @@ pub const MUTATIONS: &[Mutation] = &[
         breaks: "exactly once",
         defect: "a provider's Retry-After is not heeded",
         file: "crates/domain/src/retry.rs",
-        text: "        let waits = asked.map_or(drawn, |asked| asked.max(drawn));",
-        becomes: "        let waits = asked.map_or(drawn, |_| drawn);",
+        text: "        let due = asked.map_or(drawn, |asked| asked.max(drawn));",
+        becomes: "        let due = asked.map_or(drawn, |_| drawn);",
         tests: FLOWS,
     },
     Mutation {

@@ -16,10 +16,10 @@ use crate::store::Tables;
 
 /// What recovery puts on record after a step without news, while another one follows.
 const UNRESOLVED: &str = ".unresolved";
+/// What is put on record of a person who has it taken up now.
+const RETRIED: &str = ".retry_requested";
 /// How long somebody may be at it who took a transaction up before the wait was known.
 const IN_HAND: TimeDelta = TimeDelta::seconds(10);
-/// What is put on record before a send.
-const STARTED: &str = ".attempt_started";
 
 /// The answer by which it was asked to wait.
 #[derive(Debug, Clone, Copy)]
@@ -36,14 +36,14 @@ struct Wait {
     asked_at: DateTime<Utc>,
     until: DateTime<Utc>,
     by: Answered,
-    /// How much news was on record before.
-    news: usize,
+    /// How often a person had had it taken up before.
+    retried: usize,
 }
 
-/// The waits that were asked for last, by account and transaction.
+/// The waits that were asked for, by account and transaction.
 #[derive(Default)]
 pub(super) struct Waits {
-    asked: BTreeMap<(ProviderAccount, TransactionId), Wait>,
+    asked: BTreeMap<(ProviderAccount, TransactionId), Vec<Wait>>,
     /// How many lookups were answered by asking to wait.
     lookups: BTreeMap<TransactionId, usize>,
     /// How far the clocks of two servers are apart at most.
@@ -73,10 +73,10 @@ impl SimProvider {
             asked_at: now,
             until: now + TimeDelta::from_std(honoured).unwrap_or_default(),
             by: send.map_or(Answered::Lookup(*lookups), Answered::Send),
-            news: self.store.look(|tables| news(tables, id)),
+            retried: self.store.look(|tables| retried(tables, id)),
         };
         let place = (self.account.clone(), id);
-        waits.asked.insert(place, wait);
+        waits.asked.entry(place).or_default().push(wait);
         asked
     }
 
@@ -96,49 +96,52 @@ impl SimProvider {
     }
 
     fn judge_wait(&self, id: TransactionId, how: &str) {
-        let (wait, apart) = {
+        let (waits, lookups, apart) = {
             let waits = self.waits.lock();
-            let wait = waits.asked.get(&(self.account.clone(), id)).copied();
-            (wait, waits.clocks_apart)
+            let asked = waits.asked.get(&(self.account.clone(), id)).cloned();
+            let lookups = waits.lookups.get(&id).copied();
+            let (asked, lookups) = (asked.unwrap_or_default(), lookups.unwrap_or_default());
+            (asked, lookups, waits.clocks_apart)
         };
-        let Some(wait) = wait else { return };
+        let apart = TimeDelta::from_std(apart).unwrap_or_default();
         let now = self.executor.now();
-        let early = wait.until - now;
-        let in_hand = now - wait.asked_at <= IN_HAND;
-        if in_hand || early <= TimeDelta::from_std(apart).unwrap_or_default() {
-            return;
-        }
-        if self.store.look(|tables| was_heard(tables, id, wait)) {
-            let seconds = early.num_seconds();
-            let text = format!(
-                "{id} was {how} {seconds} s before it was to be ({:?}) at {}",
-                wait.by, now
-            );
-            self.books.lock().violations.push(text);
+        for wait in waits {
+            let early = wait.until - now;
+            let heard = |tables: &Tables| heard_at(tables, id, (wait, lookups));
+            let heard_at = self.store.look(heard);
+            let known = heard_at.is_some_and(|at| now - at.max(wait.asked_at) > IN_HAND);
+            if known && early > apart {
+                let seconds = early.num_seconds();
+                let text = format!(
+                    "{id} was {how} {seconds} s before it was to be ({:?}) at {}",
+                    wait.by, now
+                );
+                self.books.lock().violations.push(text);
+            }
         }
     }
 }
 
-/// Whether the wait is on record, so that whoever takes the transaction up knows of it: whoever was asked may have died, or
-/// come back when another one was at it. What has news is taken up by the schedule of that: what a webhook or a late answer
-/// told, a person's retry, another account.
-fn was_heard(tables: &Tables, id: TransactionId, wait: Wait) -> bool {
-    let heard = match wait.by {
+/// Since when the wait is on record, so that whoever takes the transaction up knows of it: whoever was asked may have died.
+/// `None` where it is not, or a person has had the transaction taken up since: nothing else undoes it, be it what a webhook
+/// or an older attempt told, or another account that it went to. `lookups` is how many were answered by asking to wait: once
+/// one of them was not heard, it is not known whose what is on record is.
+fn heard_at(
+    tables: &Tables,
+    id: TransactionId,
+    (wait, lookups): (Wait, usize),
+) -> Option<DateTime<Utc>> {
+    let heard_at = match wait.by {
         Answered::Send(number) => {
-            let attempt = |number| tables.attempts.get(&(id, number));
-            let end = attempt(number).and_then(|attempt| attempt.ended.as_ref());
+            let attempt = tables.attempts.get(&(id, number));
+            let end = attempt.and_then(|attempt| attempt.ended.as_ref());
             let told = end
                 .filter(|end| matches!(end.cause, Some(Cause::RateLimited | Cause::ProviderError)));
-            let next = attempt(number.saturating_add(1));
-            told.is_some_and(|end| next.is_none_or(|next| next.started_at > end.ended_at))
+            told.map(|end| end.ended_at)
         }
-        Answered::Lookup(answered) => recorded_waits(tables, id) >= answered,
+        Answered::Lookup(answered) => recorded_wait(tables, id, (answered, lookups)),
     };
-    let own = match wait.by {
-        Answered::Send(_) => 1,
-        Answered::Lookup(_) => 0,
-    };
-    heard && news(tables, id) <= wait.news + own
+    heard_at.filter(|_| retried(tables, id) <= wait.retried)
 }
 
 fn about(tables: &Tables, id: TransactionId) -> impl Iterator<Item = &JournalEntry> {
@@ -146,19 +149,24 @@ fn about(tables: &Tables, id: TransactionId) -> impl Iterator<Item = &JournalEnt
     all.filter(move |entry| entry.transaction == Some(id))
 }
 
-/// How many waits that lookups were answered with are on record.
-fn recorded_waits(tables: &Tables, id: TransactionId) -> usize {
+/// When the wait was put on record that the `answered`th of so many `lookups` was answered with; `None` while those of
+/// some are not.
+fn recorded_wait(
+    tables: &Tables,
+    id: TransactionId,
+    (answered, lookups): (usize, usize),
+) -> Option<DateTime<Utc>> {
     let asked = about(tables, id).filter(|entry| {
         let unresolved = entry.event_type.ends_with(UNRESOLVED);
         unresolved && entry.cause.as_deref() == Some(Cause::RateLimited.name())
     });
-    asked.count()
+    let times: Vec<_> = asked.map(|entry| entry.occurred_at).collect();
+    let all = times.len() >= lookups;
+    times.get(answered.checked_sub(1)?).copied().filter(|_| all)
 }
 
-/// How much is on record about a transaction that is more than a step after which another one follows, or the start of a send.
-fn news(tables: &Tables, id: TransactionId) -> usize {
-    let none = |entry: &&JournalEntry| {
-        entry.event_type.ends_with(UNRESOLVED) || entry.event_type.ends_with(STARTED)
-    };
-    about(tables, id).filter(|entry| !none(entry)).count()
+/// How often a person has had a transaction taken up.
+fn retried(tables: &Tables, id: TransactionId) -> usize {
+    let by_person = about(tables, id).filter(|entry| entry.event_type.ends_with(RETRIED));
+    by_person.count()
 }

@@ -8,7 +8,7 @@ use crate::decide::{self, DecideError, KeyAlive};
 use crate::decline::Cause;
 use crate::error::Rejection;
 use crate::payment::PaymentState;
-use crate::retry::WaitFor;
+use crate::retry::{MaxSends, WaitFor};
 
 use OperatorActionKind::{AmountMismatch, ContradictingFact, ExcessAmount, RecoveryExhausted};
 
@@ -327,6 +327,56 @@ fn i12_a_transaction_that_may_have_been_processed_is_sent_a_bounded_number_of_ti
         sends += 1;
     }
     assert_eq!(sends, POLICY.max_sends.purchase);
+}
+
+#[test]
+fn i12_each_operation_is_sent_as_often_as_its_own_limit_says() {
+    let policy = RetryPolicy {
+        max_sends: MaxSends {
+            purchase: 2,
+            authorize: 3,
+            confirm: 4,
+            capture: 5,
+            void: 6,
+            refund: 7,
+        },
+        ..*POLICY
+    };
+    let confirmed = || {
+        let mut world = World::accepted(100, CaptureMethod::Automatic);
+        world.answer(facts::action());
+        world.confirm().unwrap();
+        world
+    };
+    let after = |mut world: World, command: fn(&mut World) -> Result<(), DecideError>| {
+        command(&mut world).unwrap();
+        world
+    };
+    let worlds = [
+        (2, World::accepted(100, CaptureMethod::Automatic)),
+        (3, World::accepted(100, CaptureMethod::Manual)),
+        (4, confirmed()),
+        (
+            5,
+            after(World::authorized(100), |it| it.capture(None, false)),
+        ),
+        (6, after(World::authorized(100), World::void)),
+        (7, after(World::captured(100), |it| it.refund(None))),
+    ];
+    for (limit, mut world) in worlds {
+        world.report(TIMED_OUT);
+        let mut stamp = stamp(&world.caller, &world.instance, world.next_n());
+        stamp.retries = &policy;
+        let held = world.held();
+        let alive = KeyAlive::judge(held, world.rules.capabilities(), stamp.now).unwrap();
+        let sent = |in_doubt| {
+            let allowed = (MaySend::SameKey(alive), in_doubt);
+            decide::start_attempt(&world.record, held.id, allowed, &world.rules, &stamp)
+                .unwrap()
+                .is_some()
+        };
+        assert!(sent(limit - 1) && !sent(limit), "{}", held.kind);
+    }
 }
 
 #[test]

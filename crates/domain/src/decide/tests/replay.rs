@@ -150,6 +150,23 @@ fn s75_a_state_that_was_changed_and_then_built_upon_is_found() {
 }
 
 #[test]
+fn s75_a_state_that_was_changed_is_found_where_what_builds_upon_it_makes_no_transaction() {
+    let mut world = World::captured(100);
+    world.refund(Some(10)).unwrap();
+    world.tampered = true;
+    world.record.payment.state = crate::payment::PaymentState::Authorized;
+    world.report(SendOutcome::Unknown(crate::decline::Cause::ConnectionLost));
+    assert_eq!(
+        world.found_in_newest(),
+        [
+            "ROWS_CHANGED_BEFORE ",
+            "REPLAY_DIFFERS state_from",
+            "REPLAY_DIFFERS state_to"
+        ]
+    );
+}
+
+#[test]
 fn s75_columns_that_no_entry_states_are_found_where_a_change_builds_upon_them() {
     let changes: [fn(&mut World); 8] = [
         |world| world.record.payment.livemode = true,
