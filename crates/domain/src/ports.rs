@@ -227,6 +227,15 @@ pub struct Due {
     pub provider_account: ProviderAccount,
 }
 
+/// How many sends of a transaction may have been processed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InDoubt {
+    /// All but those proved not to have been sent.
+    pub sends: u32,
+    /// Those of them that have certainly begun: a process that died may have done so before it sent.
+    pub begun: u32,
+}
+
 /// How much waits for an outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Backlog {
@@ -372,7 +381,7 @@ pub trait Store: Send + Sync + 'static {
         payment: PaymentId,
         transaction: TransactionId,
         operation: OperationKind,
-    ) -> Result<u32, StoreError>;
+    ) -> Result<InDoubt, StoreError>;
 
     /// Finds out whether an attempt sent this transaction through this very account (I9), and whose it is; `None`
     /// for the one that opened the payment.

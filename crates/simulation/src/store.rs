@@ -11,12 +11,13 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 use parking_lot::Mutex;
 use quittance_domain::change::{Change, IdempotencyRecord, JournalEntry};
+use quittance_domain::decline::Cause;
 use quittance_domain::ids::{
     EntryId, EventId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
 };
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
-    Backlog, CaseFilter, Claim, Commit, Due, DueKind, EntryFilter, FailureReport, Named,
+    Backlog, CaseFilter, Claim, Commit, Due, DueKind, EntryFilter, FailureReport, InDoubt, Named,
     PaymentFilter, PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::text::Sensitive;
@@ -443,14 +444,23 @@ impl Store for SimStore {
         _payment: PaymentId,
         transaction: TransactionId,
         operation: OperationKind,
-    ) -> Result<u32, StoreError> {
+    ) -> Result<InDoubt, StoreError> {
         self.read(|tables| {
             let of = (transaction, 0)..=(transaction, u32::MAX);
             let attempts = tables.attempts.range(of).map(|(_, attempt)| attempt);
             let attempts = attempts.filter(|attempt| attempt.operation == operation);
             let outcome = |attempt: &Attempt| attempt.ended.as_ref().map(|end| end.outcome);
             let doubtful = attempts.filter(|it| outcome(it) != Some(AttemptOutcome::NotSent));
-            u32::try_from(doubtful.count()).unwrap_or(u32::MAX)
+            let doubtful: Vec<_> = doubtful.collect();
+            let begun = doubtful.iter().filter(|attempt| {
+                let mut end = attempt.ended.iter();
+                end.any(|end| end.cause != Some(Cause::SenderLost))
+            });
+            let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+            InDoubt {
+                sends: count(doubtful.len()),
+                begun: count(begun.count()),
+            }
         })
         .await
     }

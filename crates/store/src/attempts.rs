@@ -1,12 +1,13 @@
 //! Reading attempts. They are written with the change that starts or ends them.
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::{count, count_star};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::{AttemptId, PaymentId, ProviderAccount, TransactionId};
-use quittance_domain::ports::StoreError;
+use quittance_domain::ports::{InDoubt, StoreError};
 use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{Attempt, AttemptEnd, AttemptOutcome, OperationKind};
 use uuid::Uuid;
@@ -130,21 +131,30 @@ impl PgStore {
         payment: PaymentId,
         transaction: TransactionId,
         operation: OperationKind,
-    ) -> Result<u32, StoreError> {
-        let counted = self
+    ) -> Result<InDoubt, StoreError> {
+        let (sends, begun) = self
             .inner
             .reader
             .read("count attempts in doubt", |connection| {
                 let unsent = AttemptOutcome::NotSent.name();
+                let lost = Cause::SenderLost.name();
+                let ended = attempts::outcome.is_not_null();
+                let begun = ended.and(attempts::cause.is_distinct_from(lost));
                 let query = attempts::table
                     .filter(attempts::payment_id.eq(payment.0))
                     .filter(attempts::transaction_id.eq(transaction.0))
                     .filter(attempts::operation.eq(operation.name()))
                     .filter(attempts::outcome.is_null().or(attempts::outcome.ne(unsent)))
-                    .count();
-                async move { query.get_result::<i64>(connection).await }.boxed()
+                    .select((
+                        count_star(),
+                        count(attempts::number).aggregate_filter(begun),
+                    ));
+                async move { query.get_result::<(i64, i64)>(connection).await }.boxed()
             })
             .await?;
-        u32::try_from(counted).at("attempts.number")
+        Ok(InDoubt {
+            sends: u32::try_from(sends).at("attempts.number")?,
+            begun: u32::try_from(begun).at("attempts.number")?,
+        })
     }
 }

@@ -12,8 +12,8 @@ use quittance_domain::ids::{
 };
 use quittance_domain::payment::PaymentRecord;
 use quittance_domain::ports::{
-    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, Named, PaymentFilter,
-    PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
+    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, InDoubt, Named,
+    PaymentFilter, PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::reconciliation::{Booked, BookedRange, Bookings, StreamHead};
 use quittance_domain::text::Sensitive;
@@ -120,7 +120,7 @@ impl Store for PgStore {
         payment: PaymentId,
         transaction: TransactionId,
         operation: OperationKind,
-    ) -> Result<u32, StoreError> {
+    ) -> Result<InDoubt, StoreError> {
         self.count_attempts_in_doubt(payment, transaction, operation)
             .await
     }

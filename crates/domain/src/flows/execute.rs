@@ -112,7 +112,9 @@ impl Flows {
         while let Some(started) = next {
             let attempt = &started.attempt;
             let provider = self.provider_of(&record, attempt.transaction)?;
-            let begun = self.may_still_send(&record, attempt, provider.as_ref());
+            let begun = self
+                .may_still_send(&record, attempt, provider.as_ref())
+                .await;
             let report = if begun {
                 self.send(provider.as_ref(), attempt, &started.request)
                     .await

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::context::Caller;
 use crate::decide::{self, KeyAlive, MaySend, ProvedUnsent, Quiet};
-use crate::decline::Cause;
 use crate::error::FlowError;
 use crate::ids::TransactionId;
 use crate::journal::Stamp;
@@ -218,8 +217,8 @@ impl Flows {
         Ok(Stepped::at(record))
     }
 
-    /// Whether the time of a first send has passed, and the only send that can have been processed is one whose process
-    /// died: perhaps before it began.
+    /// Whether the time of a first send has passed, and none has certainly begun: of what may have been processed, each
+    /// process died, perhaps before it sent.
     async fn may_never_have_begun(
         &self,
         record: &PaymentRecord,
@@ -234,12 +233,7 @@ impl Flows {
         let Some(last) = last.map_err(read_error)? else {
             return Ok(false);
         };
-        if last.ended.and_then(|end| end.cause) != Some(Cause::SenderLost) {
-            return Ok(false);
-        }
-        let in_doubt = store
-            .attempts_in_doubt(payment, held.id, last.operation)
-            .await;
-        Ok(in_doubt.map_err(read_error)? == 1)
+        let of = (held.id, last.operation);
+        Ok(!self.has_begun(record, of).await?)
     }
 }

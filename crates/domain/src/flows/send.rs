@@ -11,7 +11,7 @@ use crate::ids::TransactionId;
 use crate::payment::PaymentRecord;
 use crate::ports::Provider;
 use crate::transaction::{
-    Attempt, PreparedRequest, SendOutcome, SendReport, Transaction, TransactionKind,
+    Attempt, OperationKind, PreparedRequest, SendOutcome, SendReport, TransactionKind,
 };
 
 use super::{Flows, read_error};
@@ -19,19 +19,28 @@ use super::{Flows, read_error};
 impl Flows {
     /// Whether a send begun now ends while its lease lasts on every replica's clock; a first send also has to
     /// begin before `execute_before`. The commit before it may have taken any time.
-    pub(super) fn may_still_send(
+    pub(super) async fn may_still_send(
         &self,
         record: &PaymentRecord,
         attempt: &Attempt,
         provider: &dyn Provider,
     ) -> bool {
+        let Some(row) = record.transaction(attempt.transaction) else {
+            return false;
+        };
+        let own_rules = row.kind == TransactionKind::Void || row.provider_reference.is_some();
+        if !own_rules && self.ports().clock.now() >= row.execute_before {
+            // Where nobody knows, recovery finds it out.
+            let of = (attempt.transaction, attempt.operation);
+            let begun = row.ever_unknown && self.has_begun(record, of).await.unwrap_or(false);
+            if !begun {
+                return false;
+            }
+        }
         let now = self.ports().clock.now();
         let takes = provider.send_timeout() + self.settings().lease_margin * 2 / 3;
         let takes = TimeDelta::from_std(takes).unwrap_or(TimeDelta::MAX);
-        record.transaction(attempt.transaction).is_some_and(|row| {
-            let leased = row.lease_until.is_some_and(|until| now + takes <= until);
-            leased && (!is_first(row) || now < row.execute_before)
-        })
+        row.lease_until.is_some_and(|until| now + takes <= until)
     }
 
     /// What is known of a send that never began, since it would have begun too late: nothing was sent, for nobody
@@ -102,11 +111,20 @@ impl Flows {
         let counted = store
             .attempts_in_doubt(record.payment.id, id, operation)
             .await;
-        counted.map_err(read_error)
+        counted.map(|counted| counted.sends).map_err(read_error)
     }
-}
 
-/// Whether no send before this one may have been processed: then there is a time after which it is not begun.
-fn is_first(row: &Transaction) -> bool {
-    row.kind != TransactionKind::Void && !row.ever_unknown && row.provider_reference.is_none()
+    /// Whether a request of a transaction may be made after its time, since one has certainly left before. A process that
+    /// died may have done so before it sent.
+    pub(super) async fn has_begun(
+        &self,
+        record: &PaymentRecord,
+        (id, operation): (TransactionId, OperationKind),
+    ) -> Result<bool, FlowError> {
+        let store = &self.ports().store;
+        let counted = store
+            .attempts_in_doubt(record.payment.id, id, operation)
+            .await;
+        Ok(counted.map_err(read_error)?.begun > 0)
+    }
 }

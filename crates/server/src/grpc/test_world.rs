@@ -19,7 +19,7 @@ use quittance_domain::ids::{
 use quittance_domain::money::Money;
 use quittance_domain::payment::{PaymentMethodType, PaymentRecord};
 use quittance_domain::ports::{
-    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, Named, Observer,
+    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, InDoubt, Named, Observer,
     PaymentFilter, PaymentPage, Ports, Provider, Providers, SentThrough, StoreError, StoredCase,
     StoredEntry,
 };
@@ -362,9 +362,9 @@ impl Store for Log {
         _: PaymentId,
         _: TransactionId,
         _: OperationKind,
-    ) -> Result<u32, StoreError> {
+    ) -> Result<InDoubt, StoreError> {
         self.up()?;
-        Ok(0)
+        Ok(InDoubt::default())
     }
 
     async fn sent_through(

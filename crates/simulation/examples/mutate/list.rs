@@ -25,6 +25,7 @@ const ABANDON: &str = "crates/domain/src/decide/abandon.rs";
 const ENDPOINTS: &str = "crates/store/src/endpoint_changes.rs";
 const OUTBOX: &str = "crates/store/src/outbox.rs";
 const COMMAND: &str = "crates/domain/src/flows/command.rs";
+const LOOK_UP: &str = "crates/domain/src/flows/look_up.rs";
 const SEND: &str = "crates/domain/src/flows/send.rs";
 const RECOVER: &str = "crates/domain/src/flows/recover.rs";
 const ATTEMPT: &str = "crates/domain/src/decide/attempt.rs";
@@ -337,8 +338,8 @@ pub const MUTATIONS: &[Mutation] = &[
         breaks: "exactly once",
         defect: "a send begins that outlives its lease",
         file: SEND,
-        text: "            leased && (!is_first(row)",
-        becomes: "            (leased || !leased) && (!is_first(row)",
+        text: "        row.lease_until.is_some_and(|until| now + takes <= until)",
+        becomes: "        let _ = now + takes;\n        row.lease_until.is_some()",
         tests: &["-p", "quittance-tests", "leases"],
     },
     Mutation {
@@ -502,6 +503,22 @@ pub const MUTATIONS: &[Mutation] = &[
         file: "crates/domain/src/decide/outcome.rs",
         text: "            step.edit(|transaction| transaction.ever_unknown |= unknown);",
         becomes: "            let _ = unknown;",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "execute_before",
+        defect: "what may never have left is sent after its time",
+        file: LOOK_UP,
+        text: "        Ok(!self.has_begun(record, of).await?)",
+        becomes: "        Ok(!self.has_begun(record, of).await? && held.attempts == 1)",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "execute_before",
+        defect: "a first send begins after its time, though its commit took until then",
+        file: SEND,
+        text: "        if !own_rules && self.ports().clock.now() >= row.execute_before {",
+        becomes: "        if row.execute_before < row.created_at && !own_rules {",
         tests: FLOWS,
     },
 ];

@@ -107,6 +107,8 @@ pub(super) struct Ledger {
     pub unasked: Vec<Unasked>,
     /// Payments whose authorization ran out, or what was left of it.
     pub expired: BTreeSet<PaymentId>,
+    /// Of which a request has left for it.
+    pub begun: BTreeSet<TransactionId>,
     pub violations: Vec<String>,
 }
 

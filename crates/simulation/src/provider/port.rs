@@ -109,6 +109,7 @@ impl Provider for SimProvider {
         }
         if let Some(wire) = &wire {
             self.judge_send(wire);
+            self.judge_begin(wire);
             if self.executor.chance(chaos.holds_off) {
                 return self.hold_off(wire.transaction, send).await;
             }
@@ -117,6 +118,9 @@ impl Provider for SimProvider {
         if roll < chaos.not_sent {
             self.executor.wait_up_to(Duration::from_secs(2)).await;
             return report(SendOutcome::NotSent(Cause::ConnectionRefused));
+        }
+        if let Some(wire) = &wire {
+            self.begins(wire.transaction);
         }
         if roll < chaos.not_sent + chaos.lost_request {
             self.executor.wait(TOTAL_TIMEOUT).await;
@@ -255,6 +259,7 @@ impl SimProvider {
         let outcome = if self.executor.chance(500) {
             SendOutcome::NotSent(Cause::RateLimited)
         } else {
+            self.begins(id);
             SendOutcome::Unknown(Cause::ProviderError)
         };
         SendReport {

@@ -95,6 +95,33 @@ impl SimProvider {
         }
     }
 
+    /// Looks at whether the first request of a transaction is made after its time. What releases may be sent at any time, and
+    /// what the customer returned has a time of its own.
+    pub(super) fn judge_begin(&self, wire: &Wire) {
+        let own_rules = matches!(wire.kind, OperationKind::Void | OperationKind::Confirm);
+        let id = wire.transaction;
+        if own_rules || self.books.lock().begun.contains(&id) {
+            return;
+        }
+        let before = self.store.look(|tables| {
+            let record = tables.payments.get(&wire.payment)?;
+            record.transaction(id).map(|row| row.execute_before)
+        });
+        let apart = self.waits.lock().clocks_apart;
+        let late = before.map(|before| self.executor.now() - before);
+        let allowed = TimeDelta::from_std(apart).unwrap_or_default();
+        if let Some(late) = late.filter(|late| *late > allowed) {
+            let seconds = late.num_seconds();
+            let text = format!("{id} was sent for the first time {seconds} s after its time");
+            self.books.lock().violations.push(text);
+        }
+    }
+
+    /// Keeps that a request has left for the provider, whatever becomes of it.
+    pub(super) fn begins(&self, id: TransactionId) {
+        self.books.lock().begun.insert(id);
+    }
+
     fn judge_wait(&self, id: TransactionId, how: &str) {
         let (waits, lookups, apart) = {
             let waits = self.waits.lock();
