@@ -363,13 +363,17 @@ fn requires_action(
         step.edit(|transaction| transaction.retries = 0);
         defer(step, WaitFor::Customer, stamp);
     }
+    take_up_waiting_void(step, record, stamp);
+    step.advance(PaymentEvent::ActionRequired);
+}
+
+/// The payment waits for its customer: where the provider can release that, a void that waited can be sent now.
+pub(super) fn take_up_waiting_void(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) {
     if let Some(void) = pending_void(record).filter(|void| !was_sent(void)) {
-        // Where the provider can release what waits for the customer, this can be sent now.
         let mut void = void.clone();
         void.take_up_at(stamp.now + WAITING_VOID_SENT_WITHIN);
         step.others.push(void);
     }
-    step.advance(PaymentEvent::ActionRequired);
 }
 
 /// `known` where the provider had said so before: asking again is no news.

@@ -16,7 +16,7 @@ use crate::transition::PaymentEvent;
 
 use super::DecideError;
 use super::attempt::prefix;
-use super::fact::apply;
+use super::fact::{apply, take_up_waiting_void};
 use super::recover::{defer, leave_alone};
 use super::step::Step;
 use super::voiding::void_asked;
@@ -122,7 +122,7 @@ fn not_sent(
         transaction.kind != TransactionKind::Void && stamp.now >= transaction.execute_before;
     let confirms = attempt.operation == OperationKind::Confirm;
     if confirms && (voiding || too_late || !cause.retryable()) {
-        return awaits_customer_again(step, stamp);
+        return awaits_customer_again(step, record, stamp);
     }
     let sent_again = cause.retryable() && !voiding && !too_late;
     // Once the provider has named it, no refusal of a send proves that it was not processed.
@@ -144,7 +144,7 @@ fn not_sent(
 
 /// What the customer's authentication returned did not arrive, or was refused; the payment itself is still open at the
 /// provider, and may be decided there: nothing is proved about it.
-pub(super) fn awaits_customer_again(step: &mut Step, stamp: &Stamp<'_>) {
+pub(super) fn awaits_customer_again(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) {
     step.edit(|transaction| {
         transaction.state = TransactionState::RequiresAction;
         transaction.request = None;
@@ -153,6 +153,7 @@ pub(super) fn awaits_customer_again(step: &mut Step, stamp: &Stamp<'_>) {
         transaction.ever_unknown |= transaction.provider_reference.is_none();
     });
     defer(step, WaitFor::Customer, stamp);
+    take_up_waiting_void(step, record, stamp);
     step.advance(PaymentEvent::ActionRequired);
 }
 

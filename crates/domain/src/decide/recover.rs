@@ -222,7 +222,7 @@ pub fn give_up_unsent(
         let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
         step.cause = Some(Cause::NotSentInTime);
         step.result = EntryResult::Failure;
-        awaits_customer_again(&mut step, stamp);
+        awaits_customer_again(&mut step, record, stamp);
         return step.close(Some(record), None, stamp).map(Some);
     }
     if !pending || leased || known_there(record, held) || !proof.holds(held) {

@@ -175,7 +175,7 @@ impl Flows {
     }
 
     /// Sends the void that waited for what was found.
-    async fn go_on_with_void(
+    pub(super) async fn go_on_with_void(
         &self,
         caller: &Caller,
         mut record: PaymentRecord,

@@ -252,7 +252,7 @@ impl Flows {
             let stamp = self.stamp(caller, trace, Duration::ZERO);
             let change = decide::give_up_unsent(&record, held.id, proof, &stamp)?;
             self.settle(caller, &mut record, change).await?;
-            return Ok(Stepped::at(record));
+            return self.go_on_with_void(caller, record).await;
         }
         let provider = self.provider_of(&record, held.id)?;
         if !decide::can_be_sent(&record, held, provider.as_ref(), now) {

@@ -521,4 +521,12 @@ pub const MUTATIONS: &[Mutation] = &[
         becomes: "        if row.execute_before < row.created_at && !own_rules {",
         tests: FLOWS,
     },
+    Mutation {
+        breaks: "exactly once",
+        defect: "a void that waited for a confirmation is forgotten",
+        file: "crates/domain/src/decide/outcome.rs",
+        text: "    take_up_waiting_void(step, record, stamp);\n",
+        becomes: "    let _ = record;\n",
+        tests: FLOWS,
+    },
 ];

@@ -259,6 +259,28 @@ fn s14_what_was_certainly_never_sent_is_not_asked_to_be_released() {
     assert_eq!(world.record.payment.state, PaymentState::Voided);
 }
 
+/// What the customer returned is not sent, so no answer comes with which the void could go.
+#[test]
+fn s06_a_void_that_waits_for_a_confirmation_which_is_not_sent_is_taken_up_then() {
+    let mut world = accepted(CaptureMethod::Automatic);
+    world.report(nameless(action()));
+    let opening = world.newest();
+    world.confirm().unwrap();
+    world.report(SendOutcome::NotSent(Cause::ConnectionRefused));
+    world.void().unwrap();
+    let void = world.record.transactions.last().unwrap();
+    assert_eq!((void.attempts, void.next_step_at), (0, None));
+    let void = void.id;
+    world
+        .decide(|record, _, stamp| try_give_up(record, opening, stamp).ok_or(()))
+        .unwrap();
+    assert_eq!(world.state_of(opening), TransactionState::RequiresAction);
+    let void = world.record.transaction(void).unwrap();
+    assert!(void.next_step_at.is_some());
+    let now = world.now();
+    assert!(decide::can_be_sent(&world.record, void, &world.rules, now));
+}
+
 #[test]
 fn i9_what_another_void_released_does_not_make_a_refused_one_done() {
     let mut world = World::authorized(100);
