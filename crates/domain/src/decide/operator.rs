@@ -59,6 +59,10 @@ pub fn resolve(
             really_moved(&mut step, *amount)?;
             let fact = said_to_have_succeeded(&step, record, provider_reference.clone());
             apply(&mut step, record, &fact, stamp);
+            if step.event_type.is_empty() {
+                // It names what is known for another one's doing: nothing would be decided.
+                undecided(held)?;
+            }
         }
         Resolution::NotProcessed => {
             undecided(held)?;

@@ -57,7 +57,7 @@ impl World {
     }
 
     /// Resolves what was looked at just before.
-    fn resolve_seen(
+    pub(super) fn resolve_seen(
         &mut self,
         transaction: TransactionId,
         resolution: Resolution,

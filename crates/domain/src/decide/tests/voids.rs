@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::change::OperatorActionKind;
-use crate::decide;
+use crate::command::Resolution;
+use crate::decide::{self, DecideError};
 use crate::decline::Cause;
+use crate::error::Rejection;
 use crate::payment::{NextAction, PaymentState};
 use crate::ports::VoidBefore;
 use crate::transaction::TransactionOrigin;
@@ -294,6 +296,14 @@ fn i9_what_another_void_released_does_not_make_a_refused_one_done() {
     // The provider has one name for both, and says that the payment is released.
     assert!(!world.learn(refused, &told(approved(100))));
     assert_eq!(world.state_of(refused), TransactionState::Failed);
+    // Nor is it for a person who names that.
+    let by_person = Resolution::Succeeded {
+        provider_reference: told(approved(100)).provider_reference,
+        amount: None,
+    };
+    let state = TransactionState::Failed;
+    let ended = DecideError::Rejected(Rejection::TransactionEnded { state });
+    assert_eq!(world.resolve_seen(refused, by_person), Err(ended));
     // Under a name of its own it is another thing, and a contradiction.
     let mut other = told(approved(100));
     other.provider_reference = ProviderReference::parse("prov-2").ok();
