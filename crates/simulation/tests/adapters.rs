@@ -1,4 +1,4 @@
-//! Adapters that answer as no simulated provider does.
+//! Adapters that answer as no simulated provider does: one that panics over an answer, one that misses what it has named.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use quittance_domain::change::OperatorActionKind;
 use quittance_domain::command::Create;
 use quittance_domain::decline::Cause;
 use quittance_domain::flows::Flows;
-use quittance_domain::ids::{IdempotencyKey, ProviderAccount, TenantId};
+use quittance_domain::ids::{IdempotencyKey, ProviderAccount, ProviderReference, TenantId};
 use quittance_domain::money::Money;
 use quittance_domain::payment::{PaymentMethodType, PaymentState};
 use quittance_domain::ports::{
@@ -19,7 +19,9 @@ use quittance_domain::ports::{
     Providers, Store as _, Unpreparable,
 };
 use quittance_domain::retry::RetryPolicy;
-use quittance_domain::transaction::{LookupOutcome, PreparedRequest, SendOutcome, SendReport};
+use quittance_domain::transaction::{
+    Fact, FactKind, LookupOutcome, PreparedRequest, SendOutcome, SendReport,
+};
 use quittance_domain::webhook::{
     Delivery, ProviderWebhooks, Unreadable, Unverified, VerifiedEvent, WebhookFact,
 };
@@ -131,6 +133,7 @@ impl World {
         let inner = SimProvider::new(executor.clone(), store.clone(), Nature::default());
         let mut retries = RetryPolicy::default();
         retries.outcome.steps = 3;
+        retries.decision.steps = 3;
         let provider = Scripted {
             inner,
             send,
@@ -213,6 +216,22 @@ impl World {
 fn i3_what_makes_an_adapter_panic_is_shown_to_a_person_in_the_end() {
     let unreadable = |_| Some(SendOutcome::Unknown(Cause::UnreadableResponse));
     let world = World::new(unreadable, || panic!("the adapter did not expect this"));
+    world.create(900);
+    world.recover(20, 600);
+    assert_eq!(world.sends_until_a_person_is_asked(), 1);
+}
+
+#[test]
+fn i4_what_the_provider_has_named_is_not_sent_again_though_a_lookup_misses_it() {
+    let named = |_| {
+        let reference = ProviderReference::parse("theirs").ok();
+        Some(SendOutcome::Answered(Fact {
+            kind: FactKind::Pending,
+            provider_reference: reference.clone(),
+            payment_reference: reference,
+        }))
+    };
+    let world = World::new(named, misses);
     world.create(900);
     world.recover(20, 600);
     assert_eq!(world.sends_until_a_person_is_asked(), 1);

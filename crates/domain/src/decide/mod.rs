@@ -54,6 +54,7 @@ pub use recover::{
     give_up_unsent, held_off, key_expired, refuted_by_lookup, sender_lost, too_late_to_begin,
     unresolved,
 };
+pub(crate) use resend::is_named;
 pub use resend::{KeyAlive, MaySend, ProvedUnsent, Quiet};
 pub use unasked::{Reported, Unasked, reported, unasked};
 

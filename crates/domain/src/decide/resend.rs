@@ -11,7 +11,9 @@ use crate::ids::TransactionId;
 use crate::payment::PaymentRecord;
 use crate::ports::Capabilities;
 use crate::retry::KEY_AGE_MARGIN;
-use crate::transaction::Transaction;
+use crate::transaction::{OperationKind, Transaction};
+
+use super::attempt::next_operation;
 
 /// How far the clocks of two servers can be apart: each is within 5 s of the database's.
 const CLOCKS_APART: Duration = Duration::from_secs(10);
@@ -105,6 +107,13 @@ impl ProvedUnsent {
 /// Whether the provider has named a transaction, or asked its customer for something: it holds it, whatever a lookup misses.
 pub(super) fn known_there(record: &PaymentRecord, held: &Transaction) -> bool {
     held.provider_reference.is_some() || held.kind.opens() && record.payment.next_action.is_some()
+}
+
+/// Whether the provider has named what the next send would ask for, and so holds it. Of a confirmation its name says nothing: it
+/// is that of the payment, which is confirmed by its customer.
+pub(crate) fn is_named(record: &PaymentRecord, held: &Transaction) -> bool {
+    let confirms = next_operation(record, held) == Some(OperationKind::Confirm);
+    held.provider_reference.is_some() && !confirms
 }
 
 impl KeyAlive {

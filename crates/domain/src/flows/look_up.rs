@@ -59,6 +59,8 @@ impl Flows {
                         None => Ok(Stepped::at(record)),
                     }
                 }
+                // Nor because one misses it that proves nothing: an account that never had it may be asked by now.
+                Some(_) if decide::is_named(&record, held) => Ok(Stepped::at(record)),
                 Some(_) => self.resend_same_key(caller, record, held).await,
                 None => Ok(Stepped::without_news(record)),
             },

@@ -529,4 +529,12 @@ pub const MUTATIONS: &[Mutation] = &[
         becomes: "    let _ = record;\n",
         tests: FLOWS,
     },
+    Mutation {
+        breaks: "I4",
+        defect: "what the provider has named is sent again where a lookup misses it",
+        file: RESEND,
+        text: "    held.provider_reference.is_some() && !confirms\n",
+        becomes: "    held.provider_reference.is_some() && !confirms && held.attempts == 0\n",
+        tests: FLOWS,
+    },
 ];
