@@ -241,9 +241,7 @@ impl RetryPolicy {
             return NextStep::At(due.min(until));
         }
         let aged = now - transaction.created_at >= delta(backoff.give_up_after);
-        // Of what waits for its customer nobody is asked: it is left as it is.
-        let late =
-            aged && (wait == WaitFor::Customer || transaction.retries >= backoff.late_steps());
+        let late = aged && transaction.retries >= backoff.late_steps();
         let used_up = transaction.retries >= backoff.steps || late;
         // What is abandoned is taken up then, whatever else is due; but not while the provider is to be left alone.
         let abandoned = self.abandoned_at(transaction).filter(|at| now < *at);
@@ -268,6 +266,29 @@ impl RetryPolicy {
         let waits = transaction.state == TransactionState::RequiresAction;
         let after = self.abandon_after.filter(|_| waits)?;
         transaction.updated_at.checked_add_signed(delta(after))
+    }
+
+    /// When a payment that is abandoned is taken up again, where the schedule is used up and the provider could not be asked
+    /// about it: as long after that as what is late is taken up. Then a person is asked. `None` where it is not abandoned.
+    pub fn abandoned_again(
+        &self,
+        transaction: &Transaction,
+        now: DateTime<Utc>,
+        jitter: u64,
+    ) -> Option<NextStep> {
+        let at = self.abandoned_at(transaction).filter(|at| *at <= now)?;
+        let customer = &self.customer;
+        if now - at >= delta(customer.give_up_after / LATE_PART) {
+            return Some(NextStep::GiveUp);
+        }
+        let wait = delta(customer.wait(transaction.retries, jitter));
+        let due = transaction
+            .left_alone_until()
+            .map_or(now, |until| until.max(now));
+        Some(
+            due.checked_add_signed(wait)
+                .map_or(NextStep::GiveUp, NextStep::At),
+        )
     }
 
     /// When the provider is asked again to release an abandoned payment, which it has refused `refused` times (one at
@@ -318,6 +339,7 @@ mod tests {
             (policy.leave, 145..160),
             (policy.outcome, 50..60),
             (policy.decision, 80..100),
+            (policy.customer, 18..24),
         ] {
             assert!(steps.contains(&backoff.late_steps()), "{backoff:?}");
         }

@@ -22,6 +22,8 @@ use super::voiding::releases_before;
 const REASON: &str = "The customer did not finish the payment in time.";
 /// Detail of the entry by which a person is asked: how often the provider refused.
 const REFUSED: &str = "releases_refused";
+/// Detail of the entry by which a person is asked about what was abandoned, and could not be asked about.
+const UNASKED: &str = "provider_not_asked";
 
 /// Asks the provider to release a payment whose customer has not acted for as long as the policy allows. `None` where it
 /// is not that late, the provider cannot release it before it is authorized, a void is under way, or it was
@@ -91,6 +93,32 @@ pub(super) fn after_refusals(step: &mut Step, record: &PaymentRecord, stamp: &St
         Some(NextStep::At(_)) if step.subject.row().next_step_at.is_some() => {}
         Some(NextStep::At(_) | NextStep::GiveUp) => {
             step.tell(REFUSED, &refused.to_string());
+            give_up(step);
+        }
+        None => {}
+    }
+}
+
+/// After a look that may have `failed` at an abandoned payment, while no further one is due: where the provider could not be
+/// asked, it is taken up again for a while, and then a person is asked, so that nothing is left without having been released.
+pub(super) fn after_failed_look(
+    (step, failed): (&mut Step, bool),
+    record: &PaymentRecord,
+    stamp: &Stamp<'_>,
+) {
+    let row = step.subject.row();
+    let released = void_under_way(record) || refusals(record.transactions.iter()).1.is_some();
+    if !failed || row.next_step_at.is_some() || released {
+        return;
+    }
+    let again = stamp.retries.abandoned_again(row, stamp.now, stamp.jitter);
+    match again {
+        Some(NextStep::At(due)) => step.edit(|transaction| {
+            transaction.retries = transaction.retries.saturating_add(1);
+            transaction.take_up_at(due);
+        }),
+        Some(NextStep::GiveUp) => {
+            step.tell(UNASKED, "abandoned");
             give_up(step);
         }
         None => {}

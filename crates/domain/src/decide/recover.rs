@@ -18,7 +18,7 @@ use crate::transaction::{
 };
 
 use super::DecideError;
-use super::abandon::after_refusals;
+use super::abandon::{after_failed_look, after_refusals};
 use super::attempt::{next_operation, prefix};
 use super::outcome::awaits_customer_again;
 use super::resend::{ProvedUnsent, Quiet, known_there};
@@ -123,6 +123,8 @@ pub fn unresolved(
     if !is_due(held, stamp) {
         return held_off(record, id, (cause, retry_after), stamp);
     }
+    // Whoever was asked, and said nothing new, has not decided.
+    let failed = cause.is_some() || wait != WaitFor::Decision;
     let wait = if held.state == TransactionState::RequiresAction {
         WaitFor::Customer
     } else {
@@ -134,6 +136,7 @@ pub fn unresolved(
     step.result = EntryResult::Unknown;
     leave_alone(&mut step, &held.provider_account, retry_after, stamp);
     defer(&mut step, wait, stamp);
+    after_failed_look((&mut step, failed), record, stamp);
     after_refusals(&mut step, record, stamp);
     step.close(Some(record), None, stamp).map(Some)
 }

@@ -266,8 +266,7 @@ impl Flows {
         match self.commit(&change).await {
             Ok(Commit::Committed) => {
                 *record = change.apply_to(Some(record.clone()));
-                Ok(Started::by(&change, place)
-                    .map_or(Start::NotDue, |started| Start::Attempt(Box::new(started))))
+                Ok(Start::by(&change, place))
             }
             // Someone else is at it.
             Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(Start::NotDue),
@@ -306,11 +305,16 @@ pub(super) enum Start {
     Attempt(Box<Started>),
     /// None is due, or someone else is at it.
     NotDue,
-    /// The account is called as often as is allowed.
+    /// The account is called as often as is allowed, or someone else was at it: it is still due.
     Busy,
 }
 
 impl Start {
+    /// The attempt that a committed change starts.
+    pub(super) fn by(change: &Change, place: Place) -> Self {
+        Started::by(change, place).map_or(Self::NotDue, |started| Self::Attempt(Box::new(started)))
+    }
+
     fn attempt(self) -> Option<Started> {
         match self {
             Self::Attempt(started) => Some(*started),

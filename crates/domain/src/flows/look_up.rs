@@ -14,7 +14,7 @@ use crate::transaction::{
     AttemptOutcome, Fact, FactKind, LookupOutcome, Transaction, TransactionKind, TransactionState,
 };
 
-use super::execute::Started;
+use super::execute::Start;
 use super::recover::Stepped;
 use super::{Flows, accept_error, read_error};
 
@@ -124,11 +124,17 @@ impl Flows {
         mut record: PaymentRecord,
         id: TransactionId,
     ) -> Result<Stepped, FlowError> {
-        if let Some(void) = self.abandon(caller, &mut record, id).await? {
-            let record = self.carry_on(caller, record, void).await?;
-            return Ok(Stepped::at(record));
+        match self.abandon(caller, &mut record, id).await? {
+            Start::Attempt(void) => {
+                let record = self.carry_on(caller, record, *void).await?;
+                Ok(Stepped::at(record))
+            }
+            Start::NotDue => self.go_on_with_void(caller, record).await,
+            Start::Busy => Ok(Stepped {
+                busy: true,
+                ..Stepped::at(record)
+            }),
         }
-        self.go_on_with_void(caller, record).await
     }
 
     /// Whether a confirmation was proved not sent, is still wanted, and so is to be sent again: what the customer returned
@@ -154,24 +160,23 @@ impl Flows {
         caller: &Caller,
         record: &mut PaymentRecord,
         id: TransactionId,
-    ) -> Result<Option<Started>, FlowError> {
+    ) -> Result<Start, FlowError> {
         let provider = self.provider_of(record, id)?;
-        let Ok(place) = provider.reserve() else {
-            // At the next step.
-            return Ok(None);
-        };
         let trace = self.ports().observer.current_trace();
         let stamp = self.stamp(caller, trace, provider.send_timeout());
         let Some(change) = decide::abandon(record, id, provider.as_ref(), &stamp)? else {
-            return Ok(None);
+            return Ok(Start::NotDue);
+        };
+        let Ok(place) = provider.reserve() else {
+            return Ok(Start::Busy);
         };
         match self.commit(&change).await {
             Ok(Commit::Committed) => {
                 *record = change.apply_to(Some(record.clone()));
-                Ok(Started::by(&change, place))
+                Ok(Start::by(&change, place))
             }
-            // Someone else is at it: the customer, perhaps.
-            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(None),
+            // Someone else is at it, the customer perhaps: it is taken up once more.
+            Ok(Commit::VersionConflict | Commit::IdempotencyKeyTaken) => Ok(Start::Busy),
             Err(error) => Err(accept_error(error)),
         }
     }

@@ -239,8 +239,61 @@ fn s06_a_release_that_is_due_and_cannot_be_started_is_not_forgotten() {
     assert_eq!(world.opened(), None);
     // That schedule is used up too: a person is asked.
     world.pass(8 * DAY);
-    world.no_news_of(opening).unwrap();
+    while world.next_step(opening).is_some() {
+        world.no_news_of(opening).unwrap();
+    }
     assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+}
+
+/// The schedule was used up before, and the only step that is left is that at which it counts as abandoned.
+#[test]
+fn s06_what_is_abandoned_while_the_provider_cannot_be_asked_is_not_forgotten() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let opening = world.newest();
+    world.answer(action());
+    for _ in 0..POLICY.customer.steps {
+        world.no_news_of(opening).unwrap();
+    }
+    world.pass(DAY);
+    let abandoned_at = world.now();
+    loop {
+        world.no_news_of(opening).unwrap();
+        assert_eq!(world.state_of(opening), TransactionState::RequiresAction);
+        if world.next_step(opening).is_none() {
+            break;
+        }
+        assert_eq!(world.opened(), None);
+        world.pass(3_600);
+    }
+    let asked_for = world.now() - abandoned_at;
+    assert!(asked_for > TimeDelta::hours(20), "{asked_for}");
+    assert_eq!(world.opened(), Some(OperatorActionKind::RecoveryExhausted));
+    // It is back, and a person has it asked: it is released then.
+    world.retry(opening);
+    world.abandon(opening).unwrap();
+    world.answer(approved(100));
+    assert_eq!(world.record.payment.state, PaymentState::Voided);
+}
+
+#[test]
+fn s06_what_is_old_when_its_customer_comes_and_is_asked_again_is_looked_at_as_often_as_it_can_be() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let opening = world.newest();
+    world.answer(action());
+    world.pass(8 * DAY);
+    world.confirm().unwrap();
+    world.answer(action());
+    for _ in 0..POLICY.customer.late_steps() {
+        // `jitter` is 0: due at once.
+        assert!(world.next_step(opening).unwrap() <= world.now());
+        world.looked_at(opening);
+    }
+    let left_at = world.record.transaction(opening).unwrap().updated_at;
+    assert_eq!(
+        world.next_step(opening),
+        Some(left_at + TimeDelta::days(1)),
+        "when it is abandoned"
+    );
 }
 
 #[test]
