@@ -624,6 +624,12 @@ pub trait Provider: ProviderRules + ProviderWebhooks + 'static {
         Ok(Place::unlimited())
     }
 
+    /// Waits for a place for one send, as long as a send can take: whoever waits is served before those who only try
+    /// ([`Provider::reserve`]). For what is accepted already, so that new requests do not keep it from being sent.
+    async fn place(&self) -> Result<Place, Saturated> {
+        self.reserve()
+    }
+
     /// Whether it is called at all.
     fn circuit(&self) -> Circuit {
         Circuit::Closed

@@ -239,8 +239,12 @@ impl Flows {
         let Some((id, allowed)) = proof.map(|proof| (void.id, MaySend::Unsent(proof))) else {
             return Ok(None);
         };
-        let started = self.start_attempt(caller, record, id, allowed).await?;
-        Ok(started.attempt())
+        let Ok(place) = provider.reserve() else {
+            // Recovery sends it.
+            return Ok(None);
+        };
+        let started = self.start_attempt(caller, record, (id, allowed), place);
+        Ok(started.await?.attempt())
     }
 
     /// Commits the start of an attempt of a waiting transaction.
@@ -248,13 +252,10 @@ impl Flows {
         &self,
         caller: &Caller,
         record: &mut PaymentRecord,
-        id: TransactionId,
-        allowed: MaySend,
+        (id, allowed): (TransactionId, MaySend),
+        place: Place,
     ) -> Result<Start, FlowError> {
         let provider = self.provider_of(record, id)?;
-        let Ok(place) = provider.reserve() else {
-            return Ok(Start::Busy);
-        };
         let trace = self.ports().observer.current_trace();
         let in_doubt = self.sends_in_doubt(record, id).await?;
         let stamp = self.stamp(caller, trace, provider.send_timeout());

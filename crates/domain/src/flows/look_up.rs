@@ -130,10 +130,7 @@ impl Flows {
                 Ok(Stepped::at(record))
             }
             Start::NotDue => self.go_on_with_void(caller, record).await,
-            Start::Busy => Ok(Stepped {
-                busy: true,
-                ..Stepped::at(record)
-            }),
+            Start::Busy => Ok(Stepped::busy(record)),
         }
     }
 
@@ -162,13 +159,20 @@ impl Flows {
         id: TransactionId,
     ) -> Result<Start, FlowError> {
         let provider = self.provider_of(record, id)?;
-        let trace = self.ports().observer.current_trace();
-        let stamp = self.stamp(caller, trace, provider.send_timeout());
-        let Some(change) = decide::abandon(record, id, provider.as_ref(), &stamp)? else {
-            return Ok(Start::NotDue);
+        let decided = |record: &PaymentRecord| {
+            let trace = self.ports().observer.current_trace();
+            let stamp = self.stamp(caller, trace, provider.send_timeout());
+            decide::abandon(record, id, provider.as_ref(), &stamp)
         };
-        let Ok(place) = provider.reserve() else {
+        if decided(record)?.is_none() {
+            return Ok(Start::NotDue);
+        }
+        let Ok(place) = provider.place().await else {
             return Ok(Start::Busy);
+        };
+        // Its lease counts from now, whatever was waited.
+        let Some(change) = decided(record)? else {
+            return Ok(Start::NotDue);
         };
         match self.commit(&change).await {
             Ok(Commit::Committed) => {

@@ -59,6 +59,14 @@ impl Stepped {
         }
     }
 
+    /// It could not be gone on with, and is due as it was.
+    pub fn busy(record: PaymentRecord) -> Self {
+        Self {
+            busy: true,
+            ..Self::at(record)
+        }
+    }
+
     pub fn without_news(record: PaymentRecord) -> Self {
         Self {
             wait: WaitFor::Outcome,
@@ -298,7 +306,12 @@ impl Flows {
         if !self.is_due(&record, id) {
             return Ok(Stepped::at(record));
         }
-        match self.start_attempt(caller, &mut record, id, allowed).await? {
+        let provider = self.provider_of(&record, id)?;
+        let Ok(place) = provider.place().await else {
+            return Ok(Stepped::busy(record));
+        };
+        let started = self.start_attempt(caller, &mut record, (id, allowed), place);
+        match started.await? {
             Start::Attempt(started) => {
                 let record = self.carry_on(caller, record, *started).await?;
                 Ok(Stepped::at(record))
@@ -307,10 +320,7 @@ impl Flows {
                 let record = self.read(caller, record.payment.id).await?;
                 Ok(Stepped::without_news(record))
             }
-            Start::Busy => Ok(Stepped {
-                busy: true,
-                ..Stepped::at(record)
-            }),
+            Start::Busy => Ok(Stepped::busy(record)),
         }
     }
 }

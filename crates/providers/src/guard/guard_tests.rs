@@ -384,6 +384,32 @@ fn s69_places_are_handed_out_up_to_the_limit_and_come_back() {
     assert_eq!(world.guarded.reserve().unwrap_err(), Saturated);
 }
 
+/// Whoever only tries comes again at once: it must not keep out what is accepted already.
+#[tokio::test]
+async fn s69_who_waits_for_a_place_is_served_before_those_who_try() {
+    let world = World::of(Scripted::new(false), 1, 1);
+    let taken = world.guarded.reserve().unwrap();
+    let guarded = Arc::clone(&world.guarded);
+    let mut waits = Box::pin(async move { guarded.place().await });
+    assert!(futures::poll!(&mut waits).is_pending());
+    drop(taken);
+    assert_eq!(world.guarded.reserve().unwrap_err(), Saturated);
+    let place = waits.await.unwrap();
+    drop(place);
+    assert!(world.guarded.reserve().is_ok());
+}
+
+#[tokio::test]
+async fn s69_a_place_is_waited_for_as_long_as_a_send_can_take() {
+    let scripted = Scripted {
+        timeout: Duration::from_millis(1),
+        ..Scripted::new(false)
+    };
+    let world = World::of(scripted, 1, 1);
+    let _taken = world.guarded.reserve().unwrap();
+    assert_eq!(world.guarded.place().await.unwrap_err(), Saturated);
+}
+
 #[tokio::test]
 async fn lookups_wait_for_each_other_beyond_their_limit() {
     let world = World::of(Scripted::new(true), 1, 3);

@@ -49,7 +49,8 @@ pub fn monotonic() -> Monotonic {
 /// - [`Provider::send`] and [`Provider::lookup`] answer [`Cause::CircuitOpen`] at once while the circuit is
 ///   open, with what is left of its pause as the time to wait. Nothing is written then.
 /// - [`Provider::reserve`] hands out places up to the limit. `send` takes none by itself: its caller holds
-///   one since before it accepted the payment.
+///   one since before it accepted the payment. [`Provider::place`] waits for one, up to [`Provider::send_timeout`],
+///   before those who only try.
 /// - Lookups have a limit of their own, so that recovery after an outage is no second one. Those above it
 ///   wait up to [`Provider::send_timeout`], then answer [`Cause::RateLimited`]: this time it is us who
 ///   limit the rate.
@@ -262,6 +263,14 @@ impl Provider for Guarded {
     fn reserve(&self) -> Result<Place, Saturated> {
         let permit = Arc::clone(&self.calls).try_acquire_owned();
         permit.map(Place::holding).map_err(|_| Saturated)
+    }
+
+    async fn place(&self) -> Result<Place, Saturated> {
+        let acquired = Arc::clone(&self.calls).acquire_owned();
+        match tokio::time::timeout(self.send_timeout(), acquired).await {
+            Ok(Ok(permit)) => Ok(Place::holding(permit)),
+            Ok(Err(_)) | Err(_) => Err(Saturated),
+        }
     }
 
     fn circuit(&self) -> Circuit {
