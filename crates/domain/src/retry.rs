@@ -79,6 +79,9 @@ pub struct Backoff {
 /// The part of `give_up_after` in which what is older than that is still taken up.
 const LATE_PART: u32 = 8;
 
+/// Fewest steps without news before a person is asked about what nobody took up for long: it is not given up at its next step.
+const LATE_STEPS_AT_LEAST: u32 = 8;
+
 impl Backoff {
     /// The wait after `steps` steps without news: anything from none to the step's limit, as `jitter` says.
     pub fn wait(&self, steps: u32, jitter: u64) -> Duration {
@@ -102,6 +105,20 @@ impl Backoff {
             steps += 1;
         }
         steps
+    }
+
+    /// The same at a time at which that eighth is over since the transaction's last news: then as few as
+    /// [`LATE_STEPS_AT_LEAST`], however seldom it could be taken up meanwhile.
+    fn late_steps_by(&self, transaction: &Transaction, now: DateTime<Utc>) -> u32 {
+        let aged_at = transaction.created_at + delta(self.give_up_after);
+        let over =
+            now - aged_at.max(transaction.updated_at) >= delta(self.give_up_after / LATE_PART);
+        let steps = self.late_steps();
+        if over {
+            steps.min(LATE_STEPS_AT_LEAST)
+        } else {
+            steps
+        }
     }
 
     /// The longest wait after `steps` steps.
@@ -241,7 +258,7 @@ impl RetryPolicy {
             return NextStep::At(due.min(until));
         }
         let aged = now - transaction.created_at >= delta(backoff.give_up_after);
-        let late = aged && transaction.retries >= backoff.late_steps();
+        let late = aged && transaction.retries >= backoff.late_steps_by(transaction, now);
         let used_up = transaction.retries >= backoff.steps || late;
         // What is abandoned is taken up then, whatever else is due; but not while the provider is to be left alone.
         let abandoned = self.abandoned_at(transaction).filter(|at| now < *at);

@@ -621,7 +621,7 @@ fn s24_what_is_taken_up_again_late_is_not_given_up_at_its_next_step() {
         .decide(|record, _, stamp| decide::retry(record, &command, stamp))
         .unwrap();
     for step in 0..POLICY.outcome.late_steps() {
-        world.pass(1_000);
+        world.pass(100);
         world.unresolved().unwrap();
         assert!(world.held().open_cases.is_empty(), "step {step}");
     }
@@ -636,6 +636,35 @@ fn s24_what_is_taken_up_again_late_is_not_given_up_at_its_next_step() {
     world.report(REFUSED);
     assert!(world.held().open_cases.is_empty());
     assert!(world.held().next_step_at.is_some());
+}
+
+/// Where many wait for an account that is away, each has its turn seldom.
+#[test]
+fn s24_what_is_seldom_taken_up_is_shown_to_a_person_after_its_time_all_the_same() {
+    for (steps_before, more) in [(20, 1), (0, 8)] {
+        let mut world = World::accepted(100, CaptureMethod::Automatic);
+        world.report(TIMED_OUT);
+        for _ in 0..steps_before {
+            world.pass(3_600);
+            world.unresolved().unwrap();
+        }
+        world.pass(3 * 86_400);
+        for _ in 0..more {
+            // Not at its next step, where it was not taken up at all.
+            assert!(world.held().open_cases.is_empty());
+            assert!(world.held().retries < POLICY.outcome.late_steps());
+            world.pass(60);
+            world.unresolved().unwrap();
+        }
+        assert_eq!(world.opened(), Some(RecoveryExhausted), "{steps_before}");
+        // What a person has asked about is taken up as if it were young.
+        world.retry(world.held().id);
+        for _ in 0..20 {
+            world.pass(60);
+            world.unresolved().unwrap();
+        }
+        assert!(world.held().open_cases.is_empty());
+    }
 }
 
 /// What may be a second payment is not dealt with by asking the provider of the first again.
