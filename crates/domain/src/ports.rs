@@ -201,6 +201,30 @@ impl DueKind {
     }
 }
 
+/// Of which accounts recovery claims.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accounts {
+    /// Of all but these, which cannot be asked now; also of those that are not configured any more.
+    AllBut(Vec<ProviderAccount>),
+    /// Of this one.
+    Only(ProviderAccount),
+}
+
+impl Accounts {
+    /// Of every account.
+    pub fn all() -> Self {
+        Self::AllBut(Vec::new())
+    }
+
+    /// Whether an account is among them.
+    pub fn include(&self, account: &ProviderAccount) -> bool {
+        match self {
+            Self::AllBut(except) => !except.contains(account),
+            Self::Only(only) => only == account,
+        }
+    }
+}
+
 /// What recovery claims at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -210,8 +234,8 @@ pub struct Claim {
     pub limit: usize,
     /// How long nobody else claims them, by the database's clock; a change of the transaction ends the claim.
     pub lease: Duration,
-    /// Not those of these accounts: they cannot be asked now.
-    pub except: Vec<ProviderAccount>,
+    /// Of which accounts.
+    pub accounts: Accounts,
 }
 
 /// A transaction whose next step is due, claimed by this process.

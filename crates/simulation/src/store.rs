@@ -173,7 +173,7 @@ impl Tables {
         let free = self.due(claim.kind, now).into_iter().filter(|(_, due)| {
             let claimed = self.claims.get(&due.transaction);
             claimed.is_none_or(|until| *until <= now)
-                && !claim.except.contains(&due.provider_account)
+                && claim.accounts.include(&due.provider_account)
         });
         let claimed: Vec<_> = free.map(|(_, due)| due).take(claim.limit).collect();
         for due in &claimed {

@@ -15,7 +15,7 @@ use quittance_domain::ids::{IdempotencyKey, ProviderAccount, ProviderReference, 
 use quittance_domain::money::Money;
 use quittance_domain::payment::{PaymentMethodType, PaymentState};
 use quittance_domain::ports::{
-    Capabilities, Claim, DueKind, LookupQuery, Operation, Ports, Provider, ProviderRules,
+    Accounts, Capabilities, Claim, DueKind, LookupQuery, Operation, Ports, Provider, ProviderRules,
     Providers, Store as _, Unpreparable,
 };
 use quittance_domain::retry::RetryPolicy;
@@ -189,7 +189,7 @@ impl World {
                     kind: DueKind::Any,
                     limit: 10,
                     lease: Duration::from_secs(60),
-                    except: Vec::new(),
+                    accounts: Accounts::all(),
                 };
                 for due in store.claim_due(&claim).await.unwrap() {
                     flows.recover(&due).await.unwrap();

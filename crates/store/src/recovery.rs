@@ -1,11 +1,11 @@
 //! What recovery asks of the database: transactions whose next step is due, and how many there are.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ids::{PaymentId, ProviderAccount, TenantId, TransactionId};
-use quittance_domain::ports::{Backlog, Claim, Due, DueKind, StoreError};
+use quittance_domain::ports::{Accounts, Backlog, Claim, Due, DueKind, StoreError};
 use uuid::Uuid;
 
 use crate::payment_row::ReadAs as _;
@@ -17,14 +17,15 @@ pub const MAX_CLAIM: usize = 1_000;
 /// Claims what is due. It waits for nobody: rows that somebody else is changing are passed over, and it
 /// changes only rows that it holds. So it cannot deadlock with the statement that writes batches.
 ///
-/// The fourth parameter is the [`DueKind`]: 0 any, 1 too late, 2 unsent. `now()` is the database's clock. Rows that were
+/// The fourth parameter is the [`DueKind`]: 0 any, 1 too late, 2 unsent; the fifth says whether the accounts of the third are
+/// those to claim of, rather than those to leave out. `now()` is the database's clock. Rows that were
 /// claimed but not returned, because the connection was lost, are somebody else's once the claim has run out.
 const CLAIM: &str = "\
     with due as materialized ( \
         select payment_id, transaction_id from transactions t \
         where state in ('PENDING', 'REQUIRES_ACTION') and next_step_at <= now() \
             and (claimed_until is null or claimed_until <= now()) \
-            and provider_account <> all ($3) \
+            and (provider_account = any ($3)) = $5 \
             and ($4 = 0 or state = 'PENDING' and not ever_unknown and provider_reference is null \
                 and lease_until is null \
                 and (kind <> 'VOID' and execute_before <= now() \
@@ -96,11 +97,12 @@ struct BacklogRow {
 impl PgStore {
     pub(crate) async fn claim(&self, claim: &Claim) -> Result<Vec<Due>, StoreError> {
         let limit = i64::try_from(claim.limit.min(MAX_CLAIM)).unwrap_or(i64::MAX);
-        let except: Vec<String> = claim
-            .except
-            .iter()
-            .map(|account| account.as_str().to_owned())
-            .collect();
+        let (accounts, only) = match &claim.accounts {
+            Accounts::AllBut(except) => (except.as_slice(), false),
+            Accounts::Only(account) => (std::slice::from_ref(account), true),
+        };
+        let names = accounts.iter().map(|account| account.as_str().to_owned());
+        let names: Vec<String> = names.collect();
         let lease = claim.lease.as_secs_f64();
         let kind = match claim.kind {
             DueKind::Any => 0,
@@ -114,8 +116,9 @@ impl PgStore {
                 let query = diesel::sql_query(CLAIM)
                     .bind::<BigInt, _>(limit)
                     .bind::<Double, _>(lease)
-                    .bind::<Array<Text>, _>(except.clone())
-                    .bind::<Integer, _>(kind);
+                    .bind::<Array<Text>, _>(names.clone())
+                    .bind::<Integer, _>(kind)
+                    .bind::<Bool, _>(only);
                 async move { query.load::<DueRow>(connection).await }.boxed()
             });
         claimed.await?.into_iter().map(Due::try_from).collect()
@@ -161,16 +164,18 @@ mod tests {
         let db = TestDb::new().await;
         let client = db.client().await;
         client.batch_execute(FILL).await.unwrap();
-        let claims = ["0", "1", "2"].map(|kind| {
+        let kinds = ["0", "1", "2"].into_iter();
+        let claims = kinds.flat_map(|kind| ["true", "false"].map(|only| (kind, only)));
+        let claims = claims.map(|(kind, only)| {
             let claim = CLAIM.replace("$1", "100").replace("$2", "60");
             let claim = claim.replace("$3", "'{adyen}'::text[]");
-            claim.replace("$4", kind)
+            claim.replace("$4", kind).replace("$5", only)
         });
-        let [any, too_late, unsent] = &claims;
+        let statements: Vec<String> = claims.chain([BACKLOG.to_owned()]).collect();
         // Without statistics, as a new partition is; and with them.
         for prepare in ["select 1", "analyze"] {
             client.batch_execute(prepare).await.unwrap();
-            for statement in [any, too_late, unsent, BACKLOG] {
+            for statement in &statements {
                 let explain = format!("explain (costs off) {statement}");
                 let lines = client.query(&explain, &[]).await.unwrap();
                 let plan: Vec<String> = lines.iter().map(|line| line.get(0)).collect();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use quittance_domain::change::Change;
 use quittance_domain::ids::PaymentId;
 use quittance_domain::ports::{
-    CaseFilter, Claim, Commit, DueKind, PaymentFilter, PaymentPage, Store, StoreError,
+    Accounts, CaseFilter, Claim, Commit, DueKind, PaymentFilter, PaymentPage, Store, StoreError,
 };
 use quittance_domain::transaction::OperationKind;
 use quittance_simulation::store::SimStore;
@@ -137,7 +137,7 @@ async fn compare_recovery(world: &World, simulated: &SimStore, real: &PgStore, s
         kind,
         limit,
         lease: Duration::from_secs(30 * 86_400),
-        except: Vec::new(),
+        accounts: Accounts::all(),
     };
     for kind in [DueKind::TooLate, DueKind::Unsent, DueKind::Any] {
         let held = world

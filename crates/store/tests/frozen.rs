@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use quittance_domain::change::Change;
 use quittance_domain::ids::IdempotencyKey;
-use quittance_domain::ports::{CaseFilter, Claim, Commit, DueKind, EntryFilter, Store, StoreError};
+use quittance_domain::ports::{
+    Accounts, CaseFilter, Claim, Commit, DueKind, EntryFilter, Store, StoreError,
+};
 use quittance_embedded_postgres::{EmbeddedPostgres, Options};
 use quittance_store::{DatabaseTls, NewApiKey, PgStore, StoreConfig, StoreObserver};
 use quittance_test_support::{
@@ -155,7 +157,7 @@ async fn every_read_is_unavailable(store: &PgStore, story: &Story) {
             kind: DueKind::Any,
             limit: 1,
             lease: Duration::from_secs(1),
-            except: Vec::new(),
+            accounts: Accounts::all(),
         },
     );
     let (payments, entries) = (Default::default(), EntryFilter::default());

@@ -18,7 +18,7 @@ use quittance_domain::contradictions::Contradictions;
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::{ProviderAccount, ProviderReference, TransactionId};
 use quittance_domain::left_alone::LeftAlone;
-use quittance_domain::ports::{Backlog, CaseFilter, Claim, Commit, DueKind, Store};
+use quittance_domain::ports::{Accounts, Backlog, CaseFilter, Claim, Commit, DueKind, Store};
 use quittance_domain::transaction::{AttemptOutcome, Transaction, TransactionKind};
 use quittance_store::PgStore;
 use quittance_test_support::{SALT_BYTE, Story, TestDb, eventually, tenant};
@@ -28,7 +28,7 @@ fn claim(limit: usize, lease: Duration) -> Claim {
         kind: DueKind::Any,
         limit,
         lease,
-        except: Vec::new(),
+        accounts: Accounts::all(),
     }
 }
 
@@ -131,12 +131,17 @@ async fn what_is_due_is_claimed_once_longest_due_first() {
         (one[0].transaction, &one[0].tenant),
         (first, &tenant("acme"))
     );
+    let adyen = ProviderAccount::parse("adyen").unwrap();
     let mut except = claim(10, LONG);
-    except.except = vec![ProviderAccount::parse("adyen").unwrap()];
+    except.accounts = Accounts::AllBut(vec![adyen.clone()]);
     let rest = store.claim_due(&except).await.unwrap();
     assert_eq!(rest.len(), 1);
     assert_eq!(rest[0].transaction, second);
-    let rest = store.claim_due(&claim(10, LONG)).await.unwrap();
+    let mut only = claim(10, LONG);
+    only.accounts = Accounts::Only(ProviderAccount::parse("other").unwrap());
+    assert_eq!(store.claim_due(&only).await, Ok(Vec::new()));
+    only.accounts = Accounts::Only(adyen);
+    let rest = store.claim_due(&only).await.unwrap();
     assert_eq!(rest.len(), 1);
     assert_eq!(
         (rest[0].transaction, rest[0].provider_account.as_str()),

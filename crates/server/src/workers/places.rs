@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use quittance_domain::ids::ProviderAccount;
-use quittance_domain::ports::{Circuit, Claim, DueKind};
+use quittance_domain::ports::{Accounts, Circuit, Claim, DueKind};
 
 use crate::config::RecoveryConfig;
 
@@ -77,16 +77,16 @@ impl Places {
                 Circuit::Closed => limit = limit.min(free),
             }
         }
-        self.room(DueKind::Any, limit, except, crowded)
+        self.room(DueKind::Any, limit, Accounts::AllBut(except), crowded)
     }
 
     /// What to claim of one account whose circuit is half-open.
     pub fn of_half_open(
         &self,
         account: &ProviderAccount,
-        circuits: &[(ProviderAccount, Circuit)],
+        _circuits: &[(ProviderAccount, Circuit)],
     ) -> Option<Room> {
-        self.of_one(account, circuits, (DueKind::Any, HALF_OPEN_AT_ONCE))
+        self.of_one(account, (DueKind::Any, HALF_OPEN_AT_ONCE))
     }
 
     /// What to claim of one account that is not to be called, since its circuit is open or half-open: what has to end
@@ -94,10 +94,10 @@ impl Places {
     pub fn of_too_late(
         &self,
         account: &ProviderAccount,
-        circuits: &[(ProviderAccount, Circuit)],
+        _circuits: &[(ProviderAccount, Circuit)],
     ) -> Option<Room> {
         let most = self.settings.concurrency_per_account;
-        self.of_one(account, circuits, (DueKind::TooLate, most))
+        self.of_one(account, (DueKind::TooLate, most))
     }
 
     /// What to claim of one account whose circuit is open, where others may take it: few, while all of them are only
@@ -118,43 +118,27 @@ impl Places {
         } else {
             return None;
         };
-        self.of_one(account, circuits, (DueKind::Unsent, most))
+        self.of_one(account, (DueKind::Unsent, most))
     }
 
     /// What to claim of one account, at most so many at once.
-    fn of_one(
-        &self,
-        account: &ProviderAccount,
-        circuits: &[(ProviderAccount, Circuit)],
-        (kind, most): (DueKind, usize),
-    ) -> Option<Room> {
+    fn of_one(&self, account: &ProviderAccount, (kind, most): (DueKind, usize)) -> Option<Room> {
         let most = most.min(self.settings.concurrency_per_account);
         let limit = most.saturating_sub(self.taken_by(account));
-        let others = circuits
-            .iter()
-            .map(|(name, _)| name)
-            .chain(self.taken.keys());
-        let others = others.filter(|name| *name != account).cloned();
-        self.room(kind, limit, others.collect(), false)
+        self.room(kind, limit, Accounts::Only(account.clone()), false)
     }
 
     fn taken_by(&self, account: &ProviderAccount) -> usize {
         self.taken.get(account).copied().unwrap_or_default()
     }
 
-    fn room(
-        &self,
-        kind: DueKind,
-        limit: usize,
-        except: Vec<ProviderAccount>,
-        crowded: bool,
-    ) -> Option<Room> {
+    fn room(&self, kind: DueKind, limit: usize, accounts: Accounts, crowded: bool) -> Option<Room> {
         let limit = limit.min(self.settings.concurrency.saturating_sub(self.total));
         let claim = Claim {
             kind,
             limit,
             lease: self.settings.claim,
-            except,
+            accounts,
         };
         (limit > 0).then_some(Room { claim, crowded })
     }
@@ -180,6 +164,10 @@ mod tests {
         ProviderAccount::parse(name).unwrap()
     }
 
+    fn all_but(names: &[&str]) -> Accounts {
+        Accounts::AllBut(names.iter().map(|name| account(name)).collect())
+    }
+
     fn circuits(of: &[(&str, Circuit)]) -> Vec<(ProviderAccount, Circuit)> {
         of.iter().map(|(name, it)| (account(name), *it)).collect()
     }
@@ -199,7 +187,7 @@ mod tests {
             places.take(&account("a"));
         }
         let room = places.of_closed(&both).unwrap();
-        assert_eq!(room.claim.except, [account("a")]);
+        assert_eq!(room.claim.accounts, all_but(&["a"]));
         assert_eq!((room.claim.limit, room.crowded), (5, true));
         for _ in 0..5 {
             places.take(&account("b"));
@@ -220,12 +208,13 @@ mod tests {
             ("closed", Circuit::Closed),
         ]);
         let room = places.of_closed(&all).unwrap();
-        assert_eq!(room.claim.except, [account("open"), account("half")]);
+        assert_eq!(room.claim.accounts, all_but(&["open", "half"]));
         assert!(!room.crowded, "they are not looked for again at once");
         let half = account("half");
         let room = places.of_half_open(&half, &all).unwrap();
         assert_eq!(room.claim.limit, HALF_OPEN_AT_ONCE);
-        assert_eq!(room.claim.except, [account("open"), account("closed")]);
+        // By its name: what waits for accounts that are not configured any more takes none of its places.
+        assert_eq!(room.claim.accounts, Accounts::Only(half.clone()));
         places.take(&half);
         places.take(&half);
         assert_eq!(places.of_half_open(&half, &all), None);
@@ -246,7 +235,7 @@ mod tests {
             assert_eq!(room.as_ref().map(|room| room.claim.limit), limit);
             if let Some(room) = room {
                 assert_eq!(room.claim.kind, DueKind::Unsent);
-                assert_eq!(room.claim.except, [account("other")]);
+                assert_eq!(room.claim.accounts, Accounts::Only(down.clone()));
             }
             let room = places.of_too_late(&down, &all).unwrap();
             assert_eq!(
@@ -254,7 +243,7 @@ mod tests {
                 (DueKind::TooLate, 16),
                 "it ends whatever the others do"
             );
-            assert_eq!(room.claim.except, [account("other")]);
+            assert_eq!(room.claim.accounts, Accounts::Only(down.clone()));
         }
         for _ in 0..16 {
             places.take(&down);
@@ -271,7 +260,7 @@ mod tests {
         places.take(&account("gone"));
         places.take(&account("gone"));
         let room = places.of_closed(&known).unwrap();
-        assert_eq!(room.claim.except, [account("gone")]);
+        assert_eq!(room.claim.accounts, all_but(&["gone"]));
         assert_eq!(room.claim.limit, 2);
     }
 }

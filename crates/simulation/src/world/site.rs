@@ -8,7 +8,7 @@ use quittance_domain::context::Instance;
 use quittance_domain::fingerprint::FingerprintKey;
 use quittance_domain::flows::{FlowSettings, Flows, Hearing, Told as Heard};
 use quittance_domain::ids::{ProviderAccount, WebhookId};
-use quittance_domain::ports::{Claim, Due, DueKind, Ports, Store as _};
+use quittance_domain::ports::{Accounts, Claim, Due, DueKind, Ports, Store as _};
 use quittance_domain::retry::RetryPolicy;
 use quittance_domain::webhook::WebhookFact;
 use uuid::Uuid;
@@ -112,7 +112,7 @@ impl Site {
             kind,
             limit: CLAIMED_AT_ONCE,
             lease: CLAIM,
-            except: Vec::new(),
+            accounts: Accounts::all(),
         };
         self.store.claim_due(&claim).await.unwrap_or_default()
     }
