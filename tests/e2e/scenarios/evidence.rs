@@ -1,7 +1,5 @@
 //! The evidence bundle of a payment: exported by a server, checked by nobody but its reader.
 
-use std::time::Duration;
-
 use quittance_evidence::bundle::{Bundle, MAX_BUNDLE_ENTRIES, Report, TrustedKeys};
 use quittance_evidence::note::{SigningKey, VerifierKey};
 use quittance_evidence::{Hash, leaf_hash, page};
