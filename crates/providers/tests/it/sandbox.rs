@@ -78,6 +78,14 @@ impl World {
         self.account.send(&asked.request, send).await.outcome
     }
 
+    /// The first send of a token, which may get no answer.
+    async fn send_first(&self, token: Token, asked: &Asked) -> SendOutcome {
+        if first(token) == First::Unknown(Cause::ResponseTimeout) {
+            return self.hurried.send(&asked.request, 1).await.outcome;
+        }
+        self.send(asked, 1).await
+    }
+
     async fn lookup(&self, asked: &Asked) -> LookupOutcome {
         let query = LookupQuery {
             transaction: asked.transaction.id,
@@ -179,11 +187,7 @@ async fn plays(world: &World, token: Token, kind: OperationKind) {
         authoritative: true,
     };
     assert_eq!(world.lookup(&asked).await, not_found, "{name}");
-    let outcome = if first(token) == First::Unknown(Cause::ResponseTimeout) {
-        world.hurried.send(&asked.request, 1).await.outcome
-    } else {
-        world.send(&asked, 1).await
-    };
+    let outcome = world.send_first(token, &asked).await;
     match first(token) {
         First::Approved => {
             assert!(is_approved(&answered(outcome).kind, 1000), "{name}");

@@ -128,7 +128,7 @@ impl Case {
         let payment = builders::payment(subject.token(), Some(subject.payment_reference()));
         let transaction = builders::transaction(&payment, operation, AMOUNT);
         let server = Scripted::start(script(&transaction)).await;
-        let connect = CONNECT.min(total - Duration::from_secs(1));
+        let connect = CONNECT.min(total * 4 / 5);
         let account = guarded(subject.account(&server.base_url(), connect, total));
         let parameters = [("challenge".to_owned(), "passed".to_owned())];
         let asked = builders::operation(operation, &payment, &transaction, &parameters);
