@@ -112,6 +112,9 @@ pub struct NextAction {
     pub redirect_url: Sensitive<String>,
     /// What the redirect or challenge needs beside it.
     pub data: Sensitive<BTreeMap<String, String>>,
+    /// Whether the customer has days for it, such as to find small deposits on a bank statement: then only the provider
+    /// ends the wait, and who does not act within the time of the policy has not left.
+    pub may_take_days: bool,
 }
 
 /// A payment, at one version. Version 1 is its acceptance; each [`crate::change::Change`] adds one,

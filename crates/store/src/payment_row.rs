@@ -286,12 +286,8 @@ impl PaymentRow {
         };
         let place = Place::new("payments", "next_action", self.payment_id);
         let plain = open(ring, None, place, sealed)?;
-        let SealedNextAction { redirect_url, data } =
-            serde_json::from_slice(&plain).at("payments.next_action")?;
-        Ok(Some(NextAction {
-            redirect_url: Sensitive::new(redirect_url),
-            data: Sensitive::new(data),
-        }))
+        let action: SealedNextAction = serde_json::from_slice(&plain).at("payments.next_action")?;
+        Ok(Some(action.into()))
     }
 
     /// Whether what is sealed says that it is under this customer's key.

@@ -11,6 +11,7 @@ use quittance_domain::change::{
 use quittance_domain::decline::{Decline, Failure};
 use quittance_domain::payment::{NextAction, Payment};
 use quittance_domain::ports::StoreError;
+use quittance_domain::text::Sensitive;
 use quittance_domain::transaction::{Attempt, Transaction};
 use quittance_evidence::{Disclosure, LeafMac};
 use serde::{Deserialize, Serialize};
@@ -71,8 +72,21 @@ impl SealedCustomer {
 /// What the customer has to do, as it is sealed with a payment.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SealedNextAction {
-    pub(crate) redirect_url: String,
-    pub(crate) data: BTreeMap<String, String>,
+    redirect_url: String,
+    data: BTreeMap<String, String>,
+    /// Not in what was sealed before it was known.
+    #[serde(default)]
+    may_take_days: bool,
+}
+
+impl From<SealedNextAction> for NextAction {
+    fn from(sealed: SealedNextAction) -> Self {
+        Self {
+            redirect_url: Sensitive::new(sealed.redirect_url),
+            data: Sensitive::new(sealed.data),
+            may_take_days: sealed.may_take_days,
+        }
+    }
 }
 
 /// Seals the parts of one change.
@@ -95,12 +109,18 @@ impl Sealer<'_> {
     }
 
     fn next_action(&self, payment: &Payment) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(NextAction { redirect_url, data }) = &payment.next_action else {
+        let Some(NextAction {
+            redirect_url,
+            data,
+            may_take_days,
+        }) = &payment.next_action
+        else {
             return Ok(None);
         };
         let value = SealedNextAction {
             redirect_url: redirect_url.expose().clone(),
             data: data.expose().clone(),
+            may_take_days: *may_take_days,
         };
         let place = Place::new("payments", "next_action", payment.id.0);
         self.own(place, &json(&value)?).map(Some)

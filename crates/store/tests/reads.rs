@@ -270,6 +270,7 @@ async fn sealed_columns_hold_nothing_readable_and_the_request_is_wiped() {
     let action = NextAction {
         redirect_url: Sensitive::new("https://acs.example.com/secret-session".to_owned()),
         data: Sensitive::new([("creq".to_owned(), "secret-data".to_owned())].into()),
+        may_take_days: true,
     };
     story.payment.next_action = Some(action.clone());
     accepted.payment.next_action = Some(action.clone());

@@ -108,7 +108,7 @@ pub(super) fn after_failed_look(
 ) {
     let row = step.subject.row();
     let released = void_under_way(record) || refusals(record.transactions.iter()).1.is_some();
-    if !failed || row.next_step_at.is_some() || released {
+    if !failed || row.next_step_at.is_some() || released || may_take_days(record) {
         return;
     }
     let again = stamp.retries.abandoned_again(row, stamp.now, stamp.jitter);
@@ -125,12 +125,16 @@ pub(super) fn after_failed_look(
     }
 }
 
-/// When the provider is asked to release the payment; `None` where it does not wait for its customer, or may for ever.
+/// When the provider is asked to release the payment; `None` where it does not wait for its customer, or may for as long
+/// as the provider lets it.
 fn next_release(
     record: &PaymentRecord,
     opening: &Transaction,
     stamp: &Stamp<'_>,
 ) -> Option<NextStep> {
+    if may_take_days(record) {
+        return None;
+    }
     let abandoned_at = stamp.retries.abandoned_at(opening)?;
     if record.transactions.len() >= MAX_TRANSACTIONS {
         return Some(NextStep::GiveUp);
@@ -163,6 +167,11 @@ fn was_refused(row: &Transaction) -> bool {
             row.state,
             TransactionState::Declined | TransactionState::Failed
         )
+}
+
+fn may_take_days(record: &PaymentRecord) -> bool {
+    let action = record.payment.next_action.as_ref();
+    action.is_some_and(|action| action.may_take_days)
 }
 
 fn void_under_way(record: &PaymentRecord) -> bool {

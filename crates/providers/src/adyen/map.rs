@@ -185,6 +185,7 @@ fn action(wanted: &Map<String, Value>, livemode: bool) -> Result<NextAction, Unr
     Ok(NextAction {
         redirect_url: Sensitive::new(url),
         data: Sensitive::new(data),
+        may_take_days: false,
     })
 }
 

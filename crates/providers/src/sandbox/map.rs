@@ -216,6 +216,7 @@ fn next_action(wire: wire::NextAction) -> Result<NextAction, Unreadable> {
     Ok(NextAction {
         redirect_url: Sensitive::new(wire.url),
         data: Sensitive::new(wire.data),
+        may_take_days: false,
     })
 }
 

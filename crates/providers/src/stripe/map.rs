@@ -32,9 +32,11 @@ pub(super) const CAPTURE: &str = "quittance_capture";
 const RAN_OUT: [&str; 2] = ["automatic", "expired"];
 /// Longest redirect URL that is taken over, in bytes.
 const MAX_REDIRECT_URL: usize = 2_048;
-/// Where the customer is sent, by kind of action.
-const REDIRECTS: [&str; 4] = [
-    "url",
+/// Where the customer is sent at once, where the action is one that is done then.
+const REDIRECT: &str = "url";
+/// Pages of Stripe's for what takes days: a slip to be paid, a transfer to be made, small deposits to be found on a bank
+/// statement. Until when is Stripe's to say, which ends the payment then.
+const HOSTED_PAGES: [&str; 3] = [
     "hosted_voucher_url",
     "hosted_instructions_url",
     "hosted_verification_url",
@@ -306,10 +308,9 @@ pub(super) fn reinstated(dispute: &wire::Dispute) -> Reinstated {
 fn next_action(intent: &PaymentIntent) -> Result<NextAction, Unreadable> {
     let action = intent.next_action.as_ref().ok_or(Unreadable)?;
     let about = action.about.get(&action.r#type).and_then(Value::as_object);
-    let url = about.and_then(|about| {
-        let mut urls = REDIRECTS.iter().filter_map(|name| about.get(*name));
-        urls.find_map(Value::as_str)
-    });
+    let named = |name: &str| about?.get(name)?.as_str();
+    let page = HOSTED_PAGES.iter().find_map(|name| named(name));
+    let url = named(REDIRECT).or(page);
     let mut data = BTreeMap::from([("type".to_owned(), action.r#type.clone())]);
     // Only web addresses: the customer's browser is sent there.
     let redirect_url = match url {
@@ -326,6 +327,7 @@ fn next_action(intent: &PaymentIntent) -> Result<NextAction, Unreadable> {
     Ok(NextAction {
         redirect_url: Sensitive::new(redirect_url),
         data: Sensitive::new(data),
+        may_take_days: page.is_some(),
     })
 }
 

@@ -171,6 +171,12 @@ fn s06_the_customer_is_sent_to_the_issuer_or_goes_on_in_the_page() {
         shown.redirect_url.expose(),
         "https://payments.stripe.com/boleto/1"
     );
+    let deposits = serde_json::json!({"type": "verify_with_microdeposits",
+        "verify_with_microdeposits": {"hosted_verification_url": "https://payments.stripe.com/microdeposit/1"}});
+    let verified = action(&[("next_action", deposits)]).unwrap();
+    // Who has days for it has not left the payment after one.
+    let patient = [redirected, in_page, shown, verified].map(|action| action.may_take_days);
+    assert_eq!(patient, [false, false, true, true]);
     for url in ["javascript:alert(1)", "http://hooks.stripe.com/1"] {
         let bad = serde_json::json!({"type": "redirect_to_url", "redirect_to_url": {"url": url}});
         assert_eq!(action(&[("next_action", bad)]), None, "{url}");

@@ -114,6 +114,14 @@ fn create(operation: &Operation<'_>, amount: Money) -> Result<String, Unpreparab
 /// Which payment method, whose, and how the customer comes back.
 fn pay_with(form: &mut Form, operation: &Operation<'_>) -> Result<(), Unpreparable> {
     let payment = operation.payment;
+    let card = match payment.method.kind {
+        PaymentMethodType::Card => true,
+        PaymentMethodType::BankDebit | PaymentMethodType::Wallet => false,
+        // The customer has days for either; who does not act within one is taken to have left.
+        PaymentMethodType::BankTransfer | PaymentMethodType::Voucher => {
+            return Err(Unpreparable::Method);
+        }
+    };
     let token = payment.method.token.as_ref().ok_or(Unpreparable::Method)?;
     let (mut customer, method) = match token.expose().split_once('/') {
         Some((customer, method)) => (Some(customer), method),
@@ -145,7 +153,7 @@ fn pay_with(form: &mut Form, operation: &Operation<'_>) -> Result<(), Unpreparab
         form.append_pair(name, value);
     }
     let return_url = payment.return_url.non_empty().filter(|_| present);
-    if payment.method.kind == PaymentMethodType::Card {
+    if card {
         form.append_pair("payment_method_types[]", "card");
     } else {
         // Whatever the account takes; without a way back, nothing that leads the customer away.

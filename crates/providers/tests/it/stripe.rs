@@ -202,6 +202,12 @@ fn what_stripe_cannot_take_is_refused_before_anything_is_accepted() {
             "{token}"
         );
     }
+    for kind in [PaymentMethodType::BankTransfer, PaymentMethodType::Voucher] {
+        let mut slow = good.clone();
+        slow.method.kind = kind;
+        let refused = Err(Unpreparable::Method);
+        assert_eq!(prepared(&slow, eur(1_000)), refused, "{kind}");
+    }
     let mut merchant = good;
     merchant.initiator = Initiator::Merchant;
     merchant.mandate_reference = Text::parse("somebody").unwrap();

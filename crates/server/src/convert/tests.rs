@@ -418,6 +418,7 @@ fn record() -> PaymentRecord {
         next_action: Some(NextAction {
             redirect_url: Sensitive::new("https://issuer.example/session".to_owned()),
             data: Sensitive::default(),
+            may_take_days: false,
         }),
         decline: None,
         failure: None,

@@ -186,5 +186,6 @@ fn asks_the_customer() -> FactKind {
     FactKind::RequiresAction(NextAction {
         redirect_url: Sensitive::new("https://issuer.example".to_owned()),
         data: Sensitive::default(),
+        may_take_days: false,
     })
 }

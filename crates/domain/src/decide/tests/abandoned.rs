@@ -77,6 +77,25 @@ fn s06_what_its_customer_has_left_is_released_and_only_the_provider_ends_it() {
 }
 
 #[test]
+fn s06_what_its_customer_has_days_for_is_not_abandoned() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let opening = world.newest();
+    let FactKind::RequiresAction(mut patient) = action() else {
+        unreachable!()
+    };
+    patient.may_take_days = true;
+    world.answer(FactKind::RequiresAction(patient));
+    for _ in 0..30 {
+        world.pass(DAY);
+        assert_eq!(world.abandon(opening), Err(()));
+    }
+    // Who is sent elsewhere after that has a day for it, as anybody.
+    world.answer(action());
+    world.pass(DAY);
+    world.abandon(opening).unwrap();
+}
+
+#[test]
 fn s06_a_refused_release_is_repeated_ever_later_and_in_the_end_a_person_is_asked() {
     let (mut world, opening) = left();
     for hours in [1, 2, 4, 8, 16] {

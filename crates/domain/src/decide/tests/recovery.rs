@@ -788,6 +788,7 @@ fn action() -> FactKind {
     FactKind::RequiresAction(crate::payment::NextAction {
         redirect_url: Sensitive::new("https://issuer.example/3ds".to_owned()),
         data: Sensitive::default(),
+        may_take_days: false,
     })
 }
 

@@ -524,6 +524,7 @@ fn s52_a_void_of_a_purchase_takes_its_capture_back_in_either_order() {
                 let action = FactKind::RequiresAction(NextAction {
                     redirect_url: Sensitive::default(),
                     data: Sensitive::default(),
+                    may_take_days: false,
                 });
                 world.answer(action);
                 world.void().unwrap();

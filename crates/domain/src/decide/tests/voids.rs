@@ -37,6 +37,7 @@ fn action() -> FactKind {
     FactKind::RequiresAction(NextAction {
         redirect_url: Sensitive::new("https://issuer.example/3ds".to_owned()),
         data: Sensitive::default(),
+        may_take_days: false,
     })
 }
 

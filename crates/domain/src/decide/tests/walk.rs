@@ -68,6 +68,7 @@ fn fact_of(kind: u8, amount: i64) -> FactKind {
         3 => FactKind::RequiresAction(NextAction {
             redirect_url: Sensitive::default(),
             data: Sensitive::default(),
+            may_take_days: false,
         }),
         4 => FactKind::Pending,
         5 => FactKind::Failed(Cause::ProviderReportedFailure),
