@@ -278,6 +278,8 @@ pub enum Resolution {
     },
     /// The provider did not carry it out, and never will.
     NotProcessed,
+    /// The provider carried it out, and took it back after that.
+    TakenBack,
     /// Nothing changes; the cases of this kind are closed.
     Acknowledged(OperatorActionKind),
 }
@@ -291,6 +293,7 @@ impl Resolution {
         match self {
             Self::Succeeded { .. } => "SUCCEEDED",
             Self::NotProcessed => "NOT_PROCESSED",
+            Self::TakenBack => "TAKEN_BACK",
             Self::Acknowledged(_) => Self::ACKNOWLEDGED,
         }
     }

@@ -335,6 +335,7 @@ mod tests {
             &["--succeeded", "--provider-reference", "ch_1"],
             &["--succeeded", "--amount", "950 EUR"],
             &["--not-processed", "--evidence", "ticket 7"],
+            &["--taken-back", "--seen-version", "7"],
             &["--acknowledge", "excess-amount", "--tenant", "acme"],
         ] {
             assert_eq!(resolve(good), Ok(()), "{good:?}");
@@ -343,6 +344,8 @@ mod tests {
             &[][..],
             &["--succeeded", "--not-processed"],
             &["--not-processed", "--provider-reference", "ch_1"],
+            &["--taken-back"],
+            &["--taken-back", "--seen-version", "7", "--amount", "950 EUR"],
             &["--acknowledge"],
             &["--acknowledge", "strange"],
             &["--acknowledge", "excess-amount", "--amount", "950 EUR"],

@@ -272,3 +272,32 @@ async fn s52_events_of_a_refund_at_stripe_told_backwards_end_as_in_order() {
         is_taken_back(&world.now(&payment).await);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s43_a_refund_in_the_dashboard_that_fails_untold_is_found_by_asking_beside_an_inquiry() {
+    let world = PlayedStripeWorld::start().await;
+    let payment = world.client.create(purchase("pm_card_visa", 900)).await;
+    let intent = world.stripe.intent(&payment.payment_id);
+    let returned = world.stripe.refund(&intent, 300);
+    let told = world.tell("evt_1", "refund.created", &returned).await;
+    assert_eq!(told, "APPLIED");
+    // An issuer may ask for months.
+    let [mut inquiry, _] = world.stripe.win_dispute(&intent);
+    inquiry["status"] = json!("warning_needs_response");
+    world.stripe.disputed(&inquiry);
+    let told = world.tell("evt_2", "charge.dispute.created", &inquiry).await;
+    assert_eq!(told, "APPLIED");
+    let now = world.now(&payment).await;
+    assert_eq!((now.refunded(), now.disputed), (300, true));
+
+    world.stripe.fail(&returned);
+    let synced = world.client.ok(crate::harness::sync(&payment)).await;
+    let synced = synced.message.payment.unwrap();
+    assert_eq!(
+        (synced.state(), synced.refunded()),
+        (PaymentState::Captured, 0)
+    );
+    let mut all = synced.transactions.iter();
+    let refund = all.find(|row| row.kind() == TransactionKind::Refund);
+    assert_eq!(refund.unwrap().state(), TransactionState::Reversed);
+}

@@ -37,28 +37,48 @@ pub fn resolve(
     if decided {
         step.settle_cases();
     }
+    decide(&mut step, record, command, stamp)?;
+    step.edit(|transaction| {
+        transaction.resolved_by_operator |= decided;
+        transaction.updated_at = stamp.now;
+    });
+    step.tell(RESOLUTION, command.resolution.name());
+    step.tell("reason", command.reason.as_str());
+    step.tell("evidence", command.evidence.as_str());
+    step.close(Some(record), None, stamp)
+}
+
+/// What the resolution makes of the transaction that the step is about.
+fn decide(
+    step: &mut Step,
+    record: &PaymentRecord,
+    command: &Resolve,
+    stamp: &Stamp<'_>,
+) -> Result<(), DecideError> {
+    let held = subject(record, command.transaction)?;
+    let seen = command.seen_version.is_some();
     match &command.resolution {
-        Resolution::Acknowledged(kind) => acknowledged(&mut step, held, *kind)?,
+        Resolution::Acknowledged(kind) => acknowledged(step, held, *kind)?,
         Resolution::Succeeded {
             provider_reference,
             amount,
         } if may_be_done_again(held) => {
             nothing_under_way(record, stamp)?;
-            really_moved(&mut step, *amount)?;
+            really_moved(step, *amount)?;
             step.close_case(OperatorActionKind::ContradictingFact);
-            booked_again(&mut step, record, provider_reference.clone());
+            booked_again(step, record, provider_reference.clone());
         }
         Resolution::Succeeded {
             provider_reference,
             amount,
         } => {
-            if !may_have_succeeded(held, command.seen_version.is_some()) {
+            if !may_have_succeeded(held, seen) {
                 undecided(held)?;
             }
             nothing_under_way(record, stamp)?;
-            really_moved(&mut step, *amount)?;
-            let fact = said_to_have_succeeded(&step, record, provider_reference.clone());
-            apply(&mut step, record, &fact, stamp);
+            really_moved(step, *amount)?;
+            let fact = said_to_have_succeeded(step, record, provider_reference.clone());
+            apply(step, record, &fact, stamp);
             if step.event_type.is_empty() {
                 // It names what is known for another one's doing: nothing would be decided.
                 undecided(held)?;
@@ -72,17 +92,20 @@ pub fn resolve(
                 provider_reference: None,
                 payment_reference: None,
             };
-            apply(&mut step, record, &fact, stamp);
+            apply(step, record, &fact, stamp);
+        }
+        Resolution::TakenBack => {
+            can_have_been_taken_back(held, seen)?;
+            nothing_under_way(record, stamp)?;
+            let fact = Fact {
+                kind: FactKind::TakenBack(Cause::ResolvedByOperator),
+                provider_reference: None,
+                payment_reference: None,
+            };
+            apply(step, record, &fact, stamp);
         }
     }
-    step.edit(|transaction| {
-        transaction.resolved_by_operator |= decided;
-        transaction.updated_at = stamp.now;
-    });
-    step.tell(RESOLUTION, command.resolution.name());
-    step.tell("reason", command.reason.as_str());
-    step.tell("evidence", command.evidence.as_str());
-    step.close(Some(record), None, stamp)
+    Ok(())
 }
 
 /// A person has dealt with the cases of a kind: nothing else changes.
@@ -222,6 +245,19 @@ fn may_have_succeeded(held: &Transaction, seen: bool) -> bool {
     );
     let told = held.open_cases.contains(OperatorActionKind::AmountMismatch);
     not_done && (told || seen && held.attempts > 0)
+}
+
+/// What is known to be done may have been taken back after that, and what the provider told of it may have been lost. Then a
+/// person who has seen how it stands says so; of what was never known to be done, that it was not.
+fn can_have_been_taken_back(held: &Transaction, seen: bool) -> Result<(), Rejection> {
+    if !held.state.ended() {
+        return Err(Rejection::OutcomeUnknown);
+    }
+    let done = held.state == TransactionState::Succeeded && held.kind.can_be_taken_back();
+    if !(done && seen) {
+        return Err(Rejection::TransactionEnded { state: held.state });
+    }
+    Ok(())
 }
 
 /// Whether a person may say that the provider did again what it had taken back: while they are asked to look into it.

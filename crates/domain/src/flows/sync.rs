@@ -10,7 +10,7 @@ use crate::ids::{PaymentId, TransactionId};
 use crate::journal::Stamp;
 use crate::payment::PaymentRecord;
 use crate::ports::Commit;
-use crate::transaction::{TransactionKind, TransactionState};
+use crate::transaction::{Transaction, TransactionKind, TransactionState};
 
 use super::execute::Report;
 use super::{Answer, Flows, accept_error};
@@ -116,35 +116,33 @@ impl Flows {
     }
 }
 
-/// The transactions worth asking about: the unresolved ones, and those that a person decided; if there are
-/// none, those that were sent, newest first: a success can still be taken back (a refund, a capture), and what was not done be
-/// done after all, without a word that reached us. Not a void that was not done: whether its payment is released, the opening
-/// says.
+/// The transactions worth asking about: the unresolved ones, and those that a person decided; then those that ended and that
+/// the provider knows, newest first: a success can still be taken back (a refund, a capture), and what was not done be done
+/// after all, without a word that reached us. Not a void that was not done: whether its payment is released, the opening says.
 fn worth_asking(record: &PaymentRecord) -> Vec<TransactionId> {
-    let all = || record.transactions.iter().rev();
-    let unresolved: Vec<_> = all()
-        .filter(|transaction| !transaction.state.ended() || transaction.resolved_by_operator)
-        .map(|transaction| transaction.id)
-        .collect();
-    let asked = if unresolved.is_empty() {
-        all()
-            .filter(|transaction| {
-                let asked = match transaction.state {
-                    TransactionState::Succeeded => true,
-                    TransactionState::Declined | TransactionState::Failed => {
-                        transaction.kind != TransactionKind::Void
-                    }
-                    TransactionState::Pending
-                    | TransactionState::RequiresAction
-                    | TransactionState::Reversed => false,
-                };
-                asked && transaction.attempts > 0
-            })
-            .map(|transaction| transaction.id)
-            .collect()
-    } else {
-        // Oldest first: an authorization is settled before the void that waits for it.
-        unresolved.into_iter().rev().collect::<Vec<_>>()
-    };
-    asked.into_iter().take(MAX_SYNC_LOOKUPS).collect()
+    let unresolved = |held: &&Transaction| !held.state.ended() || held.resolved_by_operator;
+    let all = || record.transactions.iter();
+    // Oldest first: an authorization is settled before the void that waits for it.
+    let open = all().filter(unresolved);
+    let ended = all()
+        .rev()
+        .filter(|held| !unresolved(held) && may_have_changed(held));
+    let asked = open.chain(ended).map(|held| held.id);
+    asked.take(MAX_SYNC_LOOKUPS).collect()
+}
+
+/// Whether the provider may say otherwise by now of what has ended: what was sent, and what it did by itself, which is found by
+/// its reference.
+fn may_have_changed(held: &Transaction) -> bool {
+    let known = held.attempts > 0 || held.provider_reference.is_some();
+    known
+        && match held.state {
+            TransactionState::Succeeded => true,
+            TransactionState::Declined | TransactionState::Failed => {
+                held.kind != TransactionKind::Void
+            }
+            TransactionState::Pending
+            | TransactionState::RequiresAction
+            | TransactionState::Reversed => false,
+        }
 }

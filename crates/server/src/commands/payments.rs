@@ -125,7 +125,7 @@ pub struct ResolveArgs {
     // `requires` would not do: clap drops what is required where it conflicts with what is given.
     #[arg(
         long,
-        conflicts_with_all = ["not_processed", "acknowledge"],
+        conflicts_with_all = ["not_processed", "taken_back", "acknowledge"],
         value_name = "REFERENCE"
     )]
     provider_reference: Option<String>,
@@ -133,7 +133,7 @@ pub struct ResolveArgs {
     /// asked for: "950 EUR".
     #[arg(
         long,
-        conflicts_with_all = ["not_processed", "acknowledge"],
+        conflicts_with_all = ["not_processed", "taken_back", "acknowledge"],
         value_name = "AMOUNT",
         value_parser = parse_money
     )]
@@ -159,6 +159,9 @@ struct Found {
     /// The provider did not carry it out, and never will.
     #[arg(long)]
     not_processed: bool,
+    /// The provider carried it out, and took it back after that; needs --seen-version.
+    #[arg(long, requires = "seen_version")]
+    taken_back: bool,
     /// Nothing changes: the operator actions of this kind about it are closed.
     #[arg(long, value_parser = parse_kind, value_name = "KIND")]
     acknowledge: Option<v1::OperatorActionKind>,
@@ -166,12 +169,14 @@ struct Found {
 
 impl Found {
     fn resolution(&self) -> v1::TransactionResolution {
-        match (self.succeeded, self.not_processed, self.acknowledge) {
-            (true, false, None) => v1::TransactionResolution::Succeeded,
-            (false, true, None) => v1::TransactionResolution::NotProcessed,
-            (false, false, Some(_)) => v1::TransactionResolution::Acknowledged,
+        let flags = (self.succeeded, self.not_processed, self.taken_back);
+        match (flags, self.acknowledge) {
+            ((true, false, false), None) => v1::TransactionResolution::Succeeded,
+            ((false, true, false), None) => v1::TransactionResolution::NotProcessed,
+            ((false, false, true), None) => v1::TransactionResolution::TakenBack,
+            ((false, false, false), Some(_)) => v1::TransactionResolution::Acknowledged,
             // The command line lets nothing else through; the server would refuse it.
-            (_, _, _) => v1::TransactionResolution::Unspecified,
+            (_, _) => v1::TransactionResolution::Unspecified,
         }
     }
 }

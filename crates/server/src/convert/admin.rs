@@ -197,6 +197,7 @@ fn resolution(
             amount: moved?,
         }),
         Given::NotProcessed => Some(Resolution::NotProcessed),
+        Given::TakenBack => Some(Resolution::TakenBack),
         Given::Acknowledged => kind?.map(Resolution::Acknowledged),
     }
 }

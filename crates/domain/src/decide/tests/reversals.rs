@@ -290,6 +290,25 @@ impl World {
     }
 }
 
+impl World {
+    fn taken_back_by_hand(
+        &mut self,
+        transaction: TransactionId,
+        seen: bool,
+    ) -> Result<(), DecideError> {
+        let payment = &self.record.payment;
+        let command = Resolve {
+            payment: payment.id,
+            transaction,
+            resolution: Resolution::TakenBack,
+            reason: Text::parse("rejected by the bank, says the Customer Area").unwrap(),
+            evidence: Text::default(),
+            seen_version: seen.then_some(payment.version),
+        };
+        self.decide(|record, _, stamp| decide::resolve(record, &command, stamp))
+    }
+}
+
 #[test]
 fn s51_what_the_provider_did_again_is_booked_by_a_person() {
     for kind in [Kind::Refund, Kind::Capture] {
@@ -323,6 +342,48 @@ fn s51_what_the_provider_did_again_is_booked_by_a_person() {
             );
         }
     }
+}
+
+#[test]
+fn s43_a_person_takes_a_success_back_where_nobody_was_told() {
+    for kind in [Kind::Refund, Kind::Capture] {
+        let mut world = under_way(kind);
+        let id = world.newest();
+        let before = world.record.payment.amounts;
+        // Of what is not decided nobody says so, nor without having looked.
+        let undecided = Err(Rejection::OutcomeUnknown.into());
+        assert_eq!(world.taken_back_by_hand(id, true), undecided);
+        assert!(world.learn(id, &told(approved(40))));
+        let state = TransactionState::Succeeded;
+        let ended = Err(Rejection::TransactionEnded { state }.into());
+        assert_eq!(world.taken_back_by_hand(id, false), ended);
+        world.taken_back_by_hand(id, true).unwrap();
+        let amounts = world.record.payment.amounts;
+        assert_eq!((amounts.refunded, before.refunded), (0, 0));
+        assert_eq!(amounts.captured, before.captured);
+        let row = world.record.transactions.last().unwrap();
+        assert!(row.resolved_by_operator);
+        assert_eq!(
+            row.failure.as_ref().unwrap().cause,
+            Cause::ResolvedByOperator
+        );
+        // Whoever was told otherwise is to be told.
+        let case = Some(OperatorActionKind::ContradictingFact);
+        assert_eq!(
+            (world.standing().0, world.standing().2),
+            (TransactionState::Reversed, case)
+        );
+        assert!(world.events().last().unwrap().ends_with(".reversed"));
+        let state = TransactionState::Reversed;
+        let ended = Err(Rejection::TransactionEnded { state }.into());
+        assert_eq!(world.taken_back_by_hand(id, true), ended, "once");
+    }
+    // That of the payment itself is not for anybody to take back.
+    let mut world = World::authorized(100);
+    let id = world.newest();
+    let state = TransactionState::Succeeded;
+    let ended = Err(Rejection::TransactionEnded { state }.into());
+    assert_eq!(world.taken_back_by_hand(id, true), ended);
 }
 
 #[test]
