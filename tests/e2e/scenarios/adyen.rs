@@ -1,5 +1,6 @@
 //! Adyen, played over HTTP on loopback: it answers captures, cancels and refunds with "received", and tells by webhook.
 
+use chrono::DateTime;
 use quittance_proto::v1::{
     OperatorActionKind, Payment, PaymentState, Transaction, TransactionKind, TransactionOrigin,
     TransactionState,
@@ -11,6 +12,7 @@ use crate::harness::adyen::{
     APPROVED, AdyenWorld, PARTLY, Processed, REDIRECTED, REFUSED, STALE, UNHEARD,
     adyen_authorization, adyen_purchase, item, signed,
 };
+use crate::harness::webhooks::now;
 use crate::harness::{
     Amounts as _, Cases as _, SiteOptions, capture, eventually, refund, sync, void,
 };
@@ -476,6 +478,19 @@ async fn s44_a_chargeback_that_adyen_tells_is_won_and_taken_again() {
         ]
     );
     assert_eq!(payment.captured(), 1_000);
+
+    // Returned a second time: by the same name as the first, so a person is asked.
+    let mut again = dispute("CHARGEBACK_REVERSED", &opening);
+    let at = DateTime::from_timestamp(now(), 0).unwrap();
+    again["eventDate"] = json!(at.to_rfc3339());
+    world.tell(again).await;
+    eventually("a person is asked", async || {
+        let payment = world.client.payment(&payment.payment_id).await;
+        let returned = payment.transactions.get(2)?;
+        let case = returned.open_operator_action();
+        (case == OperatorActionKind::ContradictingFact).then_some(())
+    })
+    .await;
 }
 
 /// Made in the Customer Area: it names our payment, and nothing that we asked for.

@@ -285,7 +285,9 @@ async fn s43_a_refund_in_the_dashboard_that_fails_untold_is_found_by_asking_besi
     let [mut inquiry, _] = world.stripe.win_dispute(&intent);
     inquiry["status"] = json!("warning_needs_response");
     world.stripe.disputed(&inquiry);
-    let told = world.tell("evt_2", "charge.dispute.created", &inquiry).await;
+    let told = world
+        .tell("evt_2", "charge.dispute.created", &inquiry)
+        .await;
     assert_eq!(told, "APPLIED");
     let now = world.now(&payment).await;
     assert_eq!((now.refunded(), now.disputed), (300, true));

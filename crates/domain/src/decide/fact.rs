@@ -24,7 +24,7 @@ use super::resend::ProvedUnsent;
 use super::step::Step;
 use super::unasked::{dispute_closed, take_amount, tell_dispute};
 use super::undone::{
-    done_again, done_by_another, done_for_another_amount, expired, not_done, reversed, taken_back,
+    done_again, done_already, done_by_another, expired, not_done, reversed, taken_back,
     undone_before_told,
 };
 use super::voiding::{pending_void, released_by_another};
@@ -238,7 +238,7 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
         (FactKind::Expired, Pending | RequiresAction | Succeeded | Reversed) if kind.opens() => {
             expired(step, record);
         }
-        (FactKind::Approved { amount, .. }, Succeeded) => done_for_another_amount(step, *amount),
+        (FactKind::Approved { amount, .. }, Succeeded) => done_already(step, record, *amount),
         // Equal or older than what is known, or impossible for this kind: nothing new.
         (FactKind::Declined(_), Succeeded | Declined | Reversed)
         | (FactKind::Failed(_), Declined | Failed | Reversed)

@@ -259,8 +259,34 @@ pub(super) fn done_by_another(step: &mut Step, fact: &Fact) {
     contradicted(step, &format!("APPROVED {named}"), None);
 }
 
+/// The provider says that what is known to be done is done: nothing new, unless it says more.
+pub(super) fn done_already(step: &mut Step, record: &PaymentRecord, amount: Option<Money>) {
+    if taken_once_more(record, step.subject.row()) {
+        return contradicted(step, "RETURNED_AGAIN", None);
+    }
+    done_for_another_amount(step, amount);
+}
+
+/// Whether the dispute whose money this returned took it a second time, and has not returned that: then the word that it is
+/// returned may be about the second time, which has no name of its own, or the older one. A person finds out which. What a
+/// dispute takes a second time goes by its name, `/` and more.
+fn taken_once_more(record: &PaymentRecord, returned: &Transaction) -> bool {
+    let named = returned.provider_reference.as_ref();
+    let Some(dispute) = named.filter(|_| returned.kind == TransactionKind::ChargebackReversal)
+    else {
+        return false;
+    };
+    record.transactions.iter().any(|taken| {
+        let name = taken.provider_reference.as_ref();
+        let rest = name.and_then(|name| name.as_str().strip_prefix(dispute.as_str()));
+        taken.kind == TransactionKind::Chargeback
+            && taken.state == Succeeded
+            && rest.is_some_and(|rest| rest.starts_with('/'))
+    })
+}
+
 /// The provider names another amount of what is known to be done: what is booked stays, and a person finds out.
-pub(super) fn done_for_another_amount(step: &mut Step, named: Option<Money>) {
+fn done_for_another_amount(step: &mut Step, named: Option<Money>) {
     let (row, currency) = (step.subject.row(), step.payment.currency());
     let Some(named) = named.filter(|_| row.kind != TransactionKind::Void) else {
         return;

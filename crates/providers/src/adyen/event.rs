@@ -45,10 +45,11 @@ pub(super) fn authorised(payment: &ProviderReference) -> Option<EventId> {
 /// again after the card scheme rejected it, and the scheme can reject it again. The success of what is done again has
 /// a reason, such as "Transaction Recaptured", which the first has not; and each such event has its hour. What is
 /// delivered again has the date of its first delivery, and the scheme needs days to reject what is done again, so an hour
-/// is fine enough, and coarse enough to bound what follows.
+/// is fine enough, and coarse enough to bound what follows. So it is with what a dispute takes: it can be taken, and returned,
+/// a second time.
 ///
 /// Neither is signed, so whoever holds an event can have it heard once an hour of the days that count, and no oftener. An
-/// equal fact changes nothing; what takes back a success always asks a person.
+/// equal fact moves nothing; what takes back a success always asks a person.
 fn again(
     item: &wire::Item,
     (code, success): (&str, &str),
@@ -59,7 +60,7 @@ fn again(
         matches!(code, "CAPTURE" | "REFUND") && success == "true" && !reason.is_empty();
     let undone = matches!(
         code,
-        "CAPTURE_FAILED" | "REFUND_FAILED" | "REFUNDED_REVERSED"
+        "CAPTURE_FAILED" | "REFUND_FAILED" | "REFUNDED_REVERSED" | "CHARGEBACK_REVERSED"
     );
     let date = item.event_date.as_ref().and_then(Value::as_str);
     let date = date

@@ -61,7 +61,12 @@ fn s51_what_adyen_does_again_is_no_repetition() {
 
 #[test]
 fn s51_what_is_taken_back_a_second_time_is_no_repetition() {
-    for event in ["CAPTURE_FAILED", "REFUND_FAILED", "REFUNDED_REVERSED"] {
+    for event in [
+        "CAPTURE_FAILED",
+        "REFUND_FAILED",
+        "REFUNDED_REVERSED",
+        "CHARGEBACK_REVERSED",
+    ] {
         let told = |received: &str, date: &str| named(received, &dated(event, "", json!(date)));
         let first = told("2026-03-02", "2026-03-02T10:00:00+01:00");
         let hour = "2026-03-02T09";

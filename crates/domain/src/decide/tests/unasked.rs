@@ -450,6 +450,28 @@ fn s44_a_chargeback_takes_money_back_and_is_won() {
     assert_eq!(world.last_event(), "chargeback.reversed");
 }
 
+/// Adyen tells both times that money is returned by the same name.
+#[test]
+fn s44_what_may_be_returned_a_second_time_asks_a_person() {
+    let reversal = Kind::ChargebackReversal;
+    let mut world = World::captured(100);
+    world.charge_back("dp_1", 100);
+    world.hear(reversal, "dp_1", approved(100));
+    // Another dispute has nothing to do with it.
+    world.charge_back("dp_12", 10);
+    let told = world.hear(reversal, "dp_1", approved(100));
+    assert_eq!(told, Became::NoNews);
+    world.charge_back("dp_1/second", 90);
+    let before = world.record.payment.amounts;
+    let told = world.hear(reversal, "dp_1", approved(100));
+    assert_eq!(told, Became::Recorded);
+    assert_eq!(world.last_event(), "chargeback_reversal.contradicted");
+    assert_eq!(world.case(), Some(OperatorActionKind::ContradictingFact));
+    assert_eq!(world.record.payment.amounts, before);
+    let told = world.hear(reversal, "dp_1", approved(100));
+    assert_eq!(told, Became::NoNews, "once");
+}
+
 /// Won, and then lost on appeal: the later word is true, in whatever order both are told.
 #[test]
 fn s44_what_a_won_dispute_returned_is_charged_back_again_when_it_is_lost_after_all() {
