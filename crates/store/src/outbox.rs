@@ -37,6 +37,8 @@ pub const MAX_NOTIFICATION_CLAIM: usize = 1_000;
 /// The limits keep the planner to the order of the steps (a range, its entries, each by its key): of tables that grow it
 /// often has no statistics, and then would rather read all of the journal for each entry.
 ///
+/// Whoever wants every event about chargebacks wants those about what they return, too: the issuer can take it once more.
+///
 /// What an endpoint is not told because it is off is a dead letter from the beginning, so that nothing piles up meanwhile.
 const PLAN: &str = "\
     with held as materialized ( \
@@ -75,7 +77,8 @@ const PLAN: &str = "\
             limit 1 \
         ) j \
         where (cardinality(n.event_types) = 0 or j.event_type = any (n.event_types) \
-                 or split_part(j.event_type, '.', 1) || '.*' = any (n.event_types)) \
+                 or split_part(j.event_type, '.', 1) || '.*' = any (n.event_types) \
+                 or split_part(j.event_type, '.', 1) = 'chargeback_reversal' and 'chargeback.*' = any (n.event_types)) \
         order by p.position \
         on conflict on constraint notification_deliveries_event_key do nothing \
         returning 1 \

@@ -207,6 +207,27 @@ async fn every_event_becomes_one_notification_for_each_endpoint_that_wants_it() 
     assert!(found.iter().all(|one| one.tenant == tenant("acme")));
 }
 
+/// That what was won is lost after all is the other half of what an endpoint for chargebacks was told.
+#[tokio::test]
+async fn s44_whoever_wants_what_happens_to_chargebacks_hears_of_their_reversals() {
+    let (_db, store) = started().await;
+    let chargebacks = made(&store, &["chargeback.*"]).await;
+    let reversals = made(&store, &["chargeback_reversal.*"]).await;
+    made(&store, &["chargeback.reversed", "charge.*", "payment.*"]).await;
+    let (mut story, accepted) = Story::accept("acme", "one", 1_000);
+    let mut lost = story.authorized();
+    "chargeback_reversal.reversed".clone_into(&mut lost.entry.event_type);
+    for change in [accepted, lost] {
+        assert_eq!(store.commit(change).await, Ok(Commit::Committed));
+    }
+    assert_eq!(plan(&store, 2).await, 3);
+    let found = listed(&store, "acme").await;
+    let told = found.iter().filter(|one| one.entity_seq == 2);
+    let told: Vec<_> = told.map(|one| one.endpoint).collect();
+    assert_eq!(told.len(), 2);
+    assert!(told.contains(&chargebacks) && told.contains(&reversals));
+}
+
 #[tokio::test]
 async fn s77_processes_that_plan_at_once_make_each_notification_once_and_none_is_lost() {
     let (db, store) = started().await;
