@@ -43,7 +43,8 @@ pub(super) fn dispute(
     kind: TransactionKind,
     told: FactKind,
 ) -> Result<WebhookFact, Unreadable> {
-    let amount = named_amount(item).ok_or(Unreadable::Unexpected)?;
+    // Without an amount in whole minor units of ours it is a dispute all the same, of which a person says how much it took.
+    let amount = named_amount(item);
     let mut named = psp_reference(item)?;
     if item.event_code.as_deref() == Some("SECOND_CHARGEBACK") {
         // The money is taken a second time, in the same dispute.
@@ -63,7 +64,7 @@ pub(super) fn dispute(
         payment: PaymentName::Ours(ours.payment),
         subject: Subject::Operation {
             kind,
-            dispute: Some(Dispute {
+            dispute: amount.map(|amount| Dispute {
                 reason: reason.unwrap_or_default(),
                 due_at: due_at.map(|at| at.with_timezone(&Utc).trunc_subsecs(6)),
                 amount,

@@ -238,6 +238,21 @@ fn s44_a_dispute_is_told_with_its_reason_its_date_and_its_amount() {
     assert_eq!(dispute.unwrap().reason.as_str(), "");
 }
 
+/// The money was taken, whatever we can count it in.
+#[test]
+fn s45_a_dispute_whose_amount_is_none_of_ours_is_told_without_one() {
+    for amount in [json!({"currency": "ISK", "value": 1_050}), Value::Null] {
+        let told = told(CHARGEBACK, &[("amount", amount)]).unwrap();
+        let taken = FactKind::Approved {
+            amount: None,
+            expires_at: None,
+        };
+        assert_eq!(told.fact.kind, taken);
+        let (kind, dispute) = (TransactionKind::Chargeback, None);
+        assert_eq!(told.subject, Subject::Operation { kind, dispute });
+    }
+}
+
 /// The codes of `specs/adyen-webhooks-v1.json`.
 #[test]
 fn s44_how_a_dispute_ends_is_told_where_the_issuer_gives_it_up() {

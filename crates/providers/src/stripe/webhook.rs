@@ -194,7 +194,7 @@ fn theirs(intent: Option<&String>, charge: Option<&String>) -> Result<PaymentNam
 /// About a dispute; `reinstated` where it is told for what it returns.
 fn dispute(dispute: &wire::Dispute, reinstated: bool) -> Result<Vec<WebhookFact>, Unreadable> {
     let payment = theirs(dispute.payment_intent.as_ref(), dispute.charge.as_ref())?;
-    let about = about_dispute(dispute)?;
+    let about = about_dispute(dispute);
     let mut facts = disputed(dispute)?;
     let returned = |(kind, fact): &(TransactionKind, Fact)| {
         *kind == TransactionKind::ChargebackReversal
@@ -217,20 +217,22 @@ fn dispute(dispute: &wire::Dispute, reinstated: bool) -> Result<Vec<WebhookFact>
         payment: payment.clone(),
         subject: Subject::Operation {
             kind,
-            dispute: about_of(dispute.status, kind, &about, &fact),
+            dispute: about_of(dispute.status, kind, about.as_ref(), &fact),
         },
         fact,
     });
     Ok(facts.collect())
 }
 
-/// What a dispute is about: its reason, its date, its amount.
-fn about_dispute(dispute: &wire::Dispute) -> Result<Dispute, unreadable::Unreadable> {
+/// What a dispute is about: its reason, its date, its amount. `None` where that is no amount in whole minor units of ours:
+/// it is a dispute all the same, of which a person says how much it took.
+fn about_dispute(dispute: &wire::Dispute) -> Option<Dispute> {
+    let amount = map::amount(dispute.amount, &dispute.currency).ok()?;
     let details = dispute.evidence_details.as_ref();
-    Ok(Dispute {
+    Some(Dispute {
         reason: Text::parse(dispute.reason.as_str()).unwrap_or_default(),
         due_at: map::time(details.and_then(|details| details.due_by)),
-        amount: map::amount(dispute.amount, &dispute.currency)?,
+        amount,
     })
 }
 
@@ -239,19 +241,20 @@ pub(super) fn details(
     dispute: &wire::Dispute,
     kind: TransactionKind,
 ) -> Result<Option<Dispute>, unreadable::Unreadable> {
-    let about = about_dispute(dispute)?;
+    let about = about_dispute(dispute);
     let mut facts = disputed(dispute)?.into_iter();
     let side = facts.find(|(side, _)| *side == kind);
-    Ok(side.and_then(|(_, fact)| about_of(dispute.status, kind, &about, &fact)))
+    Ok(side.and_then(|(_, fact)| about_of(dispute.status, kind, about.as_ref(), &fact)))
 }
 
 /// What one side of a dispute is about: of a lost one, only what was returned of it is its reversal.
 fn about_of(
     status: DisputeStatus,
     kind: TransactionKind,
-    about: &Dispute,
+    about: Option<&Dispute>,
     fact: &Fact,
 ) -> Option<Dispute> {
+    let about = about?;
     let in_part = status == DisputeStatus::Lost && kind == TransactionKind::ChargebackReversal;
     match &fact.kind {
         FactKind::Approved { amount, .. } if in_part => amount.map(|amount| Dispute {
@@ -286,10 +289,10 @@ pub(super) fn disputed(
         payment_reference: payment.clone(),
     };
     let moved = |amount| FactKind::Approved {
-        amount: Some(amount),
+        amount,
         expires_at: None,
     };
-    let whole = map::amount(dispute.amount, &dispute.currency)?;
+    let whole = map::amount(dispute.amount, &dispute.currency).ok();
     let (taken, returned) = match dispute.status {
         DisputeStatus::WarningNeedsResponse | DisputeStatus::WarningUnderReview => {
             (FactKind::Pending, None)
@@ -304,7 +307,7 @@ pub(super) fn disputed(
             (moved(whole), again.then_some(GONE))
         }
         DisputeStatus::Lost => match map::reinstated(dispute) {
-            Reinstated::Amount(part) => (moved(whole), Some(moved(part))),
+            Reinstated::Amount(part) => (moved(whole), Some(moved(Some(part)))),
             Reinstated::Nothing { .. } => (moved(whole), Some(GONE)),
             Reinstated::Unsaid => (moved(whole), None),
         },

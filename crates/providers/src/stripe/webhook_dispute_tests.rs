@@ -115,3 +115,21 @@ fn s44_that_money_was_returned_is_no_silence_where_it_is_not_said_how_much() {
         assert_eq!(lost("funds_reinstated", unclear), unsaid, "{unclear:?}");
     }
 }
+
+/// The money was taken, whatever we can count it in.
+#[test]
+fn s45_a_dispute_whose_amount_is_none_of_ours_is_told_without_one() {
+    let changes = [
+        ("status", json!("needs_response")),
+        ("amount", json!(1_050)),
+        ("currency", json!("isk")),
+    ];
+    let told = one("charge.dispute.created", DISPUTE, &changes);
+    let taken = FactKind::Approved {
+        amount: None,
+        expires_at: None,
+    };
+    assert_eq!(told.fact.kind, taken);
+    let (kind, dispute) = (TransactionKind::Chargeback, None);
+    assert_eq!(told.subject, Subject::Operation { kind, dispute });
+}

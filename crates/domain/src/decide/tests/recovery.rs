@@ -77,7 +77,7 @@ impl World {
         self.resolve_of(transaction, resolution, Some(version))
     }
 
-    fn resolve_of(
+    pub(super) fn resolve_of(
         &mut self,
         transaction: TransactionId,
         resolution: Resolution,

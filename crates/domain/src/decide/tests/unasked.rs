@@ -450,6 +450,26 @@ fn s44_a_chargeback_takes_money_back_and_is_won() {
     assert_eq!(world.last_event(), "chargeback.reversed");
 }
 
+#[test]
+fn s45_a_chargeback_of_nobody_knows_how_much_waits_for_a_person_who_says_it() {
+    let mut world = World::captured(100);
+    let unsaid = FactKind::Approved {
+        amount: None,
+        expires_at: None,
+    };
+    let told = world.hear(Kind::Chargeback, "dp_1", unsaid.clone());
+    assert_eq!(told, Became::Recorded);
+    assert_eq!(world.row().state, TransactionState::Pending);
+    assert_eq!(world.case(), Some(OperatorActionKind::AmountMismatch));
+    assert!(world.record.payment.disputed);
+    let told = world.hear(Kind::Chargeback, "dp_1", unsaid);
+    assert_eq!(told, Became::NoNews);
+    let (id, found) = (world.row().id, super::recovery::moved(40));
+    world.resolve_of(id, found, None).unwrap();
+    let payment = &world.record.payment;
+    assert_eq!((payment.amounts.charged_back, payment.disputed), (40, true));
+}
+
 /// Adyen tells both times that money is returned by the same name.
 #[test]
 fn s44_what_may_be_returned_a_second_time_asks_a_person() {
