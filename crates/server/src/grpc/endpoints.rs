@@ -291,6 +291,7 @@ impl AdminRpcs {
         let sent = match sender.target(destination.url.expose()) {
             Ok(target) => {
                 let outgoing = Outgoing {
+                    asker: &endpoint.0.to_string(),
                     id,
                     at: now,
                     secrets: &destination.secrets,

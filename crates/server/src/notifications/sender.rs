@@ -2,6 +2,7 @@
 //! size.
 
 use std::error::Error;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,6 +65,8 @@ pub struct Sent {
     pub retry_after: Option<Duration>,
     /// How long it took until the head of the answer.
     pub latency: Duration,
+    /// Whether nobody was asked, since as many names are looked up as are allowed: that says nothing of the receiver.
+    pub busy: bool,
 }
 
 impl Sent {
@@ -79,12 +82,15 @@ impl Sent {
             http_status: None,
             retry_after: None,
             latency: Duration::ZERO,
+            busy: false,
         }
     }
 }
 
 /// A notification on its way out.
 pub struct Outgoing<'a> {
+    /// For whom: names are looked up for nobody so often that others wait.
+    pub asker: &'a str,
     /// What the receiver knows it by.
     pub id: NotificationId,
     /// When it is sent (database clock): part of what is signed.
@@ -114,6 +120,25 @@ enum Unresolved {
     NoAddress,
     #[error("an address of the name is not allowed")]
     Refused,
+    #[error("too many names are looked up")]
+    Busy,
+}
+
+tokio::task_local! {
+    /// For whom a connection is made. It is made within the request that first wants it.
+    static ASKER: String;
+}
+
+/// Why there is no answer.
+enum Failed {
+    By(NotificationCause),
+    Busy,
+}
+
+impl From<NotificationCause> for Failed {
+    fn from(cause: NotificationCause) -> Self {
+        Self::By(cause)
+    }
 }
 
 /// Resolves names, and hands addresses out only where all of them are allowed. What is connected to is what was judged
@@ -128,9 +153,17 @@ impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         let (names, networks) = (Arc::clone(&self.names), self.networks.clone());
         let loopback_only = self.loopback_only;
+        let asker = ASKER.try_with(Clone::clone).unwrap_or_default();
         async move {
-            let found = names.addresses(name.as_str()).await;
-            let found = found.map_err(|_| Unresolved::NoAddress)?;
+            let found = names.addresses(&asker, name.as_str()).await;
+            let found = found.map_err(|error| {
+                let busy = error.kind() == io::ErrorKind::WouldBlock;
+                if busy {
+                    Unresolved::Busy
+                } else {
+                    Unresolved::NoAddress
+                }
+            })?;
             let allowed = |address: &IpAddr| {
                 networks.allow(*address) && (!loopback_only || address.is_loopback())
             };
@@ -151,7 +184,7 @@ impl Resolve for Guarded {
 impl Sender {
     /// A sender that looks names up with the operating system. `trace` adds the trace context.
     pub fn new(settings: SenderSettings, trace: TraceHeaders) -> Self {
-        let names: Arc<dyn Names> = Arc::new(SystemNames::default());
+        let names: Arc<dyn Names> = Arc::new(SystemNames::within(settings.connect_timeout));
         Self::with_names(settings, trace, &names)
     }
 
@@ -205,14 +238,17 @@ impl Sender {
     pub async fn send(&self, target: &Target, outgoing: Outgoing<'_>) -> Sent {
         let began = Instant::now();
         let limit = outgoing.limit.min(self.settings.total_timeout);
-        let sending = self.exchange(target, outgoing);
+        let asker = outgoing.asker.to_owned();
+        let sending = ASKER.scope(asker, self.exchange(target, outgoing));
         let ended = tokio::time::timeout(limit, sending).await;
         let latency = began.elapsed();
         let (cause, status, retry_after) = match &ended {
             Ok(Ok(answer)) => judge(answer),
-            Ok(Err(cause)) => (Some(*cause), None, None),
+            Ok(Err(Failed::By(cause))) => (Some(*cause), None, None),
+            Ok(Err(Failed::Busy)) => (Some(NotificationCause::Unreachable), None, None),
             Err(_) => (Some(NotificationCause::Timeout), None, None),
         };
+        let busy = matches!(ended, Ok(Err(Failed::Busy)));
         if let Ok(Ok(answer)) = ended {
             let left = limit.saturating_sub(latency).min(DRAIN_TIMEOUT);
             // What has not ended by then is dropped, and its connection with it.
@@ -223,19 +259,16 @@ impl Sender {
             http_status: status.map(|status| status.as_u16()),
             retry_after,
             latency,
+            busy,
         }
     }
 
-    async fn exchange(
-        &self,
-        target: &Target,
-        outgoing: Outgoing<'_>,
-    ) -> Result<Response, NotificationCause> {
+    async fn exchange(&self, target: &Target, outgoing: Outgoing<'_>) -> Result<Response, Failed> {
         // An address in the URL itself is nobody's to resolve. It was judged when the endpoint was made, perhaps by
         // other settings.
         let allowed = |address| self.settings.networks.allow(address);
         if target.address().is_some_and(|address| !allowed(address)) {
-            return Err(NotificationCause::AddressRefused);
+            return Err(NotificationCause::AddressRefused.into());
         }
         let client = if target.is_tls() {
             self.encrypted.as_ref()
@@ -297,22 +330,23 @@ async fn drain(mut response: Response) {
     }
 }
 
-fn failed(error: &reqwest::Error) -> NotificationCause {
+fn failed(error: &reqwest::Error) -> Failed {
     let mut source: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(found) = source {
         match found.downcast_ref::<Unresolved>() {
-            Some(Unresolved::NoAddress) => return NotificationCause::NameNotResolved,
-            Some(Unresolved::Refused) => return NotificationCause::AddressRefused,
+            Some(Unresolved::NoAddress) => return NotificationCause::NameNotResolved.into(),
+            Some(Unresolved::Refused) => return NotificationCause::AddressRefused.into(),
+            Some(Unresolved::Busy) => return Failed::Busy,
             None => source = found.source(),
         }
     }
     if error.is_connect() {
-        return NotificationCause::Unreachable;
+        return NotificationCause::Unreachable.into();
     }
     if error.is_timeout() {
-        return NotificationCause::Timeout;
+        return NotificationCause::Timeout.into();
     }
-    NotificationCause::ConnectionLost
+    NotificationCause::ConnectionLost.into()
 }
 
 fn client(

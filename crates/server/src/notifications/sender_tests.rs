@@ -103,6 +103,7 @@ fn local() -> Sender {
 async fn send(sender: &Sender, url: &str, limit: Duration) -> Sent {
     let secrets = SECRETS.map(|secret| Sensitive::new(secret.to_owned()));
     let outgoing = Outgoing {
+        asker: "shop",
         id: NotificationId(Uuid::from_u128(7)),
         at: DateTime::from_timestamp(1_614_265_330, 0).unwrap(),
         secrets: &secrets,
@@ -230,7 +231,8 @@ struct Rebinding {
 
 #[async_trait]
 impl Names for Rebinding {
-    async fn addresses(&self, _: &str) -> std::io::Result<Vec<IpAddr>> {
+    async fn addresses(&self, asker: &str, _: &str) -> std::io::Result<Vec<IpAddr>> {
+        assert_eq!(asker, "shop");
         let number = self.asked.fetch_add(1, Ordering::SeqCst);
         let answer = self.answers.get(number).cloned();
         answer.ok_or_else(|| std::io::Error::other("no such name"))
@@ -282,6 +284,7 @@ async fn an_address_in_a_url_is_judged_again_when_it_is_sent_to() {
     let sender = Sender::new(settings(&[]), |_| {});
     assert!(sender.target(&receiver.url()).is_err());
     let outgoing = Outgoing {
+        asker: "shop",
         id: NotificationId(Uuid::from_u128(7)),
         at: DateTime::UNIX_EPOCH,
         secrets: &[Sensitive::new(SECRETS[0].to_owned())],

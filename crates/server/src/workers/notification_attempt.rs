@@ -24,7 +24,7 @@ use crate::notifications::{Sent, Target, payload};
 
 /// How long before its claim runs out a notification has to be closed.
 const CLOSE_MARGIN: Duration = Duration::from_millis(200);
-/// How long a notification is left alone that our own database did not let us make.
+/// How long a notification is left alone that our own database, or limit, did not let us make.
 const POSTPONED_FOR: Duration = Duration::from_secs(5);
 
 /// Sends one notification, in a trace of its own, and writes down what became of it.
@@ -148,7 +148,7 @@ impl NotificationParts {
         Attempted::new(self.clock.now(), Sent::unsent(cause))
     }
 
-    /// `None` where our own database could not be asked.
+    /// `None` where our own database could not be asked, or our own limit on names that are looked up at once was reached.
     async fn send(&self, claimed: &ClaimedNotification, limit: Duration) -> Option<Attempted> {
         let started_at = self.clock.now();
         let sent = match self.prepare(claimed).await {
@@ -158,6 +158,7 @@ impl NotificationParts {
                 span.record("server.port", target.port());
                 let secrets = claimed.destination.as_ref();
                 let outgoing = Outgoing {
+                    asker: claimed.tenant.as_str(),
                     id: claimed.id,
                     at: started_at,
                     secrets: secrets.map_or(&[], |destination| &destination.secrets),
@@ -169,6 +170,9 @@ impl NotificationParts {
             Err(Unprepared::Failed(cause)) => Sent::unsent(cause),
             Err(Unprepared::NotNow) => return None,
         };
+        if sent.busy {
+            return None;
+        }
         Some(Attempted::new(started_at, sent))
     }
 
