@@ -40,14 +40,16 @@ const UPDATE: &str = "\
 
 const DELETE: &str = "\
     update notification_endpoints \
-    set state = 'DELETED', url = null, secret = null, previous_secret = null, previous_secret_until = null, \
-        updated_at = now() \
+    set state = 'DELETED', url = null, secret = null, previous_secret = null, older_secret = null, \
+        previous_secret_until = null, updated_at = now() \
     where endpoint_id = $1 and tenant_id = $2 and state <> 'DELETED'";
 
-/// Both secrets are bound to the same place, so that one can take the other's.
+/// All secrets are bound to the same place, so that one can take the other's. One that is live stays so if it is the one before
+/// the one before, too: an answer that is lost, and asked for again, has put a secret between that nobody has.
 const ROTATE: &str = "\
     update notification_endpoints \
-    set previous_secret = case when $4 > 0 then secret end, \
+    set older_secret = case when $4 > 0 and previous_secret_until > now() then previous_secret end, \
+        previous_secret = case when $4 > 0 then secret end, \
         previous_secret_until = case when $4 > 0 then now() + make_interval(secs => $4) end, \
         secret = $3, updated_at = now() \
     where endpoint_id = $1 and tenant_id = $2 and state <> 'DELETED'";

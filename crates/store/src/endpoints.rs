@@ -23,7 +23,8 @@ const COLUMNS: &str = "\
 
 const DESTINATION: &str = "\
     select endpoint_id, url, secret, \
-           case when previous_secret_until > now() then previous_secret end as previous_secret \
+           case when previous_secret_until > now() then previous_secret end as previous_secret, \
+           case when previous_secret_until > now() then older_secret end as older_secret \
     from notification_endpoints where endpoint_id = $1 and tenant_id = $2 and state <> 'DELETED'";
 
 #[derive(QueryableByName)]
@@ -75,6 +76,8 @@ pub(crate) struct DestinationRow {
     secret: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<Binary>)]
     previous_secret: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    older_secret: Option<Vec<u8>>,
 }
 
 impl DestinationRow {
@@ -84,8 +87,9 @@ impl DestinationRow {
             return Ok(None);
         };
         let place = secret_place(self.endpoint_id);
-        let live = [Some(secret), self.previous_secret.as_ref()];
-        let secrets = live.into_iter().flatten();
+        let before = [&self.previous_secret, &self.older_secret];
+        let live = [Some(secret)].into_iter().chain(before.map(Option::as_ref));
+        let secrets = live.flatten();
         Ok(Some(Destination {
             url: open_text(ring, url_place(self.endpoint_id), url)?,
             secrets: secrets

@@ -145,7 +145,8 @@ const CLAIM: &str = "\
     select c.notification_id, c.tenant_id, c.entry_id, c.payment_id, c.attempts, \
            c.attempts - c.attempts_before as tries, c.failures, \
            n.endpoint_id, n.url, n.secret, \
-           case when n.previous_secret_until > now() then n.previous_secret end as previous_secret \
+           case when n.previous_secret_until > now() then n.previous_secret end as previous_secret, \
+           case when n.previous_secret_until > now() then n.older_secret end as older_secret \
     from claimed c join notification_endpoints n on n.endpoint_id = c.endpoint_id \
     order by c.position, c.endpoint_id";
 

@@ -25,6 +25,7 @@ use uuid::Uuid;
 const LEASE: Duration = Duration::from_secs(60);
 const URL: &str = "https://receiver.example/hooks/token-in-a-path";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const THIRD: &str = "whsec_dGhpcmQtc2VjcmV0LXRoaXJkLXNlY3JldC10aGlyZC0=";
 const NEXT: &str = "whsec_bmV4dC1zZWNyZXQtbmV4dC1zZWNyZXQtbmV4dA==";
 
 fn endpoint(of: &str, events: &[&str]) -> NewEndpoint {
@@ -563,6 +564,9 @@ async fn i11_an_endpoint_is_its_tenants_and_its_secrets_are_encrypted() {
     assert_eq!(secrets().await, [NEXT, SECRET]);
     let found = store.endpoint(&acme, id).await.unwrap().unwrap();
     assert!(found.previous_secret_until.is_some());
+    // The answer is lost, and it is asked for again: the receiver has the first one all the same.
+    assert!(changed(&store, "acme", rotate(id, THIRD, LEASE)).await);
+    assert_eq!(secrets().await, [THIRD, NEXT, SECRET]);
     assert!(changed(&store, "acme", rotate(id, SECRET, Duration::ZERO)).await);
     assert_eq!(secrets().await, [SECRET]);
 

@@ -60,6 +60,12 @@ impl StandardWebhooks {
         if secrets.len() > MAX_SECRETS {
             return Err(SecretsProblem::TooMany);
         }
+        Self::signing(secrets)
+    }
+
+    /// Reads the secrets that what we send is signed with, however many are live: whoever is told one that is not known there
+    /// passes over it.
+    pub fn signing(secrets: &[Secret]) -> Result<Self, SecretsProblem> {
         let keys = secrets.iter().map(|secret| key(secret.expose()));
         Ok(Self {
             keys: keys.collect::<Result<_, _>>()?,

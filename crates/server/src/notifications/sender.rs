@@ -286,7 +286,7 @@ impl Sender {
     fn request(&self, target: &Target, outgoing: Outgoing<'_>) -> Option<Request> {
         let secrets = outgoing.secrets.iter();
         let secrets: Vec<_> = secrets.map(|secret| Secret::new(secret.expose())).collect();
-        let signer = StandardWebhooks::new(&secrets).ok()?;
+        let signer = StandardWebhooks::signing(&secrets).ok()?;
         let (id, at) = (outgoing.id.to_string(), outgoing.at.timestamp());
         let signature = signer.sign(&id, at, &outgoing.body);
         let mut request = Request::new(Method::POST, target.url().clone());

@@ -1,0 +1,1 @@
+alter table notification_endpoints drop column older_secret;
