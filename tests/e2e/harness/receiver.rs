@@ -23,8 +23,8 @@ pub enum Answer {
     Status(u16, String),
     /// 200, after a while.
     Slow(Duration),
-    /// 200, once it is let go; not at all to whoever hangs up before.
-    Withheld,
+    /// With this status, once it is let go; not at all to whoever hangs up before.
+    Withheld(u16),
     /// Not at all: it hangs up.
     HangUp,
     /// Not at all: it waits until the sender hangs up.
@@ -200,7 +200,7 @@ async fn serve(mut connection: TcpStream, inside: Arc<Inside>) {
                 tokio::time::sleep(wait).await;
                 (200, String::new())
             }
-            Answer::Withheld => {
+            Answer::Withheld(status) => {
                 let mut let_go = inside.let_go.subscribe();
                 let mut nothing = [0];
                 let waits = tokio::select! {
@@ -212,7 +212,7 @@ async fn serve(mut connection: TcpStream, inside: Arc<Inside>) {
                     inside.at_once.fetch_sub(1, Ordering::SeqCst);
                     return;
                 }
-                (200, String::new())
+                (status, String::new())
             }
             Answer::Never => {
                 let _ = connection.read(&mut [0]).await;

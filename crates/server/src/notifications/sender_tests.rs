@@ -231,11 +231,11 @@ struct Rebinding {
 
 #[async_trait]
 impl Names for Rebinding {
-    async fn addresses(&self, asker: &str, _: &str) -> std::io::Result<Vec<IpAddr>> {
+    async fn addresses(&self, asker: &str, _: &str) -> io::Result<Vec<IpAddr>> {
         assert_eq!(asker, "shop");
         let number = self.asked.fetch_add(1, Ordering::SeqCst);
         let answer = self.answers.get(number).cloned();
-        answer.ok_or_else(|| std::io::Error::other("no such name"))
+        answer.ok_or_else(|| io::Error::other("no such name"))
     }
 }
 

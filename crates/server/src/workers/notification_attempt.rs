@@ -27,6 +27,13 @@ const CLOSE_MARGIN: Duration = Duration::from_millis(200);
 /// How long a notification is left alone that our own database, or limit, did not let us make.
 const POSTPONED_FOR: Duration = Duration::from_secs(5);
 
+/// What becomes of a notification that an old URL calls gone: it goes to the new one at once. Where there is none, because the
+/// endpoint is off already, it is closed with what else waits for it.
+const MOVED: NotificationVerdict = NotificationVerdict::Again {
+    cause: NotificationCause::Gone,
+    after: Duration::ZERO,
+};
+
 /// Sends one notification, in a trace of its own, and writes down what became of it.
 pub(super) async fn work_on(
     parts: NotificationParts,
@@ -118,17 +125,17 @@ impl NotificationParts {
         let Some(attempted) = began else {
             return self.postpone(claimed).await;
         };
-        let verdict = self.verdict(claimed, &attempted);
+        let mut verdict = self.verdict(claimed, &attempted);
+        // First, so that nothing more is claimed for it.
+        if attempted.cause == Some(NotificationCause::Gone) && !self.gone(claimed).await {
+            verdict = MOVED;
+        }
         record(&attempted, verdict);
         self.metrics.notification_attempt(
             attempted.cause.map_or("delivered", |_| "failed"),
             attempted.cause.map(NotificationCause::name),
             attempted.log.latency.as_secs_f64(),
         );
-        // First, so that nothing more is claimed for it.
-        if attempted.cause == Some(NotificationCause::Gone) {
-            self.gone(claimed).await;
-        }
         let closing = self
             .outbox
             .close_notification(claimed, attempted.log, verdict);
@@ -235,10 +242,11 @@ impl NotificationParts {
         }
     }
 
-    /// The receiver wants no more: its endpoint is switched off, on record, unless it has moved meanwhile.
-    async fn gone(&self, claimed: &ClaimedNotification) {
+    /// The receiver wants no more: its endpoint is switched off, on record, unless it has moved meanwhile, or is off already.
+    /// `false` where it was not for that.
+    async fn gone(&self, claimed: &ClaimedNotification) -> bool {
         let Some(destination) = &claimed.destination else {
-            return;
+            return true;
         };
         let change = EndpointChange::Gone {
             id: claimed.endpoint,
@@ -247,14 +255,15 @@ impl NotificationParts {
         let (tenant, endpoint) = (&claimed.tenant, claimed.endpoint);
         let switch_off = |entry| self.outbox.change_endpoint(tenant, change, entry);
         let gone = self.trail.endpoint_gone(tenant, endpoint, switch_off);
-        if let Err(error) = gone.await {
+        gone.await.unwrap_or_else(|error| {
             // What is sent to it next says so again.
             tracing::warn!(
                 endpoint.id = %endpoint,
                 error.message = %error,
                 "an endpoint that is gone could not be switched off"
             );
-        }
+            true
+        })
     }
 
     fn closed(&self, claimed: &ClaimedNotification, verdict: NotificationVerdict, age: f64) {

@@ -191,7 +191,7 @@ async fn a_receiver_that_is_down_then_slow_then_back_misses_nothing_and_no_order
     .await;
     assert_eq!(receiver.different(), 0);
     // So slow that its sender gives up on it, and tries again.
-    receiver.answers(Answer::Withheld);
+    receiver.answers(Answer::Withheld(200));
     eventually(
         "each payment's first event was waited for in vain",
         async || (receiver.waited_in_vain() > PAYMENTS).then_some(()),

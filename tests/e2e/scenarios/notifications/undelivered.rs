@@ -68,6 +68,32 @@ async fn a_receiver_that_is_gone_is_switched_off_on_record_and_its_dead_letters_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_old_url_calls_gone_goes_to_the_new_one() {
+    let world = World::start_with(options()).await;
+    let admin = administrator(&world, TENANT).await;
+    let old = Receiver::start().await;
+    old.answers(Answer::Withheld(410));
+    let id = id_of(&endpoint(&admin, &old, &["payment.captured"]).await);
+    world.client.create(purchase("tok_approve", 700)).await;
+    eventually("it is under way", async || {
+        (old.at_once() == 1).then_some(())
+    })
+    .await;
+    let new = Receiver::start().await;
+    let moves = UpdateNotificationEndpointRequest {
+        endpoint_id: id,
+        url: Some(new.url()),
+        ..UpdateNotificationEndpointRequest::default()
+    };
+    admin.ok(moves).await;
+    old.lets_go();
+    until_all_ended(&world).await;
+    assert_eq!((old.got().len(), new.different()), (1, 1));
+    let dead = notifications(&admin, NotificationState::Dead).await;
+    assert!(dead.is_empty(), "{dead:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_for_too_long_is_a_dead_letter_whose_replay_has_its_id() {
     let options = options().with("notifications.retry_schedule_ms", schedule(20, 2));
     let world = World::start_with(options).await;
