@@ -372,6 +372,48 @@ async fn s50_a_batch_whose_first_item_is_known_does_not_lose_its_second() {
     );
 }
 
+/// Of one payment, and of equal amounts: only their references tell them apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s51_alike_partial_refunds_at_adyen_are_as_many_as_their_references() {
+    let world = AdyenWorld::start().await;
+    let (payment, opening) = paid(&world, 1_000).await;
+    for _ in 0..2 {
+        world.client.ok(refund(&payment, 200)).await;
+    }
+    let ours = world.adyen.processed("/refunds");
+    let ours = ours.iter().map(|one| item("REFUND", one, Some(&opening)));
+    // In the Customer Area.
+    let theirs = ["RETURN0000000001", "RETURN0000000002"].map(|reference| {
+        let mut one = item("REFUND", &opening, Some(&opening));
+        one["pspReference"] = json!(reference);
+        one["amount"]["value"] = json!(200);
+        one
+    });
+    let told: Vec<_> = ours.chain(theirs).collect();
+    for one in told.iter().chain(&told) {
+        world.tell(one.clone()).await;
+    }
+    let payment = eventually("all are known", async || {
+        let payment = world.client.payment(&payment.payment_id).await;
+        (payment.refunded() == 800).then_some(payment)
+    })
+    .await;
+    assert_eq!(payment.state(), PaymentState::PartiallyRefunded);
+    let refunds = payment.transactions.iter();
+    let refunds: Vec<_> = refunds
+        .filter(|row| row.kind() == TransactionKind::Refund)
+        .collect();
+    let succeeded = |row: &&Transaction| row.state() == TransactionState::Succeeded;
+    assert!(
+        refunds.len() == 4 && refunds.iter().all(succeeded),
+        "{refunds:?}"
+    );
+    let unasked = |row: &&&Transaction| row.origin() == TransactionOrigin::Provider;
+    assert_eq!(refunds.iter().filter(unasked).count(), 2);
+    let ends = "select count(*) from webhook_inbox where state not in ('APPLIED', 'IGNORED')";
+    assert_eq!(world.db.number(ends).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s57_an_item_whose_fields_could_be_divided_otherwise_changes_nothing() {
     let world = AdyenWorld::start().await;

@@ -303,3 +303,23 @@ async fn s43_a_refund_in_the_dashboard_that_fails_untold_is_found_by_asking_besi
     let refund = all.find(|row| row.kind() == TransactionKind::Refund);
     assert_eq!(refund.unwrap().state(), TransactionState::Reversed);
 }
+
+/// As where a key had expired, and the same request was executed anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i9_a_refund_of_ours_that_stripe_made_twice_is_a_case() {
+    let world = PlayedStripeWorld::start().await;
+    let (payment, intent) = refunded(&world).await;
+    let mut again = world.stripe.refunds(&intent).remove(0);
+    let told = world.tell("evt_1", "refund.updated", &again).await;
+    assert_eq!(told, "IGNORED");
+    again["id"] = json!("re_again");
+    let told = world.tell("evt_2", "refund.created", &again).await;
+    assert_eq!(told, "APPLIED");
+    let told = world.tell("evt_3", "refund.updated", &again).await;
+    assert_eq!(told, "IGNORED", "once");
+    let now = world.now(&payment).await;
+    assert_eq!(now.refunded(), 300);
+    let refund = now.transactions.last().unwrap();
+    let case = refund.open_operator_action();
+    assert_eq!(case, OperatorActionKind::ContradictingFact);
+}

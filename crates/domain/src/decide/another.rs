@@ -13,6 +13,9 @@ use super::DecideError;
 use super::attempt::prefix;
 use super::step::Step;
 
+/// How what was told to be done is put on record.
+const APPROVED: &str = "APPROVED";
+
 /// Records what an account says about a transaction that was proved not sent through it, and went to another: a
 /// case for a person, since it may have been carried out twice. `None` where it says that nothing was done, or
 /// where that is on record and its case open.
@@ -42,6 +45,19 @@ pub(crate) fn told_of_another(
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
     contradicted_by(record, held, (&held.provider_account, kind), fact, stamp)
+}
+
+/// Records that a capture or refund of ours, which is known to be done, was told to be done under another name: a case for a
+/// person, since it may have been done twice. `None` where that is on record and its case open.
+pub(crate) fn told_by_another_name(
+    record: &PaymentRecord,
+    held: &Transaction,
+    fact: &Fact,
+    stamp: &Stamp<'_>,
+) -> Result<Option<Change>, DecideError> {
+    let named = fact.provider_reference.as_ref();
+    let told = (APPROVED, named, APPROVED);
+    put_on_record(record, held, &held.provider_account, told, stamp)
 }
 
 /// A case for a person: what an account says may be a second payment.
@@ -116,7 +132,7 @@ fn taking(kind: TransactionKind, told: &FactKind) -> Option<&'static str> {
         }
     };
     let told = match told {
-        FactKind::Approved { .. } => "APPROVED",
+        FactKind::Approved { .. } => APPROVED,
         FactKind::RequiresAction(_) => "REQUIRES_ACTION",
         FactKind::Pending => "PENDING",
         FactKind::Declined(_)

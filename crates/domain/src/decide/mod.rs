@@ -36,7 +36,7 @@ use crate::transaction::Transaction;
 
 pub use abandon::abandon;
 pub use another::told_by_former_account;
-pub(crate) use another::{told_of_another, told_unclearly};
+pub(crate) use another::{told_by_another_name, told_of_another, told_unclearly};
 pub(crate) use attempt::{can_be_sent, may_fail_over, next_operation};
 pub use attempt::{fail_over, start_attempt};
 pub use command::{capture, confirm, refund, void};
@@ -46,7 +46,7 @@ pub(crate) use fact::{
     confirmation_open, confirmation_waits, fact_about, made_before_it_ran_out, taken_back_early,
     tells_details,
 };
-pub(crate) use names::{Meant, payment_meant};
+pub(crate) use names::{Meant, done_by_another_name, payment_meant};
 pub use operator::{resolve, retry};
 pub use outcome::outcome;
 pub(crate) use recover::still_wanted;

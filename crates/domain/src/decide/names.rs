@@ -1,7 +1,9 @@
 //! How the provider names a payment and what is done with it; and which payment there a fact is about.
 
 use crate::payment::{Payment, PaymentRecord};
-use crate::transaction::{Fact, FactKind, Transaction, TransactionState};
+use crate::transaction::{
+    Fact, FactKind, Transaction, TransactionKind, TransactionOrigin, TransactionState,
+};
 
 use super::step::Step;
 
@@ -64,7 +66,7 @@ fn named_by_provider(record: &PaymentRecord) -> bool {
     !record.opening().is_some_and(by_person)
 }
 
-/// Whether a fact about the opening of a payment gives it another name than the one that is known.
+/// Whether a fact about a transaction gives it another name than the one that is known.
 fn names_another(held: &Transaction, fact: &Fact) -> bool {
     let known = held.provider_reference.as_ref();
     let told = fact.provider_reference.as_ref();
@@ -76,6 +78,20 @@ pub(super) fn of_another_payment(payment: &Payment, fact: &Fact) -> bool {
     let known = payment.provider_reference.as_ref();
     let told = fact.payment_reference.as_ref();
     known.zip(told).is_some_and(|(known, told)| known != told)
+}
+
+/// Whether a fact tells a capture or refund of ours to be done under another name than the one that is known to be done: the
+/// provider may have done it twice. It has one name from its first answer to its last event. What a person called it proves
+/// nothing; and what the provider did by itself is known by its name.
+pub(crate) fn done_by_another_name(held: &Transaction, fact: &Fact) -> bool {
+    let ours = held.origin != TransactionOrigin::Provider && !held.resolved_by_operator;
+    let moves = matches!(
+        held.kind,
+        TransactionKind::Capture | TransactionKind::Refund
+    );
+    let done =
+        matches!(fact.kind, FactKind::Approved { .. }) && held.state == TransactionState::Succeeded;
+    ours && moves && done && names_another(held, fact)
 }
 
 /// Whether a fact brings a reference of the provider's that is not known yet.

@@ -35,7 +35,7 @@ pub(super) enum Aside {
 
 impl Flows {
     /// Deals with what is not to be applied to the transaction (yet): a former account's word, what is about another
-    /// payment, what takes back what is not known to be done, and what waits to be sent again.
+    /// payment, or of a second execution of ours, what takes back what is not known to be done, and what waits to be sent again.
     pub(super) async fn set_aside(
         &self,
         record: &PaymentRecord,
@@ -54,6 +54,10 @@ impl Flows {
                 return self.noted_of_another(change).await;
             }
             Meant::NotYetOurs => return Ok(Aside::Told(Told::Early)),
+        }
+        if decide::done_by_another_name(held, fact) {
+            let change = decide::told_by_another_name(record, held, fact, stamp)?;
+            return self.noted_of_another(change).await;
         }
         if decide::taken_back_early(held, fact) {
             return Ok(Aside::Told(Told::Early));
@@ -145,7 +149,7 @@ impl Flows {
     }
 
     /// Puts on record what perhaps moved money twice: what a former account says, where the transaction was proved not
-    /// sent, or what is told of another payment with our names.
+    /// sent, or what is told of another payment, or operation, with our names.
     async fn noted(&self, change: Option<Change>) -> Result<Noted, FlowError> {
         let Some(change) = change else {
             return Ok(Noted::Done);

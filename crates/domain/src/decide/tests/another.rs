@@ -6,7 +6,8 @@ use super::*;
 use crate::change::OperatorActionKind;
 use crate::command::{Resolution, Resolve};
 use crate::decide::{
-    self, DecideError, Meant, Unasked, payment_meant, told_of_another, told_unclearly,
+    self, DecideError, Meant, Unasked, done_by_another_name, payment_meant, told_of_another,
+    told_unclearly,
 };
 use crate::decline::Cause;
 use crate::error::Rejection;
@@ -354,4 +355,47 @@ fn s43_what_does_not_say_what_was_moved_is_shown_to_a_person_and_moves_nothing()
         (payment.state, payment.amounts),
         (before.state, before.amounts)
     );
+}
+
+#[test]
+fn i9_what_is_done_under_a_second_name_may_be_done_twice_and_asks_a_person() {
+    for refunds in [true, false] {
+        let mut world = if refunds {
+            World::captured(100)
+        } else {
+            World::authorized(100)
+        };
+        if refunds {
+            world.refund(Some(40)).unwrap();
+        } else {
+            world.capture(Some(40), false).unwrap();
+        }
+        world.answer(approved(40));
+        let held = world.held().clone();
+        let fact = |name: &str| named(name, approved(40));
+        assert!(!done_by_another_name(&held, &told(approved(40))));
+        assert!(!done_by_another_name(
+            &held,
+            &named("other", FactKind::Pending)
+        ));
+        assert!(done_by_another_name(&held, &fact("other")));
+        let before = world.record.payment.amounts;
+        let mut note = |name: &str| {
+            world.decide(|record, _, stamp| {
+                let held = record.transaction(held.id).unwrap();
+                let change = decide::told_by_another_name(record, held, &fact(name), stamp);
+                change.unwrap().ok_or(())
+            })
+        };
+        assert_eq!(note("other"), Ok(()));
+        assert_eq!(note("other"), Err(()), "once");
+        assert_eq!(note("third"), Ok(()));
+        assert_eq!(world.opened(), Some(ContradictingFact));
+        assert_eq!(world.record.payment.amounts, before);
+        assert_eq!(world.held().provider_reference, held.provider_reference);
+        // A person may have mistyped it.
+        let mut by_person = held.clone();
+        by_person.resolved_by_operator = true;
+        assert!(!done_by_another_name(&by_person, &fact("other")));
+    }
 }

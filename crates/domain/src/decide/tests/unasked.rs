@@ -464,7 +464,7 @@ fn s45_a_chargeback_of_nobody_knows_how_much_waits_for_a_person_who_says_it() {
     assert!(world.record.payment.disputed);
     let told = world.hear(Kind::Chargeback, "dp_1", unsaid);
     assert_eq!(told, Became::NoNews);
-    let (id, found) = (world.row().id, super::recovery::moved(40));
+    let (id, found) = (world.row().id, recovery::moved(40));
     world.resolve_of(id, found, None).unwrap();
     let payment = &world.record.payment;
     assert_eq!((payment.amounts.charged_back, payment.disputed), (40, true));
