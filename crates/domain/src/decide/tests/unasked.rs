@@ -451,7 +451,7 @@ fn s44_a_chargeback_takes_money_back_and_is_won() {
 }
 
 #[test]
-fn s45_a_chargeback_of_nobody_knows_how_much_waits_for_a_person_who_says_it() {
+fn s45_a_chargeback_of_an_unsaid_amount_waits_for_a_person_who_says_it() {
     let mut world = World::captured(100);
     let unsaid = FactKind::Approved {
         amount: None,
