@@ -25,6 +25,11 @@ pub const BROKEN: &str = "pm_broken";
 /// Declined with the code behind this.
 pub const DECLINED: &str = "pm_declined_";
 
+/// Authorized, as Stripe says until a second ago: it did not let go of it yet.
+pub const OVERDUE: &str = "pm_overdue";
+/// Authorized for a week, as Stripe says.
+pub const HELD: &str = "pm_held";
+
 /// Objects by their kind, as Stripe's API has them, oldest first.
 #[derive(Default)]
 struct Ledger {
@@ -149,19 +154,26 @@ impl PlayedStripe {
         all.push(dispute.clone());
     }
 
-    /// The customer disputes the payment, and loses.
-    pub fn win_dispute(&self, intent: &Value) -> [Value; 2] {
+    /// The customer disputes the payment, which goes on so: status, what was withdrawn and returned by then, and until when
+    /// it can be answered.
+    pub fn dispute(&self, intent: &Value, stands: &[(&str, &[i64], i64)]) -> Vec<Value> {
         let mut ledger = self.ledger();
         let id = format!("du_{}", ledger.disputes.len() + 1);
-        let dispute = |status: &str| {
+        let dispute = |(status, moved, due): &(&str, &[i64], i64)| {
+            let moved = moved.iter();
+            let moved: Value = moved
+                .map(|amount| json!({"amount": amount, "currency": intent["currency"]}))
+                .collect();
             json!({
                 "id": id, "object": "dispute", "status": status, "amount": intent["amount"],
                 "currency": intent["currency"], "charge": intent["latest_charge"],
-                "payment_intent": intent["id"], "reason": "fraudulent", "evidence_details": null,
+                "payment_intent": intent["id"], "reason": "fraudulent",
+                "evidence_details": {"due_by": due}, "balance_transactions": moved,
             })
         };
-        ledger.disputes.push(dispute("won"));
-        ["needs_response", "won"].map(dispute)
+        let stands: Vec<_> = stands.iter().map(dispute).collect();
+        ledger.disputes.extend(stands.last().cloned());
+        stands
     }
 }
 
@@ -225,6 +237,16 @@ impl Ledger {
             held["status"] = json!("canceled");
             return (200, held.clone());
         }
+        if let ["payment_intents", id, "capture"] = parts {
+            let mut all = self.intents.iter_mut();
+            let held = all.find(|it| it["id"] == *id).unwrap();
+            assert_eq!(held["status"], "canceled", "what is played");
+            let error = json!({
+                "type": "invalid_request_error", "code": "payment_intent_unexpected_state",
+                "payment_intent": held,
+            });
+            return (400, json!({ "error": error }));
+        }
         let metadata = json!({
             "quittance_payment": form["metadata[quittance_payment]"],
             "quittance_transaction": form["metadata[quittance_transaction]"],
@@ -249,6 +271,17 @@ impl Ledger {
             intent["amount_received"] = json!(0);
         }
         let method = form["payment_method"].as_str().unwrap_or_default();
+        let holds = match method {
+            OVERDUE => Some(-1),
+            HELD => Some(7 * 86_400),
+            _ => None,
+        };
+        if let Some(seconds) = holds {
+            intent["latest_charge"] = json!({
+                "id": format!("ch_{number}"), "object": "charge", "status": "succeeded",
+                "payment_method_details": {"card": {"capture_before": now() + seconds}},
+            });
+        }
         let mut answer = None;
         if let Some(code) = method.strip_prefix(DECLINED) {
             let error =

@@ -47,6 +47,7 @@ mod reconciliation_memory;
 mod recovery;
 mod stripe;
 mod stripe_customers;
+mod stripe_dispute_kills;
 mod stripe_dispute_races;
 mod stripe_disputes;
 mod stripe_refunds;

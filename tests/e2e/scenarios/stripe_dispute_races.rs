@@ -62,7 +62,12 @@ impl Disputed {
     }
 
     /// An event whose question to Stripe is answered so late that the other ones are dealt with before.
-    async fn told_slowly(&self, event: &str, dispute: &Value, meanwhile: impl AsyncFnOnce()) {
+    async fn told_slowly(
+        &self,
+        event: &str,
+        dispute: &Value,
+        meanwhile: impl AsyncFnOnce(),
+    ) -> String {
         let mut answer = self.world.stripe.hold_dispute();
         self.world
             .deliver(event, "charge.dispute.closed", dispute)
@@ -70,7 +75,7 @@ impl Disputed {
         answer.made().await;
         meanwhile().await;
         answer.let_go();
-        self.world.ended(event).await;
+        self.world.ended(event).await
     }
 
     async fn charged_back(&self) -> i64 {
@@ -158,6 +163,22 @@ async fn s52_a_dispute_that_is_lost_meanwhile_is_lost_though_stripe_fails_to_say
     assert_eq!(disputed.returned().await, Some(TransactionState::Reversed));
     let tried = "select attempts::bigint from webhook_inbox where event_id = 'evt_won'";
     assert!(disputed.world.db.number(tried).await > 1);
+    disputed.world.everything_agrees().await;
+}
+
+/// What was applied is called so, though nothing was left to apply once its last question was answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s52_a_webhook_of_a_dispute_whose_last_question_is_answered_late_was_applied_all_the_same()
+{
+    let disputed = Disputed::start().await;
+    let won = disputed.won();
+    let no_answer = async || disputed.world.stripe.fail_dispute();
+    let became = disputed.told_slowly("evt_won", &won, no_answer).await;
+    let tried = "select attempts::bigint from webhook_inbox where event_id = 'evt_won'";
+    assert!(disputed.world.db.number(tried).await > 1, "it was parked");
+    assert_eq!(became, "APPLIED");
+    assert_eq!(disputed.returned().await, Some(TransactionState::Succeeded));
+    assert_eq!(disputed.tell("evt_late", "closed", &won).await, "IGNORED");
     disputed.world.everything_agrees().await;
 }
 

@@ -134,7 +134,8 @@ async fn i9_what_is_done_to_another_payment_at_stripe_with_our_names_is_not_done
         .tell("evt_6", "payment_intent.succeeded", &third)
         .await;
     assert_eq!(told, "APPLIED");
-    let [disputed, _] = world.stripe.win_dispute(&copy);
+    let stands = [("needs_response", &[-900][..], 1_900_000_000)];
+    let disputed = world.stripe.dispute(&copy, &stands).remove(0);
     let told = world
         .tell("evt_7", "charge.dispute.created", &disputed)
         .await;
@@ -282,9 +283,8 @@ async fn s43_a_refund_in_the_dashboard_that_fails_untold_is_found_by_asking_besi
     let told = world.tell("evt_1", "refund.created", &returned).await;
     assert_eq!(told, "APPLIED");
     // An issuer may ask for months.
-    let [mut inquiry, _] = world.stripe.win_dispute(&intent);
-    inquiry["status"] = json!("warning_needs_response");
-    world.stripe.disputed(&inquiry);
+    let asked: [(&str, &[i64], i64); 1] = [("warning_needs_response", &[], 4_070_908_800)];
+    let inquiry = world.stripe.dispute(&intent, &asked).remove(0);
     let told = world
         .tell("evt_2", "charge.dispute.created", &inquiry)
         .await;

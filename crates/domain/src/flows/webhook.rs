@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use quittance_evidence::Leaf;
+
 use crate::context::{Actor, ActorKind, Caller, Origin};
 use crate::decide::{self, Reported, Unasked};
 use crate::decline::Cause;
 use crate::error::FlowError;
 use crate::ids::{PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId};
 use crate::payment::PaymentRecord;
-use crate::ports::{Commit, Named, SentThrough};
+use crate::ports::{Commit, EntryFilter, Named, SentThrough, StoredEntry};
 use crate::transaction::{Dispute, Fact, FactKind, Transaction, TransactionKind, TransactionState};
 use crate::webhook::{PaymentName, Subject, WebhookFact};
 
@@ -18,6 +20,8 @@ use super::{Flows, accept_error, read_error};
 
 /// How journal entries name webhooks.
 const WEBHOOK: &str = "webhook";
+/// Entries of a payment read at once, to find those of one webhook.
+const ENTRIES_AT_ONCE: usize = 100;
 
 /// A webhook that is taken up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +85,7 @@ impl Flows {
             SentThrough::UnknownPayment => return Ok(Told::UnknownPayment),
         };
         let caller = inbox(&tenant, hearing.webhook);
-        match &told.subject {
+        let became = match &told.subject {
             Subject::Transaction(transaction) => {
                 let about = (payment, *transaction);
                 let told = (&told.fact, None);
@@ -106,6 +110,43 @@ impl Flows {
                 self.told_unclearly(&caller, account, payment, told).await
             }
             Subject::Unnamed { .. } => Ok(Told::Nameless),
+        };
+        let known = hearing.again && matches!(became, Ok(Told::NoNews));
+        if known && self.has_changed(&tenant, payment, hearing.webhook).await? {
+            return Ok(Told::Applied);
+        }
+        became
+    }
+
+    /// Whether a webhook changed the payment when it was taken up before: whoever did that died, or had no answer to what it
+    /// asked the provider afterwards.
+    async fn has_changed(
+        &self,
+        tenant: &TenantId,
+        payment: PaymentId,
+        webhook: WebhookId,
+    ) -> Result<bool, FlowError> {
+        let filter = EntryFilter {
+            payment: Some(payment),
+            source: Some(WEBHOOK.to_owned()),
+            ..EntryFilter::default()
+        };
+        let (store, named) = (&self.ports().store, webhook.to_string());
+        let by_it = |entry: &StoredEntry| {
+            let leaf = Leaf::decode(&entry.leaf);
+            leaf.is_ok_and(|leaf| leaf.request_id.as_ref() == Some(&named))
+        };
+        let mut after = None;
+        loop {
+            let entries = store.list_entries(Some(tenant), &filter, after, ENTRIES_AT_ONCE);
+            let entries = entries.await.map_err(read_error)?;
+            if entries.iter().any(by_it) {
+                return Ok(true);
+            }
+            let Some(last) = entries.last() else {
+                return Ok(false);
+            };
+            after = Some(last.id);
         }
     }
 

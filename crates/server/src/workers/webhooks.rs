@@ -230,7 +230,7 @@ impl WebhookWorkerParts {
             match self.flows.operations_told(account, payment, &told).await {
                 Ok(named) => {
                     for fact in &named {
-                        outcomes.push(self.apply(webhook, fact).await);
+                        outcomes.push(Box::pin(self.apply(webhook, fact)).await);
                     }
                 }
                 Err(cause) => outcomes.push(outcome(Told::NotConfirmed(cause))),

@@ -81,6 +81,56 @@ fn told_of_customer(stripe: &PlayedStripe, life: Life, intent: Json) -> Vec<Name
     std::iter::once((ASKED, intent)).chain(later).collect()
 }
 
+/// An event of a dispute, and how it stands then: its status, what was withdrawn and returned, and its date.
+type Disputed = (&'static str, (&'static str, &'static [i64], i64));
+
+const CREATED: &str = "charge.dispute.created";
+const UPDATED: &str = "charge.dispute.updated";
+const WITHDRAWN: &str = "charge.dispute.funds_withdrawn";
+const REINSTATED: &str = "charge.dispute.funds_reinstated";
+const CLOSED: &str = "charge.dispute.closed";
+
+/// How a dispute of 9 euros goes on, as its events tell.
+fn disputed(life: Life) -> &'static [Disputed] {
+    const DUE: i64 = 1_900_000_000;
+    const LATER: i64 = DUE + 86_400;
+    const TAKEN: &[i64] = &[-900];
+    const WON: &[i64] = &[-900, 900];
+    const LOST: &[i64] = &[-900, 900, -900];
+    const WON_AGAIN: &[i64] = &[-900, 900, -900, 900];
+    match life {
+        Life::StripeDisputeWon => &[
+            (CREATED, ("needs_response", TAKEN, DUE)),
+            (CLOSED, ("won", WON, DUE)),
+        ],
+        Life::StripeDisputeWonThenLost => &[
+            (CREATED, ("needs_response", TAKEN, DUE)),
+            (UPDATED, ("under_review", TAKEN, LATER)),
+            (CLOSED, ("won", WON, LATER)),
+            (CLOSED, ("lost", LOST, LATER)),
+        ],
+        Life::StripeDisputeWonAgain => &[
+            (CREATED, ("needs_response", TAKEN, DUE)),
+            (CLOSED, ("won", WON, DUE)),
+            (UPDATED, ("lost", LOST, LATER)),
+            (REINSTATED, ("won", WON_AGAIN, LATER)),
+            (CLOSED, ("won", WON_AGAIN, LATER)),
+        ],
+        Life::StripeInquiry => &[
+            (CREATED, ("warning_needs_response", &[], DUE)),
+            (UPDATED, ("warning_under_review", &[], LATER)),
+            (CLOSED, ("warning_closed", &[], LATER)),
+        ],
+        Life::StripeInquiryThenLost => &[
+            (CREATED, ("warning_needs_response", &[], DUE)),
+            (WITHDRAWN, ("needs_response", TAKEN, LATER)),
+            (UPDATED, ("under_review", TAKEN, LATER)),
+            (CLOSED, ("lost", TAKEN, LATER)),
+        ],
+        other => panic!("{other:?} is not disputed"),
+    }
+}
+
 /// A payment at Stripe, and what is told of it, oldest first.
 pub(super) async fn live(
     stage: &Stage,
@@ -107,10 +157,16 @@ pub(super) async fn live(
                 [200, 200].map(|amount| ("refund.created", stripe.refund(&intent, amount)));
             vec![paid, refunded(), one, refunded(), two]
         }
-        Life::StripeDisputeWon => {
-            let [taken, won] = stripe.win_dispute(&intent);
-            let taken = ("charge.dispute.created", taken);
-            vec![paid, taken, ("charge.dispute.closed", won)]
+        Life::StripeDisputeWon
+        | Life::StripeDisputeWonThenLost
+        | Life::StripeDisputeWonAgain
+        | Life::StripeInquiry
+        | Life::StripeInquiryThenLost => {
+            let (events, stands): (Vec<_>, Vec<_>) = disputed(life).iter().copied().unzip();
+            let told = stripe.dispute(&intent, &stands);
+            std::iter::once(paid)
+                .chain(events.into_iter().zip(told))
+                .collect()
         }
         Life::StripeExpires => {
             let gone = ("payment_intent.canceled", runs_out(stripe, &intent));

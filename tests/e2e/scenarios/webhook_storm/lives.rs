@@ -50,6 +50,10 @@ pub(super) enum Life {
     StripeRefundThatFails,
     StripeRefundsInDashboard,
     StripeDisputeWon,
+    StripeDisputeWonThenLost,
+    StripeDisputeWonAgain,
+    StripeInquiry,
+    StripeInquiryThenLost,
     StripeExpires,
     StripeCustomerPays,
     StripeCustomerPaysThenExpires,
@@ -60,7 +64,7 @@ pub(super) enum Life {
 }
 
 impl Life {
-    const ALL: [Self; 32] = [
+    const ALL: [Self; 36] = [
         Self::PendingThenPaid,
         Self::PendingThenDeclined,
         Self::PaidForAnotherAmount,
@@ -86,6 +90,10 @@ impl Life {
         Self::StripeRefundThatFails,
         Self::StripeRefundsInDashboard,
         Self::StripeDisputeWon,
+        Self::StripeDisputeWonThenLost,
+        Self::StripeDisputeWonAgain,
+        Self::StripeInquiry,
+        Self::StripeInquiryThenLost,
         Self::StripeExpires,
         Self::StripeCustomerPays,
         Self::StripeCustomerPaysThenExpires,
@@ -128,8 +136,12 @@ impl Life {
             | Self::StripeAnotherAmountThenExpires => 3,
             Self::CapturesAndVoid
             | Self::StripeRefundThatFails
+            | Self::StripeInquiry
             | Self::StripeCustomerPaysThenExpires => 4,
-            Self::StripeRefundsInDashboard => 5,
+            Self::StripeRefundsInDashboard
+            | Self::StripeDisputeWonThenLost
+            | Self::StripeInquiryThenLost => 5,
+            Self::StripeDisputeWonAgain => 6,
         }
     }
 
@@ -181,7 +193,11 @@ impl Life {
             Self::AdyenPartlyThenExpires => at(ADYEN, adyen_authorization(PARTLY, 500)),
             Self::StripeRefundThatFails
             | Self::StripeRefundsInDashboard
-            | Self::StripeDisputeWon => at(STRIPE, purchase("pm_card_visa", 900)),
+            | Self::StripeDisputeWon
+            | Self::StripeDisputeWonThenLost
+            | Self::StripeDisputeWonAgain
+            | Self::StripeInquiry
+            | Self::StripeInquiryThenLost => at(STRIPE, purchase("pm_card_visa", 900)),
             Self::StripeExpires => at(STRIPE, authorization("pm_card_visa", 900)),
             Self::StripeCustomerPays
             | Self::StripeCustomerFails

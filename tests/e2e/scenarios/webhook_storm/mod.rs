@@ -197,8 +197,9 @@ async fn stand(client: &Client, payment_id: &str) -> String {
             let (origin, amount) = (one.origin(), minor(one.amount.as_ref()));
             let why = why(one.decline.as_ref(), one.failure.as_ref());
             let (whole, retried) = (one.final_capture, one.next_retry_time.is_some());
+            let dispute = &one.dispute;
             format!(
-                "{kind:?} {origin:?} {state:?} {amount} {named} {cases:?} {why} {whole} {retried}"
+                "{kind:?} {origin:?} {state:?} {amount} {named} {cases:?} {why} {whole} {retried} {dispute:?}"
             )
         })
         .collect();
