@@ -180,20 +180,26 @@ pub struct FailureSummary {
 /// Which of what is due recovery claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DueKind {
-    /// All of it.
+    /// All that has no outcome.
     Any,
     /// What is proved unsent, and is too late to send: no provider is called to end it.
     TooLate,
     /// That, and what opens a payment that routing placed: where it is proved unsent, another account may take it.
     Unsent,
+    /// Authorizations that may have run out: they have their outcome, so nothing else includes them.
+    RanOut,
 }
 
 impl DueKind {
-    /// Whether it includes a transaction of a payment.
+    /// Whether it includes a transaction of a payment, whose next step is due.
     pub fn includes(self, payment: &Payment, row: &Transaction, now: DateTime<Utc>) -> bool {
+        if row.state.ended() {
+            return self == Self::RanOut && row.is_watched();
+        }
         let unsent = row.state == TransactionState::Pending && row.certainly_unprocessed();
         let too_late = row.kind != TransactionKind::Void && row.execute_before <= now;
         match self {
+            Self::RanOut => false,
             Self::Any => true,
             Self::TooLate => unsent && too_late,
             Self::Unsent => unsent && (too_late || row.kind.opens() && payment.routed),

@@ -176,7 +176,8 @@ pub struct RetryPolicy {
     /// How long the customer may take before the provider is asked to release the payment; `None`: any time.
     pub abandon_after: Option<Duration>,
     /// While the provider refuses to release it: a step is a void that it refused. Waits are as long as they can be,
-    /// not drawn: nothing is gained by asking again at once, and payments are not left all at the same time.
+    /// not drawn: nothing is gained by asking again at once, and payments are not left all at the same time. So is the
+    /// provider asked about an authorization whose time has passed.
     pub release: Backoff,
     /// Longest `Retry-After` that is honoured.
     pub max_retry_after: Duration,
@@ -324,6 +325,33 @@ impl RetryPolicy {
         let wait = release.limit(refused.saturating_sub(1));
         last.checked_add_signed(delta(wait))
             .map_or(NextStep::GiveUp, NextStep::At)
+    }
+}
+
+impl RetryPolicy {
+    /// When the provider is first asked about an authorization that it said holds `until` then: a while after, in which it may
+    /// tell by itself, and not of all at once.
+    pub fn looked_at(&self, until: DateTime<Utc>, jitter: u64) -> DateTime<Utc> {
+        let wait = self.release.first + self.release.wait(0, jitter);
+        until.checked_add_signed(delta(wait)).unwrap_or(until)
+    }
+
+    /// The same after a look without news, of which there were `looks` before since that time; `None` where there were
+    /// enough.
+    pub fn looked_at_again(
+        &self,
+        until: DateTime<Utc>,
+        looks: u32,
+        now: DateTime<Utc>,
+        jitter: u64,
+    ) -> Option<DateTime<Utc>> {
+        if now < until {
+            return Some(self.looked_at(until, jitter));
+        }
+        let looks = looks.saturating_add(1);
+        let wait = self.release.limit(looks);
+        let next = now.checked_add_signed(delta(wait))?;
+        (looks < self.release.steps).then_some(next)
     }
 }
 

@@ -186,6 +186,13 @@ impl Transaction {
         !self.state.ended() && self.next_step_at.is_some()
     }
 
+    /// Whether it is an authorization that the provider is asked about at some time, since it may run out without a word.
+    pub fn is_watched(&self) -> bool {
+        self.kind == TransactionKind::Authorization
+            && self.state == TransactionState::Succeeded
+            && self.next_step_at.is_some()
+    }
+
     /// What it holds back of the payment until it ends: only what we asked for does.
     pub fn reserved(&self) -> i64 {
         match self.origin {

@@ -154,14 +154,14 @@ impl Tables {
         });
         let due = rows.filter_map(|(payment, row)| {
             let at = row.next_step_at.filter(|at| *at <= now)?;
-            let pending = !row.state.ended() && kind.includes(payment, row, now);
+            let included = kind.includes(payment, row, now);
             let due = Due {
                 tenant: payment.tenant.clone(),
                 payment: payment.id,
                 transaction: row.id,
                 provider_account: row.provider_account.clone(),
             };
-            pending.then_some((at, due))
+            included.then_some((at, due))
         });
         let mut due: Vec<_> = due.collect();
         due.sort_by_key(|(at, due)| (*at, due.transaction));

@@ -44,6 +44,27 @@ const CLAIM: &str = "\
     from claimed c join payments p on p.payment_id = c.payment_id \
     order by c.next_step_at, c.transaction_id";
 
+/// Claims authorizations that may have run out, of which another index holds those that are to be asked about; as
+/// [`CLAIM`] does, whose parameters it has but for the kind.
+const CLAIM_RAN_OUT: &str = "\
+    with due as materialized ( \
+        select payment_id, transaction_id from transactions \
+        where state = 'SUCCEEDED' and kind = 'AUTHORIZATION' and next_step_at <= now() \
+            and (claimed_until is null or claimed_until <= now()) \
+            and (provider_account = any ($3)) = $4 \
+        order by next_step_at \
+        limit $1 \
+        for update skip locked \
+    ), claimed as ( \
+        update transactions t set claimed_until = now() + make_interval(secs => $2) \
+        from due d \
+        where t.payment_id = d.payment_id and t.transaction_id = d.transaction_id \
+        returning t.payment_id, t.transaction_id, t.provider_account, t.next_step_at \
+    ) \
+    select p.tenant_id, c.payment_id, c.transaction_id, c.provider_account \
+    from claimed c join payments p on p.payment_id = c.payment_id \
+    order by c.next_step_at, c.transaction_id";
+
 /// Both counts are of what an index holds that nothing ended is in.
 const BACKLOG: &str = "\
     select p.due, p.pending, p.oldest, c.open_cases \
@@ -105,21 +126,29 @@ impl PgStore {
         let names: Vec<String> = names.collect();
         let lease = claim.lease.as_secs_f64();
         let kind = match claim.kind {
-            DueKind::Any => 0,
-            DueKind::TooLate => 1,
-            DueKind::Unsent => 2,
+            DueKind::Any => Some(0),
+            DueKind::TooLate => Some(1),
+            DueKind::Unsent => Some(2),
+            DueKind::RanOut => None,
         };
         let claimed = self
             .inner
             .reader
             .write_slowly("claim due transactions", |connection, _| {
-                let query = diesel::sql_query(CLAIM)
+                let query = diesel::sql_query(kind.map_or(CLAIM_RAN_OUT, |_| CLAIM))
                     .bind::<BigInt, _>(limit)
                     .bind::<Double, _>(lease)
-                    .bind::<Array<Text>, _>(names.clone())
-                    .bind::<Integer, _>(kind)
-                    .bind::<Bool, _>(only);
-                async move { query.load::<DueRow>(connection).await }.boxed()
+                    .bind::<Array<Text>, _>(names.clone());
+                async move {
+                    match kind {
+                        Some(kind) => {
+                            let query = query.bind::<Integer, _>(kind).bind::<Bool, _>(only);
+                            query.load::<DueRow>(connection).await
+                        }
+                        None => query.bind::<Bool, _>(only).load(connection).await,
+                    }
+                }
+                .boxed()
             });
         claimed.await?.into_iter().map(Due::try_from).collect()
     }
@@ -171,7 +200,13 @@ mod tests {
             let claim = claim.replace("$3", "'{adyen}'::text[]");
             claim.replace("$4", kind).replace("$5", only)
         });
-        let statements: Vec<String> = claims.chain([BACKLOG.to_owned()]).collect();
+        let ran_out = ["true", "false"].map(|only| {
+            let claim = CLAIM_RAN_OUT.replace("$1", "100").replace("$2", "60");
+            let claim = claim.replace("$3", "'{adyen}'::text[]");
+            claim.replace("$4", only)
+        });
+        let others = ran_out.into_iter().chain([BACKLOG.to_owned()]);
+        let statements: Vec<String> = claims.chain(others).collect();
         // Without statistics, as a new partition is; and with them.
         for prepare in ["select 1", "analyze"] {
             client.batch_execute(prepare).await.unwrap();

@@ -139,7 +139,12 @@ async fn compare_recovery(world: &World, simulated: &SimStore, real: &PgStore, s
         lease: Duration::from_secs(30 * 86_400),
         accounts: Accounts::all(),
     };
-    for kind in [DueKind::TooLate, DueKind::Unsent, DueKind::Any] {
+    for kind in [
+        DueKind::TooLate,
+        DueKind::Unsent,
+        DueKind::Any,
+        DueKind::RanOut,
+    ] {
         let held = world
             .drive(simulated.claim_due(&claim(kind, MANY)))
             .unwrap();

@@ -19,7 +19,9 @@ use quittance_domain::decline::Cause;
 use quittance_domain::ids::{ProviderAccount, ProviderReference, TransactionId};
 use quittance_domain::left_alone::LeftAlone;
 use quittance_domain::ports::{Accounts, Backlog, CaseFilter, Claim, Commit, DueKind, Store};
-use quittance_domain::transaction::{AttemptOutcome, Transaction, TransactionKind};
+use quittance_domain::transaction::{
+    AttemptOutcome, Transaction, TransactionKind, TransactionState,
+};
 use quittance_store::PgStore;
 use quittance_test_support::{SALT_BYTE, Story, TestDb, eventually, tenant};
 
@@ -110,6 +112,44 @@ async fn what_is_proved_unsent_is_claimed_by_itself() {
         assert_eq!(claimed, found, "{kind:?}");
     }
     assert_eq!(store.claim_due(&claim(10, LONG)).await.unwrap().len(), 5);
+}
+
+/// They have their outcome: no other claim takes them.
+#[tokio::test]
+async fn s40_authorizations_that_may_have_run_out_are_claimed_by_themselves() {
+    let db = TestDb::new().await;
+    let store = db.store().await;
+    let done = |row: &mut Transaction, kind| {
+        (row.kind, row.state, row.request) = (kind, TransactionState::Succeeded, None);
+    };
+    let held = |row: &mut Transaction| done(row, TransactionKind::Authorization);
+    let watched = due_as(&store, "watched", false, held).await;
+    let pending = due_as(&store, "pending", false, |_| ()).await;
+    let purchase = |row: &mut Transaction| done(row, TransactionKind::Purchase);
+    due_as(&store, "a purchase", false, purchase).await;
+    for (key, next) in [
+        ("later", Some(Utc::now() + TimeDelta::seconds(60))),
+        ("never", None),
+    ] {
+        let edit = |row: &mut Transaction| {
+            held(row);
+            row.next_step_at = next;
+        };
+        due_as(&store, key, false, edit).await;
+    }
+    let ran_out = Claim {
+        kind: DueKind::RanOut,
+        ..claim(10, LONG)
+    };
+    for (claim, found) in [
+        (claim(10, LONG), vec![pending]),
+        (ran_out.clone(), vec![watched]),
+        (ran_out, Vec::new()),
+    ] {
+        let claimed = store.claim_due(&claim).await.unwrap();
+        let claimed: Vec<_> = claimed.iter().map(|due| due.transaction).collect();
+        assert_eq!(claimed, found, "{:?}", claim.kind);
+    }
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ mod outage;
 mod overload;
 mod python;
 mod races;
+mod ran_out;
 mod receipt_keys;
 mod reconciliation;
 mod reconciliation_memory;

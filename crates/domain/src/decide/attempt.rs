@@ -252,12 +252,16 @@ impl Step {
     }
 }
 
-/// Ends a transaction: its stored request is no longer needed, nor is a next step.
+/// Ends a transaction: its stored request is no longer needed, nor is a next step. An authorization may be asked about again
+/// once it is made (`watch`), and not before its provider wants to be.
 pub(super) fn end(transaction: &mut Transaction, state: TransactionState, failure: Option<Cause>) {
     transaction.state = state;
     transaction.failure = failure.map(|cause| Failure { cause });
     transaction.request = None;
     transaction.lease_until = None;
     transaction.next_step_at = None;
-    transaction.left_alone = LeftAlone::default();
+    let made = state == TransactionState::Succeeded;
+    if !made || transaction.kind != TransactionKind::Authorization {
+        transaction.left_alone = LeftAlone::default();
+    }
 }

@@ -19,6 +19,7 @@ mod step;
 mod unasked;
 mod undone;
 mod voiding;
+mod watch;
 
 #[cfg(test)]
 mod tests;

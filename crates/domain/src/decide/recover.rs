@@ -24,6 +24,7 @@ use super::outcome::awaits_customer_again;
 use super::resend::{ProvedUnsent, Quiet, known_there};
 use super::step::Step;
 use super::voiding::void_asked;
+use super::watch::looked;
 
 /// Sets when the transaction is taken up again; or gives up, and asks a person (I3: it stays pending).
 pub(super) fn defer(step: &mut Step, wait: WaitFor, stamp: &Stamp<'_>) {
@@ -120,6 +121,9 @@ pub fn unresolved(
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
+    if held.state == TransactionState::Succeeded {
+        return looked(record, held, (cause, retry_after), stamp);
+    }
     if !is_due(held, stamp) {
         return held_off(record, id, (cause, retry_after), stamp);
     }

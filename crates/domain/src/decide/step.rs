@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use quittance_evidence::EntryResult;
 
+use super::watch::watch;
 use super::{Ask, DecideError};
 use crate::amounts::Proved;
 use crate::cases::{OpenCases, closes_when_known};
@@ -254,6 +255,9 @@ impl Step {
         ask: Option<Ask>,
         stamp: &Stamp<'_>,
     ) -> Result<Change, DecideError> {
+        if let Some(record) = record {
+            watch(&mut self, record, stamp);
+        }
         self.payment.version += 1;
         self.payment.updated_at = stamp.now;
         let written = (&self.subject, self.others.as_slice());

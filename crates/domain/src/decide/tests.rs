@@ -13,6 +13,7 @@ mod reversals;
 mod unasked;
 mod voids;
 mod walk;
+mod watch;
 
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -109,7 +109,7 @@ impl Flows {
         }
         let record = self.put_off(&caller, step, due.transaction).await?;
         let held = record.transaction(due.transaction);
-        let settled = held.is_none_or(|held| held.state.ended());
+        let settled = held.is_none_or(|held| held.state.ended() && !held.is_watched());
         Ok(if settled {
             Recovered::Settled
         } else {
@@ -153,7 +153,7 @@ impl Flows {
         loop {
             let record = self.read(caller, due.payment).await?;
             let held = record.transaction(due.transaction);
-            let open = held.filter(|held| !held.state.ended());
+            let open = held.filter(|held| held.is_taken_up() || held.is_watched());
             let Some(at) = open.and_then(|held| held.next_step_at) else {
                 return Ok(None);
             };

@@ -80,6 +80,13 @@ impl Places {
         self.room(DueKind::Any, limit, Accounts::AllBut(except), crowded)
     }
 
+    /// The same of authorizations that may have run out.
+    pub fn of_ran_out(&self, circuits: &[(ProviderAccount, Circuit)]) -> Option<Room> {
+        let mut room = self.of_closed(circuits)?;
+        room.claim.kind = DueKind::RanOut;
+        Some(room)
+    }
+
     /// What to claim of one account whose circuit is half-open.
     pub fn of_half_open(
         &self,

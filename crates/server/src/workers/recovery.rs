@@ -158,6 +158,10 @@ impl Recovery {
             }
             let started = self.start(&room).await?;
             if started < room.claim.limit {
+                // Nothing else is due: these can wait.
+                if let Some(room) = self.places.of_ran_out(&circuits) {
+                    self.start(&room).await?;
+                }
                 return Ok(room.crowded);
             }
         }

@@ -370,8 +370,9 @@ pub const MUTATIONS: &[Mutation] = &[
         breaks: "exactly once",
         defect: "two servers take up one transaction at the same time",
         file: "crates/store/src/recovery.rs",
-        text: "            and (claimed_until is null or claimed_until <= now()) \\\n",
-        becomes: "",
+        text: "            and (claimed_until is null or claimed_until <= now()) \\
+            and (provider_account = any ($3)) = $5 \\\n",
+        becomes: "            and (provider_account = any ($3)) = $5 \\\n",
         tests: &["-p", "quittance-store", "--test", "recovery"],
     },
     Mutation {
@@ -388,6 +389,14 @@ pub const MUTATIONS: &[Mutation] = &[
         file: "crates/domain/src/decide/done.rs",
         text: "            void.take_up_at(stamp.now + WAITING_VOID_SENT_WITHIN);",
         becomes: "            let _ = stamp.now + WAITING_VOID_SENT_WITHIN;",
+        tests: FLOWS,
+    },
+    Mutation {
+        breaks: "the state is the provider's",
+        defect: "an authorization that ran out without a webhook is never asked about",
+        file: "crates/domain/src/decide/watch.rs",
+        text: "        Some(until) if !was_open => Some(stamp.retries.looked_at(until, stamp.jitter)),",
+        becomes: "        Some(_) if !was_open => None,",
         tests: FLOWS,
     },
     Mutation {

@@ -1,5 +1,6 @@
 //! What the provider says of what is in its books, in the words of its shape.
 
+use chrono::TimeDelta;
 use quittance_domain::decline::{Cause, Decline, DeclineCode};
 use quittance_domain::ids::{PaymentId, ProviderReference, TransactionId};
 use quittance_domain::money::{Currency, Money};
@@ -12,6 +13,9 @@ use quittance_domain::webhook::Subject;
 use super::ledger::{Booked, Ledger, Status, opens};
 use super::shape::{Nature, Shape};
 
+/// Until when authorizations hold, as is told: some run out before, and none in a world's first minutes.
+const AUTHORIZED_FOR: TimeDelta = TimeDelta::hours(1);
+
 pub(super) fn eur(minor_units: i64) -> Option<Money> {
     let eur = Currency::parse("EUR").ok()?;
     Money::new(minor_units, eur).ok()
@@ -22,7 +26,7 @@ pub(super) fn fact(id: TransactionId, booked: &Booked, nature: Nature) -> Fact {
     let kind = match (booked.status, nature.shape) {
         (Status::Approved, Shape::Plain | Shape::Stripe) if booked.ran_out => FactKind::Expired,
         // It was authorized.
-        (Status::Approved | Status::Uncaptured, _) => approved(booked.amount),
+        (Status::Approved | Status::Uncaptured, _) => approved(booked, nature),
         (Status::Challenged, _) => asks_the_customer(),
         (Status::Pending, _) => FactKind::Pending,
         (Status::Voided, Shape::Plain | Shape::Stripe) => FactKind::Failed(Cause::Voided),
@@ -168,10 +172,12 @@ fn names(
         .then(|| (reference(&operation), reference(&payment)))
 }
 
-fn approved(amount: i64) -> FactKind {
+fn approved(booked: &Booked, nature: Nature) -> FactKind {
+    let told = booked.kind == OperationKind::Authorize && nature.can_be_asked();
+    let until = booked.arrived.checked_add_signed(AUTHORIZED_FOR);
     FactKind::Approved {
-        amount: eur(amount),
-        expires_at: None,
+        amount: eur(booked.amount),
+        expires_at: until.filter(|_| told),
     }
 }
 

@@ -47,13 +47,15 @@ impl SimProvider {
     }
 
     /// Tells again what is not to be learnt by asking: a server that died may have been the only one to hear of it. What it did
-    /// by itself, what it took back, what ran out, and all that it did where it cannot be asked.
+    /// by itself, what it took back, and all that it did, or let run out, where it cannot be asked.
     pub fn tell_again(&self) {
         for unasked in self.unasked() {
             self.tell_unasked(&unasked);
         }
         for (id, booked) in self.operations() {
-            self.tell_expiry(id, &booked);
+            if !self.nature.can_be_asked() {
+                self.tell_expiry(id, &booked);
+            }
             if booked.status == Status::TakenBack && booked.opens() {
                 // That it had been authorized is an event of its own.
                 let status = Status::Approved;

@@ -192,9 +192,11 @@ impl World {
                 let wait = (next - site.executor.now()).to_std().unwrap_or_default();
                 // A little later, so that a clock that is behind agrees that it is due.
                 site.executor.wait(wait + Duration::from_secs(1)).await;
-                for due in site.claim(DueKind::Any).await {
-                    // What it does is checked by what it leaves behind.
-                    drop(flows.recover(&due).await);
+                for kind in [DueKind::Any, DueKind::RanOut] {
+                    for due in site.claim(kind).await {
+                        // What it does is checked by what it leaves behind.
+                        drop(flows.recover(&due).await);
+                    }
                 }
             }
         });

@@ -94,6 +94,7 @@ impl Site {
                 let kind = match site.executor.pick(0..10) {
                     0 => DueKind::TooLate,
                     1 => DueKind::Unsent,
+                    2 => DueKind::RanOut,
                     _ => DueKind::Any,
                 };
                 for due in site.claim(kind).await {
@@ -143,14 +144,14 @@ impl Site {
         });
     }
 
-    /// When the next step of anything pending is due.
+    /// When the next step of anything pending is due, or the next look at an authorization.
     pub fn next_step(&self) -> Option<DateTime<Utc>> {
         self.store.look(|tables| {
             let rows = tables
                 .payments
                 .values()
                 .flat_map(|record| &record.transactions);
-            rows.filter(|row| row.is_taken_up())
+            rows.filter(|row| row.is_taken_up() || row.is_watched())
                 .filter_map(|row| row.next_step_at)
                 .min()
         })

@@ -296,3 +296,20 @@ fn s18_nothing_is_kept_of_what_has_ended() {
     world.hold_off(&attempt, SendOutcome::Unknown(Cause::ProviderError));
     assert!(world.record.transaction(id).unwrap().left_alone.is_empty());
 }
+
+#[test]
+fn s18_an_authorization_is_not_asked_about_sooner_because_its_void_is_refused() {
+    let mut world = World::accepted(100, CaptureMethod::Manual);
+    let id = world.newest();
+    world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+    world.pass(SECONDS);
+    let until = world.hold_off_lookup(id);
+    let made = FactKind::Approved {
+        amount: Some(eur(100)),
+        expires_at: Some(start() + TimeDelta::hours(48)),
+    };
+    assert!(world.learn(id, &told(made)));
+    world.void().unwrap();
+    world.answer(FactKind::Failed(Cause::Expired));
+    assert_eq!(world.due(id), until);
+}

@@ -1,0 +1,1 @@
+drop index transactions_watched_next_step_idx;
