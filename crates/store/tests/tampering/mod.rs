@@ -128,6 +128,24 @@ pub fn kinds() -> impl Iterator<Item = &'static Kind> {
     .flatten()
 }
 
+/// The kinds whose names hold one of the pieces that `QUITTANCE_TAMPER_KINDS` lists, with commas between; all without it.
+pub fn chosen() -> Vec<&'static Kind> {
+    let Ok(pieces) = std::env::var("QUITTANCE_TAMPER_KINDS") else {
+        return kinds().collect();
+    };
+    let pieces: Vec<&str> = pieces.split(',').map(str::trim).collect();
+    for piece in &pieces {
+        let known = !piece.is_empty() && kinds().any(|kind| kind.name.contains(piece));
+        assert!(
+            known,
+            "QUITTANCE_TAMPER_KINDS: no kind has {piece:?} in its name"
+        );
+    }
+    kinds()
+        .filter(|kind| pieces.iter().any(|piece| kind.name.contains(piece)))
+        .collect()
+}
+
 /// Random entries of different payments, none of them of `others`.
 pub async fn pick(client: &Client, kind: &Kind, count: usize, others: &[Uuid]) -> Vec<Target> {
     let others: Vec<String> = others.iter().map(Uuid::to_string).collect();
