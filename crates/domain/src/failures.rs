@@ -9,27 +9,27 @@ use crate::ids::PaymentId;
 use crate::ports::FailureSummary;
 use crate::transaction::{Attempt, AttemptOutcome};
 
-/// Detail of the entry by which an attempt ended: what it asked of the provider.
-const OPERATION: &str = "attempt_operation";
-/// The same: the provider account that it went to.
-const ACCOUNT: &str = "attempt_account";
+/// Detail of the entries by which an attempt began and ended: what it asks of the provider.
+pub(crate) const OPERATION: &str = "attempt_operation";
+/// Detail of the entry by which it ended: the provider account that it went to.
+pub(crate) const ACCOUNT: &str = "attempt_account";
 /// The same: what it told.
-const OUTCOME: &str = "attempt_outcome";
+pub(crate) const OUTCOME: &str = "attempt_outcome";
 /// The same: why, where the outcome is not an answer.
-const CAUSE: &str = "attempt_cause";
+pub(crate) const CAUSE: &str = "attempt_cause";
 /// The same: how long the provider took, in microseconds.
-const LATENCY: &str = "attempt_latency_us";
+pub(crate) const LATENCY: &str = "attempt_latency_us";
 
 /// Payments that a summary names as examples of one failure.
 const EXAMPLES: usize = 3;
 
-/// Says how an attempt ended, in the details of the entry by which it did. Says nothing of one that has not.
+/// Says how an attempt ended, in the details of the entry by which it did; of one that has not, what it asks.
 pub fn tell_attempt(details: &mut BTreeMap<String, String>, attempt: &Attempt) {
+    let mut tell = |name: &str, value: String| details.insert(name.to_owned(), value);
+    tell(OPERATION, attempt.operation.name().to_owned());
     let Some(end) = &attempt.ended else {
         return;
     };
-    let mut tell = |name: &str, value: String| details.insert(name.to_owned(), value);
-    tell(OPERATION, attempt.operation.name().to_owned());
     tell(ACCOUNT, attempt.provider_account.as_str().to_owned());
     tell(OUTCOME, end.outcome.name().to_owned());
     tell(LATENCY, end.latency_micros.to_string());

@@ -1,7 +1,7 @@
 //! The entries in which commands were accepted: what their receipts are made of.
 //!
 //! Those of commands that this process has just committed are remembered, so that an answer costs no further look at
-//! the database; others are read.
+//! the database; others are read, and remembered for the rest of the repetition.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -43,8 +43,11 @@ pub struct Accepted {
 /// How the leaf of an acceptance names the command's key: a text that stands in no value, where quotes are escaped.
 const KEY_FIELD: &str = "\"idempotency_key_digest\":\"";
 
-/// A payment, and the digest of a command's idempotency key.
-type Key = (Uuid, Hash);
+/// Most entries that are read of one key: there is one, and others are somebody's who put them before it.
+const MAX_READ: i64 = 16;
+
+/// A payment, the transaction that a command made or advanced, and the digest of the command's idempotency key.
+type Key = (Uuid, Uuid, Hash);
 
 /// What was accepted lately; the oldest are forgotten first.
 #[derive(Debug, Default)]
@@ -68,7 +71,8 @@ impl Acceptances {
             leaf_hash: Hash::from_bytes(entry.leaf_hash),
             recorded_at: entry.occurred_at,
         };
-        Some(((payment, key_digest(entry.leaf.as_bytes())?), accepted))
+        let digest = key_digest(entry.leaf.as_bytes())?;
+        Some(((payment, entry.transaction?.0, digest), accepted))
     }
 
     pub(crate) fn remember(&self, key: Key, accepted: Accepted) {
@@ -123,9 +127,11 @@ fn entries() -> _ {
     ))
 }
 
-fn accepted(bytes: &[u8]) -> Result<Accepted, StoreError> {
-    let corrupt = || StoreError::Corrupt("journal.leaf".to_owned());
-    let leaf = Leaf::decode(bytes).map_err(|_| corrupt())?;
+fn corrupt() -> StoreError {
+    StoreError::Corrupt("journal.leaf".to_owned())
+}
+
+fn accepted(leaf: &Leaf, bytes: &[u8]) -> Result<Accepted, StoreError> {
     Ok(Accepted {
         entry_id: leaf.entry_id,
         payment_id: leaf.payment_id.ok_or_else(corrupt)?,
@@ -145,7 +151,8 @@ impl PgStore {
         key_digest: &[u8; 32],
     ) -> Result<Option<Accepted>, StoreError> {
         let digest = Hash::from_bytes(*key_digest);
-        if let Some(known) = self.inner.acceptances.get(&(payment.0, digest)) {
+        let key = (payment.0, transaction.0, digest);
+        if let Some(known) = self.inner.acceptances.get(&key) {
             return Ok(Some(known));
         }
         let field = format!("{KEY_FIELD}{digest}\"");
@@ -153,15 +160,29 @@ impl PgStore {
             let holds = sql::<Bool>("position(")
                 .bind::<Binary, _>(field.clone().into_bytes())
                 .sql(" in leaf) > 0");
-            let first = entries()
+            let found = entries()
                 .filter(journal::stream_id.eq(payment.0))
                 .filter(journal::transaction_id.eq(transaction.0))
                 .filter(holds)
                 .order(journal::entity_seq)
-                .limit(1);
-            async move { first.first::<Row>(connection).await.optional() }.boxed()
+                .limit(MAX_READ);
+            async move { found.load::<Row>(connection).await }.boxed()
         });
-        self.accepted(read.await?)
+        let (genuine, forged): (Vec<Row>, Vec<Row>) = read
+            .await?
+            .into_iter()
+            .partition(|row| row.is_authentic(&self.inner.keys));
+        self.report_forged(forged.iter().map(|row| row.entry_id));
+        for row in genuine {
+            // Only the bytes are under the MAC, not the column by which it was found.
+            let leaf = Leaf::decode(&row.leaf).map_err(|_| corrupt())?;
+            if leaf.transaction_id == Some(transaction.0) {
+                let found = accepted(&leaf, &row.leaf)?;
+                self.inner.acceptances.remember(key, found);
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// What a row states, where this service wrote it.
@@ -173,7 +194,8 @@ impl PgStore {
             self.report_forged(std::iter::once(row.entry_id));
             return Ok(None);
         }
-        accepted(&row.leaf).map(Some)
+        let leaf = Leaf::decode(&row.leaf).map_err(|_| corrupt())?;
+        accepted(&leaf, &row.leaf).map(Some)
     }
 
     /// An entry of a payment's stream by its number; none where what is stored is not what this service wrote, which is
@@ -221,7 +243,11 @@ mod tests {
         let now = Utc::now();
         let key = |number: usize| {
             let number = u128::try_from(number).unwrap();
-            (Uuid::from_u128(number), Hash::from_bytes([1; 32]))
+            (
+                Uuid::from_u128(number),
+                Uuid::nil(),
+                Hash::from_bytes([1; 32]),
+            )
         };
         for number in 0..=MAX_REMEMBERED {
             let accepted = Accepted {

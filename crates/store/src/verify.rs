@@ -228,6 +228,8 @@ impl PgStore {
             .await?;
         api_keys::verify(connection, events).await?;
         claims::verify_actions(connection, events).await?;
+        claims::key_records::verify(connection, events).await?;
+        claims::attempts::verify(connection, events).await?;
         let trusted = settings.trusted.clone();
         positions::verify(connection, &segments, trusted, events).await
     }

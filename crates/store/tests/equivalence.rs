@@ -29,7 +29,8 @@ async fn both_stores_answer_the_same_changes_the_same() {
     let real = db.store().await;
     let mut seen = Seen::default();
     for seed in 0..WORLDS {
-        let world = World::new(seed);
+        let key = real.keys().fingerprint_key();
+        let world = World::new(seed).with_fingerprint_key(key);
         world.store.keep_offers();
         assert!(world.live_in_trouble(), "seed {seed}");
         let offers: Vec<Offer> = world.store.offers();

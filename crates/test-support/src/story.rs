@@ -11,7 +11,7 @@ use quittance_domain::change::{
 use quittance_domain::contradictions::Contradictions;
 use quittance_domain::decline::Cause;
 use quittance_domain::failures::tell_attempt;
-use quittance_domain::fingerprint::Fingerprint;
+use quittance_domain::fingerprint::{Fingerprint, FingerprintKey, idempotency_key_digest};
 use quittance_domain::ids::{
     AttemptId, EntryId, IdempotencyKey, PaymentId, ProviderAccount, ProviderReference, TenantId,
     TransactionId,
@@ -28,6 +28,8 @@ use quittance_domain::transaction::{
 };
 use quittance_evidence::{Actor, EntryResult, Hash, Leaf, SCHEMA_VERSION, Source, StreamId};
 use uuid::Uuid;
+
+use crate::test_keys;
 
 /// What every salt of a story is made of.
 pub const SALT_BYTE: u8 = 9;
@@ -71,7 +73,7 @@ impl Story {
             attempt,
             trace_id: *Uuid::now_v7().as_bytes(),
         };
-        let mut change = story.change("payment.accepted", None, EntryResult::Success);
+        let mut change = story.accepted("payment.accepted", None, key);
         change.idempotency = Some(story.record(CommandKind::Create, key));
         change.transactions = vec![Write::Insert(story.transaction.clone())];
         change.attempt = Some(Write::Insert(story.attempt.clone()));
@@ -171,7 +173,10 @@ impl Story {
         self.transaction = new_transaction(kind, minor_units, now);
         self.attempt = new_attempt(&self.transaction, operation, now);
         let event = format!("payment.{operation}_accepted");
-        let mut change = self.next(&event, EntryResult::Success);
+        self.payment.version += 1;
+        self.payment.updated_at = now;
+        let previous = self.payment.last_leaf_hash;
+        let mut change = self.accepted(&event, previous, key);
         change.idempotency = Some(self.record(command, key));
         change.transactions = vec![Write::Insert(self.transaction.clone())];
         change.attempt = Some(Write::Insert(self.attempt.clone()));
@@ -241,6 +246,19 @@ impl Story {
         }
     }
 
+    /// The acceptance of what is asked under a key.
+    fn accepted(&mut self, event: &str, previous: Option<[u8; 32]>, key: &str) -> Change {
+        let secret = FingerprintKey::new(test_keys().fingerprint_key());
+        let digest = idempotency_key_digest(&secret, self.payment.tenant.as_str(), key);
+        let details = BTreeMap::new();
+        self.change_under(
+            event,
+            previous,
+            (EntryResult::Success, Some(digest)),
+            details,
+        )
+    }
+
     fn change(&mut self, event: &str, previous: Option<[u8; 32]>, result: EntryResult) -> Change {
         self.change_with(event, previous, result, BTreeMap::new())
     }
@@ -250,6 +268,16 @@ impl Story {
         event: &str,
         previous: Option<[u8; 32]>,
         result: EntryResult,
+        details: BTreeMap<String, String>,
+    ) -> Change {
+        self.change_under(event, previous, (result, None), details)
+    }
+
+    fn change_under(
+        &mut self,
+        event: &str,
+        previous: Option<[u8; 32]>,
+        (result, key_digest): (EntryResult, Option<[u8; 32]>),
         details: BTreeMap<String, String>,
     ) -> Change {
         let mut leaf = leaf(
@@ -265,6 +293,7 @@ impl Story {
         leaf.result = result;
         leaf.trace_id = self.trace_id;
         leaf.details = details;
+        leaf.idempotency_key_digest = key_digest.map(Hash::from_bytes);
         let mut entry = entry(&leaf, self.payment.id.0, Some(&self.payment.tenant));
         entry.payment = Some(self.payment.id);
         entry.transaction = Some(self.transaction.id);

@@ -26,7 +26,9 @@ impl Flows {
             .known_answer(caller, request)
             .await
             .map_err(|error| match error {
-                FlowError::IdempotencyKeyReused { .. } => error,
+                // What is stored under the key cannot be believed: asking again would not help. It leaves open what became
+                // of the request, too.
+                FlowError::IdempotencyKeyReused { .. } | FlowError::Internal(_) => error,
                 other => accepted_already(&other),
             })?;
         // Taken, and not there: only a database restored to an earlier time could say so.

@@ -15,10 +15,13 @@
 //! entries commit together, so that an untampered log is never reported, whatever commits meanwhile.
 
 mod api_keys;
+mod attempts;
+mod cases;
 mod claims;
 mod cosignatures;
 mod entry;
 mod heads;
+mod key_records;
 mod mismatch;
 mod payment;
 mod positions;
@@ -30,12 +33,19 @@ mod tree;
 mod tree_fault;
 
 pub use api_keys::{ApiKeyFault, ApiKeyRow, ApiKeySaid, check_api_key, compare_api_key};
-pub use claims::{
-    AttemptSaid, Claim, RowsSaid, StoredAction, StoredAttempt, StoredKeyRecord, StoredResponse,
-    closes_case_of, compare_action, compare_attempt, compare_key_record, left_open,
-    operator_action_without_entry,
+pub use attempts::{
+    AttemptEndSaid, AttemptKey, AttemptSaid, StoredAttempt, StoredResponse, attempt_without_entry,
+    attempts_of_nothing, compare_attempt, compare_attempt_end, unspoken_attempts,
 };
+pub use cases::{
+    StoredAction, closes_case_of, compare_action, left_open, operator_action_without_entry,
+};
+pub use claims::{Claim, RowsSaid};
 pub use entry::{CheckedEntry, LeafFacts, LoggedRow, MacKeys, Placed, check_entry};
+pub use key_records::{
+    KeySaid, StoredKeyRecord, compare_key_record, key_record_without_entry, key_records_of_nothing,
+    unspoken_key_records,
+};
 pub use mismatch::{Fault, Mismatch, Stage};
 pub use payment::{StoredCustomer, StoredPayment, StoredTransaction, compare_payment};
 pub use positions::{PositionRow, PositionWalk};

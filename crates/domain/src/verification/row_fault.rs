@@ -1,6 +1,5 @@
 //! What can be wrong with rows that entries speak of, beside payments and transactions.
 
-use quittance_evidence::Hash;
 use thiserror::Error;
 
 use super::mismatch::Shown;
@@ -17,7 +16,7 @@ pub enum RowFault {
         /// Its number.
         number: u32,
     },
-    /// A digest of an attempt is not what its entry says.
+    /// A column of an attempt is not what its entry says.
     #[error(
         "{column} of the attempt {number} of the transaction {transaction} should be {expected}, and is {found}"
     )]
@@ -29,7 +28,7 @@ pub enum RowFault {
         /// Which column.
         column: &'static str,
         /// What the entry says.
-        expected: Hash,
+        expected: Shown,
         /// As stored.
         found: Shown,
     },
@@ -45,22 +44,47 @@ pub enum RowFault {
         /// What is wrong with it.
         problem: ResponseProblem,
     },
-    /// There are attempts that no entry is about.
-    #[error("the transaction {0} has more attempts than its row counts")]
-    AttemptWithoutEntry(TransactionId),
+    /// There is an attempt that no entry began, or one that has ended and that no entry ended.
+    #[error(
+        "no entry speaks of the attempt {number} of the transaction {transaction}, or of its end"
+    )]
+    AttemptWithoutEntry {
+        /// Of which transaction.
+        transaction: TransactionId,
+        /// Its number.
+        number: i32,
+    },
+    /// There are attempts of what no entry says was sent.
+    #[error("there are attempts of this payment, and no entry says that anything of it was sent")]
+    AttemptsOfNothing,
+    /// There are more attempts of these payments than entries can be about.
+    #[error(
+        "from this payment on, there are more attempts than entries can be about: some are not compared"
+    )]
+    TooManyAttempts,
     /// A command was accepted, and what it was asked under is forgotten: asked again, it would be carried out again.
     #[error("the command was accepted under an idempotency key that has no record")]
     IdempotencyRecordMissing,
-    /// The record leads to another transaction.
-    #[error(
-        "the idempotency record should lead to the transaction {expected}, and leads to {found}"
-    )]
+    /// The record leads to another transaction, or is of another command.
+    #[error("{column} of the idempotency record should be {expected}, and is {found}")]
     IdempotencyRecordDiffers {
-        /// That of the entry.
-        expected: TransactionId,
+        /// Which column.
+        column: &'static str,
+        /// What the entry says.
+        expected: Shown,
         /// As stored.
-        found: TransactionId,
+        found: Shown,
     },
+    /// A record is there whose key no entry is about: a command would be answered that was never accepted.
+    #[error(
+        "an idempotency record leads to the transaction {0}, and no command of the payment was accepted under its key"
+    )]
+    IdempotencyRecordWithoutEntry(TransactionId),
+    /// Records lead to what has no entry that accepted a command.
+    #[error(
+        "idempotency records lead to this payment, and no entry says that a command of it was accepted"
+    )]
+    IdempotencyRecordsOfNothing,
     /// There are more records of these payments than entries can be about.
     #[error(
         "from this payment on, there are more idempotency records than entries can be about: some are not compared"
@@ -105,9 +129,13 @@ impl RowFault {
             Self::AttemptMissing { .. } => "ATTEMPT_MISSING",
             Self::AttemptDiffers { .. } => "ATTEMPT_DIFFERS",
             Self::Response { .. } => "ATTEMPT_RESPONSE_DIFFERS",
-            Self::AttemptWithoutEntry(_) => "ATTEMPT_WITHOUT_ENTRY",
+            Self::AttemptWithoutEntry { .. } | Self::AttemptsOfNothing => "ATTEMPT_WITHOUT_ENTRY",
+            Self::TooManyAttempts => "TOO_MANY_ATTEMPTS",
             Self::IdempotencyRecordMissing => "IDEMPOTENCY_RECORD_MISSING",
             Self::IdempotencyRecordDiffers { .. } => "IDEMPOTENCY_RECORD_DIFFERS",
+            Self::IdempotencyRecordWithoutEntry(_) | Self::IdempotencyRecordsOfNothing => {
+                "IDEMPOTENCY_RECORD_WITHOUT_ENTRY"
+            }
             Self::TooManyIdempotencyRecords => "TOO_MANY_IDEMPOTENCY_RECORDS",
             Self::OperatorActionMissing(_) => "OPERATOR_ACTION_MISSING",
             Self::OperatorActionDiffers { .. } => "OPERATOR_ACTION_DIFFERS",

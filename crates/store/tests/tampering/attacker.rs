@@ -54,6 +54,9 @@ pub fn setup(seed: u64) -> String {
     let mut sql = format!(
         "select setseed({});
          alter table tree_tiles disable trigger all;
+         alter table attempts drop constraint attempts_number_positive;
+         alter table attempts drop constraint attempts_ended_completely;
+         alter table operator_actions drop constraint operator_actions_closed_completely;
          create function forged(leaf bytea) returns bytea language sql as
              $$ select convert_to(regexp_replace(convert_from(leaf, 'UTF8'), '\"event_type\":\"', \
                 '\"event_type\":\"forged.'), 'UTF8') $$;
@@ -86,6 +89,9 @@ pub fn setup(seed: u64) -> String {
          begin t.transaction_id := gen_random_uuid(); return t; end $$;
          create function invented_attempt(a attempts) returns attempts language plpgsql as $$
          begin a.number := a.number + 1000; a.attempt_id := gen_random_uuid(); return a; end $$;
+         create function invented_record(r idempotency_records, payment uuid) returns idempotency_records \
+         language plpgsql as $$
+         begin r.idempotency_key := 'invented ' || gen_random_uuid(); r.payment_id := payment; return r; end $$;
          create function invented_action(o operator_actions) returns operator_actions language plpgsql as $$
          begin o.action_id := gen_random_uuid(); return o; end $$;
          create function attempt(leaf bytea) returns int language sql as

@@ -1,6 +1,7 @@
 //! What somebody with every right on the database does to it, in SQL.
 
 mod attacker;
+mod attempts;
 mod customers;
 mod entries;
 mod payments;
@@ -120,6 +121,7 @@ pub fn kinds() -> impl Iterator<Item = &'static Kind> {
         entries::KINDS,
         payments::KINDS,
         payments::TRANSACTION_KINDS,
+        attempts::KINDS,
         records::KINDS,
         customers::KINDS,
         tree::KINDS,

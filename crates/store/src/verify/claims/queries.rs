@@ -1,103 +1,64 @@
-//! What is read of attempts, idempotency records and operator actions. Each column is cut behind the longest that the service
+//! What is read of operator actions. Each column is cut behind the longest that the service
 //! writes: whoever wrote more has changed it, and does not fill the memory.
 
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::query_builder::AstPass;
+use diesel::result::QueryResult;
+use diesel::sql_types::{
+    Array, BigInt, Binary, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
-use super::{MAX_RECORDS, PAGE};
+use super::PAGE;
 use crate::statement::statement;
+use crate::verify::long::readable_time;
 
-/// The attempts of some entries, in the same order.
-pub(super) struct ReadAttempts {
-    pub(super) payments: Vec<Uuid>,
-    pub(super) transactions: Vec<Uuid>,
-    pub(super) numbers: Vec<i32>,
-    /// One byte more than is opened: a longer answer does not open.
-    pub(super) cut: i32,
-    /// Most rows: one more than attempts, which shows where somebody dropped a key and repeated some.
-    pub(super) most: i64,
+/// Where a page of ids begins: behind one, or with the very first, which may be the least that there is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Behind {
+    last: Option<Uuid>,
 }
 
-pub(super) type AttemptTypes = (
-    BigInt,
-    Nullable<SqlUuid>,
-    Nullable<Binary>,
-    Nullable<Binary>,
-    Nullable<Binary>,
-    Nullable<Binary>,
-    (Nullable<SqlUuid>, Nullable<Binary>),
-    Bool,
-);
-
-pub(super) type AttemptTuple = (
-    i64,
-    Option<Uuid>,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    (Option<Uuid>, Option<Vec<u8>>),
-    bool,
-);
-
-statement!(ReadAttempts, ReadAttempts, AttemptTypes, |self, out| {
-    out.push_sql(
-        "select c.place, a.attempt_id, substr(a.request_digest, 1, 33), substr(a.response_digest, 1, 33), \
-         substr(a.digest_salt, 1, 256), substr(a.response, 1, ",
-    );
-    out.push_bind_param::<Integer, _>(&self.cut)?;
-    out.push_sql(
-        "), p.customer_id, substr(k.data_key, 1, 256), \
-         exists (select from attempts b join transactions t on t.payment_id = b.payment_id \
-         and t.transaction_id = b.transaction_id where b.payment_id = c.payment_id \
-         and b.transaction_id = c.transaction_id and c.number = 1 and b.number > t.attempts) \
-         from unnest(",
-    );
-    out.push_bind_param::<Array<SqlUuid>, _>(&self.payments)?;
-    out.push_sql(", ");
-    out.push_bind_param::<Array<SqlUuid>, _>(&self.transactions)?;
-    out.push_sql(", ");
-    out.push_bind_param::<Array<Integer>, _>(&self.numbers)?;
-    out.push_sql(
-        ") with ordinality c (payment_id, transaction_id, number, place) \
-         left join attempts a on a.payment_id = c.payment_id and a.transaction_id = c.transaction_id \
-         and a.number = c.number \
-         left join payments p on p.payment_id = c.payment_id \
-         left join customers k on k.customer_id = p.customer_id order by c.place limit ",
-    );
-    out.push_bind_param::<BigInt, _>(&self.most)?;
-});
-
-/// The idempotency records of some payments.
-pub(super) struct ReadRecords {
-    pub(super) payments: Vec<Uuid>,
-}
-
-statement!(
-    ReadRecords,
-    ReadRecords,
-    (Text, Text, SqlUuid, SqlUuid),
-    |self, out| {
-        out.push_sql(
-            "select left(tenant_id, 65), left(idempotency_key, 256), payment_id, transaction_id \
-         from idempotency_records where payment_id = any(",
-        );
-        out.push_bind_param::<Array<SqlUuid>, _>(&self.payments)?;
-        out.push_sql(") order by payment_id limit ");
-        out.push_bind_param::<BigInt, _>(&MAX_RECORDS)?;
+impl Behind {
+    /// Behind this id.
+    pub(super) fn id(last: Uuid) -> Self {
+        Self { last: Some(last) }
     }
-);
 
-pub(super) type ActionTypes = (
-    SqlUuid,
-    SqlUuid,
-    SqlUuid,
-    Text,
-    Nullable<SqlUuid>,
+    /// The condition. Its text is always the same, since statements are prepared once.
+    pub(super) fn push<'b>(
+        &'b self,
+        column: &str,
+        out: &mut AstPass<'_, 'b, Pg>,
+    ) -> QueryResult<()> {
+        out.push_sql("(");
+        out.push_sql(column);
+        out.push_sql(" >= coalesce(");
+        out.push_bind_param::<Nullable<SqlUuid>, _>(&self.last)?;
+        out.push_sql(", '00000000-0000-0000-0000-000000000000') and ");
+        out.push_sql(column);
+        out.push_sql(" is distinct from ");
+        out.push_bind_param::<Nullable<SqlUuid>, _>(&self.last)?;
+        out.push_sql(")");
+        Ok(())
+    }
+}
+
+/// Id, payment and transaction; tenant and kind; when it was opened, closed and by what; the bytes of the entry that closed it.
+type ActionTypes = (
+    (SqlUuid, SqlUuid, SqlUuid),
+    (Text, Text),
+    (Timestamptz, Nullable<Timestamptz>, Nullable<SqlUuid>),
     Nullable<Binary>,
 );
 
-pub(super) type ActionTuple = (Uuid, Uuid, Uuid, String, Option<Uuid>, Option<Vec<u8>>);
+pub(super) type ActionTuple = (
+    (Uuid, Uuid, Uuid),
+    (String, String),
+    (DateTime<Utc>, Option<DateTime<Utc>>, Option<Uuid>),
+    Option<Vec<u8>>,
+);
 
 /// Operator actions by the entries that opened them, each with the later entry of its stream by which it was closed.
 pub(super) struct ReadActions {
@@ -108,7 +69,13 @@ pub(super) struct ReadActions {
 
 statement!(ReadActions, ReadActions, ActionTypes, |self, out| {
     out.push_sql(
-        "select a.action_id, a.payment_id, a.transaction_id, left(a.kind, 64), a.closed_by, \
+        "select a.action_id, a.payment_id, a.transaction_id, left(a.tenant_id, 65), left(a.kind, 64), ",
+    );
+    out.push_sql(&readable_time("a.opened_at"));
+    out.push_sql(", case when a.closed_at is not null then ");
+    out.push_sql(&readable_time("a.closed_at"));
+    out.push_sql(
+        " end, a.closed_by, \
          (select substr(c.leaf, 1, 65536) from journal o join journal c on c.stream_id = o.stream_id \
          and c.entity_seq > o.entity_seq where o.stream_id = a.payment_id and o.entry_id = a.action_id \
          and c.entry_id = a.closed_by limit 1) \
@@ -156,7 +123,7 @@ statement!(
 
 /// Operator actions behind one, with whether the entry that opened each is there.
 pub(super) struct ReadOpenings {
-    pub(super) after: Uuid,
+    pub(super) after: Behind,
 }
 
 statement!(
@@ -166,9 +133,9 @@ statement!(
     |self, out| {
         out.push_sql(
         "select a.action_id, a.payment_id, exists (select from journal o where o.stream_id = a.payment_id \
-         and o.entry_id = a.action_id) from operator_actions a where a.action_id > ",
-    );
-        out.push_bind_param::<SqlUuid, _>(&self.after)?;
+         and o.entry_id = a.action_id) from operator_actions a where ",
+        );
+        self.after.push("a.action_id", &mut out)?;
         out.push_sql(" order by a.action_id limit ");
         out.push_bind_param::<BigInt, _>(&PAGE)?;
     }
