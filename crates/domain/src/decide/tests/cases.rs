@@ -25,7 +25,7 @@ impl World {
 
     /// Whether the last entry is one that may have closed a case of this kind.
     fn closes(&self, id: TransactionId, kind: OperatorActionKind) -> bool {
-        closes_case_of(self.change().entry.leaf.as_bytes(), id, Some(kind))
+        closes_case_of(self.change().entry.leaf.as_bytes(), id, Some(kind)).is_some()
     }
 
     pub(super) fn retry(&mut self, transaction: TransactionId) {
