@@ -11,6 +11,7 @@ use quittance_evidence::note::VerifierKey;
 
 use super::read::{PositionPage, Verifying};
 use super::segments::Segments;
+use super::tree::BySize;
 use super::{Events, PROGRESS_EVERY};
 
 /// How often it is looked for a checkpoint that the signer has in mind, and that is not stored.
@@ -54,9 +55,10 @@ pub(super) async fn verify(
         if let Some(end) = end {
             walks.await_signer(connection, &end).await?;
             // Stored after its page was read, and before the one that names it was.
-            let stored = connection.sizes_stored(&walks.tree.missing()).await?;
+            let (heads, checkpoints) = (walks.tree.missing_heads(), walks.tree.missing());
+            let stored = connection.stored(BySize::Checkpoints, &checkpoints).await?;
             walks.tree.stored(&stored);
-            let stored = connection.heads_stored(&walks.tree.missing_heads()).await?;
+            let stored = connection.stored(BySize::Heads, &heads).await?;
             walks.tree.heads_stored(&stored);
             walks.finish(head, &end);
         }

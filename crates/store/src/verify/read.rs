@@ -19,7 +19,7 @@ use super::VerifyProgress;
 use super::long::{Range, readable_time};
 use super::rows::Rows;
 use super::segments::{SEGMENTS, Segment, Segments};
-use super::tree::{TreePart, heads_stored, notes_from, sizes_stored};
+use super::tree::{BySize, TreePart, notes_from};
 use crate::connection::Use;
 use crate::failure;
 use crate::keys::KeyRing;
@@ -424,26 +424,17 @@ impl Verifying {
             .await
     }
 
-    /// Which of these sizes a head is stored of, now.
-    pub(super) async fn heads_stored(&mut self, sizes: &[u64]) -> Result<Vec<u64>, StoreError> {
+    /// Of which of these sizes the service stored one of a kind, now.
+    pub(super) async fn stored(
+        &mut self,
+        kind: BySize,
+        sizes: &[u64],
+    ) -> Result<Vec<u64>, StoreError> {
         let keys = Arc::clone(&self.store.inner.keys);
-        let sizes = sizes.iter().filter_map(|size| i64::try_from(*size).ok());
-        let sizes: Vec<i64> = sizes.collect();
+        let sizes: Vec<u64> = sizes.to_vec();
         self.read(|connection| {
             let (keys, sizes) = (Arc::clone(&keys), sizes.clone());
-            async move { heads_stored(connection, &keys, sizes).await }.boxed()
-        })
-        .await
-    }
-
-    /// Which of these sizes a checkpoint is stored of, now.
-    pub(super) async fn sizes_stored(&mut self, sizes: &[u64]) -> Result<Vec<u64>, StoreError> {
-        let keys = Arc::clone(&self.store.inner.keys);
-        let sizes = sizes.iter().filter_map(|size| i64::try_from(*size).ok());
-        let sizes: Vec<i64> = sizes.collect();
-        self.read(|connection| {
-            let (keys, sizes) = (Arc::clone(&keys), sizes.clone());
-            async move { sizes_stored(connection, &keys, sizes).await }.boxed()
+            async move { kind.stored(connection, &keys, &sizes).await }.boxed()
         })
         .await
     }

@@ -322,38 +322,53 @@ fn tile_id(level: i16, index: i64) -> Option<TileId> {
     })
 }
 
-/// Which of these sizes a head is stored of that the service made.
-pub(super) async fn heads_stored(
-    connection: &mut AsyncPgConnection,
-    keys: &KeyRing,
-    sizes: Vec<i64>,
-) -> QueryResult<Vec<u64>> {
-    let most = i64::try_from(sizes.len()).unwrap_or(i64::MAX);
-    let heads = tree_heads::table.select(head_columns());
-    let heads = heads.filter(tree_heads::tree_size.eq_any(sizes));
-    let heads: Vec<StoredHead> = heads.limit(most).load(connection).await?;
-    let ours = heads.into_iter().map(|head| head.into_row(keys));
-    let ours = ours.filter(|row| row.mac == HeadMac::Ours);
-    Ok(ours
-        .filter_map(|row| u64::try_from(row.size).ok())
-        .collect())
+/// What is stored once for each size, and named by that which came after it.
+#[derive(Clone, Copy)]
+pub(super) enum BySize {
+    Heads,
+    Checkpoints,
 }
 
-/// Which of these sizes a checkpoint is stored of that the service stored so.
-pub(super) async fn sizes_stored(
+impl BySize {
+    /// Of which of these sizes there is one that the service stored so.
+    pub(super) async fn stored(
+        self,
+        connection: &mut AsyncPgConnection,
+        keys: &KeyRing,
+        sizes: &[u64],
+    ) -> QueryResult<Vec<u64>> {
+        let mut stored = Vec::new();
+        for size in sizes {
+            let Ok(column) = i64::try_from(*size) else {
+                continue;
+            };
+            let ours = match self {
+                Self::Heads => head_is_stored(connection, keys, column).await?,
+                Self::Checkpoints => checkpoint_is_stored(connection, keys, column).await?,
+            };
+            stored.extend(ours.then_some(*size));
+        }
+        Ok(stored)
+    }
+}
+
+async fn head_is_stored(
     connection: &mut AsyncPgConnection,
     keys: &KeyRing,
-    sizes: Vec<i64>,
-) -> QueryResult<Vec<u64>> {
-    let mut stored = Vec::new();
-    for size in sizes {
-        let read = ReadCheckpoints {
-            first: size,
-            to: size,
-        };
-        let rows: Vec<CheckpointTuple> = read.load(connection).await?;
-        let ours = |row: &CheckpointTuple| cells(row).is_stored_so(keys);
-        stored.extend(u64::try_from(size).ok().filter(|_| rows.iter().any(ours)));
-    }
-    Ok(stored)
+    size: i64,
+) -> QueryResult<bool> {
+    let head = tree_heads::table.select(head_columns());
+    let head = head.filter(tree_heads::tree_size.eq(size));
+    let head: Option<StoredHead> = head.first(connection).await.optional()?;
+    Ok(head.is_some_and(|head| head.into_row(keys).mac == HeadMac::Ours))
+}
+
+async fn checkpoint_is_stored(
+    connection: &mut AsyncPgConnection,
+    keys: &KeyRing,
+    size: i64,
+) -> QueryResult<bool> {
+    let (first, to) = (size, size);
+    let rows: Vec<CheckpointTuple> = ReadCheckpoints { first, to }.load(connection).await?;
+    Ok(rows.iter().any(|row| cells(row).is_stored_so(keys)))
 }
