@@ -9,9 +9,9 @@ use quittance_domain::ids::TenantId;
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::Trusted;
 use quittance_store::{
-    DatabaseTls, KeyRing, KeyRingError, NewApiKey, PgStore, StoreConfig, StoreObserver,
-    StoreStartError, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings,
-    VerifySummary,
+    DatabaseTls, KeyRing, KeyRingError, NewApiKey, PgStore, SIGNER_WITHIN, StoreConfig,
+    StoreObserver, StoreStartError, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress,
+    VerifySettings, VerifySummary,
 };
 use quittance_telemetry::Metrics;
 use thiserror::Error;
@@ -194,6 +194,7 @@ impl LogVerifier for Verifier {
             resume,
             trusted,
             patience: VERIFY_PATIENCE,
+            signer_within: SIGNER_WITHIN,
         };
         self.store.verify_log(settings, events).await
     }

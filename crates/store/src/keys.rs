@@ -1,5 +1,7 @@
 //! The key ring: secrets that the database never sees, and the subkeys derived from them.
 
+mod facts;
+
 use std::fmt;
 
 use chrono::{DateTime, Utc};
@@ -10,6 +12,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+pub use facts::{CheckpointFacts, CosignatureFacts, TreeHeadFacts};
 
 /// Size of a key of the ring, and of every subkey, in bytes.
 pub const KEY_BYTES: usize = 32;
@@ -37,6 +41,8 @@ enum Purpose {
     TreeHead,
     /// MAC of checkpoints as they are stored.
     Checkpoint,
+    /// MAC of cosignatures as they are stored.
+    Cosignature,
 }
 
 impl Purpose {
@@ -52,6 +58,7 @@ impl Purpose {
             Self::CustomerReference => b"quittance customer-reference v1",
             Self::TreeHead => b"quittance tree-head-mac v1",
             Self::Checkpoint => b"quittance checkpoint-mac v1",
+            Self::Cosignature => b"quittance cosignature-mac v1",
         }
     }
 }
@@ -90,58 +97,6 @@ pub struct ApiKeyFacts<'a> {
     pub secret_mac: &'a [u8],
 }
 
-/// What the MAC of a head of the tree is over.
-#[derive(Debug, Clone, Copy)]
-pub struct TreeHeadFacts<'a> {
-    /// How many entries it covers.
-    pub size: u64,
-    /// The root over them.
-    pub root: &'a [u8; 32],
-    /// How many entries the head covers that it was grown from; `None` in a row from before that was kept.
-    pub previous: Option<u64>,
-}
-
-impl TreeHeadFacts<'_> {
-    fn mac(&self, key: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
-        let (size, previous) = (self.size.to_be_bytes(), self.previous.map(u64::to_be_bytes));
-        let mut parts: Vec<&[u8]> = vec![&size, self.root];
-        // One part more, so that no MAC of a row with it is one of a row without.
-        parts.extend(previous.as_ref().map(<[u8; 8]>::as_slice));
-        hmac(key, &parts)
-    }
-}
-
-/// What the MAC of a checkpoint's row is over.
-#[derive(Debug, Clone, Copy)]
-pub struct CheckpointFacts<'a> {
-    /// How many entries it covers.
-    pub size: u64,
-    /// When it was signed, in microseconds since 1970.
-    pub signed_at: i64,
-    /// How many entries the one before it covers, where the signer knew.
-    pub previous: Option<u64>,
-    /// What its note states, which begins with the name of a log: never with a zero byte, as a number of entries does.
-    pub note: &'a str,
-    /// SHA-256 of the whole note as it was first stored; `None` in a row from before there was one.
-    pub note_digest: Option<&'a [u8]>,
-}
-
-impl CheckpointFacts<'_> {
-    fn mac(&self, key: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
-        let previous = self.previous.map(u64::to_be_bytes);
-        let (size, signed_at) = (self.size.to_be_bytes(), self.signed_at.to_be_bytes());
-        let mut parts: Vec<&[u8]> = vec![
-            &size,
-            &signed_at,
-            previous.as_ref().map_or(&[], |bytes| bytes.as_slice()),
-            self.note.as_bytes(),
-        ];
-        // One part more, so that no MAC of a row with it is one of a row without.
-        parts.extend(self.note_digest);
-        hmac(key, &parts)
-    }
-}
-
 /// One key and its subkeys.
 #[derive(Clone)]
 struct RingKey {
@@ -155,6 +110,7 @@ struct RingKey {
     customer_reference: Zeroizing<[u8; KEY_BYTES]>,
     tree_head: Zeroizing<[u8; KEY_BYTES]>,
     checkpoint: Zeroizing<[u8; KEY_BYTES]>,
+    cosignature: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl RingKey {
@@ -171,6 +127,7 @@ impl RingKey {
             customer_reference: subkey(Purpose::CustomerReference),
             tree_head: subkey(Purpose::TreeHead),
             checkpoint: subkey(Purpose::Checkpoint),
+            cosignature: subkey(Purpose::Cosignature),
             id,
         })
     }
@@ -331,6 +288,18 @@ impl KeyRing {
             .is_some_and(|key| row.mac(&key.checkpoint).as_slice().ct_eq(mac).into())
     }
 
+    /// The MAC of a cosignature's row.
+    pub fn cosignature_mac(&self, row: CosignatureFacts<'_>) -> ([u8; 32], String) {
+        let mac = row.mac(&self.active.cosignature);
+        (mac, self.active.id.clone())
+    }
+
+    /// Whether `mac`, made under the ring's key `key_id`, is of this row; in constant time. False where the ring lacks the key.
+    pub fn verify_cosignature(&self, row: CosignatureFacts<'_>, key_id: &str, mac: &[u8]) -> bool {
+        self.find(key_id)
+            .is_some_and(|key| row.mac(&key.cosignature).as_slice().ct_eq(mac).into())
+    }
+
     /// The column key in use.
     pub(crate) fn column_key(&self) -> (&str, &[u8; KEY_BYTES]) {
         (&self.active.id, &self.active.columns)
@@ -373,171 +342,4 @@ impl fmt::Debug for KeyRing {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ring(ids: &[(&str, u8)]) -> Result<KeyRing, KeyRingError> {
-        KeyRing::new(
-            ids.iter()
-                .map(|(id, byte)| ((*id).to_owned(), [*byte; KEY_BYTES])),
-        )
-    }
-
-    #[test]
-    fn a_ring_has_one_to_sixteen_keys_with_plain_and_different_ids() {
-        assert_eq!(ring(&[]).unwrap_err(), KeyRingError::Empty);
-        assert_eq!(ring(&[("a:b", 1)]).unwrap_err(), KeyRingError::Id);
-        let twice = ring(&[("a", 1), ("a", 2)]).unwrap_err();
-        assert_eq!(twice, KeyRingError::DuplicateId("a".into()));
-        let many: Vec<_> = (0..17).map(|n| (format!("k{n}"), [n; KEY_BYTES])).collect();
-        assert_eq!(KeyRing::new(many).unwrap_err(), KeyRingError::TooMany);
-    }
-
-    #[test]
-    fn every_purpose_has_its_own_key() {
-        let ring = ring(&[("a", 7)]).unwrap();
-        let key = &ring.active;
-        let mut all = vec![
-            *key.columns,
-            *key.fingerprint,
-            *key.api_key,
-            *key.api_key_row,
-            *key.page_token,
-            *key.customer_reference,
-            *key.tree_head,
-            *key.checkpoint,
-            [7; KEY_BYTES],
-        ];
-        let many = all.len();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), many);
-    }
-
-    #[test]
-    fn the_mac_of_a_head_is_of_its_size_root_and_the_one_before_and_survives_a_new_active_key() {
-        let (old, new) = (
-            ring(&[("a", 1)]).unwrap(),
-            ring(&[("b", 2), ("a", 1)]).unwrap(),
-        );
-        let head = |size, root, previous| TreeHeadFacts {
-            size,
-            root,
-            previous,
-        };
-        let (root, three) = ([7; 32], Some(2));
-        let (mac, id) = old.tree_head_mac(head(3, &root, three));
-        let verify = |head, id: &str, mac: &[u8]| new.verify_tree_head(head, id, mac);
-        assert_eq!(verify(head(3, &root, three), &id, &mac), Some(true));
-        for other in [
-            head(4, &root, three),
-            head(3, &[8; 32], three),
-            head(3, &root, Some(1)),
-            head(3, &root, None),
-        ] {
-            assert_eq!(verify(other, &id, &mac), Some(false));
-        }
-        let right = head(3, &root, three);
-        assert_eq!(verify(right, &id, &mac[..31]), Some(false));
-        assert_eq!(verify(right, "b", &mac), Some(false));
-        assert_eq!(verify(right, "c", &mac), None);
-    }
-
-    #[test]
-    fn the_mac_of_a_checkpoint_is_of_its_size_time_note_and_the_one_before() {
-        let (old, new) = (
-            ring(&[("a", 1)]).unwrap(),
-            ring(&[("b", 2), ("a", 1)]).unwrap(),
-        );
-        let facts = |size, signed_at, previous, note| CheckpointFacts {
-            size,
-            signed_at,
-            previous,
-            note,
-            note_digest: Some(&[9; 32][..]),
-        };
-        let (mac, id) = old.checkpoint_mac(facts(3, 5, Some(2), "note"));
-        assert!(new.verify_checkpoint(facts(3, 5, Some(2), "note"), &id, &mac));
-        for other in [
-            facts(4, 5, Some(2), "note"),
-            facts(3, 6, Some(2), "note"),
-            facts(3, 5, Some(1), "note"),
-            facts(3, 5, None, "note"),
-            facts(3, 5, Some(2), "nota"),
-            CheckpointFacts {
-                note_digest: Some(&[8; 32]),
-                ..facts(3, 5, Some(2), "note")
-            },
-            CheckpointFacts {
-                note_digest: None,
-                ..facts(3, 5, Some(2), "note")
-            },
-        ] {
-            assert!(!new.verify_checkpoint(other, &id, &mac));
-        }
-        assert!(!new.verify_checkpoint(facts(3, 5, Some(2), "note"), "b", &mac));
-        assert!(!new.verify_checkpoint(facts(3, 5, Some(2), "note"), "c", &mac));
-    }
-
-    #[test]
-    fn api_keys_fingerprints_and_customers_survive_a_new_active_key() {
-        let old = ring(&[("a", 1)]).unwrap();
-        let new = ring(&[("b", 2), ("a", 1)]).unwrap();
-        let (mac, id) = old.api_key_mac(b"secret");
-        assert!(new.verify_api_key(b"secret", &id, &mac));
-        assert!(!new.verify_api_key(b"Secret", &id, &mac));
-        assert!(!new.verify_api_key(b"secret", "b", &mac));
-        assert!(!new.verify_api_key(b"secret", "c", &mac));
-        assert_eq!(old.fingerprint_key(), new.fingerprint_key());
-        assert_eq!(
-            old.customer_reference_mac("acme", "customer-1"),
-            new.customer_reference_mac("acme", "customer-1")
-        );
-    }
-
-    #[test]
-    fn the_mac_of_an_api_keys_row_is_of_all_that_is_believed_of_it() {
-        let ring = ring(&[("b", 2), ("a", 1)]).unwrap();
-        let row = ApiKeyFacts {
-            key_id: "k",
-            tenant: "acme",
-            name: "till",
-            roles: "admin audit.read",
-            created_at: DateTime::UNIX_EPOCH,
-            secret_mac: &[7; 32],
-        };
-        let mac = ring.api_key_row_mac(&row, "a").unwrap();
-        assert!(ring.verify_api_key_row(&row, "a", &mac));
-        assert!(!ring.verify_api_key_row(&row, "b", &mac));
-        assert!(!ring.verify_api_key_row(&row, "c", &mac));
-        assert!(!ring.verify_api_key_row(&row, "a", &mac[1..]));
-        let later = DateTime::from_timestamp_micros(1).unwrap();
-        for changed in [
-            ApiKeyFacts { key_id: "l", ..row },
-            ApiKeyFacts { tenant: "b", ..row },
-            ApiKeyFacts { name: "", ..row },
-            ApiKeyFacts {
-                roles: "admin",
-                ..row
-            },
-            ApiKeyFacts {
-                created_at: later,
-                ..row
-            },
-            ApiKeyFacts {
-                secret_mac: &[8; 32],
-                ..row
-            },
-        ] {
-            assert!(!ring.verify_api_key_row(&changed, "a", &mac), "{changed:?}");
-        }
-    }
-
-    #[test]
-    fn a_ring_prints_ids_only() {
-        assert_eq!(
-            format!("{:?}", ring(&[("b", 2), ("a", 1)]).unwrap()),
-            r#"["b", "a"]"#
-        );
-    }
-}
+mod tests;

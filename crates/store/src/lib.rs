@@ -79,7 +79,8 @@ pub use evidence::{MergedEntries, MergedEntry};
 pub use inbox::MAX_INBOX_CLAIM;
 pub use inbox_desk::MAX_WIPED;
 pub use keys::{
-    ApiKeyFacts, CheckpointFacts, KEY_BYTES, KeyRing, KeyRingError, MAX_KEYS, TreeHeadFacts,
+    ApiKeyFacts, CheckpointFacts, CosignatureFacts, KEY_BYTES, KeyRing, KeyRingError, MAX_KEYS,
+    TreeHeadFacts,
 };
 pub use observer::{StoreObserver, Unobserved, VERIFICATION_CHECKS};
 pub use outbox::MAX_NOTIFICATION_CLAIM;
@@ -95,6 +96,6 @@ pub use tree::{
     TreeReadError, witness_id,
 };
 pub use verify::{
-    MAX_VERIFY_LANES, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings,
-    VerifySummary, measured_columns,
+    MAX_VERIFY_LANES, SIGNER_WITHIN, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress,
+    VerifySettings, VerifySummary, measured_columns,
 };

@@ -56,6 +56,9 @@ diesel::table! {
         root_hash -> Binary,
         cosigned_at -> Timestamptz,
         line -> Text,
+        previous_size -> Nullable<BigInt>,
+        mac -> Nullable<Binary>,
+        mac_key_id -> Nullable<Text>,
     }
 }
 

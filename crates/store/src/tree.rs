@@ -31,6 +31,7 @@ use uuid::Uuid;
 
 use crate::sequencer::UnknownKey;
 
+pub(crate) use cosignatures::CosignatureCells;
 pub use cosignatures::{StoredCosignature, witness_id};
 pub(crate) use fresh::Fresh;
 pub(crate) use heads::StoredHead;

@@ -42,6 +42,9 @@ use segments::Segments;
 pub const MAX_VERIFY_LANES: usize = 16;
 /// How long a verification waits for a listener that does not read: it holds others up.
 pub const VERIFY_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the signer has to store the checkpoint that it keeps outside the database: it does so within this, unless it was
+/// killed in between.
+pub const SIGNER_WITHIN: Duration = Duration::from_secs(5);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -56,6 +59,8 @@ pub struct VerifySettings {
     pub trusted: Trusted,
     /// How long it waits for whoever listens to take an event ([`VERIFY_PATIENCE`]); then it ends, and another can run.
     pub patience: Duration,
+    /// How long it waits for the signer to store what it signed last ([`SIGNER_WITHIN`]); 0 where nobody signs meanwhile.
+    pub signer_within: Duration,
 }
 
 /// How far a verification is. One that is begun again from here reports nothing twice, but what lay in the batches that
@@ -230,8 +235,7 @@ impl PgStore {
         claims::verify_actions(connection, events).await?;
         claims::key_records::verify(connection, events).await?;
         claims::attempts::verify(connection, events).await?;
-        let trusted = settings.trusted.clone();
-        positions::verify(connection, &segments, trusted, events).await
+        positions::verify(connection, &segments, settings, events).await
     }
 
     /// Leaves, chains and payments, in one reading.

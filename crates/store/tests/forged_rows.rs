@@ -398,7 +398,7 @@ impl Cosigned {
             cosigned_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
             line: checkpoint.cosign(witness, 1_800_000_000).to_string(),
         };
-        self.store.keep_cosignature(&cosignature).await.unwrap();
+        self.store.keep_cosignature(&cosignature, 0).await.unwrap();
     }
 
     /// Within the rights of the application's role.

@@ -1,10 +1,11 @@
 //! What is stored of what witnesses said, under their keys.
 
-use quittance_evidence::note::KeyName;
+use quittance_evidence::note::{KeyName, VerifierKey};
 use quittance_evidence::{Checkpoint, Hash};
 
+use super::links::{Gap, Links};
 use super::mismatch::Shown;
-use super::stored_tree::CosignatureRow;
+use super::stored_tree::{CosignatureMac, CosignatureRow, Linked};
 use super::tree::Report;
 use super::tree_fault::TreeFault;
 
@@ -16,6 +17,9 @@ const MAX_IN_A_ROW: u32 = 64;
 pub(super) struct CosignatureWalk {
     forged_in_a_row: u32,
     differ_in_a_row: u32,
+    macs_in_a_row: u32,
+    /// Those that this service stored, of each witness.
+    links: Vec<(VerifierKey, Links)>,
 }
 
 impl CosignatureWalk {
@@ -36,6 +40,7 @@ impl CosignatureWalk {
             return;
         };
         self.forged_in_a_row = 0;
+        self.mac(row, report);
         if found == expected {
             self.differ_in_a_row = 0;
             return;
@@ -48,6 +53,64 @@ impl CosignatureWalk {
                 expected,
                 found,
             });
+        }
+    }
+
+    /// Whether the one before it is there. One without a MAC says nothing of it, and is not named by any.
+    fn mac(&mut self, row: &CosignatureRow, report: &mut Report<'_>) {
+        match row.mac {
+            CosignatureMac::Absent => {}
+            CosignatureMac::Ours { previous } => {
+                self.macs_in_a_row = 0;
+                let size = u64::try_from(row.size);
+                if let (Ok(size), Some(links)) = (size, self.of(&row.witness)) {
+                    links.push(size, Some(previous));
+                }
+            }
+            CosignatureMac::Wrong => {
+                self.macs_in_a_row = self.macs_in_a_row.saturating_add(1);
+                if self.macs_in_a_row <= MAX_IN_A_ROW {
+                    let (size, witness) = (row.size, Shown::of(row.witness.name()));
+                    report.add(TreeFault::CosignatureMacWrong { size, witness });
+                }
+            }
+        }
+    }
+
+    /// What is known of a witness.
+    fn of(&mut self, witness: &VerifierKey) -> Option<&mut Links> {
+        if !self.links.iter().any(|(key, _)| key == witness) {
+            self.links.push((witness.clone(), Links::default()));
+        }
+        let mut known = self.links.iter_mut();
+        known.find_map(|(key, links)| (key == witness).then_some(links))
+    }
+
+    /// What was not seen, of each witness. One may have been stored behind the page that it belongs to.
+    pub(super) fn missing(&self) -> impl Iterator<Item = (Linked, Vec<u64>)> {
+        self.links
+            .iter()
+            .map(|(key, links)| (Linked::Cosignatures(Box::new(key.clone())), links.missing()))
+    }
+
+    /// Takes the sizes of those that are stored after all.
+    pub(super) fn stored(&mut self, witness: &VerifierKey, sizes: &[u64]) {
+        for (_, links) in self.links.iter_mut().filter(|(key, _)| key == witness) {
+            links.stored(sizes);
+        }
+    }
+
+    /// The end of the log.
+    pub(super) fn finish(&self, report: &mut Report<'_>) {
+        for (key, links) in &self.links {
+            for Gap { size, after } in links.gaps() {
+                let witness = Shown::of(key.name());
+                report.add(TreeFault::CosignatureMissing {
+                    size,
+                    witness,
+                    after,
+                });
+            }
         }
     }
 }

@@ -1,9 +1,8 @@
 //! The heads of the tree, one after the other.
 
-use std::collections::BTreeSet;
-
 use quittance_evidence::Hash;
 
+use super::links::{Gap, Links};
 use super::mismatch::Shown;
 use super::stored_tree::{HeadMac, HeadRow};
 use super::tree::Report;
@@ -12,20 +11,16 @@ use super::tree_fault::TreeFault;
 /// Where so many heads in a row are not of the tree, those behind are not told one by one: after an entry that was
 /// changed, all are not.
 const MAX_IN_A_ROW: u32 = 64;
-/// Most heads that are told to be missing.
-const MAX_MISSING: usize = 64;
 
 /// Compares heads with the tree, and follows them from one to the next: each names the one that it was grown from.
 #[derive(Debug, Default)]
 pub(super) struct HeadWalk {
     differ_in_a_row: u32,
     macs_in_a_row: u32,
-    /// Entries of the last one that this service made.
-    last: Option<i64>,
-    /// Entries of the last one that it did not make, which is told as such.
+    /// Entries of the last one that this service did not make, which is told as such.
     last_forged: Option<i64>,
-    /// Entries of those that others were grown from, and that were not seen.
-    missing: BTreeSet<u64>,
+    /// Those that it made.
+    links: Links,
 }
 
 impl HeadWalk {
@@ -74,31 +69,30 @@ impl HeadWalk {
         }
     }
 
-    /// Whether the head that this one was grown from is there: it is the last before it.
+    /// Whether the head that this one was grown from is there.
     fn follows(&mut self, row: &HeadRow) {
-        let there = [Some(0), self.last, self.last_forged];
-        let before = row.previous.filter(|_| !there.contains(&row.previous));
+        let Ok(size) = u64::try_from(row.size) else {
+            return;
+        };
+        let before = row.previous.filter(|_| row.previous != self.last_forged);
         let before = before.and_then(|size| u64::try_from(size).ok());
-        if let Some(before) = before.filter(|_| self.missing.len() < MAX_MISSING) {
-            self.missing.insert(before);
-        }
-        self.last = Some(row.size);
+        self.links.push(size, before);
     }
 
     /// Entries of heads that were not seen. One may have been stored behind the page that it belongs to.
     pub(super) fn missing(&self) -> Vec<u64> {
-        self.missing.iter().copied().collect()
+        self.links.missing()
     }
 
     /// Takes the sizes of heads that are stored after all.
     pub(super) fn stored(&mut self, sizes: &[u64]) {
-        self.missing.retain(|size| !sizes.contains(size));
+        self.links.stored(sizes);
     }
 
     /// The end of the log.
     pub(super) fn finish(&self, report: &mut Report<'_>) {
-        for size in self.missing.iter().copied() {
-            report.add(TreeFault::HeadMissing { size });
+        for Gap { size, after } in self.links.gaps() {
+            report.add(TreeFault::HeadMissing { size, after });
         }
     }
 }

@@ -22,6 +22,7 @@ mod cosignatures;
 mod entry;
 mod heads;
 mod key_records;
+mod links;
 mod mismatch;
 mod payment;
 mod positions;
@@ -51,7 +52,8 @@ pub use payment::{StoredCustomer, StoredPayment, StoredTransaction, compare_paym
 pub use positions::{PositionRow, PositionWalk};
 pub use row_fault::{ResponseProblem, RowFault};
 pub use stored_tree::{
-    CheckpointRow, CosignatureRow, HeadMac, HeadRow, SignedLast, TreeEnd, TreePage, Trusted,
+    CheckpointRow, CosignatureMac, CosignatureRow, HeadMac, HeadRow, Linked, SignedLast, TreeEnd,
+    TreePage, Trusted,
 };
 pub use stream::{StreamEnd, StreamWalk, TransactionFacts, TransactionSaid};
 pub use tree::TreeWalk;

@@ -66,6 +66,34 @@ pub struct CosignatureRow {
     pub witness: VerifierKey,
     /// Column `line`.
     pub line: String,
+    /// What its MAC says.
+    pub mac: CosignatureMac,
+}
+
+/// Whether this service stored a cosignature: only it has the keys of their MACs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CosignatureMac {
+    /// It has none: it was stored before there was one, or by somebody else. Who gave it, its signature says.
+    Absent,
+    /// It did.
+    Ours {
+        /// Column `previous_size`, which is under the same MAC: entries of the one of this witness that was stored before it; 0
+        /// for the first.
+        previous: u64,
+    },
+    /// The MAC is another's, or of another row, or names a key that we do not have.
+    Wrong,
+}
+
+/// Rows that each name the one before them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Linked {
+    /// Heads of the tree.
+    Heads,
+    /// Checkpoints.
+    Checkpoints,
+    /// What this witness cosigned.
+    Cosignatures(Box<VerifierKey>),
 }
 
 /// A head as stored.

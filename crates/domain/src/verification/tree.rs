@@ -3,7 +3,7 @@
 
 mod checkpoints;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use quittance_evidence::Hash;
 use quittance_evidence::tile::{self, TILE_HEIGHT, TILE_WIDTH, TileId};
@@ -11,8 +11,11 @@ use quittance_evidence::tree::CompactRange;
 
 use super::cosignatures::CosignatureWalk;
 use super::heads::HeadWalk;
+use super::links::{Gap, Links};
 use super::mismatch::{Fault, Mismatch};
-use super::stored_tree::{CheckpointRow, CosignatureRow, SignedLast, TreeEnd, TreePage, Trusted};
+use super::stored_tree::{
+    CheckpointRow, CosignatureRow, Linked, SignedLast, TreeEnd, TreePage, Trusted,
+};
 use super::tree_fault::TreeFault;
 
 /// Bytes of a hash in a tile.
@@ -43,10 +46,8 @@ pub struct TreeWalk {
     newest_signed: Option<CheckpointRow>,
     /// Entries of the largest checkpoint that is stored and signed by a key that is at hand, whatever it states.
     shown: u64,
-    /// Entries of the last checkpoints that this service stored.
-    seen: BTreeSet<u64>,
-    /// Entries of checkpoints that others name as those before them, and that were not seen.
-    missing: BTreeSet<u64>,
+    /// The checkpoints that this service stored.
+    checkpoints: Links,
 }
 
 impl TreeWalk {
@@ -156,14 +157,23 @@ impl TreeWalk {
         }
     }
 
-    /// Entries of heads that later ones were grown from, and that were not seen. One may have been stored meanwhile.
-    pub fn missing_heads(&self) -> Vec<u64> {
-        self.heads.missing()
+    /// What later rows name as that before them, and was not seen. It may have been stored meanwhile.
+    pub fn missing(&self) -> Vec<(Linked, Vec<u64>)> {
+        let mut missing = vec![
+            (Linked::Heads, self.heads.missing()),
+            (Linked::Checkpoints, self.checkpoints.missing()),
+        ];
+        missing.extend(self.cosignatures.missing());
+        missing
     }
 
-    /// Takes the sizes of heads that are stored after all.
-    pub fn heads_stored(&mut self, sizes: &[u64]) {
-        self.heads.stored(sizes);
+    /// Takes the sizes of those that are stored after all.
+    pub fn stored(&mut self, kind: &Linked, sizes: &[u64]) {
+        match kind {
+            Linked::Heads => self.heads.stored(sizes),
+            Linked::Checkpoints => self.checkpoints.stored(sizes),
+            Linked::Cosignatures(witness) => self.cosignatures.stored(witness, sizes),
+        }
     }
 
     /// Whether the tiles of a page are there, and as wide as the newest head of its moment says.
@@ -212,9 +222,10 @@ impl TreeWalk {
             let shown = self.shown;
             report.add(TreeFault::CheckpointMissing { signed, shown });
         }
-        for size in self.missing.iter().copied() {
-            report.add(TreeFault::EarlierCheckpointMissing { size });
+        for Gap { size, after } in self.checkpoints.gaps() {
+            report.add(TreeFault::EarlierCheckpointMissing { size, after });
         }
+        self.cosignatures.finish(&mut report);
         match &self.trusted.signed {
             SignedLast::Nothing => {}
             SignedLast::Unreadable(why) => report.add(TreeFault::SignedUnreadable(why.clone())),

@@ -27,11 +27,14 @@ pub enum TreeFault {
     },
     /// A head is not stored that a later one was grown from.
     #[error(
-        "the head of {size} entries is not stored, and a later one was grown from it: it was deleted"
+        "the head of {size} entries is not stored, and a later one was grown from it: it was deleted, and so was any other \
+         that there was above {after} entries and below it"
     )]
     HeadMissing {
         /// Entries that it covered.
         size: u64,
+        /// Entries of the last before it that is stored; 0 where there is none.
+        after: u64,
     },
     /// A head's MAC names a key that we do not have.
     #[error(
@@ -154,6 +157,30 @@ pub enum TreeFault {
         /// Name of the witness's key.
         witness: Shown,
     },
+    /// A row of a cosignature was changed, whatever its witness gave.
+    #[error(
+        "the row of the cosignature of {size} entries by {witness} is not as this service stored it: its MAC is wrong, or under \
+         a key that is not in secrets.keys"
+    )]
+    CosignatureMacWrong {
+        /// Entries that it covers.
+        size: i64,
+        /// Name of the witness's key.
+        witness: Shown,
+    },
+    /// A cosignature is not stored that a later one names as the one before it.
+    #[error(
+        "the cosignature of {size} entries by {witness} is not stored as it was, and a later one was stored behind it: it was \
+         deleted or changed, and so was any other of {witness} that there was above {after} entries and below it"
+    )]
+    CosignatureMissing {
+        /// Entries that it covered.
+        size: u64,
+        /// Name of the witness's key.
+        witness: Shown,
+        /// Entries of the last before it that is stored; 0 where there is none.
+        after: u64,
+    },
     /// A witness cosigned another tree.
     #[error(
         "the witness {witness} cosigned the root {found} of {size} entries, and the entries have {expected}: the log was \
@@ -198,11 +225,14 @@ pub enum TreeFault {
     },
     /// A checkpoint is not stored that a later one names as the one before it.
     #[error(
-        "the checkpoint of {size} entries is not stored, and a later one was signed behind it: it was deleted"
+        "the checkpoint of {size} entries is not stored, and a later one was signed behind it: it was deleted, and so was any \
+         other that there was above {after} entries and below it"
     )]
     EarlierCheckpointMissing {
         /// Entries that it covered.
         size: u64,
+        /// Entries of the last before it that is stored; 0 where there is none.
+        after: u64,
     },
     /// What the signer signed last, kept outside the database, is of another tree.
     #[error(
@@ -254,6 +284,8 @@ impl TreeFault {
             Self::TooManyCheckpoints { .. } => "TOO_MANY_CHECKPOINTS",
             Self::CheckpointBeyondTree { .. } => "CHECKPOINT_BEYOND_TREE",
             Self::CosignatureForged { .. } => "COSIGNATURE_FORGED",
+            Self::CosignatureMacWrong { .. } => "COSIGNATURE_MAC_WRONG",
+            Self::CosignatureMissing { .. } => "COSIGNATURE_MISSING",
             Self::CosignatureDiffers { .. } => "COSIGNATURE_DIFFERS",
             Self::CosignatureBeyondTree { .. } => "COSIGNATURE_BEYOND_TREE",
             Self::TooManyCosignatures { .. } => "TOO_MANY_COSIGNATURES",
@@ -279,6 +311,7 @@ impl TreeFault {
             | Self::CheckpointNotSigned { size, .. }
             | Self::TooManyCheckpoints { size }
             | Self::CosignatureForged { size, .. }
+            | Self::CosignatureMacWrong { size, .. }
             | Self::CosignatureDiffers { size, .. }
             | Self::CosignatureBeyondTree { size, .. }
             | Self::TooManyCosignatures { size }
@@ -290,8 +323,9 @@ impl TreeFault {
             Self::TileDiffers { tile, place, .. } => first_below(*tile, *place),
             Self::Incomplete { size } => Some(*size),
             Self::SignedDiffers { size, .. }
-            | Self::EarlierCheckpointMissing { size }
-            | Self::HeadMissing { size } => size.checked_sub(1),
+            | Self::EarlierCheckpointMissing { size, .. }
+            | Self::CosignatureMissing { size, .. }
+            | Self::HeadMissing { size, .. } => size.checked_sub(1),
             Self::SetBack { signed, .. } | Self::CheckpointMissing { signed, .. } => {
                 signed.checked_sub(1)
             }

@@ -185,7 +185,9 @@ pub async fn revoke(
 mod tests {
     use quittance_domain::verification::Trusted;
     use quittance_evidence::Leaf;
-    use quittance_store::{VERIFY_PATIENCE, VerifyEvent, VerifyProgress, VerifySettings};
+    use quittance_store::{
+        SIGNER_WITHIN, VERIFY_PATIENCE, VerifyEvent, VerifyProgress, VerifySettings,
+    };
     use quittance_telemetry::TelemetryConfig;
     use quittance_test_support::TestDb;
     use toml::Value;
@@ -288,6 +290,7 @@ mod tests {
             resume: VerifyProgress::default(),
             trusted: Trusted::default(),
             patience: VERIFY_PATIENCE,
+            signer_within: SIGNER_WITHIN,
         };
         let listening = async {
             let mut codes = Vec::new();

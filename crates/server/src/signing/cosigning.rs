@@ -135,6 +135,9 @@ pub struct Cosigning {
     witness: WitnessConfig,
     /// The size that the witness last cosigned, as far as is known.
     size: u64,
+    /// Entries of the last cosignature that was kept here; 0 where none was. The next one names it, also where somebody deletes
+    /// it in between.
+    kept: u64,
     told: Option<String>,
 }
 
@@ -153,6 +156,7 @@ impl Cosigning {
             parts,
             witness,
             size: 0,
+            kept: 0,
             told: None,
         }
     }
@@ -329,7 +333,7 @@ impl Cosigning {
 
     /// Verifies what the witness answered under its key, and keeps it.
     async fn keep(
-        &self,
+        &mut self,
         checkpoint: &StoredCheckpoint,
         mut note: Note,
         lines: &str,
@@ -357,7 +361,10 @@ impl Cosigning {
             cosigned_at,
             line: text,
         };
-        Ok(self.parts.store.keep_cosignature(&cosignature).await?)
+        let store = &self.parts.store;
+        store.keep_cosignature(&cosignature, self.kept).await?;
+        self.kept = cosignature.head.size;
+        Ok(())
     }
 }
 

@@ -10,11 +10,13 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
+use quittance_domain::verification::CosignatureMac;
 use quittance_evidence::Checkpoint;
 use quittance_evidence::note::{KeyName, Note, VerifierKey};
 
 use super::heads::head_of;
 use super::{StoredCheckpoint, TreeHead, TreeReadError};
+use crate::keys::{CosignatureFacts, KeyRing};
 use crate::schema::cosignatures;
 use crate::store::PgStore;
 use crate::warning::Thinned;
@@ -43,15 +45,72 @@ pub fn witness_id(key: &VerifierKey) -> String {
     format!("{}+{}", key.name(), key.id())
 }
 
+/// What the MAC of a cosignature's row is over, and the MAC, as read.
+pub(crate) struct CosignatureCells<'a> {
+    pub(crate) size: i64,
+    pub(crate) root: &'a [u8],
+    pub(crate) witness: &'a str,
+    pub(crate) line: &'a str,
+    pub(crate) previous: Option<i64>,
+    pub(crate) mac: Option<&'a [u8]>,
+    pub(crate) mac_key_id: Option<&'a str>,
+}
+
+impl CosignatureCells<'_> {
+    /// Whether the service stored the row so.
+    pub(crate) fn mac(&self, ring: &KeyRing) -> CosignatureMac {
+        let (None, None, None) = (self.previous, self.mac, self.mac_key_id) else {
+            return self
+                .previous(ring)
+                .map_or(CosignatureMac::Wrong, |previous| CosignatureMac::Ours {
+                    previous,
+                });
+        };
+        CosignatureMac::Absent
+    }
+
+    /// The size of the one before it, where the MAC is ours.
+    fn previous(&self, ring: &KeyRing) -> Option<u64> {
+        let previous = u64::try_from(self.previous?).ok()?;
+        let facts = CosignatureFacts {
+            size: u64::try_from(self.size).ok()?,
+            root: self.root,
+            witness: self.witness,
+            line: self.line,
+            previous,
+        };
+        let ours = ring.verify_cosignature(facts, self.mac_key_id?, self.mac?);
+        ours.then_some(previous)
+    }
+}
+
 /// A cosignature as read: anybody may have written it.
-#[derive(Queryable)]
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = cosignatures)]
 struct CosignatureRow {
     tree_size: i64,
     root_hash: Vec<u8>,
     line: String,
+    previous_size: Option<i64>,
+    mac: Option<Vec<u8>>,
+    mac_key_id: Option<String>,
 }
 
 impl CosignatureRow {
+    /// Whether this service stored it, for the witness of this key's id.
+    fn is_ours(&self, witness: &str, ring: &KeyRing) -> bool {
+        let cells = CosignatureCells {
+            size: self.tree_size,
+            root: &self.root_hash,
+            witness,
+            line: &self.line,
+            previous: self.previous_size,
+            mac: self.mac.as_deref(),
+            mac_key_id: self.mac_key_id.as_deref(),
+        };
+        cells.previous(ring).is_some()
+    }
+
     /// The cosignature, where `witness` gave it for the log `origin`.
     fn open(&self, origin: &KeyName, witness: &VerifierKey) -> Option<StoredCosignature> {
         let head = head_of(self.tree_size, &self.root_hash).ok()?;
@@ -73,22 +132,41 @@ impl CosignatureRow {
 
 impl PgStore {
     /// Keeps a cosignature, which was verified. The same one stays; what somebody put in its place does not keep it out.
+    ///
+    /// It names the one of its witness that was kept before it, as the database has it, or as the caller remembers it: `before`
+    /// is the size of one that is known to have been kept, 0 for none. Somebody may have deleted it since.
     pub async fn keep_cosignature(
         &self,
         cosignature: &StoredCosignature,
+        before: u64,
     ) -> Result<(), StoreError> {
-        let size = i64::try_from(cosignature.head.size)
-            .map_err(|_| StoreError::Corrupt("cosignatures.tree_size".to_owned()))?;
+        let corrupt = |column: &str| StoreError::Corrupt(format!("cosignatures.{column}"));
+        let size = cosignature.head.size;
+        let column = i64::try_from(size).map_err(|_| corrupt("tree_size"))?;
+        let known = self.kept_before(&cosignature.witness, column).await?;
+        let previous = known.max(Some(before).filter(|before| *before < size));
+        let previous = previous.unwrap_or(0);
+        let previous_column = i64::try_from(previous).map_err(|_| corrupt("previous_size"))?;
+        let (mac, mac_key_id) = self.inner.keys.cosignature_mac(CosignatureFacts {
+            size,
+            root: cosignature.head.root.as_bytes(),
+            witness: &cosignature.witness,
+            line: &cosignature.line,
+            previous,
+        });
         let write = self
             .inner
             .reader
             .write("keep cosignature", |connection, _| {
                 let row = (
-                    cosignatures::tree_size.eq(size),
+                    cosignatures::tree_size.eq(column),
                     cosignatures::witness.eq(cosignature.witness.clone()),
                     cosignatures::root_hash.eq(cosignature.head.root.as_bytes().to_vec()),
                     cosignatures::cosigned_at.eq(cosignature.cosigned_at),
                     cosignatures::line.eq(cosignature.line.clone()),
+                    cosignatures::previous_size.eq(previous_column),
+                    cosignatures::mac.eq(mac.to_vec()),
+                    cosignatures::mac_key_id.eq(mac_key_id.clone()),
                 );
                 let insert = diesel::insert_into(cosignatures::table)
                     .values(row)
@@ -96,6 +174,30 @@ impl PgStore {
                 async move { insert.execute(connection).await }.boxed()
             });
         write.await.map(|_| ())
+    }
+
+    /// Entries of the last cosignature of a witness, by the id of its key, that this service kept of less than so many.
+    async fn kept_before(&self, witness: &str, size: i64) -> Result<Option<u64>, StoreError> {
+        for limit in COSIGNATURES_READ {
+            let rows_read = i64::try_from(limit).unwrap_or(i64::MAX);
+            let read = self.inner.reader.read("read cosignatures", |connection| {
+                let query = cosignatures::table
+                    .select(CosignatureRow::as_select())
+                    .filter(cosignatures::witness.eq(witness.to_owned()))
+                    .filter(cosignatures::tree_size.lt(size))
+                    .order((cosignatures::tree_size.desc(), cosignatures::line))
+                    .limit(rows_read);
+                async move { query.load::<CosignatureRow>(connection).await }.boxed()
+            });
+            let rows = read.await?;
+            let ours = rows
+                .iter()
+                .find(|row| row.is_ours(witness, &self.inner.keys));
+            if ours.is_some() || rows.len() < limit {
+                return Ok(ours.and_then(|row| u64::try_from(row.tree_size).ok()));
+            }
+        }
+        Ok(None)
     }
 
     /// The witness's cosignature of the largest tree of the log `origin`, as far as is known here.
@@ -180,11 +282,7 @@ impl PgStore {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let read = self.inner.reader.read("read cosignatures", |connection| {
             let mut query = cosignatures::table
-                .select((
-                    cosignatures::tree_size,
-                    cosignatures::root_hash,
-                    cosignatures::line,
-                ))
+                .select(CosignatureRow::as_select())
                 .into_boxed::<Pg>()
                 .filter(cosignatures::witness.eq(witness_id(witness)))
                 .order((cosignatures::tree_size.desc(), cosignatures::line))

@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{
-    CheckpointRow, Mismatch, PositionWalk, Stage, TreeEnd, TreeWalk, Trusted,
+    CheckpointRow, Mismatch, PositionWalk, Stage, TreeEnd, TreeWalk,
 };
 use quittance_evidence::note::VerifierKey;
+use tokio::time::Instant;
 
 use super::read::{PositionPage, Verifying};
 use super::segments::Segments;
-use super::tree::BySize;
-use super::{Events, PROGRESS_EVERY};
+use super::{Events, PROGRESS_EVERY, VerifySettings};
 
-/// How often it is looked for a checkpoint that the signer has in mind, and that is not stored.
-const LOOKS: u32 = 10;
-/// The pause before each look: the signer has five seconds in all to store what it has signed.
+/// The pause between two looks for a checkpoint that the signer has in mind, and that is not stored.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Both walks; they go from page to page, and each page is checked where it holds nobody up.
@@ -31,16 +29,16 @@ struct Walks {
 pub(super) async fn verify(
     connection: &mut Verifying,
     segments: &Segments,
-    trusted: Trusted,
+    settings: &VerifySettings,
     events: &Events,
 ) -> Result<Option<CheckpointRow>, StoreError> {
-    let witnesses: Arc<[VerifierKey]> = trusted.witnesses.clone().into();
+    let witnesses: Arc<[VerifierKey]> = settings.trusted.witnesses.clone().into();
     let mut walks = Walks {
-        tree: TreeWalk::new(trusted),
+        tree: TreeWalk::new(settings.trusted.clone()),
         ..Walks::default()
     };
     let mut next = i64::MIN;
-    let mut told: Option<tokio::time::Instant> = None;
+    let mut told: Option<Instant> = None;
     loop {
         let mut page = connection
             .positions(next, walks.tree.size(), &witnesses)
@@ -53,18 +51,18 @@ pub(super) async fn verify(
         walks = checking.await.map_err(|_| StoreError::Unavailable)?;
         let last = end.is_some();
         if let Some(end) = end {
-            walks.await_signer(connection, &end).await?;
+            let within = settings.signer_within;
+            walks.await_signer(connection, &end, within).await?;
             // Stored after its page was read, and before the one that names it was.
-            let (heads, checkpoints) = (walks.tree.missing_heads(), walks.tree.missing());
-            let stored = connection.stored(BySize::Checkpoints, &checkpoints).await?;
-            walks.tree.stored(&stored);
-            let stored = connection.stored(BySize::Heads, &heads).await?;
-            walks.tree.heads_stored(&stored);
+            for (kind, sizes) in walks.tree.missing() {
+                let stored = connection.stored(&kind, &sizes).await?;
+                walks.tree.stored(&kind, &stored);
+            }
             walks.finish(head, &end);
         }
         events.found(std::mem::take(&mut walks.found)).await?;
         if last || told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
-            told = Some(tokio::time::Instant::now());
+            told = Some(Instant::now());
             let checked = u64::try_from(next).unwrap_or_default();
             let total = u64::try_from(head).unwrap_or_default();
             events
@@ -89,21 +87,21 @@ impl Walks {
         self
     }
 
-    /// Gives the signer the time to store what it signed last.
+    /// Gives the signer the time to store what it signed last. It is looked for once at least.
     async fn await_signer(
         &mut self,
         connection: &mut Verifying,
         end: &TreeEnd,
+        within: Duration,
     ) -> Result<(), StoreError> {
-        for _ in 0..LOOKS {
-            let Some(signed) = self.tree.awaits(end) else {
-                break;
-            };
+        let until = Instant::now() + within;
+        while let Some(signed) = self.tree.awaits(end) {
             let notes = connection.notes_from(signed).await?;
             self.tree.late(&notes);
-            if self.tree.awaits(end).is_some() {
-                tokio::time::sleep(LOOK_EVERY).await;
+            if self.tree.awaits(end).is_none() || Instant::now() >= until {
+                break;
             }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())
     }

@@ -11,11 +11,12 @@ use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
+use quittance_domain::verification::Linked;
 use uuid::Uuid;
 
 use super::VerifyProgress;
 use super::segments::{SEGMENTS, Segments};
-use super::tree::{BySize, notes_from};
+use super::tree::{notes_from, stored};
 use crate::connection::Use;
 use crate::failure;
 use crate::keys::KeyRing;
@@ -169,14 +170,13 @@ impl Verifying {
     /// Of which of these sizes the service stored one of a kind, now.
     pub(super) async fn stored(
         &mut self,
-        kind: BySize,
+        kind: &Linked,
         sizes: &[u64],
     ) -> Result<Vec<u64>, StoreError> {
         let keys = Arc::clone(&self.store.inner.keys);
-        let sizes: Vec<u64> = sizes.to_vec();
         self.read(|connection| {
-            let (keys, sizes) = (Arc::clone(&keys), sizes.clone());
-            async move { kind.stored(connection, &keys, &sizes).await }.boxed()
+            let (keys, kind, sizes) = (Arc::clone(&keys), kind.clone(), sizes.to_vec());
+            async move { stored(connection, &keys, &kind, &sizes).await }.boxed()
         })
         .await
     }

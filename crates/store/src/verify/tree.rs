@@ -8,7 +8,7 @@ use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use quittance_domain::verification::{CheckpointRow, HeadMac, TreeEnd, TreePage};
+use quittance_domain::verification::{CheckpointRow, HeadMac, Linked, TreeEnd, TreePage};
 use quittance_evidence::note::VerifierKey;
 use quittance_evidence::tile::{self, TileId};
 
@@ -177,7 +177,7 @@ impl TreePart {
         let checkpoints_cut = last.and_then(|(size, .., all)| (*all > read).then_some(*size));
         let checkpoints = rows.into_iter().map(|row| checkpoint_row(row, keys));
         let (cosignatures, cosignatures_cut) =
-            ReadCosignatures::page((first, to), witnesses, connection).await?;
+            ReadCosignatures::page((first, to), witnesses, keys, connection).await?;
         let ids = tile::changed(self.from, self.to).map(|(id, _)| id);
         let rows: Vec<(i16, i64, Vec<u8>)> = ReadTiles::new(ids).load(connection).await?;
         let (mut tiles, mut tiles_repeated) = (BTreeMap::new(), Vec::new());
@@ -322,34 +322,28 @@ fn tile_id(level: i16, index: i64) -> Option<TileId> {
     })
 }
 
-/// What is stored once for each size, and named by that which came after it.
-#[derive(Clone, Copy)]
-pub(super) enum BySize {
-    Heads,
-    Checkpoints,
-}
-
-impl BySize {
-    /// Of which of these sizes there is one that the service stored so.
-    pub(super) async fn stored(
-        self,
-        connection: &mut AsyncPgConnection,
-        keys: &KeyRing,
-        sizes: &[u64],
-    ) -> QueryResult<Vec<u64>> {
-        let mut stored = Vec::new();
-        for size in sizes {
-            let Ok(column) = i64::try_from(*size) else {
-                continue;
-            };
-            let ours = match self {
-                Self::Heads => head_is_stored(connection, keys, column).await?,
-                Self::Checkpoints => checkpoint_is_stored(connection, keys, column).await?,
-            };
-            stored.extend(ours.then_some(*size));
-        }
-        Ok(stored)
+/// Of which of these sizes there is one that the service stored so.
+pub(super) async fn stored(
+    connection: &mut AsyncPgConnection,
+    keys: &KeyRing,
+    kind: &Linked,
+    sizes: &[u64],
+) -> QueryResult<Vec<u64>> {
+    let mut stored = Vec::new();
+    for size in sizes {
+        let Ok(column) = i64::try_from(*size) else {
+            continue;
+        };
+        let ours = match kind {
+            Linked::Heads => head_is_stored(connection, keys, column).await?,
+            Linked::Checkpoints => checkpoint_is_stored(connection, keys, column).await?,
+            Linked::Cosignatures(witness) => {
+                ReadCosignatures::is_stored(column, witness, keys, connection).await?
+            }
+        };
+        stored.extend(ours.then_some(*size));
     }
+    Ok(stored)
 }
 
 async fn head_is_stored(

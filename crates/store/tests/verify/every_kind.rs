@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::tampering::{self, Kind, Reach};
-use super::{grown, setting, signing, verify_against};
+use super::{grown, setting, signing, verify_at_rest};
 
 /// Entries below one hash of a tile of level 2.
 const LEVEL_2_ENTRIES: usize = 65_536;
@@ -46,7 +46,7 @@ impl Tried {
     /// Demands that all of it is found, and puts it back. Tells what was.
     async fn check(&mut self, store: &PgStore, client: &Client, trusted: &Trusted) -> String {
         let mut told = Vec::new();
-        let (found, _) = verify_against(store, trusted).await;
+        let (found, _) = verify_at_rest(store, trusted).await;
         let tried = std::mem::take(&mut self.0);
         for (kind, targets) in &tried {
             for target in targets {
@@ -75,7 +75,7 @@ async fn s75_whatever_is_tampered_with_is_detected_and_named() {
     client.batch_execute(&tampering::setup(seed)).await.unwrap();
     // Nothing is sequenced that was tampered with while it lies there: the attacker stops the service first.
     store.shutdown(Duration::from_secs(10)).await;
-    assert_eq!(verify_against(&store, &trusted).await.0, []);
+    assert_eq!(verify_at_rest(&store, &trusted).await.0, []);
     let mut tried = Tried::default();
     for kind in tampering::chosen() {
         let others = tried.streams();
@@ -100,7 +100,7 @@ async fn s75_whatever_is_tampered_with_is_detected_and_named() {
         tried.0.push((kind, targets));
     }
     print!("{}", tried.check(&store, &client, &trusted).await);
-    assert_eq!(verify_against(&store, &trusted).await.0, []);
+    assert_eq!(verify_at_rest(&store, &trusted).await.0, []);
 }
 
 fn assert_detected(kind: &Kind, target: &tampering::Target, found: &[Mismatch]) {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::Trusted;
-use quittance_store::{VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings};
+use quittance_store::{
+    SIGNER_WITHIN, VERIFY_PATIENCE, VerifyError, VerifyEvent, VerifyProgress, VerifySettings,
+};
 use quittance_test_support::TestDb;
 use tokio::sync::mpsc;
 
@@ -77,6 +79,7 @@ async fn one_verification_runs_at_a_time_and_an_interrupted_one_goes_on() {
         resume: VerifyProgress::default(),
         trusted: Trusted::default(),
         patience: VERIFY_PATIENCE,
+        signer_within: SIGNER_WITHIN,
     };
     let running = tokio::spawn({
         let store = store.clone();
@@ -125,6 +128,7 @@ async fn a_listener_that_does_not_read_does_not_keep_others_from_verifying() {
         resume: VerifyProgress::default(),
         trusted: Trusted::default(),
         patience: Duration::from_millis(1),
+        signer_within: SIGNER_WITHIN,
     };
     let ended = store.verify_log(settings, sender).await;
     assert_eq!(ended, Err(VerifyError::Store(StoreError::Unavailable)));

@@ -11,12 +11,6 @@ use crate::verification::tree_fault::TreeFault;
 /// Where so many checkpoints in a row are not of the tree, those behind are not told one by one: after an entry that was
 /// changed, all are not.
 const MAX_IN_A_ROW: u32 = 64;
-/// Checkpoints of so many sizes are kept in mind: a later one names one of them as that before it. It is the last, but where
-/// servers with states of their own sign.
-const MAX_SEEN: usize = 1_024;
-/// Most checkpoints that are told to be missing.
-const MAX_MISSING: usize = 64;
-
 /// What a note states.
 struct Opened {
     stated: Checkpoint,
@@ -59,7 +53,8 @@ impl TreeWalk {
                 self.newest_signed = Some(row.clone());
             }
             if row.time_is_ours {
-                self.follows(row, stated.size);
+                let before = row.previous.and_then(|size| u64::try_from(size).ok());
+                self.checkpoints.push(stated.size, before);
             }
             return;
         }
@@ -72,33 +67,6 @@ impl TreeWalk {
                 found,
             });
         }
-    }
-
-    /// Whether the checkpoint before this one is there.
-    fn follows(&mut self, row: &CheckpointRow, size: u64) {
-        let before = row.previous.and_then(|size| u64::try_from(size).ok());
-        if let Some(before) = before.filter(|before| *before > 0) {
-            // What was forgotten was there.
-            let first = self.seen.first().copied().unwrap_or(u64::MAX);
-            let forgotten = self.seen.len() >= MAX_SEEN && before < first;
-            if !forgotten && !self.seen.contains(&before) && self.missing.len() < MAX_MISSING {
-                self.missing.insert(before);
-            }
-        }
-        self.seen.insert(size);
-        if self.seen.len() > MAX_SEEN {
-            self.seen.pop_first();
-        }
-    }
-
-    /// Entries of checkpoints that were signed, as later ones say, and were not seen. One may have been stored meanwhile.
-    pub fn missing(&self) -> Vec<u64> {
-        self.missing.iter().copied().collect()
-    }
-
-    /// Takes the sizes of checkpoints that are stored after all.
-    pub fn stored(&mut self, sizes: &[u64]) {
-        self.missing.retain(|size| !sizes.contains(size));
     }
 
     /// What a note states. Those before the first that today's keys alone have signed may be of keys that were

@@ -28,7 +28,7 @@ async fn newest_of(store: &PgStore) -> Option<u64> {
     Some(u64::try_from(largest.unwrap_or(0)).unwrap())
 }
 
-async fn keep(store: &PgStore, head: TreeHead, keys: &[u8]) -> Trusted {
+async fn keep(store: &PgStore, head: TreeHead, keys: &[u8], before: u64) -> Trusted {
     let checkpoint = Checkpoint {
         origin: KeyName::new(ORIGIN).unwrap(),
         size: head.size,
@@ -43,12 +43,29 @@ async fn keep(store: &PgStore, head: TreeHead, keys: &[u8]) -> Trusted {
         previous: newest_of(store).await.filter(|before| *before < head.size),
     };
     store.keep_checkpoint(&checkpoint).await.unwrap();
-    cosign(store, head).await;
+    cosign_behind(store, head, before).await;
     trusted(head)
+}
+
+/// Signs a head; whoever has it cosigned remembers a cosignature of so many entries.
+pub async fn sign_behind(store: &PgStore, head: TreeHead, before: u64) -> Trusted {
+    keep(store, head, &[1], before).await
+}
+
+/// Entries of the checkpoints that are stored.
+pub async fn sizes(client: &Client) -> Vec<u64> {
+    let sql = "select tree_size from checkpoints order by tree_size";
+    let rows = client.query(sql, &[]).await.unwrap();
+    let sizes = rows.iter().map(|row| u64::try_from(row.get::<_, i64>(0)));
+    sizes.map(Result::unwrap).collect()
 }
 
 /// Keeps the witness's word on a tree.
 pub async fn cosign(store: &PgStore, head: TreeHead) {
+    cosign_behind(store, head, 0).await;
+}
+
+async fn cosign_behind(store: &PgStore, head: TreeHead, before: u64) {
     let checkpoint = Checkpoint {
         origin: KeyName::new(ORIGIN).unwrap(),
         size: head.size,
@@ -63,7 +80,7 @@ pub async fn cosign(store: &PgStore, head: TreeHead) {
             .cosign(&witness(), time.unsigned_abs())
             .to_string(),
     };
-    store.keep_cosignature(&cosignature).await.unwrap();
+    store.keep_cosignature(&cosignature, before).await.unwrap();
 }
 
 fn trusted(head: TreeHead) -> Trusted {
@@ -80,7 +97,7 @@ fn trusted(head: TreeHead) -> Trusted {
 /// Signs the newest head with these keys. Gives what is kept outside the database then.
 pub async fn sign(store: &PgStore, keys: &[u8]) -> Trusted {
     let head = store.tree_head().await.unwrap().unwrap();
-    keep(store, head, keys).await
+    keep(store, head, keys, 0).await
 }
 
 /// What is kept outside the database, where the newest head was signed.
@@ -97,7 +114,7 @@ pub async fn sign_all(store: &PgStore, client: &Client) -> Trusted {
             size: u64::try_from(row.get::<_, i64>(0)).unwrap(),
             root: Hash::from_bytes(root),
         };
-        keep(store, head, &[1]).await;
+        keep(store, head, &[1], 0).await;
     }
     newest(store).await
 }
