@@ -236,7 +236,7 @@ async fn s24_what_recovery_cannot_find_out_stays_pending_and_calls_a_person() {
     let stuck = world.client.payment(&pending.payment_id).await;
     assert_eq!(stuck.state(), PaymentState::Pending, "unknown never decays");
     eventually("it is counted", async || {
-        (world.metric(exhausted)? == 1.0).then_some(())
+        ((world.metric(exhausted)? - 1.0).abs() < 0.5).then_some(())
     })
     .await;
     eventually("the gauges say so", async || {

@@ -365,7 +365,8 @@ async fn s75_an_entry_of_a_superuser_is_refused_reported_and_never_signed() {
     })
     .await;
     eventually("it is counted", async || {
-        (world.metric("audit_verify_failures_total{check=\"entry\"")? == 1.0).then_some(())
+        let counted = world.metric("audit_verify_failures_total{check=\"entry\"")?;
+        ((counted - 1.0).abs() < 0.5).then_some(())
     })
     .await;
     world.client.create(purchase("tok_approve", 200)).await;

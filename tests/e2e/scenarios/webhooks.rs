@@ -412,7 +412,7 @@ async fn s53_an_unknown_payment_is_tried_again_and_then_a_dead_letter() {
     assert_eq!(told, expected.map(|told| told.map(str::to_owned)));
     let counted = "payment_webhook_lag_seconds_count{outcome=\"dead\",provider_account=\"sandbox\"";
     eventually("both are counted", async || {
-        (hooks.metric(counted)? == 2.0).then_some(())
+        ((hooks.metric(counted)? - 2.0).abs() < 0.5).then_some(())
     })
     .await;
 }
@@ -774,7 +774,8 @@ async fn s07_a_pending_payment_is_settled_by_the_provider_s_own_webhook() {
     })
     .await;
     eventually("both are counted", async || {
-        (world.metric("payment_webhook_lag_seconds_count")? == 2.0).then_some(())
+        let counted = world.metric("payment_webhook_lag_seconds_count")?;
+        ((counted - 2.0).abs() < 0.5).then_some(())
     })
     .await;
     sandbox.shutdown().await;
