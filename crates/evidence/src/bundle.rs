@@ -7,6 +7,7 @@
 
 mod counted;
 mod form;
+mod named;
 mod report;
 mod verify;
 
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use crate::{disclosure::Disclosure, hash::Hash, note::Note};
 
 pub use form::BundleFormError;
+pub use named::RECEIPTS_SUFFIX;
 pub use report::{Check, CheckFailure, CheckName, CheckedEntry, Report};
 pub use verify::TrustedKeys;
 

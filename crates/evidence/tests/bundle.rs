@@ -216,6 +216,30 @@ fn a_checkpoint_and_a_statement_that_do_not_belong_together_are_refused() {
     assert_eq!(failures, [CheckName::LastEntry]);
 }
 
+/// Whoever has it, also one that was replaced, could make up entries, a tree over them, and a checkpoint of its name.
+#[test]
+fn s75_a_key_of_receipts_alone_makes_no_log() {
+    let forged = LOG.bundle_by(PAYMENT, &LOG.receipts);
+    let not_a_log = CheckFailure::NotALog(LOG.receipts.name().clone());
+    assert_eq!(failure(&forged, CheckName::Checkpoint), not_a_log);
+    // Whichever keys its reader has.
+    let receipts = LOG.receipts.verifier().clone();
+    let report = forged.verify(&TrustedKeys::new(vec![receipts]));
+    assert!(!report.is_proved());
+    // A key of another name speaks for the log just as well, and is known by the key of the log.
+    let speaker = key("log.example/quittance/eu/statements", 9);
+    let forged = LOG.bundle_by(PAYMENT, &speaker);
+    let keys = [LOG.verifiers(), vec![speaker.verifier().clone()]].concat();
+    let report = forged.verify(&TrustedKeys::new(keys));
+    let failures: Vec<_> = report.failures().map(|(_, why)| why.clone()).collect();
+    assert!(failures.contains(&CheckFailure::NotALog(speaker.name().clone())));
+    // One that is only named alike is another log's.
+    let other = key("log.example/quittance-eu", 9);
+    let keys = [LOG.verifiers(), vec![other.verifier().clone()]].concat();
+    let own = LOG.bundle_by(PAYMENT, &other);
+    assert!(own.verify(&TrustedKeys::new(keys)).is_proved());
+}
+
 #[test]
 fn who_trusts_no_key_has_nothing_proved() {
     let report = bundle().verify(&TrustedKeys::default());

@@ -31,7 +31,7 @@ use proptest::{
 use quittance_evidence::{
     Hash,
     bundle::{Bundle, TrustedKeys},
-    note::{KeyError, VerifierKey},
+    note::{KeyError, SigningKey, VerifierKey},
 };
 use shared_python::{python_verifier, verify_evidence};
 use spoiled::{Spoil, spoil};
@@ -71,6 +71,7 @@ enum Change {
     OtherStatement,
     WithoutWitness,
     ByStranger,
+    ByKeyOfReceipts,
     HideValues,
     InventValue,
     OtherPayment,
@@ -98,6 +99,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => Just(Change::OtherStatement),
         1 => Just(Change::WithoutWitness),
         1 => Just(Change::ByStranger),
+        2 => Just(Change::ByKeyOfReceipts),
         1 => Just(Change::HideValues),
         1 => Just(Change::InventValue),
         1 => Just(Change::OtherPayment),
@@ -148,6 +150,7 @@ fn changed(log: &Log, other: &Log, payment: Uuid, change: &Change) -> Vec<u8> {
             let stranger = support::log::key("stranger.example", 77);
             bundle.last_entry = log.statement(payment).sign(&[&stranger]).unwrap();
         }
+        Change::ByKeyOfReceipts => bundle = log.bundle_by(payment, &log.receipts),
         Change::HideValues => bundle.disclosures.clear(),
         Change::InventValue => bundle.disclosures = vec![name_of(Uuid::from_u128(99))],
         Change::OtherPayment => bundle.payment_id = another.payment_id,
@@ -287,6 +290,32 @@ fn a_witness_whose_key_the_python_verifier_is_given_must_have_cosigned() {
     };
     assert!(said(2).contains("; cosigned by no witness"));
     assert!(said(3).contains("NOT PROVED: ValueError('not cosigned by witness.example/w1')"));
+}
+
+#[test]
+fn s75_a_key_of_receipts_alone_makes_no_log_to_either_verifier() {
+    let Some(python) = &*PYTHON else {
+        return;
+    };
+    let log = &LOGS[0];
+    let speaker = support::log::key("log.example/quittance/statements", 9);
+    let other = support::log::key("log.example/quittance-eu", 9);
+    let receipts = log.receipts.verifier().clone();
+    let and = |key: &SigningKey| [log.verifiers(), vec![key.verifier().clone()]].concat();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-receipts-alone.json");
+    for (by, keys, expected) in [
+        (&log.receipts, log.verifiers(), false),
+        (&log.receipts, vec![receipts], false),
+        (&speaker, and(&speaker), false),
+        (&other, and(&other), true),
+    ] {
+        let forged = log.bundle_by(Uuid::from_u128(1), by).encode().unwrap();
+        fs::write(&file, &forged).unwrap();
+        let output = verify_evidence(python, keys.clone()).arg(&file).output();
+        let said = String::from_utf8(output.unwrap().stdout).unwrap();
+        assert_eq!(said.contains(": PROVED: "), expected, "{said}");
+        assert_eq!(proved(&forged, &TrustedKeys::new(keys)), expected);
+    }
 }
 
 #[test]

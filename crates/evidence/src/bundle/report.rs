@@ -69,6 +69,9 @@ pub enum CheckFailure {
     /// The checkpoint is not to be believed.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// What signed the checkpoint may speak for a log, and is none.
+    #[error("{0} is the name of a key that speaks for a log, and not that of a log")]
+    NotALog(KeyName),
     /// There is nothing in the bundle.
     #[error("there are no entries")]
     NoEntries,

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use super::named::{can_be_a_log, states_for};
 use super::{Bundle, Check, CheckFailure, CheckName, CheckedEntry, Report};
 use crate::{
     chain::{ChainCheck, ChainHead},
-    checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint},
+    checkpoint::{Checkpoint, SignedCheckpoint},
     disclosure::Disclosure,
     hash::leaf_hash,
     leaf::StreamId,
@@ -70,7 +71,7 @@ fn is_witness(key: &VerifierKey) -> bool {
 impl Bundle {
     /// Checks everything that the bundle claims. Every check is made and reported, also after one failed.
     pub fn verify(&self, keys: &TrustedKeys) -> Report {
-        let signed = SignedCheckpoint::open(&self.checkpoint, &keys.keys);
+        let signed = self.check_checkpoint(keys);
         let (entries, chain) = self.check_entries();
         let (disclosures, disclosed) = self.check_disclosures(&entries);
         let checkpoint = signed.as_ref().ok().map(|signed| &signed.checkpoint);
@@ -79,11 +80,7 @@ impl Bundle {
         let cosigned: Vec<_> = signed.iter().flat_map(SignedCheckpoint::cosigned).collect();
         let not_cosigned = keys.witnesses_without(&cosigned);
         let results = [
-            signed
-                .as_ref()
-                .map(|_| ())
-                .map_err(CheckpointError::clone)
-                .map_err(Into::into),
+            signed.as_ref().map(|_| ()).map_err(CheckFailure::clone),
             chain.map(|_| ()),
             inclusion,
             last_entry,
@@ -108,6 +105,20 @@ impl Bundle {
             not_cosigned,
             entries,
             disclosures,
+        }
+    }
+
+    /// The checkpoint, where a log signed it that the reader trusts.
+    fn check_checkpoint<'k>(
+        &self,
+        keys: &'k TrustedKeys,
+    ) -> Result<SignedCheckpoint<'k>, CheckFailure> {
+        let signed = SignedCheckpoint::open(&self.checkpoint, &keys.keys)?;
+        let origin = &signed.checkpoint.origin;
+        if can_be_a_log(origin, &keys.keys) {
+            Ok(signed)
+        } else {
+            Err(CheckFailure::NotALog(origin.clone()))
         }
     }
 
@@ -158,7 +169,7 @@ impl Bundle {
             .last_entry
             .verify(&keys.keys)
             .map_err(CheckFailure::StatementNote)?;
-        if !signers.iter().any(|by| speaks_for(&at.origin, by.key)) {
+        if !signers.iter().any(|by| states_for(&at.origin, by.key)) {
             return Err(CheckFailure::StatementNotByTheLog(at.origin.clone()));
         }
         let stated =
@@ -206,11 +217,4 @@ impl Bundle {
         }
         (belong, result)
     }
-}
-
-/// Whether a key signs for the log: one of its own, or one named below it, as that of its receipts is.
-fn speaks_for(origin: &KeyName, key: &VerifierKey) -> bool {
-    let own = key.name().as_str().strip_prefix(origin.as_str());
-    key.key_type() == KeyType::Ed25519
-        && own.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -121,6 +121,29 @@ impl Log {
         }
     }
 
+    /// The same entries under a checkpoint and a statement that a key signs as if it were the log's own; the witness
+    /// cosigned it.
+    pub fn bundle_by(&self, payment_id: Uuid, key: &SigningKey) -> Bundle {
+        let origin = key.name().clone();
+        let checkpoint = Checkpoint {
+            origin: origin.clone(),
+            ..self.checkpoint()
+        };
+        let mut signed = checkpoint.sign(&[key]).unwrap();
+        signed
+            .add([checkpoint.cosign(&self.witness, 1_772_323_200)])
+            .unwrap();
+        let statement = LastEntry {
+            origin,
+            ..self.statement(payment_id)
+        };
+        Bundle {
+            checkpoint: signed,
+            last_entry: statement.sign(&[key]).unwrap(),
+            ..self.bundle(payment_id)
+        }
+    }
+
     pub fn verifiers(&self) -> Vec<VerifierKey> {
         let own = [&self.key, &self.receipts].map(|key| key.verifier().clone());
         let witness = [self.witness.verifier().clone()];

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use quittance_evidence::bundle::TrustedKeys;
+use quittance_evidence::bundle::{RECEIPTS_SUFFIX, TrustedKeys};
 use quittance_evidence::note::{KeyError, KeyName, SEED_BYTES, SigningKey, VerifierKey};
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
@@ -13,9 +13,6 @@ use super::files::{
     KeyFileError, LOG_KEY_FILE, RECEIPT_KEY_FILE, make_directory, read_secret, write_secret,
 };
 use crate::config::{ReceiptKeyConfig, SigningConfig};
-
-/// What is put behind the log's name for the key of its receipts: one key signs one kind of thing.
-const RECEIPTS: &str = "/receipts";
 
 /// The keys of one log.
 #[derive(Debug)]
@@ -67,6 +64,9 @@ impl LogKeys {
                 path: path.clone(),
                 reason,
             };
+            if is_of_receipts(key.name()) {
+                return Err(mismatch(NO_LOG));
+            }
             if log.iter().any(|known| known.name() != key.name()) {
                 return Err(mismatch("all keys of the log have one name, the log's"));
             }
@@ -166,11 +166,24 @@ fn receipt_key(config: &ReceiptKeyConfig, log: &[SigningKey]) -> Result<ReceiptK
             "the key of receipts is named below the log, or nobody would know that it speaks for it",
         ));
     }
+    if !is_of_receipts(key.name()) {
+        return Err(mismatch(
+            "the name of a key of receipts ends with /receipts, or whoever has it could keep a log of its own",
+        ));
+    }
     Ok(ReceiptKey {
         key,
         from: config.from,
         until: config.until,
     })
+}
+
+/// Why a log cannot have a name.
+const NO_LOG: &str =
+    "no log's name ends with /receipts: verifiers take its key for one of receipts";
+
+fn is_of_receipts(name: &KeyName) -> bool {
+    name.as_str().ends_with(RECEIPTS_SUFFIX)
 }
 
 /// Whether a key speaks for the log of that name, without being the log's own.
@@ -200,18 +213,24 @@ fn draw(name: KeyName) -> Result<SigningKey, KeyFileError> {
 /// # Errors
 /// The name would be too long.
 pub fn receipts_name(origin: &KeyName) -> Result<KeyName, KeyError> {
-    KeyName::new(format!("{origin}{RECEIPTS}"))
+    KeyName::new(format!("{origin}{RECEIPTS_SUFFIX}"))
 }
 
 /// Makes the keys of a new log in a directory; answers the halves to publish, that of the log first.
 ///
 /// # Errors
-/// [`KeyFileError`]; a key file that is there already stays as it is, and is an error.
+/// [`KeyFileError`], also where no log can have that name; a key file that is there already stays as it is, and is an error.
 pub fn generate(directory: &Path, origin: &KeyName) -> Result<[VerifierKey; 2], KeyFileError> {
     make_directory(directory).map_err(|source| KeyFileError::Io {
         path: directory.to_owned(),
         source,
     })?;
+    if is_of_receipts(origin) {
+        return Err(KeyFileError::Mismatch {
+            path: directory.join(LOG_KEY_FILE),
+            reason: NO_LOG,
+        });
+    }
     let receipts = receipts_name(origin).map_err(|source| KeyFileError::Key {
         path: directory.join(RECEIPT_KEY_FILE),
         source,

@@ -54,6 +54,25 @@ fn keys_that_do_not_belong_together_are_refused() {
             "{refused}"
         );
     }
+    // Neither a log under the name of a key of receipts, nor such a key under another.
+    let of_receipts = receipts_name(&KeyName::new(ORIGIN).unwrap()).unwrap();
+    let beside = directory.path().join("beside");
+    let refused = generate(&beside, &of_receipts).unwrap_err();
+    assert!(
+        matches!(refused, KeyFileError::Mismatch { .. }),
+        "{refused}"
+    );
+    let file = directory.path().join("speaker.key");
+    new_key(&file, &KeyName::new(format!("{ORIGIN}/speaker")).unwrap()).unwrap();
+    let speaker = SigningConfig {
+        receipt_keys: vec![ReceiptKeyConfig::of_file(file)],
+        ..right.clone()
+    };
+    let refused = LogKeys::load(&speaker).unwrap_err();
+    assert!(
+        matches!(refused, KeyFileError::Mismatch { .. }),
+        "{refused}"
+    );
     // A key that is there is never written over.
     let name = KeyName::new(ORIGIN).unwrap();
     assert!(matches!(
