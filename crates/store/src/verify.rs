@@ -12,6 +12,7 @@ mod claims;
 mod cosignatures;
 mod lane;
 mod long;
+mod payment;
 mod positions;
 mod read;
 mod rows;

@@ -121,3 +121,25 @@ async fn s75_a_new_payment_is_not_answered_from_a_record_that_no_entry_speaks_of
     assert!(alarms(&world, "idempotency") > 0.0);
     assert_eq!(world.db.number("select count(*) from payments").await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_no_false_last_entry_is_stated_of_a_payment_that_was_set_back() {
+    let world = World::start().await;
+    let payment = captured(&world).await;
+    let id = payment.payment_id.as_str();
+    let (_, whole, _) = exported(&world, &world.client, evidence_of(id)).await;
+    assert!(whole.entries.len() > 3);
+    // Entries 1 to 3 are under every checkpoint since, and the payment's row names no later one.
+    for change in [
+        "delete from journal where stream_id::text = $1 and entity_seq > 3",
+        "update payments set version = 3 where payment_id::text = $1",
+    ] {
+        world.db.execute(change, &[&id]).await;
+    }
+    let refused = world.client.refused(evidence_of(id)).await;
+    refused.is(Code::Internal, "INTERNAL");
+    eventually("an alert is raised", async || {
+        (alarms(&world, "proof") > 0.0).then_some(())
+    })
+    .await;
+}

@@ -39,6 +39,9 @@ pub enum BundleError {
     /// The bundle would not convince anybody; which checks fail.
     #[error("what is stored does not prove itself: {0}")]
     NotProved(String),
+    /// The payment's row is not as the newest of its entries left it: some may be missing behind. What differs.
+    #[error("the payment is not as its newest entry left it: {0}")]
+    RowDiffers(&'static str),
     /// The entries are another tenant's, whatever the index says.
     #[error("the entries are not those of the tenant that the index names")]
     OtherTenant,
@@ -59,7 +62,7 @@ pub struct Exported {
 
 impl Evidence {
     /// The bundle of a payment under a checkpoint, which covers at least its entries up to number `last`, with these
-    /// disclosures. Nothing is checked yet but that.
+    /// disclosures. Nothing is checked yet but that, and that the payment is as its newest entry left it.
     ///
     /// # Errors
     /// [`BundleError`].
@@ -85,6 +88,11 @@ impl Evidence {
             entry.map_err(|_| TreeReadError::Damaged(TreeDamage::EntryChanged))
         });
         let entries: Vec<_> = entries.collect::<Result<_, _>>()?;
+        // Behind the entries: what was cut off before they were read is missed here, too.
+        let differing = self.store.compare_with_entries(payment).await?;
+        if let Some(mismatch) = differing.first() {
+            return Err(BundleError::RowDiffers(mismatch.fault.code()));
+        }
         let last = leaves.last().map(|(hash, _)| *hash);
         let last_entry = self.state_last(payment, entries.len(), last, checkpoint)?;
         Ok(Bundle {

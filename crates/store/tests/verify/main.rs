@@ -6,6 +6,7 @@
 )]
 
 mod built_upon;
+mod cut_off;
 mod deleted;
 mod every_kind;
 mod floods;

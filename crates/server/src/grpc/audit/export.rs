@@ -239,6 +239,7 @@ fn bundle_error(evidence: &Evidence, error: BundleError) -> Failure {
         error @ (BundleError::Note(_)
         | BundleError::NotProved(_)
         | BundleError::OtherTenant
+        | BundleError::RowDiffers(_)
         | BundleError::Form(_)) => unproved(evidence, &error.to_string()),
         error @ BundleError::NoKey => Failure::defect(&error.to_string()),
     }

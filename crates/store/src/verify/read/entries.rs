@@ -132,6 +132,7 @@ impl Query for ReadEntries {
 }
 
 /// How far the reading of a segment is.
+#[derive(Clone, Copy)]
 pub(in crate::verify) struct Cursor {
     stream: Uuid,
     entity_seq: i64,
@@ -149,6 +150,34 @@ impl Cursor {
             first: true,
             payments_from: segment.from,
         }
+    }
+
+    /// Reads on from here, in one moment.
+    pub(in crate::verify) async fn read(
+        self,
+        connection: &mut AsyncPgConnection,
+        segment: Segment,
+    ) -> QueryResult<Batch> {
+        let mut transaction = connection.build_transaction().repeatable_read().read_only();
+        transaction
+            .run(async |connection| {
+                let entries = ReadEntries {
+                    stream: self.stream,
+                    entity_seq: self.entity_seq,
+                    inclusive: self.first,
+                    to: segment.to,
+                };
+                read_batch(connection, entries, self.payments_from).await
+            })
+            .await
+    }
+
+    /// Goes on behind a batch that was read from here.
+    pub(in crate::verify) fn pass(&mut self, batch: &Batch) {
+        if let Some(last) = batch.rows.last() {
+            (self.stream, self.entity_seq, self.first) = (last.stream_id, last.entity_seq, false);
+        }
+        self.payments_from = batch.below.unwrap_or(self.payments_from);
     }
 }
 
@@ -179,32 +208,11 @@ impl Verifying {
         at: &mut Cursor,
         segment: Segment,
     ) -> Result<Batch, StoreError> {
-        let (stream, entity_seq, from) = (at.stream, at.entity_seq, at.payments_from);
-        let inclusive = at.first;
+        let from = *at;
         let batch = self
-            .read(|connection| {
-                async move {
-                    let mut transaction =
-                        connection.build_transaction().repeatable_read().read_only();
-                    transaction
-                        .run(async |connection| {
-                            let entries = ReadEntries {
-                                stream,
-                                entity_seq,
-                                inclusive,
-                                to: segment.to,
-                            };
-                            read_batch(connection, entries, from).await
-                        })
-                        .await
-                }
-                .boxed()
-            })
+            .read(|connection| from.read(connection, segment).boxed())
             .await?;
-        if let Some(last) = batch.rows.last() {
-            (at.stream, at.entity_seq, at.first) = (last.stream_id, last.entity_seq, false);
-        }
-        at.payments_from = batch.below.unwrap_or(at.payments_from);
+        at.pass(&batch);
         Ok(batch)
     }
 }
