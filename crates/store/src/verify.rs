@@ -10,6 +10,7 @@
 mod api_keys;
 mod claims;
 mod cosignatures;
+mod erasures;
 mod lane;
 mod long;
 mod payment;

@@ -1,5 +1,7 @@
 //! A customer's personal data is erased: nothing opens it any more, payments go on, and the log still proves itself.
 
+use std::collections::BTreeSet;
+
 use quittance_evidence::{ChainCheck, Leaf};
 use quittance_proto::v1::{
     ConfirmPaymentRequest, CreatePaymentRequest, Customer, ErasePersonalDataRequest, Erasure,
@@ -301,6 +303,7 @@ async fn s75_a_key_that_is_lost_is_not_taken_for_erased_whatever_the_table_of_er
                  (select customer_id from payments where payment_id = $1::text::uuid)";
     world.db.execute(moved, &[&lost.payment_id]).await;
     let mut both = [unreadable(&erased_rightly), unreadable(&lost)].concat();
+    both.push((String::new(), "ERASURE_DIFFERS".to_owned()));
     both.sort();
     assert_eq!(found().await, both);
 }
@@ -327,10 +330,48 @@ async fn s75_a_destroyed_key_that_somebody_put_back_is_found() {
         .iter()
         .map(|it| (it.payment_id.as_str(), it.code.as_str()))
         .collect();
-    assert_eq!(
-        found,
-        [(payment.payment_id.as_str(), "PAYMENT_COLUMN_DIFFERS")]
-    );
+    let both = [
+        ("", "ERASED_CUSTOMER_STORED"),
+        (payment.payment_id.as_str(), "PAYMENT_COLUMN_DIFFERS"),
+    ];
+    assert_eq!(BTreeSet::from_iter(found), BTreeSet::from(both));
+}
+
+/// Without its row nobody would look at what the log says of it, and everything would open again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_a_destroyed_key_that_somebody_put_back_is_found_though_its_erasure_is_deleted() {
+    let world = world().await;
+    let admin = administrator(&world).await;
+    let auditor = world.as_role(TENANT, &[Role::PlatformAudit]).await;
+    of_customer(&admin, CUSTOMER).await;
+    of_customer(&admin, "customer-Trillian").await;
+    let keep = "create table kept_customers as select * from customers";
+    world.db.execute(keep, &[]).await;
+    let asked = admin.ok(erase(CUSTOMER)).await.message.erasure.unwrap();
+    erased(&admin, &asked).await;
+    let codes = async || -> BTreeSet<String> {
+        let (found, _) = verified(&auditor).await;
+        found.into_iter().map(|it| it.code).collect()
+    };
+    assert_eq!(codes().await, BTreeSet::new());
+    let keep = "create table kept_erasures as select * from erasures";
+    world.db.execute(keep, &[]).await;
+    let put_back = "insert into customers select * from kept_customers k \
+                    where not exists (select from customers c where c.customer_id = k.customer_id)";
+    world.db.execute("delete from erasures", &[]).await;
+    world.db.execute(put_back, &[]).await;
+    let found = codes().await;
+    let both = ["ERASED_CUSTOMER_STORED", "ERASURE_MISSING"].map(str::to_owned);
+    assert!(found.is_superset(&BTreeSet::from(both)), "{found:?}");
+    let undo = "insert into erasures select * from kept_erasures";
+    world.db.execute(undo, &[]).await;
+    let undo = "delete from customers where customer_id in (select customer_id from erasures)";
+    world.db.execute(undo, &[]).await;
+    assert_eq!(codes().await, BTreeSet::new());
+    // Nor is it said to be another tenant's.
+    let given_away = "update erasures set tenant_id = 'other'";
+    world.db.execute(given_away, &[]).await;
+    assert!(codes().await.contains("ERASURE_DIFFERS"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

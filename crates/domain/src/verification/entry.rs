@@ -10,6 +10,7 @@ use super::api_keys::ApiKeySaid;
 use super::claims::RowsSaid;
 use super::mismatch::{Fault, Mismatch, Shown};
 use crate::command::Resolution;
+use crate::erasure::ErasureSaid;
 use crate::ids::{EntryId, PaymentId};
 use crate::journal::{
     FINAL_CAPTURE, OTHER_TRANSACTION_ROW, OTHER_TRANSACTION_STATE, RESOLUTION, ROWS_BEFORE,
@@ -158,6 +159,8 @@ pub struct LeafFacts {
     pub of_customer: bool,
     /// What it says of attempts, idempotency records and operator actions.
     pub rows_said: RowsSaid,
+    /// What it says of an erasure, where it says that one was done.
+    pub erased: Option<ErasureSaid>,
     /// What it says of an API key.
     pub api_key: Option<ApiKeySaid>,
 }
@@ -365,6 +368,7 @@ impl LeafFacts {
             attempted: leaf.attempt.is_some(),
             of_customer: !leaf.personal_data.is_empty(),
             rows_said: RowsSaid::of(&leaf),
+            erased: ErasureSaid::of(&leaf).filter(|said| said.done),
             api_key: ApiKeySaid::of(&leaf),
             tenant_id: leaf.tenant_id,
             prev_leaf_hash: leaf.prev_leaf_hash,

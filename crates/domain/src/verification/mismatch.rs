@@ -253,7 +253,7 @@ pub enum Fault {
     /// The row of an API key is not what the log says.
     #[error(transparent)]
     ApiKey(#[from] ApiKeyFault),
-    /// An attempt, an idempotency record or an operator action is not what the log says.
+    /// An attempt, an idempotency record, an operator action or an erasure is not what the log says.
     #[error(transparent)]
     Row(#[from] RowFault),
     /// Transactions were put in, so many that they are not all read.

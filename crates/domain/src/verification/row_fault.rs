@@ -3,9 +3,9 @@
 use thiserror::Error;
 
 use super::mismatch::Shown;
-use crate::ids::{EntryId, TransactionId};
+use crate::ids::{CustomerId, EntryId, ErasureId, TransactionId};
 
-/// What is wrong with an attempt, an idempotency record or an operator action.
+/// What is wrong with an attempt, an idempotency record, an operator action or an erasure.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RowFault {
     /// An entry is about an attempt that is not there.
@@ -106,6 +106,24 @@ pub enum RowFault {
     /// A case for a person is there that no entry opened.
     #[error("there is an operator action {0} that no entry opened")]
     OperatorActionWithoutEntry(EntryId),
+    /// A customer is there whose key was destroyed: somebody put it back.
+    #[error("the customer {0} was erased, and is stored again")]
+    ErasedCustomerStored(CustomerId),
+    /// An erasure was done, and is not there.
+    #[error("the erasure {0} was done, and has no row")]
+    ErasureMissing(ErasureId),
+    /// A column of an erasure is not what its entry says.
+    #[error("{column} of the erasure {erasure} should be {expected}, and is {found}")]
+    ErasureDiffers {
+        /// Which erasure.
+        erasure: ErasureId,
+        /// Which column.
+        column: &'static str,
+        /// What the entry says.
+        expected: Shown,
+        /// As stored.
+        found: Shown,
+    },
 }
 
 /// What is wrong with a stored answer.
@@ -140,6 +158,9 @@ impl RowFault {
             Self::OperatorActionMissing(_) => "OPERATOR_ACTION_MISSING",
             Self::OperatorActionDiffers { .. } => "OPERATOR_ACTION_DIFFERS",
             Self::OperatorActionWithoutEntry(_) => "OPERATOR_ACTION_WITHOUT_ENTRY",
+            Self::ErasedCustomerStored(_) => "ERASED_CUSTOMER_STORED",
+            Self::ErasureMissing(_) => "ERASURE_MISSING",
+            Self::ErasureDiffers { .. } => "ERASURE_DIFFERS",
         }
     }
 }

@@ -7,7 +7,7 @@ use quittance_domain::ids::{EntryId, PaymentId};
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{
     CheckedEntry, Claim, Fault, LoggedRow, Mismatch, StreamEnd, StreamWalk, check_entry,
-    compare_payment,
+    compare_payment, erasure_done,
 };
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::read::{Batch, Cursor, Verifying};
 use super::rows::StoredPayments;
 use super::segments::{Segment, Segments};
-use super::{Events, api_keys, claims};
+use super::{Events, api_keys, claims, erasures};
 use crate::keys::KeyRing;
 use crate::store::PgStore;
 
@@ -45,6 +45,8 @@ struct Checked {
     payments: u64,
     /// Entries about API keys.
     about_keys: Vec<CheckedEntry>,
+    /// Entries that say that a customer was erased.
+    erased: Vec<CheckedEntry>,
     /// What entries say of attempts, idempotency records and operator actions.
     claims: Vec<Claim>,
     /// Below which all is compared; `None`: the segment is done.
@@ -101,6 +103,8 @@ impl Lane {
         self.events.found(checked.found).await?;
         let of_keys = api_keys::compare(connection, &checked.about_keys).await?;
         self.events.found(of_keys).await?;
+        let of_erasures = erasures::compare(connection, &checked.erased).await?;
+        self.events.found(of_erasures).await?;
         let of_rows = claims::compare(connection, &checked.claims).await?;
         self.events.found(of_rows).await?;
         // Together: who goes on from what is told as done counts nothing twice.
@@ -139,12 +143,15 @@ fn not_given(row: &LoggedRow, given: i64) -> Option<Mismatch> {
 fn check(batch: Batch, mut walk: StreamWalk, keys: &KeyRing) -> Checked {
     let mut found = Vec::new();
     let mut ended = Vec::new();
-    let (mut about_keys, mut claims) = (Vec::new(), Vec::new());
+    let (mut about_keys, mut erased, mut claims) = (Vec::new(), Vec::new(), Vec::new());
     for row in &batch.rows {
         let entry = check_entry(row, batch.low_arrival, keys, &mut found);
         found.extend(not_given(row, batch.given));
         if api_keys::is_about_key(&entry) {
             about_keys.push(entry.clone());
+        }
+        if erasure_done(&entry).is_some() {
+            erased.push(entry.clone());
         }
         claims.extend(Claim::of(&entry));
         ended.extend(walk.push(entry, &mut found));
@@ -173,6 +180,7 @@ fn check(batch: Batch, mut walk: StreamWalk, keys: &KeyRing) -> Checked {
         open,
         payments,
         about_keys,
+        erased,
         claims,
         below: if complete { None } else { below },
     }
