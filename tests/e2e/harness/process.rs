@@ -180,6 +180,11 @@ impl ServerProcess {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Its number, as the system knows it.
+    pub fn id(&self) -> u32 {
+        self.running.0.id()
+    }
+
     fn pid(&self) -> Pid {
         let pid = i32::try_from(self.running.0.id()).ok();
         pid.and_then(Pid::from_raw).unwrap()

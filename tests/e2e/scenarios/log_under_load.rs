@@ -2,6 +2,7 @@
 //! killed, or stopped while another takes over.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -26,13 +27,13 @@ use crate::harness::process::{ServerProcess, run};
 use crate::harness::site::{Setting, TENANT};
 use crate::harness::{Client, Keyed as _, Site, SiteOptions, eventually, purchase};
 
-const CLIENTS: u64 = 4;
+pub const CLIENTS: u64 = 4;
 /// Until the keys of receipts change: both replicas are started anew by then, or are late, as operators are.
 const NOTICE: TimeDelta = TimeDelta::seconds(15);
 /// How often the process that grows the tree is killed or stopped in an ordinary run.
-const BLOWS: u64 = 4;
+pub const BLOWS: u64 = 4;
 /// Between two of them, at most so many operations are finished.
-const MOST_BETWEEN_BLOWS: u64 = 40;
+pub const MOST_BETWEEN_BLOWS: u64 = 40;
 
 fn hash(bytes: &[u8]) -> Hash {
     Hash::from_bytes(bytes.try_into().unwrap())
@@ -43,7 +44,7 @@ fn hashes(proof: &[Vec<u8>]) -> Vec<Hash> {
 }
 
 /// The published half of a key file.
-fn verifier(site: &Site, file: &str) -> VerifierKey {
+pub fn verifier(site: &Site, file: &str) -> VerifierKey {
     let secret = std::fs::read_to_string(site.audit.path().join(file)).unwrap();
     SigningKey::parse(&secret).unwrap().verifier().clone()
 }
@@ -54,7 +55,7 @@ fn path(site: &Site, file: &str) -> String {
 
 /// All that was signed for callers, in the order in which they got it.
 #[derive(Default)]
-struct Signed {
+pub struct Signed {
     /// With the idempotency key that a repetition has.
     receipts: Mutex<Vec<(String, v1::Receipt)>>,
     checkpoints: Mutex<Vec<v1::Checkpoint>>,
@@ -88,7 +89,7 @@ fn checkpoint_by(checkpoint: &v1::Checkpoint, keys: [&VerifierKey; 2]) -> [bool;
 }
 
 /// Two replicas, and callers of both that go on whatever happens to one of them.
-struct Load<'a> {
+pub struct Load<'a> {
     clients: [Client; 2],
     seed: u64,
     finished: AtomicU64,
@@ -98,7 +99,7 @@ struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    fn new(replicas: &[ServerProcess; 2], seed: u64, signed: &'a Signed) -> Self {
+    pub fn new(replicas: &[ServerProcess; 2], seed: u64, signed: &'a Signed) -> Self {
         Self {
             clients: replicas.each_ref().map(|replica| replica.client.clone()),
             seed,
@@ -118,12 +119,17 @@ impl<'a> Load<'a> {
         }
     }
 
+    /// Lets the callers end.
+    pub fn end(&self) {
+        self.done.store(true, Ordering::Relaxed);
+    }
+
     fn is_done(&self) -> bool {
         self.done.load(Ordering::Relaxed)
     }
 
     /// Purchases, each with its receipt, until it is done.
-    async fn pay(&self, number: u64) {
+    pub async fn pay(&self, number: u64) {
         let mut caller = self.caller(number);
         for payment in 0.. {
             if self.is_done() {
@@ -138,7 +144,7 @@ impl<'a> Load<'a> {
     }
 
     /// Checkpoints, and proofs of what was just paid, until it is done; each proof is verified as it comes.
-    async fn watch(&self, keys: &[VerifierKey]) {
+    pub async fn watch(&self, keys: &[VerifierKey]) {
         let mut caller = self.caller(CLIENTS);
         let mut last: Option<(u64, Hash)> = None;
         while !self.is_done() {
@@ -190,7 +196,7 @@ impl<'a> Load<'a> {
     }
 
     /// Lets the callers get on by so many operations.
-    async fn get_on(&self, operations: u64) {
+    pub async fn get_on(&self, operations: u64) {
         let until = self.finished.load(Ordering::Relaxed) + operations;
         eventually("the callers get on", async || {
             (self.finished.load(Ordering::Relaxed) >= until).then_some(())
@@ -462,9 +468,20 @@ async fn s76_whoever_grows_and_signs_the_tree_is_killed_or_stopped_under_load_an
     tokio::join!(paying, load.watch(&keys), striking);
     let fences = site.db.number(fence).await;
     assert!(fences > i64::try_from(blows).unwrap());
-    all_was_kept(&site, &signed, &keys).await;
+    one_tree_was_signed(&site, &signed, &keys, &replicas).await;
+    println!("{fences} holders of the lease; {load}");
+}
+
+/// All that was signed is of one tree, which has every entry, and nobody raised an alarm.
+pub async fn one_tree_was_signed(
+    site: &Site,
+    signed: &Signed,
+    keys: &[VerifierKey],
+    replicas: &[ServerProcess; 2],
+) {
+    all_was_kept(site, signed, keys).await;
     site.everything_agrees().await;
-    for replica in &replicas {
+    for replica in replicas {
         let log = replica.log();
         // One that was stopped may find, when it goes on, that the database did not answer in time: that is no alarm.
         let alarms = ["the tree stands still", "nothing is signed"];
@@ -473,10 +490,16 @@ async fn s76_whoever_grows_and_signs_the_tree_is_killed_or_stopped_under_load_an
         });
         assert_eq!(raised, None);
     }
-    println!(
-        "{} payments, {} checkpoints served, {fences} holders of the lease, {} calls repeated",
-        signed.receipts.lock().unwrap().len(),
-        signed.checkpoints.lock().unwrap().len(),
-        load.retries.load(Ordering::Relaxed),
-    );
+}
+
+impl fmt::Display for Load<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} payments, {} checkpoints served, {} calls repeated",
+            self.signed.receipts.lock().unwrap().len(),
+            self.signed.checkpoints.lock().unwrap().len(),
+            self.retries.load(Ordering::Relaxed),
+        )
+    }
 }

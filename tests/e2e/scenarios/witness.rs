@@ -17,16 +17,16 @@ use crate::harness::process::command;
 use crate::harness::site::{LOG_NAME, Setting};
 use crate::harness::{Site, SiteOptions, World, eventually, purchase};
 
-const NAME: &str = "witness.test/w1";
+pub const NAME: &str = "witness.test/w1";
 
 /// `quittance witness serve`. Killed when dropped.
-struct WitnessProcess {
+pub struct WitnessProcess {
     running: Child,
     address: SocketAddr,
     /// Keeps the port its own while it is not running: bound, and never listening.
     _port: TcpSocket,
-    key: VerifierKey,
-    log_key: String,
+    pub key: VerifierKey,
+    log_keys: Vec<String>,
     directory: TempDir,
 }
 
@@ -39,10 +39,10 @@ impl Drop for WitnessProcess {
 
 impl WitnessProcess {
     /// A witness that follows the log of a site from its first entry.
-    fn start(site: &Site) -> Self {
+    pub fn start(site: &Site) -> Self {
         let [log, _] = signing::published(site.audit.path()).unwrap();
-        let (directory, log_key) = (TempDir::new().unwrap(), log.to_string());
-        let made = arguments("init", &directory, &log_key);
+        let (directory, log_keys) = (TempDir::new().unwrap(), vec![log.to_string()]);
+        let made = arguments("init", &directory, &log_keys);
         let made = command(&made.iter().map(String::as_str).collect::<Vec<_>>())
             .args(["--name", NAME])
             .output()
@@ -55,13 +55,13 @@ impl WitnessProcess {
         port.set_reuseaddr(true).unwrap();
         port.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let wanted = port.local_addr().unwrap().to_string();
-        let (running, address) = serve(&directory, &log_key, &wanted);
+        let (running, address) = serve(&directory, &log_keys, &wanted);
         Self {
             running,
             address,
             _port: port,
             key,
-            log_key,
+            log_keys,
             directory,
         }
     }
@@ -72,13 +72,20 @@ impl WitnessProcess {
     }
 
     fn start_again(&mut self) {
-        let (running, address) = serve(&self.directory, &self.log_key, &self.address.to_string());
+        let (running, address) = serve(&self.directory, &self.log_keys, &self.address.to_string());
         assert_eq!(address, self.address);
         self.running = running;
     }
 
+    /// Starts it anew, as its operator does who is told of other keys of the log.
+    pub fn follow(&mut self, log_keys: &[&VerifierKey]) {
+        self.kill();
+        self.log_keys = log_keys.iter().map(ToString::to_string).collect();
+        self.start_again();
+    }
+
     /// What a server is told of it.
-    fn settings(&self) -> Vec<Setting> {
+    pub fn settings(&self) -> Vec<Setting> {
         let witness = format!("http://{} {}", self.address, self.key);
         vec![
             ("audit.witnesses", Value::from(vec![witness])),
@@ -89,24 +96,20 @@ impl WitnessProcess {
     }
 }
 
-fn arguments(what: &str, directory: &TempDir, log_key: &str) -> Vec<String> {
+fn arguments(what: &str, directory: &TempDir, log_keys: &[String]) -> Vec<String> {
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (key, state) = (path("witness.key"), path("state"));
-    let arguments = [
-        "witness",
-        what,
-        "--key-file",
-        &key,
-        "--state",
-        &state,
-        "--log-key",
-        log_key,
-    ];
-    arguments.map(ToOwned::to_owned).to_vec()
+    let arguments = ["witness", what, "--key-file", &key, "--state", &state];
+    let followed = log_keys.iter().flat_map(|key| ["--log-key", key.as_str()]);
+    arguments
+        .into_iter()
+        .chain(followed)
+        .map(str::to_owned)
+        .collect()
 }
 
-fn serve(directory: &TempDir, log_key: &str, listen: &str) -> (Child, SocketAddr) {
-    let arguments = arguments("serve", directory, log_key);
+fn serve(directory: &TempDir, log_keys: &[String], listen: &str) -> (Child, SocketAddr) {
+    let arguments = arguments("serve", directory, log_keys);
     let mut running = command(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
         .args(["--listen", listen])
         .stdin(Stdio::null())
