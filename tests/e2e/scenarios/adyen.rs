@@ -613,6 +613,9 @@ async fn s43_what_adyen_did_without_saying_what_is_shown_to_a_person() {
     world.tell(told).await;
     case(TransactionKind::Purchase).await;
     world.tell(dispute("CHARGEBACK", &opening)).await;
+    // Before it, nobody knows of a dispute, and the payment itself is what is asked about.
+    let taken = "CHARGEBACK:true:DISPUTE000000001";
+    world.kept(taken, "APPLIED").await;
     world.tell(dispute("PREARBITRATION_LOST", &opening)).await;
     case(TransactionKind::Chargeback).await;
     for event in [

@@ -31,7 +31,9 @@ fn http() -> reqwest::Client {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s73_while_it_drains_it_says_so_takes_nothing_new_and_finishes_what_it_has() {
-    let site = Site::new(SiteOptions::default().behind_proxies()).await;
+    // Whoever watches its health keeps a connection open for as long.
+    let options = SiteOptions::default().with("server.shutdown_grace_seconds", 15);
+    let site = Site::new(options.behind_proxies()).await;
     let provider = &site.links().provider;
     provider.set(ToClient, Plan::hold_answer_to("POST /").once());
     let mut server = ServerProcess::start(&site, Vec::new()).await;
