@@ -395,7 +395,10 @@ pub const MUTATIONS: &[Mutation] = &[
         breaks: "the state is the provider's",
         defect: "an authorization that ran out without a webhook is never asked about",
         file: "crates/domain/src/decide/watch.rs",
-        text: "        Some(until) if !was_open => Some(stamp.retries.looked_at(until, stamp.jitter)),",
+        text: "        Some(until) if !was_open => Some(left_alone(
+            &opening,
+            stamp.retries.looked_at(until, stamp.jitter),
+        )),",
         becomes: "        Some(_) if !was_open => None,",
         tests: FLOWS,
     },
