@@ -36,9 +36,9 @@ fn uuid() -> impl Strategy<Value = Uuid> {
     any::<u128>().prop_map(Uuid::from_u128)
 }
 
-/// Whole microseconds in the years 0000 to 9999.
+/// Whole microseconds in the years 0001 to 9999, which an entry can say.
 fn time() -> impl Strategy<Value = DateTime<Utc>> {
-    (-62_167_219_200_000_000..253_402_300_800_000_000_i64)
+    (-62_135_596_800_000_000..253_402_300_800_000_000_i64)
         .prop_map(|micros| DateTime::from_timestamp_micros(micros).unwrap())
 }
 
