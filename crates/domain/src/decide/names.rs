@@ -1,5 +1,6 @@
 //! How the provider names a payment and what is done with it; and which payment there a fact is about.
 
+use crate::decline::Cause;
 use crate::payment::{Payment, PaymentRecord};
 use crate::transaction::{
     Fact, FactKind, Transaction, TransactionKind, TransactionOrigin, TransactionState,
@@ -62,7 +63,12 @@ fn settled(opening: &Transaction) -> bool {
 
 /// Whether the payment's name at the provider is the provider's own word: a person may have said another one.
 fn named_by_provider(record: &PaymentRecord) -> bool {
-    let by_person = |opening: &Transaction| opening.resolved_by_operator;
+    // Who says that it was taken back says no name.
+    let unnamed = |opening: &Transaction| {
+        let cause = opening.failure.as_ref().map(|failure| failure.cause);
+        opening.state == TransactionState::Reversed && cause == Some(Cause::ResolvedByOperator)
+    };
+    let by_person = |opening: &Transaction| opening.resolved_by_operator && !unnamed(opening);
     !record.opening().is_some_and(by_person)
 }
 

@@ -84,6 +84,40 @@ fn i9_what_is_done_to_another_payment_with_our_names_is_not_done_to_ours() {
 }
 
 #[test]
+fn i9_a_person_who_says_that_a_purchase_was_taken_back_gives_it_no_other_name() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    world.answer(approved(100));
+    let opening = world.newest();
+    world.resolve_seen(opening, Resolution::TakenBack).unwrap();
+    let theirs = of("prov-2", "op-2", approved(100));
+    for named_once in [true, false] {
+        for held in [None, Some(opening)] {
+            assert_eq!(world.meant(held, &theirs, named_once), Meant::Another);
+        }
+    }
+    let named = world.record.payment.provider_reference.as_ref();
+    assert_eq!(named.unwrap().as_str(), "prov-1");
+}
+
+#[test]
+fn i9_what_a_person_called_a_payment_is_not_its_name_once_the_provider_takes_it_back() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let opening = world.newest();
+    world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+    world.pass(120);
+    let said = Resolution::Succeeded {
+        provider_reference: ProviderReference::parse("a-name-of-something-else").ok(),
+        amount: None,
+    };
+    world.resolve(said).unwrap();
+    let undone = FactKind::TakenBack(Cause::ProviderReportedFailure);
+    assert!(world.learn(opening, &of("prov-1", "op-1", undone)));
+    assert_eq!(world.held().state, TransactionState::Reversed);
+    let refunded = of("prov-1", "op-2", approved(40));
+    assert_eq!(world.meant(None, &refunded, false), Meant::Ours);
+}
+
+#[test]
 fn where_the_provider_cannot_be_asked_only_what_opens_a_payment_gives_it_another_name() {
     let mut pending = World::accepted(100, CaptureMethod::Automatic);
     pending.answer(FactKind::Pending);
