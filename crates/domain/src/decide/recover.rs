@@ -146,7 +146,8 @@ pub fn unresolved(
 }
 
 /// Keeps what the provider asked for that was asked about a transaction whose step is not due: its payment has moved
-/// meanwhile, or nobody waited for it to be due. `None` where it did not ask to be left alone for longer than is known.
+/// meanwhile, or nobody waited for it to be due. `None` where it did not ask to be left alone for longer than is known; or is
+/// left alone already: whoever asks again and again would keep recovery from its turn.
 pub fn held_off(
     record: &PaymentRecord,
     id: TransactionId,
@@ -156,6 +157,9 @@ pub fn held_off(
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
+    if held.left_alone.holds(&held.provider_account, stamp.now) {
+        return Ok(None);
+    }
     let event = format!("{}.unresolved", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.cause = cause;

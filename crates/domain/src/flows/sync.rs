@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::change::Change;
 use crate::context::Caller;
 use crate::decide::{self, DecideError};
+use crate::decline::Cause;
 use crate::error::FlowError;
 use crate::ids::{PaymentId, TransactionId};
 use crate::journal::Stamp;
@@ -78,7 +79,8 @@ impl Flows {
         id: TransactionId,
     ) -> Result<PaymentRecord, FlowError> {
         let step = self.take_up(caller, record, id).await?;
-        if step.retry_after.is_none() {
+        // An open circuit is ours: the provider has not asked for anything.
+        if step.retry_after.is_none() || step.cause == Some(Cause::CircuitOpen) {
             return Ok(step.record);
         }
         let told = (step.cause, step.retry_after);

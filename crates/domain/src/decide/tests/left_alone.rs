@@ -313,3 +313,24 @@ fn s18_an_authorization_is_not_asked_about_sooner_because_its_void_is_refused() 
     world.answer(FactKind::Failed(Cause::Expired));
     assert_eq!(world.due(id), until);
 }
+
+#[test]
+fn s18_whoever_asks_again_and_again_does_not_keep_recovery_from_its_turn() {
+    let mut world = World::accepted(100, CaptureMethod::Manual);
+    let id = world.newest();
+    world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+    let asked = |world: &mut World| {
+        let told = (Some(Cause::RateLimited), Some(WAIT));
+        world.decide(|record, _, stamp| {
+            let change = decide::held_off(record, id, told, stamp);
+            change.unwrap().ok_or(())
+        })
+    };
+    asked(&mut world).unwrap();
+    let due = world.due(id);
+    world.pass(SECONDS / 2);
+    assert_eq!(asked(&mut world), Err(()), "it is left alone already");
+    assert_eq!(world.due(id), due);
+    world.pass(SECONDS);
+    asked(&mut world).unwrap();
+}
