@@ -42,7 +42,13 @@ pub(super) fn watch(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) 
         Some(_) => opening.next_step_at,
     };
     if next != opening.next_step_at {
-        put(step, opening, |row| row.next_step_at = next);
+        put(step, opening, |row| {
+            row.next_step_at = next;
+            if !was_open {
+                // What it took to learn that it was made is none of the looks at whether it still is.
+                row.retries = 0;
+            }
+        });
     }
 }
 
