@@ -1,5 +1,7 @@
 //! Asking a provider whether what it told holds now, before that is believed against what is known.
 
+use std::time::Duration;
+
 use crate::change::Change;
 use crate::context::Caller;
 use crate::decline::Cause;
@@ -19,7 +21,25 @@ pub(super) enum Confirmed {
     /// This holds now.
     Instead(Box<Fact>),
     /// It does not confirm it, or could not be asked just now.
-    Not(Cause),
+    Not(Unconfirmed),
+}
+
+/// Why what a provider told is not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// What it answered, or why it could not be asked.
+    pub cause: Cause,
+    /// For how long it asked to be left alone, `payments.retries.max_retry_after_seconds` at most.
+    pub retry_after: Option<Duration>,
+}
+
+impl From<Cause> for Unconfirmed {
+    fn from(cause: Cause) -> Self {
+        Self {
+            cause,
+            retry_after: None,
+        }
+    }
 }
 
 impl Flows {
@@ -37,7 +57,7 @@ impl Flows {
         }
     }
 
-    /// Asks the provider what holds now.
+    /// Asks the provider what holds now, unless it has asked to be left alone about that.
     pub(super) async fn ask_again(
         &self,
         record: &PaymentRecord,
@@ -48,18 +68,31 @@ impl Flows {
             // It can be told by webhook alone.
             return Ok(Confirmed::Told);
         }
+        let now = self.ports().clock.now();
+        let alone = held.left_alone.until(&held.provider_account);
+        let alone = alone.and_then(|until| (until - now).to_std().ok());
+        if let Some(wait) = alone.filter(|wait| !wait.is_zero()) {
+            return Ok(Confirmed::Not(Unconfirmed {
+                cause: Cause::RateLimited,
+                retry_after: Some(wait),
+            }));
+        }
         let query = LookupQuery::about(&record.payment, held);
         self.retried(record, held.id, "lookup");
         Ok(match provider.lookup(&query).await {
             LookupOutcome::Found(current) => Confirmed::Instead(Box::new(current)),
             LookupOutcome::NotFound {
                 authoritative: true,
-            } => Confirmed::Not(Cause::NotProcessed),
+            } => Confirmed::Not(Cause::NotProcessed.into()),
             // Not to find it proves nothing, and what it told was signed.
             LookupOutcome::NotFound {
                 authoritative: false,
             } => Confirmed::Told,
-            LookupOutcome::Unavailable { cause, .. } => Confirmed::Not(cause),
+            LookupOutcome::Unavailable { cause, retry_after } => {
+                let longest = self.settings().retries.max_retry_after;
+                let retry_after = retry_after.map(|asked| asked.min(longest));
+                Confirmed::Not(Unconfirmed { cause, retry_after })
+            }
         })
     }
 
@@ -73,10 +106,10 @@ impl Flows {
         record: &PaymentRecord,
         held: &Transaction,
         (fact, dispute): (&mut Fact, &mut Option<Dispute>),
-    ) -> Result<Result<(), Cause>, FlowError> {
+    ) -> Result<Result<(), Unconfirmed>, FlowError> {
         match self.ask_again(record, held).await? {
             Confirmed::Told => return Ok(Ok(())),
-            Confirmed::Not(cause) => return Ok(Err(cause)),
+            Confirmed::Not(why) => return Ok(Err(why)),
             Confirmed::Instead(current) => *fact = *current,
         }
         if dispute.is_some() && *dispute != held.dispute {
@@ -84,7 +117,7 @@ impl Flows {
             let query = LookupQuery::about(&record.payment, held);
             match provider.dispute(&query).await {
                 Ok(current) => *dispute = current.or(dispute.take()),
-                Err(cause) => return Ok(Err(cause)),
+                Err(cause) => return Ok(Err(cause.into())),
             }
         }
         Ok(Ok(()))
@@ -112,7 +145,7 @@ impl Flows {
             let current = match self.ask_again(&record, held).await? {
                 Confirmed::Instead(current) => current,
                 Confirmed::Told => return Ok(became),
-                Confirmed::Not(cause) => return Ok(Told::NotConfirmed(cause)),
+                Confirmed::Not(why) => return Ok(Told::NotConfirmed(why)),
             };
             let current = (current.as_ref(), dispute);
             match self.tell(caller, account, about, current).await? {

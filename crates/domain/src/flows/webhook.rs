@@ -14,7 +14,7 @@ use crate::ports::{Commit, EntryFilter, Named, SentThrough, StoredEntry};
 use crate::transaction::{Dispute, Fact, FactKind, Transaction, TransactionKind, TransactionState};
 use crate::webhook::{PaymentName, Subject, WebhookFact};
 
-use super::ask::Confirmed;
+use super::ask::{Confirmed, Unconfirmed};
 use super::set_aside::Aside;
 use super::{Flows, accept_error, read_error};
 
@@ -48,7 +48,7 @@ pub enum Told {
     /// The transaction went to another account after it was proved not sent through this one.
     MovedOn,
     /// It contradicts an outcome that is known, and asking the provider did not confirm it.
-    NotConfirmed(Cause),
+    NotConfirmed(Unconfirmed),
     /// It rests on what is not decided yet, or may be what we asked for and have no answer to.
     Early,
     /// It is about an operation that it does not name.
@@ -224,7 +224,7 @@ impl Flows {
                         fact = *current;
                         continue;
                     }
-                    Confirmed::Not(cause) => return Ok(Told::NotConfirmed(cause)),
+                    Confirmed::Not(why) => return Ok(Told::NotConfirmed(why)),
                 }
             }
             match self.commit(&change).await {
@@ -298,7 +298,7 @@ impl Flows {
                     .await?
                 {
                     Ok(()) => asked_about = Some(version),
-                    Err(cause) => return Ok((Told::NotConfirmed(cause), true)),
+                    Err(why) => return Ok((Told::NotConfirmed(why), true)),
                 }
                 continue;
             }
@@ -340,7 +340,7 @@ impl Flows {
             Ok(Named::Ours(payment)) => Ok(payment),
             Ok(Named::NotOurs) => Err(Told::NotOurs),
             Ok(Named::NotFound) => Err(Told::UnknownPayment),
-            Err(cause) => Err(Told::NotConfirmed(cause)),
+            Err(cause) => Err(Told::NotConfirmed(cause.into())),
         })
     }
 

@@ -233,7 +233,7 @@ impl WebhookWorkerParts {
                         outcomes.push(Box::pin(self.apply(webhook, fact)).await);
                     }
                 }
-                Err(cause) => outcomes.push(outcome(Told::NotConfirmed(cause))),
+                Err(cause) => outcomes.push(outcome(Told::NotConfirmed(cause.into()))),
             }
         }
         (together(&outcomes, webhook, retries), about)
@@ -342,7 +342,7 @@ fn not_applied(error: &FlowError) -> Outcome {
         tracing::warn!(error.message = %error, "a webhook could not be applied just now");
     }
     if error.is_transient() {
-        Outcome::Waits(WebhookReason::NotApplied)
+        Outcome::Waits(WebhookReason::NotApplied, None)
     } else {
         Outcome::Later(WebhookReason::NotApplied)
     }
@@ -353,8 +353,9 @@ fn not_applied(error: &FlowError) -> Outcome {
 enum Outcome {
     Applied,
     Nothing,
-    /// It may come to something, and does not as long as something else lasts: that is not held against it.
-    Waits(WebhookReason),
+    /// It may come to something, and does not as long as something else lasts: that is not held against it. The provider may
+    /// have said how long it is to be left alone.
+    Waits(WebhookReason, Option<Duration>),
     /// It may come to something.
     Later(WebhookReason),
     Never(WebhookReason),
@@ -367,10 +368,10 @@ fn outcome(told: Told) -> Outcome {
         // It may come before its row: written by somebody whose commit is not visible yet, or restored.
         Told::UnknownPayment => Outcome::Later(WebhookReason::UnknownPayment),
         // Nobody told otherwise: what it says may exist in this webhook alone.
-        Told::NotConfirmed(cause) if cause.unanswered() => {
-            Outcome::Waits(WebhookReason::NotConfirmed)
+        Told::NotConfirmed(why) if why.cause.unanswered() => {
+            Outcome::Waits(WebhookReason::NotConfirmed, why.retry_after)
         }
-        Told::Early => Outcome::Waits(WebhookReason::NotConfirmed),
+        Told::Early => Outcome::Waits(WebhookReason::NotConfirmed, None),
         Told::NotConfirmed(_) => Outcome::Later(WebhookReason::NotConfirmed),
         Told::Nameless => Outcome::Never(WebhookReason::Unreadable),
         // As its payment's own events are; kept, in case that somebody took our metadata off.
@@ -381,7 +382,8 @@ fn outcome(told: Told) -> Outcome {
 }
 
 /// What becomes of a webhook with all its facts: it is tried again while any of them may come to something, and is
-/// a dead letter if any of them never will. It uses up no try while one of them waits for something else.
+/// a dead letter if any of them never will. It uses up no try while one of them waits for something else, and waits as long as
+/// any provider asked for.
 fn together(
     outcomes: &[Outcome],
     webhook: &ClaimedWebhook,
@@ -389,24 +391,33 @@ fn together(
 ) -> WebhookVerdict {
     let first = |wanted: fn(&Outcome) -> Option<WebhookReason>| outcomes.iter().find_map(wanted);
     let waits = first(|outcome| match outcome {
-        Outcome::Waits(reason) => Some(*reason),
+        Outcome::Waits(reason, _) => Some(*reason),
         Outcome::Applied | Outcome::Nothing | Outcome::Later(_) | Outcome::Never(_) => None,
     });
     let again = first(|outcome| match outcome {
         Outcome::Later(reason) => Some(*reason),
-        Outcome::Applied | Outcome::Nothing | Outcome::Waits(_) | Outcome::Never(_) => None,
+        Outcome::Applied | Outcome::Nothing | Outcome::Waits(..) | Outcome::Never(_) => None,
     });
     let never = first(|outcome| match outcome {
         Outcome::Never(reason) => Some(*reason),
-        Outcome::Applied | Outcome::Nothing | Outcome::Waits(_) | Outcome::Later(_) => None,
+        Outcome::Applied | Outcome::Nothing | Outcome::Waits(..) | Outcome::Later(_) => None,
     });
     match (waits, again, never) {
-        (Some(reason), _, _) => wait(reason, webhook, retries),
+        (Some(reason), _, _) => wait(reason, asked_for(outcomes), webhook, retries),
         (None, Some(reason), _) => later(reason, webhook, retries),
         (None, None, Some(reason)) => dead(reason),
         (None, None, None) if outcomes.contains(&Outcome::Applied) => WebhookVerdict::Applied,
         (None, None, None) => WebhookVerdict::Ignored,
     }
+}
+
+/// For how long providers asked to be left alone.
+fn asked_for(outcomes: &[Outcome]) -> Duration {
+    let asked = outcomes.iter().filter_map(|outcome| match outcome {
+        Outcome::Waits(_, asked) => *asked,
+        Outcome::Applied | Outcome::Nothing | Outcome::Later(_) | Outcome::Never(_) => None,
+    });
+    asked.max().unwrap_or_default()
 }
 
 const fn dead(reason: WebhookReason) -> WebhookVerdict {
@@ -429,9 +440,10 @@ fn later(
     }
 }
 
-/// Tried again without using up a try; what has waited for too long uses them up.
+/// Tried again without using up a try, once it may be asked for again; what has waited for too long uses them up.
 fn wait(
     reason: WebhookReason,
+    asked: Duration,
     webhook: &ClaimedWebhook,
     retries: WebhookRetries,
 ) -> WebhookVerdict {
@@ -440,7 +452,7 @@ fn wait(
     }
     WebhookVerdict::Parked {
         reason,
-        again_in: drawn(retries.limit_at(webhook.age)),
+        again_in: asked.saturating_add(drawn(retries.limit_at(webhook.age))),
         free: true,
     }
 }
@@ -453,6 +465,7 @@ fn drawn(limit: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use quittance_domain::decline::Cause;
+    use quittance_domain::flows::Unconfirmed;
     use quittance_domain::ids::{ProviderAccount, WebhookId};
 
     use super::*;
@@ -510,9 +523,9 @@ mod tests {
         let reason = WebhookReason::NotConfirmed;
         for told in [
             Told::Early,
-            Told::NotConfirmed(Cause::CredentialsRefused),
-            Told::NotConfirmed(Cause::ConnectTimeout),
-            Told::NotConfirmed(Cause::CircuitOpen),
+            Told::NotConfirmed(Cause::CredentialsRefused.into()),
+            Told::NotConfirmed(Cause::ConnectTimeout.into()),
+            Told::NotConfirmed(Cause::CircuitOpen.into()),
         ] {
             for (age, longest) in [(0, 1), (5, 5), (99, 8)] {
                 let verdict = together(&[outcome(told)], &webhook(3, age), RETRIES);
@@ -526,7 +539,23 @@ mod tests {
             assert_eq!(old(3), dead(reason));
         }
         // An answer is an answer: what the provider does not know is not asked for ever.
-        let refuted = outcome(Told::NotConfirmed(Cause::NotProcessed));
+        let refuted = outcome(Told::NotConfirmed(Cause::NotProcessed.into()));
         assert_eq!(together(&[refuted], &webhook(3, 0), RETRIES), dead(reason));
+    }
+
+    #[test]
+    fn s18_a_provider_that_asks_to_be_left_alone_is_not_asked_sooner_because_of_a_webhook() {
+        let asks = |seconds| {
+            outcome(Told::NotConfirmed(Unconfirmed {
+                cause: Cause::RateLimited,
+                retry_after: Some(Duration::from_secs(seconds)),
+            }))
+        };
+        let told = [asks(30), Outcome::Applied, asks(60), outcome(Told::Early)];
+        let verdict = together(&told, &webhook(1, 0), RETRIES);
+        let WebhookVerdict::Parked { again_in, free, .. } = verdict else {
+            panic!("given up");
+        };
+        assert!(free && again_in >= Duration::from_secs(60), "{again_in:?}");
     }
 }

@@ -128,18 +128,20 @@ impl Site {
             for hearing in 0..MAX_HEARINGS {
                 let again = hearing > 0;
                 let hearing = Hearing { webhook, again };
-                match flows.provider_told(&account, hearing, &told).await {
+                let asked = match flows.provider_told(&account, hearing, &told).await {
                     Ok(Heard::Applied | Heard::NoNews | Heard::MovedOn) => return,
+                    Ok(Heard::NotConfirmed(why)) => why.retry_after,
                     Ok(
                         Heard::UnknownPayment
                         | Heard::NotOurs
                         | Heard::OtherAccount
-                        | Heard::NotConfirmed(_)
                         | Heard::Early
                         | Heard::Nameless,
                     )
-                    | Err(_) => site.executor.wait(Duration::from_secs(3)).await,
-                }
+                    | Err(_) => None,
+                };
+                let wait = asked.unwrap_or_default() + Duration::from_secs(3);
+                site.executor.wait(wait).await;
             }
         });
     }
