@@ -84,8 +84,8 @@ impl SiteOptions {
             ..Self::default()
         }
         .with("payments.lease_margin_ms", 2_000)
-        // The least that is allowed: above twice the provider's time.
-        .with("recovery.claim_seconds", 3)
+        // The least that is allowed: above four times the provider's time.
+        .with("recovery.claim_seconds", 5)
     }
 
     /// Servers that recover by themselves, soon and often.
@@ -321,7 +321,9 @@ pub fn account(name: &str, base_url: &str, timeout_ms: i64) -> Table {
 
 /// What a server waits for longer here than by default, so that one on a busy machine is not taken for one that is broken.
 /// A test in which such a wait has to end gives a short one of its own.
-const PATIENT: [(&str, i64); 9] = [
+const PATIENT: [(&str, i64); 11] = [
+    ("recovery.claim_seconds", 120),
+    ("webhooks.claim_seconds", 300),
     ("server.shutdown_grace_seconds", 60),
     ("server.tls.handshake_timeout_ms", 60_000),
     ("database.connect_timeout_ms", 60_000),

@@ -103,7 +103,7 @@ async fn s72_what_was_accepted_too_late_to_be_sent_is_proved_not_sent_and_goes_o
     let patient = account(ACCOUNT, &world.sandbox.base_url(), PROVIDER_TIMEOUT_MS);
     let accounts = Value::from(vec![Value::from(patient)]);
     settings.push(("providers.accounts", accounts));
-    settings.push(("recovery.claim_seconds", 60.into()));
+    settings.push(("recovery.claim_seconds", 120.into()));
     let _recovery = ServerProcess::start(&world, settings).await;
     let paid = until_resolved(&world.client, &accepted.payment_id).await;
     assert_eq!(paid.state(), PaymentState::Captured);

@@ -29,7 +29,7 @@ impl Victim {
         let accounts = vec![Value::from(account)];
         let settings = vec![
             ("providers.accounts", Value::from(accounts)),
-            ("webhooks.claim_seconds", Value::from(3)),
+            ("webhooks.claim_seconds", Value::from(11)),
             ("webhooks.poll_interval_ms", Value::from(20)),
         ];
         let server = ServerProcess::start(&site, settings).await;

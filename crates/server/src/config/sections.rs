@@ -107,14 +107,23 @@ impl Config {
             let slow = timeout.saturating_add(margin) >= limit;
             slow.then(|| format!("total_timeout_ms {reason}"))
         })?;
-        // A lookup that waits for its turn, the lookup itself, and a send: each may take a total timeout.
-        for (setting, claim) in [
-            ("recovery.claim_seconds", self.recovery.claim),
-            ("webhooks.claim_seconds", self.webhooks.claim),
+        // Each call waits for its turn and for its answer: of recovery a lookup and a send, of a webhook up to five lookups
+        // (which payment, what holds of it, what its dispute is about, and both once more after they were applied).
+        for (setting, claim, (waits, share)) in [
+            (
+                "recovery.claim_seconds",
+                self.recovery.claim,
+                (4, "a quarter"),
+            ),
+            (
+                "webhooks.claim_seconds",
+                self.webhooks.claim,
+                (10, "a tenth"),
+            ),
         ] {
             self.check_accounts(settings, |timeout| {
-                let slow = timeout.saturating_mul(2) >= claim;
-                let reason = format!("total_timeout_ms must be below half of {setting}");
+                let slow = timeout.saturating_mul(waits) >= claim;
+                let reason = format!("total_timeout_ms must be below {share} of {setting}");
                 slow.then(|| format!("{reason} ({} s)", claim.as_secs()))
             })?;
         }

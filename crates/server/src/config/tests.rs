@@ -165,10 +165,12 @@ fn schedules_of_retries_are_read_one_by_one() {
 #[test]
 fn a_claim_outlasts_what_it_is_for() {
     let claim = "QUITTANCE_RECOVERY__CLAIM_SECONDS";
-    assert!(Config::load(&with_variables(&[(claim, "21")])).is_ok());
-    let message = error(&with_variables(&[(claim, "20")]));
+    assert!(Config::load(&with_variables(&[(claim, "41")])).is_ok());
+    let message = error(&with_variables(&[(claim, "40")]));
     assert!(
-        message.contains("entry 1: total_timeout_ms must be below half of recovery.claim_seconds"),
+        message.contains(
+            "entry 1: total_timeout_ms must be below a quarter of recovery.claim_seconds"
+        ),
         "{message}"
     );
     let accounts = "QUITTANCE_RECOVERY__CONCURRENCY_PER_ACCOUNT";
@@ -531,7 +533,7 @@ fn webhooks_have_their_documented_defaults_and_their_waits_fit_together() {
         max_stores: 4,
         poll_interval: seconds(1),
         concurrency: 16,
-        claim: seconds(60),
+        claim: seconds(120),
         retries: WebhookRetries {
             first: seconds(1),
             max: seconds(900),

@@ -88,21 +88,13 @@ impl Places {
     }
 
     /// What to claim of one account whose circuit is half-open.
-    pub fn of_half_open(
-        &self,
-        account: &ProviderAccount,
-        _circuits: &[(ProviderAccount, Circuit)],
-    ) -> Option<Room> {
+    pub fn of_half_open(&self, account: &ProviderAccount) -> Option<Room> {
         self.of_one(account, (DueKind::Any, HALF_OPEN_AT_ONCE))
     }
 
     /// What to claim of one account that is not to be called, since its circuit is open or half-open: what has to end
     /// since it is too late.
-    pub fn of_too_late(
-        &self,
-        account: &ProviderAccount,
-        _circuits: &[(ProviderAccount, Circuit)],
-    ) -> Option<Room> {
+    pub fn of_too_late(&self, account: &ProviderAccount) -> Option<Room> {
         let most = self.settings.concurrency_per_account;
         self.of_one(account, (DueKind::TooLate, most))
     }
@@ -218,13 +210,13 @@ mod tests {
         assert_eq!(room.claim.accounts, all_but(&["open", "half"]));
         assert!(!room.crowded, "they are not looked for again at once");
         let half = account("half");
-        let room = places.of_half_open(&half, &all).unwrap();
+        let room = places.of_half_open(&half).unwrap();
         assert_eq!(room.claim.limit, HALF_OPEN_AT_ONCE);
         // By its name: what waits for accounts that are not configured any more takes none of its places.
         assert_eq!(room.claim.accounts, Accounts::Only(half.clone()));
         places.take(&half);
         places.take(&half);
-        assert_eq!(places.of_half_open(&half, &all), None);
+        assert_eq!(places.of_half_open(&half), None);
     }
 
     #[test]
@@ -244,7 +236,7 @@ mod tests {
                 assert_eq!(room.claim.kind, DueKind::Unsent);
                 assert_eq!(room.claim.accounts, Accounts::Only(down.clone()));
             }
-            let room = places.of_too_late(&down, &all).unwrap();
+            let room = places.of_too_late(&down).unwrap();
             assert_eq!(
                 (room.claim.kind, room.claim.limit),
                 (DueKind::TooLate, 16),
@@ -257,7 +249,7 @@ mod tests {
         }
         let all = with(Circuit::Closed);
         assert_eq!(places.of_unsent(&down, &all), None);
-        assert_eq!(places.of_too_late(&down, &all), None);
+        assert_eq!(places.of_too_late(&down), None);
     }
 
     #[test]

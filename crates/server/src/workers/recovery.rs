@@ -138,15 +138,19 @@ impl Recovery {
     async fn claim_and_start(&mut self, stop: &CancellationToken) -> Result<bool, StoreError> {
         let circuits = self.circuits();
         for (account, circuit) in &circuits {
-            let claim_of = match circuit {
-                Circuit::Closed => continue,
-                Circuit::HalfOpen => Places::of_half_open,
-                Circuit::Open => Places::of_unsent,
+            if *circuit == Circuit::Closed {
+                continue;
+            }
+            if let Some(room) = self.places.of_too_late(account) {
+                self.start(&room).await?;
+            }
+            let room = match circuit {
+                Circuit::Closed => None,
+                Circuit::HalfOpen => self.places.of_half_open(account),
+                Circuit::Open => self.places.of_unsent(account, &circuits),
             };
-            for claim_of in [Places::of_too_late, claim_of] {
-                if let Some(room) = claim_of(&self.places, account, &circuits) {
-                    self.start(&room).await?;
-                }
+            if let Some(room) = room {
+                self.start(&room).await?;
             }
         }
         for _ in 0..CLAIMS_IN_A_ROW {

@@ -271,8 +271,8 @@ async fn replica(site: &Stage) -> ServerProcess {
     sandbox.insert("webhook_secrets".to_owned(), Value::from(vec![SECRET]));
     let mut accounts = vec![sandbox, site.adyen.account(), site.stripe.account()];
     for account in &mut accounts {
-        account.insert("total_timeout_ms".to_owned(), Value::from(20_000));
-        account.insert("connect_timeout_ms".to_owned(), Value::from(10_000));
+        account.insert("total_timeout_ms".to_owned(), Value::from(5_000));
+        account.insert("connect_timeout_ms".to_owned(), Value::from(2_500));
     }
     let accounts: Vec<_> = accounts.into_iter().map(Value::from).collect();
     let settings = vec![
