@@ -17,7 +17,7 @@ use crate::transition::PaymentEvent;
 use super::DecideError;
 use super::attempt::prefix;
 use super::fact::{apply, take_up_waiting_void};
-use super::recover::{defer, leave_alone};
+use super::recover::{asked_for, defer, leave_alone};
 use super::step::Step;
 use super::voiding::void_asked;
 
@@ -44,7 +44,11 @@ pub fn outcome(
     let name = format!("{}.attempt_ended", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(transaction), name);
     // Whichever attempt it was, and wherever the transaction has gone since.
-    let asked = report.retry_after;
+    let cause = match &report.outcome {
+        SendOutcome::Answered(_) => None,
+        SendOutcome::NotSent(cause) | SendOutcome::Unknown(cause) => Some(*cause),
+    };
+    let asked = asked_for(cause, report.retry_after);
     leave_alone(&mut step, &attempt.provider_account, asked, stamp);
     match &report.outcome {
         SendOutcome::Answered(fact) if attempt.number != held.attempts && undecided(&fact.kind) => {

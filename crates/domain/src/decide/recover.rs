@@ -47,14 +47,20 @@ pub(super) fn defer(step: &mut Step, wait: WaitFor, stamp: &Stamp<'_>) {
     }
 }
 
+/// For how long the provider asked to be left alone. An open circuit is ours: the provider has not asked for anything, and the
+/// circuit of another server may be closed.
+pub(super) fn asked_for(cause: Option<Cause>, retry_after: Option<Duration>) -> Option<Duration> {
+    retry_after.filter(|_| cause != Some(Cause::CircuitOpen))
+}
+
 /// Keeps that an account asked to be left alone about the transaction, until that is over, if it did.
 pub(super) fn leave_alone(
     step: &mut Step,
     account: &ProviderAccount,
-    retry_after: Option<Duration>,
+    asked: Option<Duration>,
     stamp: &Stamp<'_>,
 ) {
-    if let Some(asked) = retry_after.filter(|_| !step.subject.row().state.ended()) {
+    if let Some(asked) = asked.filter(|_| !step.subject.row().state.ended()) {
         let until = stamp.retries.honoured_until(asked, stamp.now);
         step.edit(|transaction| transaction.leave_alone(account, until, stamp.now));
     }
@@ -138,7 +144,8 @@ pub fn unresolved(
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.cause = cause;
     step.result = EntryResult::Unknown;
-    leave_alone(&mut step, &held.provider_account, retry_after, stamp);
+    let asked = asked_for(cause, retry_after);
+    leave_alone(&mut step, &held.provider_account, asked, stamp);
     defer(&mut step, wait, stamp);
     after_failed_look((&mut step, failed), record, stamp);
     after_refusals(&mut step, record, stamp);
@@ -146,8 +153,7 @@ pub fn unresolved(
 }
 
 /// Keeps what the provider asked for that was asked about a transaction whose step is not due: its payment has moved
-/// meanwhile, or nobody waited for it to be due. `None` where it did not ask to be left alone for longer than is known; or is
-/// left alone already: whoever asks again and again would keep recovery from its turn.
+/// meanwhile, or nobody waited for it to be due. `None` where it did not ask to be left alone for longer than is known.
 pub fn held_off(
     record: &PaymentRecord,
     id: TransactionId,
@@ -157,14 +163,12 @@ pub fn held_off(
     let held = record
         .transaction(id)
         .ok_or(DecideError::NoTransaction(id))?;
-    if held.left_alone.holds(&held.provider_account, stamp.now) {
-        return Ok(None);
-    }
     let event = format!("{}.unresolved", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.cause = cause;
     step.result = EntryResult::Unknown;
-    leave_alone(&mut step, &held.provider_account, retry_after, stamp);
+    let asked = asked_for(cause, retry_after);
+    leave_alone(&mut step, &held.provider_account, asked, stamp);
     if step.subject.row().left_alone_until() <= held.left_alone_until() {
         return Ok(None);
     }

@@ -13,6 +13,7 @@ use crate::transaction::{Transaction, TransactionKind, TransactionState};
 
 use super::DecideError;
 use super::attempt::prefix;
+use super::recover::asked_for;
 use super::step::Step;
 
 /// Says when the provider is asked about the authorization as it is after the step: not before it is known to be made, nor once
@@ -66,7 +67,7 @@ pub(super) fn looked(
     let event = format!("{}.looked_up", prefix(held.kind));
     let mut step = Step::on(&record.payment, Write::Update(held.clone()), event);
     step.cause = cause;
-    if let Some(asked) = retry_after {
+    if let Some(asked) = asked_for(cause, retry_after) {
         let until = stamp.retries.honoured_until(asked, stamp.now);
         step.edit(|row| row.leave_alone(&held.provider_account, until, stamp.now));
     }

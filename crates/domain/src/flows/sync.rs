@@ -79,8 +79,12 @@ impl Flows {
         id: TransactionId,
     ) -> Result<PaymentRecord, FlowError> {
         let step = self.take_up(caller, record, id).await?;
-        // An open circuit is ours: the provider has not asked for anything.
-        if step.retry_after.is_none() || step.cause == Some(Cause::CircuitOpen) {
+        let now = self.ports().clock.now();
+        let alone = |held: &Transaction| held.left_alone.holds(&held.provider_account, now);
+        // Whoever asks again and again would keep recovery from its turn. And an open circuit is ours: the provider has not
+        // asked for anything.
+        let known = step.record.transaction(id).is_some_and(alone);
+        if step.retry_after.is_none() || known || step.cause == Some(Cause::CircuitOpen) {
             return Ok(step.record);
         }
         let told = (step.cause, step.retry_after);

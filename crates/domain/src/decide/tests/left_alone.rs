@@ -112,6 +112,26 @@ fn s18_a_step_without_news_does_not_undo_what_the_provider_asked_for() {
 }
 
 #[test]
+fn an_open_circuit_is_ours_and_asks_nobody_to_leave_the_account_alone() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let (id, attempt) = (world.newest(), world.attempt());
+    let report = held_off(SendOutcome::NotSent(Cause::CircuitOpen), WAIT);
+    world
+        .decide(|record, _, stamp| decide::outcome(record, &attempt, &report, stamp))
+        .unwrap();
+    world.pass(60);
+    let told = (WaitFor::Reach, Some(Cause::CircuitOpen), Some(WAIT));
+    world
+        .decide(|record, _, stamp| {
+            let change = decide::unresolved(record, id, told, stamp);
+            change.unwrap().ok_or(())
+        })
+        .unwrap();
+    let held = world.record.transaction(id).unwrap();
+    assert_eq!(held.left_alone_until(), None);
+}
+
+#[test]
 fn s18_an_answer_to_a_lookup_counts_though_no_step_is_due_any_more() {
     let mut world = World::accepted(100, CaptureMethod::Automatic);
     let id = world.newest();
@@ -312,25 +332,4 @@ fn s18_an_authorization_is_not_asked_about_sooner_because_its_void_is_refused() 
     world.void().unwrap();
     world.answer(FactKind::Failed(Cause::Expired));
     assert_eq!(world.due(id), until);
-}
-
-#[test]
-fn s18_whoever_asks_again_and_again_does_not_keep_recovery_from_its_turn() {
-    let mut world = World::accepted(100, CaptureMethod::Manual);
-    let id = world.newest();
-    world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
-    let asked = |world: &mut World| {
-        let told = (Some(Cause::RateLimited), Some(WAIT));
-        world.decide(|record, _, stamp| {
-            let change = decide::held_off(record, id, told, stamp);
-            change.unwrap().ok_or(())
-        })
-    };
-    asked(&mut world).unwrap();
-    let due = world.due(id);
-    world.pass(SECONDS / 2);
-    assert_eq!(asked(&mut world), Err(()), "it is left alone already");
-    assert_eq!(world.due(id), due);
-    world.pass(SECONDS);
-    asked(&mut world).unwrap();
 }
