@@ -14,56 +14,49 @@ use crate::store::PgStore;
 /// Most transactions that one claim takes, whatever it asks for.
 pub const MAX_CLAIM: usize = 1_000;
 
-/// Claims what is due. It waits for nobody: rows that somebody else is changing are passed over, and it
+/// Claims what is due of some transactions. It waits for nobody: rows that somebody else is changing are passed over, and it
 /// changes only rows that it holds. So it cannot deadlock with the statement that writes batches.
 ///
-/// The fourth parameter is the [`DueKind`]: 0 any, 1 too late, 2 unsent; the fifth says whether the accounts of the third are
-/// those to claim of, rather than those to leave out. `now()` is the database's clock. Rows that were
-/// claimed but not returned, because the connection was lost, are somebody else's once the claim has run out.
-const CLAIM: &str = "\
-    with due as materialized ( \
-        select payment_id, transaction_id from transactions t \
-        where state in ('PENDING', 'REQUIRES_ACTION') and next_step_at <= now() \
-            and (claimed_until is null or claimed_until <= now()) \
-            and (provider_account = any ($3)) = $5 \
-            and ($4 = 0 or state = 'PENDING' and not ever_unknown and provider_reference is null \
-                and lease_until is null \
-                and (kind <> 'VOID' and execute_before <= now() \
-                    or $4 = 2 and kind in ('PURCHASE', 'AUTHORIZATION') and exists ( \
-                        select from payments r where r.payment_id = t.payment_id and r.routed))) \
-        order by next_step_at \
-        limit $1 \
-        for update skip locked \
-    ), claimed as ( \
-        update transactions t set claimed_until = now() + make_interval(secs => $2) \
-        from due d \
-        where t.payment_id = d.payment_id and t.transaction_id = d.transaction_id \
-        returning t.payment_id, t.transaction_id, t.provider_account, t.next_step_at \
-    ) \
-    select p.tenant_id, c.payment_id, c.transaction_id, c.provider_account \
-    from claimed c join payments p on p.payment_id = c.payment_id \
-    order by c.next_step_at, c.transaction_id";
+/// The fourth parameter says whether the accounts of the third are those to claim of, rather than those to leave out. `now()` is
+/// the database's clock. Rows that were claimed but not returned, because the connection was lost, are somebody else's once the
+/// claim has run out.
+macro_rules! claim {
+    ($of:literal) => {
+        concat!(
+            "with due as materialized ( \
+                select payment_id, transaction_id from transactions t \
+                where next_step_at <= now() \
+                    and (claimed_until is null or claimed_until <= now()) \
+                    and (provider_account = any ($3)) = $4 and ",
+            $of,
+            " order by next_step_at \
+                limit $1 \
+                for update skip locked \
+            ), claimed as ( \
+                update transactions t set claimed_until = now() + make_interval(secs => $2) \
+                from due d \
+                where t.payment_id = d.payment_id and t.transaction_id = d.transaction_id \
+                returning t.payment_id, t.transaction_id, t.provider_account, t.next_step_at \
+            ) \
+            select p.tenant_id, c.payment_id, c.transaction_id, c.provider_account \
+            from claimed c join payments p on p.payment_id = c.payment_id \
+            order by c.next_step_at, c.transaction_id"
+        )
+    };
+}
 
-/// Claims authorizations that may have run out, of which another index holds those that are to be asked about; as
-/// [`CLAIM`] does, whose parameters it has but for the kind.
-const CLAIM_RAN_OUT: &str = "\
-    with due as materialized ( \
-        select payment_id, transaction_id from transactions \
-        where state = 'SUCCEEDED' and kind = 'AUTHORIZATION' and next_step_at <= now() \
-            and (claimed_until is null or claimed_until <= now()) \
-            and (provider_account = any ($3)) = $4 \
-        order by next_step_at \
-        limit $1 \
-        for update skip locked \
-    ), claimed as ( \
-        update transactions t set claimed_until = now() + make_interval(secs => $2) \
-        from due d \
-        where t.payment_id = d.payment_id and t.transaction_id = d.transaction_id \
-        returning t.payment_id, t.transaction_id, t.provider_account, t.next_step_at \
-    ) \
-    select p.tenant_id, c.payment_id, c.transaction_id, c.provider_account \
-    from claimed c join payments p on p.payment_id = c.payment_id \
-    order by c.next_step_at, c.transaction_id";
+/// Claims of what has no outcome yet. The fifth parameter is the [`DueKind`]: 0 any, 1 too late, 2 unsent.
+const CLAIM: &str = claim!(
+    "state in ('PENDING', 'REQUIRES_ACTION') \
+        and ($5 = 0 or state = 'PENDING' and not ever_unknown and provider_reference is null \
+            and lease_until is null \
+            and (kind <> 'VOID' and execute_before <= now() \
+                or $5 = 2 and kind in ('PURCHASE', 'AUTHORIZATION') and exists ( \
+                    select from payments r where r.payment_id = t.payment_id and r.routed)))"
+);
+
+/// Claims of the authorizations that may have run out: another index holds those that are to be asked about.
+const CLAIM_RAN_OUT: &str = claim!("state = 'SUCCEEDED' and kind = 'AUTHORIZATION'");
 
 /// Both counts are of what an index holds that nothing ended is in.
 const BACKLOG: &str = "\
@@ -138,14 +131,12 @@ impl PgStore {
                 let query = diesel::sql_query(kind.map_or(CLAIM_RAN_OUT, |_| CLAIM))
                     .bind::<BigInt, _>(limit)
                     .bind::<Double, _>(lease)
-                    .bind::<Array<Text>, _>(names.clone());
+                    .bind::<Array<Text>, _>(names.clone())
+                    .bind::<Bool, _>(only);
                 async move {
                     match kind {
-                        Some(kind) => {
-                            let query = query.bind::<Integer, _>(kind).bind::<Bool, _>(only);
-                            query.load::<DueRow>(connection).await
-                        }
-                        None => query.bind::<Bool, _>(only).load(connection).await,
+                        Some(kind) => query.bind::<Integer, _>(kind).load(connection).await,
+                        None => query.load::<DueRow>(connection).await,
                     }
                 }
                 .boxed()
@@ -198,7 +189,7 @@ mod tests {
         let claims = claims.map(|(kind, only)| {
             let claim = CLAIM.replace("$1", "100").replace("$2", "60");
             let claim = claim.replace("$3", "'{adyen}'::text[]");
-            claim.replace("$4", kind).replace("$5", only)
+            claim.replace("$4", only).replace("$5", kind)
         });
         let ran_out = ["true", "false"].map(|only| {
             let claim = CLAIM_RAN_OUT.replace("$1", "100").replace("$2", "60");
