@@ -33,9 +33,9 @@ run: build ## Run the service in development mode: own database, sandbox provide
 demo: build ## Show the service at work, from nothing, with a throw-away database
 	$(TARGET)/debug/quittance demo $(ARGS)
 
-# Not `cargo run`: the environment that it sets would make the cargo inside build ring again.
+# Not `cargo run`: the environment that it sets would make the cargo inside build ring again. Nor a build of that package alone:
+# its dependencies would be built twice, with fewer features. The tests' build makes the program too.
 test: setup ## Run all tests against one throw-away PostgreSQL (or against DATABASE_URL)
-	$(CARGO) build --package quittance-embedded-postgres --bin embedded-postgres
 	$(CARGO) test --workspace --no-run
 	$(TARGET)/debug/embedded-postgres run -- \
 		$(CARGO) test --workspace --no-fail-fast $(if $(TEST_ARGS),-- $(TEST_ARGS))
