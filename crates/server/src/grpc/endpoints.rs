@@ -268,7 +268,9 @@ impl AdminRpcs {
         let facts = Facts::of(command);
         self.on_record(&caller, "endpoint.tested", facts).await?;
         let id = NotificationId(Uuid::new_v4());
-        let attempt = self.send_test(command, id, &destination).await?;
+        let attempt = self
+            .send_test((&caller.tenant, command), id, &destination)
+            .await?;
         Ok(v1::TestNotificationEndpointResponse {
             delivered: attempt.cause.is_none(),
             notification_id: id.to_string(),
@@ -278,7 +280,7 @@ impl AdminRpcs {
 
     async fn send_test(
         &self,
-        endpoint: EndpointId,
+        (tenant, endpoint): (&TenantId, EndpointId),
         id: NotificationId,
         destination: &Destination,
     ) -> Result<StoredAttempt, Failure> {
@@ -291,7 +293,7 @@ impl AdminRpcs {
         let sent = match sender.target(destination.url.expose()) {
             Ok(target) => {
                 let outgoing = Outgoing {
-                    asker: &endpoint.0.to_string(),
+                    asker: tenant.as_str(),
                     id,
                     at: now,
                     secrets: &destination.secrets,
