@@ -145,6 +145,8 @@ impl Flows {
                 self.finish(caller, record, (&change, place), report).await
             }
             Ok(Commit::IdempotencyKeyTaken | Commit::VersionConflict) => {
+                // Nothing is sent: what only waits for another call's answer takes no place from a new payment.
+                drop(place);
                 self.replay(caller, &request).await
             }
             Err(error) => Err(accept_error(error)),
