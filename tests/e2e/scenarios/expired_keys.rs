@@ -105,8 +105,11 @@ async fn s20_what_a_dead_server_may_never_have_sent_is_not_sent_after_its_time()
     world.db.execute(age, &[]).await;
     let late = "update transactions set execute_before = now() where payment_id = $1::text::uuid";
     world.db.execute(late, &[&payments[1].payment_id]).await;
-    let recovering = SiteOptions::default().recovering().settings;
-    let _recovery = ServerProcess::start(&world, recovering).await;
+    let recovering = SiteOptions::default()
+        .recovering()
+        .with("payments.retries.outcome_unknown.max_steps", 3)
+        .with("payments.retries.undecided.max_steps", 3);
+    let _recovery = ServerProcess::start(&world, recovering.settings).await;
 
     let paid = until_resolved(&world.client, &payments[0].payment_id).await;
     assert_eq!(paid.state(), PaymentState::Captured);
@@ -119,7 +122,9 @@ async fn s20_what_a_dead_server_may_never_have_sent_is_not_sent_after_its_time()
     .await;
     assert_eq!(case.state(), PaymentState::Pending, "unknown never decays");
     assert_eq!(case.transactions[0].attempts, 1, "it is not sent");
-    let last = world.client.entries_of(&case.payment_id).await.pop();
-    assert_eq!(last.unwrap().details["execute_before"], "passed");
+    // It was asked about more than once: what a provider holds may be found only later.
+    let entries = world.client.entries_of(&case.payment_id).await;
+    let mut looked = entries.iter().map(|entry| entry.event_type.as_str());
+    assert!(looked.any(|event| event == "payment.unresolved"));
     assert_eq!(world.books().counts.purchases, 1);
 }

@@ -108,8 +108,14 @@ impl Flows {
             let allowed = MaySend::Unsent(ProvedUnsent::by_waiting(quiet));
             return self.send_again(caller, record, id, allowed).await;
         }
-        let decide =
-            |record: &PaymentRecord, stamp: &Stamp<'_>| decide::fact(record, id, fact, stamp);
+        let decide = |record: &PaymentRecord, stamp: &Stamp<'_>| {
+            let sent = record.transaction(id).map(|row| row.attempts);
+            if still_asked && sent != Some(held.attempts) {
+                // The customer came back after the provider was asked: what it waited for then says nothing of that.
+                return Ok(None);
+            }
+            decide::fact(record, id, fact, stamp)
+        };
         record = self.apply(caller, record, decide).await?;
         if still_asked {
             return Box::pin(self.abandon_or_leave(caller, record, id)).await;
@@ -208,6 +214,10 @@ impl Flows {
         held: &Transaction,
     ) -> Result<Stepped, FlowError> {
         if self.may_never_have_begun(&record, held).await? {
+            if self.provider_of(&record, held.id)?.lookup_asks() {
+                // What it holds may be found later than at once: it is asked for as long as about any other.
+                return Ok(Stepped::without_news(record));
+            }
             let trace = self.ports().observer.current_trace();
             let stamp = self.stamp(caller, trace, Duration::ZERO);
             let change = decide::too_late_to_begin(&record, held.id, &stamp)?;
