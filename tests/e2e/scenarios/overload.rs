@@ -10,9 +10,10 @@ use tokio_postgres::NoTls;
 use toml::Value;
 use tonic::Code;
 
+use crate::harness::process::ServerProcess;
 use crate::harness::site::{ACCOUNT, PROVIDER_TIMEOUT_MS, account};
 use crate::harness::{
-    Client, Failure, Site, SiteOptions, World, eventually, get, money, purchase, refund,
+    Client, Failure, Keyed as _, Site, SiteOptions, World, eventually, get, money, purchase, refund,
 };
 
 /// The database does not answer for so long, at most, before the caller is told; a busy machine gets much more.
@@ -153,6 +154,55 @@ async fn s71_when_no_connection_is_free_reads_and_commands_are_told_soon_and_not
     let refunded = works_again(&world.client, &paid.payment_id).await;
     assert_eq!(refunded, Some(money(10, "EUR")));
     world.everything_agrees().await;
+}
+
+/// Payments asked for at once, and how often after the first time; each has as much in it as a caller may say.
+const WAVE: usize = 300;
+const WAVES: usize = 6;
+/// What all waves after the first may add to the most memory that the server has used: far less than what they bring.
+const MEMORY_LIMIT_KB: u64 = 24 * 1024;
+
+/// Asks for many payments at once, none of which can be taken.
+async fn ask_in_vain(client: &Client, wave: usize) {
+    let asked = (0..WAVE).map(|number| {
+        let mut request = purchase("tok_approve", 100).key(&format!("{wave}-{number}"));
+        let text = "x".repeat(500);
+        request.metadata = (0..20)
+            .map(|key| (format!("k{key}"), text.clone()))
+            .collect();
+        client.call(request)
+    });
+    for asked in join_all(asked).await {
+        let failure = asked.map(|_| ()).unwrap_err();
+        let refused = [Code::Unavailable, Code::ResourceExhausted].contains(&failure.code);
+        assert!(refused && failure.retryable(), "{failure:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s71_a_flood_while_the_database_does_not_get_on_takes_bounded_memory() {
+    let options = SiteOptions::default()
+        .soon_without_database()
+        .with("database.pool_size", 2);
+    let site = Site::new(options).await;
+    let server = ServerProcess::start(&site, Vec::new()).await;
+    let paid = server.client.create(purchase("tok_approve", 500)).await;
+    let sent = site.books().counts.operations;
+
+    let lock = locked_payments(&site).await;
+    ask_in_vain(&server.client, 0).await;
+    let before = server.peak_memory_kb();
+    for wave in 1..=WAVES {
+        ask_in_vain(&server.client, wave).await;
+    }
+    let grown = server.peak_memory_kb().saturating_sub(before);
+    println!("{grown} kB more after {WAVES} waves of {WAVE}, {before} kB after the first");
+    assert!(grown < MEMORY_LIMIT_KB, "{grown} kB");
+    assert_eq!(site.books().counts.operations, sent, "nothing was sent");
+
+    drop(lock);
+    let refunded = works_again(&server.client, &paid.payment_id).await;
+    assert_eq!(refunded, Some(money(10, "EUR")));
 }
 
 async fn works_again(client: &Client, payment_id: &str) -> Option<quittance_proto::v1::Money> {
