@@ -129,3 +129,84 @@ fn the_documentation_is_what_the_table_says() {
         "run with UPDATE_DOCS=1 to write it anew"
     );
 }
+
+/// Of each rule for Prometheus its name, what it asks for, and where to read on.
+fn alerts() -> Vec<(String, String, String)> {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../deploy/prometheus/rules.yml"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    let value = |rule: &str, key: &str| {
+        let mut lines = rule.lines().map(str::trim);
+        let found = lines.find_map(|line| line.strip_prefix(key));
+        found
+            .unwrap_or_else(|| panic!("no {key} in {rule}"))
+            .to_owned()
+    };
+    let rules = text.split("- alert: ").skip(1);
+    let rule = |rule: &str| {
+        let name = rule.lines().next().unwrap().to_owned();
+        (name, value(rule, "expr: "), value(rule, "runbook: "))
+    };
+    rules.map(rule).collect()
+}
+
+/// Words of an expression that may be names of metrics: those outside of braces that nothing calls.
+fn series(expression: &str) -> Vec<&str> {
+    let outside = expression
+        .split('{')
+        .map(|part| part.rsplit('}').next().unwrap());
+    let words =
+        outside.flat_map(|part| part.split(|it: char| !(it.is_ascii_lowercase() || it == '_')));
+    words
+        .filter(|word| word.contains('_') && *word != "provider_account")
+        .collect()
+}
+
+#[test]
+fn alerts_are_about_metrics_that_there_are_and_say_where_to_read_on() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let mut watched = Vec::new();
+    for (name, expression, runbook) in alerts() {
+        let named = series(&expression).into_iter().map(str::to_owned);
+        let before = watched.len();
+        watched.extend(named);
+        assert!(watched.len() > before, "{name} asks for nothing");
+        for label in expression
+            .split('{')
+            .skip(1)
+            .filter_map(|part| part.split('=').next())
+        {
+            let spec = METRICS
+                .iter()
+                .find(|spec| expression.contains(spec.prometheus))
+                .unwrap();
+            let known = spec
+                .labels
+                .iter()
+                .any(|known| known.replace('.', "_") == label);
+            assert!(known, "{name}: {} has no label {label}", spec.prometheus);
+        }
+        let (file, heading) = runbook.split_once(", ").unwrap();
+        let text = std::fs::read_to_string(format!("{root}/{file}")).unwrap();
+        let heading = format!("# {}\n", heading.trim_matches('"'));
+        assert!(text.contains(&heading), "{name}: {file} has no {heading}");
+    }
+    for name in &watched {
+        let known = METRICS.iter().any(|spec| spec.prometheus == name);
+        assert!(known, "{name} is no metric");
+    }
+    // What nobody may overlook.
+    for name in [
+        "payment_recovery_exhausted_total",
+        "payment_operator_actions_open",
+        "payment_webhook_dead",
+        "payment_notification_dead",
+        "audit_verify_failures_total",
+        "audit_entries_unverified_total",
+        "audit_pending_oldest_age_seconds",
+    ] {
+        assert!(watched.iter().any(|watched| watched == name), "{name}");
+    }
+}
