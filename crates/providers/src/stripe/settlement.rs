@@ -95,12 +95,13 @@ pub(super) fn source() -> SettlementSource {
 struct BalanceTransactions;
 
 impl Rows for BalanceTransactions {
-    const NEEDED: &'static [&'static str] = &[CREATED, CURRENCY, GROSS, CATEGORY, SOURCE];
+    // Without the names of charge and intent no purchase would be found, and the rest of a partial capture would be an
+    // operation of its own.
+    const NEEDED: &'static [&'static str] =
+        &[CREATED, CURRENCY, GROSS, CATEGORY, SOURCE, CHARGE, INTENT];
     const READ: &'static [&'static str] = &[
         FACING_AMOUNT,
         FACING_CURRENCY,
-        CHARGE,
-        INTENT,
         OUR_PAYMENT,
         OUR_OPENING,
         OUR_CAPTURE,
