@@ -29,5 +29,6 @@ pub mod retry;
 pub mod text;
 pub mod transaction;
 pub mod transition;
+pub mod unconfirmed;
 pub mod verification;
 pub mod webhook;

@@ -27,6 +27,7 @@ use crate::transaction::{
     Attempt, Dispute, LookupOutcome, OperationKind, PreparedRequest, SendReport, Transaction,
     TransactionKind, TransactionOrigin, TransactionState,
 };
+use crate::unconfirmed::Unconfirmed;
 use crate::webhook::{ProviderWebhooks, WebhookFact};
 
 /// Why the store could not answer. Messages carry no values.
@@ -613,13 +614,13 @@ pub trait Provider: ProviderRules + ProviderWebhooks + 'static {
 
     /// Asks which payment of ours the provider knows by this reference. For webhooks that name a payment by the
     /// provider's reference alone.
-    async fn payment_named(&self, _reference: &ProviderReference) -> Result<Named, Cause> {
+    async fn payment_named(&self, _reference: &ProviderReference) -> Result<Named, Unconfirmed> {
         Ok(Named::NotFound)
     }
 
     /// Asks what a chargeback, or its reversal, is about now: its reason, its date, its amount. `None` where the provider
     /// cannot be asked that, or does not know it.
-    async fn dispute(&self, _query: &LookupQuery) -> Result<Option<Dispute>, Cause> {
+    async fn dispute(&self, _query: &LookupQuery) -> Result<Option<Dispute>, Unconfirmed> {
         Ok(None)
     }
 
@@ -629,8 +630,8 @@ pub trait Provider: ProviderRules + ProviderWebhooks + 'static {
         &self,
         _kind: TransactionKind,
         _payment: &ProviderReference,
-    ) -> Result<Vec<WebhookFact>, Cause> {
-        Err(Cause::RequestRefused)
+    ) -> Result<Vec<WebhookFact>, Unconfirmed> {
+        Err(Cause::RequestRefused.into())
     }
 
     /// How it is learnt what the account settled; `None` where that cannot be read.

@@ -58,13 +58,40 @@ struct ToHold {
     let_go: oneshot::Receiver<()>,
 }
 
-type Holding = Arc<Mutex<Option<ToHold>>>;
+/// Questions at a path that begins so are refused, with a `Retry-After` of so many seconds; after so many that are answered.
+struct Busy {
+    path: String,
+    answered: usize,
+    seconds: u64,
+}
+
+/// What is to become of answers, other than to arrive.
+#[derive(Default)]
+struct Plans {
+    hold: Option<ToHold>,
+    busy: Option<Busy>,
+}
+
+impl Plans {
+    /// For how long whoever asks this is to leave the server alone, where it is not answered.
+    fn refuses(&mut self, target: &str) -> Option<u64> {
+        let busy = self.busy.as_mut()?;
+        if !target.starts_with(&busy.path) {
+            return None;
+        }
+        if busy.answered > 0 {
+            busy.answered -= 1;
+            return None;
+        }
+        Some(busy.seconds)
+    }
+}
 
 /// A server that answers so. It stops when dropped.
 pub struct Played {
     pub addr: SocketAddr,
     task: JoinHandle<()>,
-    holding: Holding,
+    plans: Arc<Mutex<Plans>>,
 }
 
 impl Drop for Played {
@@ -78,19 +105,15 @@ impl Played {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let answers: Answers = Arc::new(answers);
-        let holding = Holding::default();
-        let to_hold = Arc::clone(&holding);
+        let plans = Arc::<Mutex<Plans>>::default();
+        let followed = Arc::clone(&plans);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&answers), Arc::clone(&to_hold)));
+                connections.spawn(serve(stream, Arc::clone(&answers), Arc::clone(&followed)));
             }
         });
-        Self {
-            addr,
-            task,
-            holding,
-        }
+        Self { addr, task, plans }
     }
 
     /// Holds the next answer to what is asked at a path that begins so: it is made, and does not arrive.
@@ -102,21 +125,37 @@ impl Played {
             asked: made,
             let_go: going,
         };
-        *self.holding.lock().unwrap() = Some(to_hold);
+        self.plans.lock().unwrap().hold = Some(to_hold);
         HeldAnswer { asked, let_go }
+    }
+
+    /// Refuses what is asked at a path that begins so (429), after so many answers, and asks to be left alone for a time.
+    pub fn asks_to_wait(&self, path: &str, answered: usize, seconds: u64) {
+        self.plans.lock().unwrap().busy = Some(Busy {
+            path: path.to_owned(),
+            answered,
+            seconds,
+        });
     }
 }
 
 /// One connection: requests with their bodies, one after the other.
-async fn serve(mut stream: TcpStream, answers: Answers, holding: Holding) {
+async fn serve(mut stream: TcpStream, answers: Answers, plans: Arc<Mutex<Plans>>) {
     while let Some(asked) = read(&mut stream).await {
-        let Some((status, answer)) = answers(&asked) else {
+        let refused = plans.lock().unwrap().refuses(&asked.target);
+        let wait =
+            refused.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
+        let answer = match refused {
+            Some(_) => Some((429, Value::Null)),
+            None => answers(&asked),
+        };
+        let Some((status, answer)) = answer else {
             return;
         };
-        let held = holding
-            .lock()
-            .unwrap()
-            .take_if(|it| asked.target.starts_with(&it.path));
+        let held = {
+            let hold = &mut plans.lock().unwrap().hold;
+            hold.take_if(|it| asked.target.starts_with(&it.path))
+        };
         if let Some(held) = held {
             held.asked.send(()).unwrap();
             held.let_go.await.unwrap();
@@ -124,7 +163,7 @@ async fn serve(mut stream: TcpStream, answers: Answers, holding: Holding) {
         let answer = answer.to_string();
         let response = format!(
             "HTTP/1.1 {status} Whatever\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{answer}",
+             content-length: {}\r\n{wait}\r\n{answer}",
             answer.len()
         );
         if stream.write_all(response.as_bytes()).await.is_err() {

@@ -142,6 +142,11 @@ impl PlayedStripe {
         self.played.hold_answer("/v1/disputes/")
     }
 
+    /// Refuses what is asked at a path that begins so, after so many answers, and asks to be left alone for a time.
+    pub fn asks_to_wait(&self, path: &str, answered: usize, seconds: u64) {
+        self.played.asks_to_wait(path, answered, seconds);
+    }
+
     /// Answers the next question about a dispute with an error.
     pub fn fail_dispute(&self) {
         self.ledger().failing += 1;

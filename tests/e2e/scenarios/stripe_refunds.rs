@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::played_stripe::{PlayedStripeWorld, charge};
 use crate::harness::stripe::StripeWorld;
-use crate::harness::{Amounts as _, Cases as _, purchase};
+use crate::harness::{Amounts as _, Cases as _, eventually, purchase};
 
 const OPEN_CASES: &str = "select count(*) from operator_actions where closed_at is null";
 
@@ -322,4 +322,74 @@ async fn i9_a_refund_of_ours_that_stripe_made_twice_is_a_case() {
     let refund = now.transactions.last().unwrap();
     let case = refund.open_operator_action();
     assert_eq!(case, OperatorActionKind::ContradictingFact);
+}
+
+/// Whose payment an event is about, which refunds there are, how a dispute stands, and what it is about: each is a question
+/// of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s18_whatever_a_webhook_has_stripe_asked_it_is_left_alone_as_long_as_it_says() {
+    let world = PlayedStripeWorld::start().await;
+    let payment = world.client.create(purchase("pm_card_visa", 900)).await;
+    let intent = world.stripe.intent(&payment.payment_id);
+    let returned = world.stripe.refund(&intent, 300);
+    let stands = [1_900_000_000, 1_900_086_400, 1_900_172_800];
+    let stands = stands.map(|due| ("needs_response", &[-900][..], due));
+    let disputed = world.stripe.dispute(&intent, &stands);
+    let told = world.tell("evt_0", "charge.dispute.created", &disputed[0]);
+    assert_eq!(told.await, "APPLIED");
+    let (charge, dispute) = (charge(&intent), "charge.dispute.updated");
+    for (event, kind, object, (path, answered), (asked, honoured)) in [
+        (
+            "evt_1",
+            "refund.created",
+            &returned,
+            ("/v1/payment_intents/", 0),
+            (600, 600),
+        ),
+        (
+            "evt_2",
+            "charge.refunded",
+            &charge,
+            ("/v1/refunds?", 0),
+            (700, 700),
+        ),
+        // For longer than payments.retries.max_retry_after_seconds.
+        (
+            "evt_3",
+            "charge.refunded",
+            &charge,
+            ("/v1/refunds?", 0),
+            (7_200, 3_600),
+        ),
+        (
+            "evt_4",
+            dispute,
+            &disputed[1],
+            ("/v1/disputes/", 1),
+            (800, 800),
+        ),
+        (
+            "evt_5",
+            dispute,
+            &disputed[2],
+            ("/v1/disputes/", 0),
+            (900, 900),
+        ),
+    ] {
+        world.stripe.asks_to_wait(path, answered, asked);
+        world.deliver(event, kind, object).await;
+        let waits = eventually("a webhook waits", async || {
+            let sql = "select extract(epoch from next_step_at - received_at)::float8 \
+                       from webhook_inbox where event_id = $1 and state = 'PARKED'";
+            let rows = world.db.rows(sql, &[&event]).await;
+            rows.first().map(|row| row.get::<_, f64>(0))
+        })
+        .await;
+        let honoured = f64::from(honoured);
+        // The rest is the webhook's own wait, and what it took to be looked at.
+        assert!(
+            (honoured..honoured + 100.0).contains(&waits),
+            "{event}: {waits}"
+        );
+    }
 }

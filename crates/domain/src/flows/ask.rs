@@ -1,7 +1,5 @@
 //! Asking a provider whether what it told holds now, before that is believed against what is known.
 
-use std::time::Duration;
-
 use crate::change::Change;
 use crate::context::Caller;
 use crate::decline::Cause;
@@ -10,6 +8,7 @@ use crate::ids::{PaymentId, ProviderAccount, TransactionId};
 use crate::payment::PaymentRecord;
 use crate::ports::LookupQuery;
 use crate::transaction::{Dispute, Fact, LookupOutcome, Transaction};
+use crate::unconfirmed::Unconfirmed;
 
 use super::Flows;
 use super::webhook::Told;
@@ -22,24 +21,6 @@ pub(super) enum Confirmed {
     Instead(Box<Fact>),
     /// It does not confirm it, or could not be asked just now.
     Not(Unconfirmed),
-}
-
-/// Why what a provider told is not confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unconfirmed {
-    /// What it answered, or why it could not be asked.
-    pub cause: Cause,
-    /// For how long it asked to be left alone, `payments.retries.max_retry_after_seconds` at most.
-    pub retry_after: Option<Duration>,
-}
-
-impl From<Cause> for Unconfirmed {
-    fn from(cause: Cause) -> Self {
-        Self {
-            cause,
-            retry_after: None,
-        }
-    }
 }
 
 impl Flows {
@@ -89,11 +70,14 @@ impl Flows {
                 authoritative: false,
             } => Confirmed::Told,
             LookupOutcome::Unavailable { cause, retry_after } => {
-                let longest = self.settings().retries.max_retry_after;
-                let retry_after = retry_after.map(|asked| asked.min(longest));
-                Confirmed::Not(Unconfirmed { cause, retry_after })
+                Confirmed::Not(self.bounded(Unconfirmed { cause, retry_after }))
             }
         })
+    }
+
+    /// What a provider answered, with the wait that is honoured of the one that it asked for.
+    pub(super) fn bounded(&self, why: Unconfirmed) -> Unconfirmed {
+        why.at_most(self.settings().retries.max_retry_after)
     }
 
     /// Has a fact, and what it says a dispute is about, be what holds now, where the provider can be asked: of two events
@@ -117,7 +101,7 @@ impl Flows {
             let query = LookupQuery::about(&record.payment, held);
             match provider.dispute(&query).await {
                 Ok(current) => *dispute = current.or(dispute.take()),
-                Err(cause) => return Ok(Err(cause.into())),
+                Err(why) => return Ok(Err(self.bounded(why))),
             }
         }
         Ok(Ok(()))

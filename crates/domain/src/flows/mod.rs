@@ -35,7 +35,6 @@ use crate::payment::PaymentRecord;
 use crate::ports::{Commit, PaymentFilter, PaymentPage, Ports, StoreError};
 use crate::retry::RetryPolicy;
 
-pub use ask::Unconfirmed;
 pub use inbox::{InboxDesk, SeenBody, SeenWebhook};
 pub use recover::Recovered;
 pub use webhook::{Hearing, Told};

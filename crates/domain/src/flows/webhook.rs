@@ -6,15 +6,15 @@ use quittance_evidence::Leaf;
 
 use crate::context::{Actor, ActorKind, Caller, Origin};
 use crate::decide::{self, Reported, Unasked};
-use crate::decline::Cause;
 use crate::error::FlowError;
 use crate::ids::{PaymentId, ProviderAccount, TenantId, TransactionId, WebhookId};
 use crate::payment::PaymentRecord;
 use crate::ports::{Commit, EntryFilter, Named, SentThrough, StoredEntry};
 use crate::transaction::{Dispute, Fact, FactKind, Transaction, TransactionKind, TransactionState};
+use crate::unconfirmed::Unconfirmed;
 use crate::webhook::{PaymentName, Subject, WebhookFact};
 
-use super::ask::{Confirmed, Unconfirmed};
+use super::ask::Confirmed;
 use super::set_aside::Aside;
 use super::{Flows, accept_error, read_error};
 
@@ -160,7 +160,7 @@ impl Flows {
         account: &ProviderAccount,
         payment: PaymentId,
         told: &WebhookFact,
-    ) -> Result<Vec<WebhookFact>, Cause> {
+    ) -> Result<Vec<WebhookFact>, Unconfirmed> {
         let Subject::Unnamed { kind } = told.subject else {
             return Ok(vec![told.clone()]);
         };
@@ -168,7 +168,8 @@ impl Flows {
         let Some((provider, reference)) = provider.zip(told.fact.payment_reference.as_ref()) else {
             return Ok(Vec::new());
         };
-        let mut facts = provider.operations(kind, reference).await?;
+        let asked = provider.operations(kind, reference).await;
+        let mut facts = asked.map_err(|why| self.bounded(why))?;
         for fact in &mut facts {
             fact.payment = PaymentName::Ours(payment);
         }
@@ -340,7 +341,7 @@ impl Flows {
             Ok(Named::Ours(payment)) => Ok(payment),
             Ok(Named::NotOurs) => Err(Told::NotOurs),
             Ok(Named::NotFound) => Err(Told::UnknownPayment),
-            Err(cause) => Err(Told::NotConfirmed(cause.into())),
+            Err(why) => Err(Told::NotConfirmed(self.bounded(why))),
         })
     }
 

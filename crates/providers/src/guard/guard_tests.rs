@@ -223,6 +223,18 @@ async fn s70_while_open_nobody_is_asked_and_callers_learn_how_long_to_wait() {
         world.lookup().await,
         unavailable(Cause::CircuitOpen, Some(PAUSE * 3 / 4))
     );
+    let shut = Unconfirmed {
+        cause: Cause::CircuitOpen,
+        retry_after: Some(PAUSE * 3 / 4),
+    };
+    let reference = ProviderReference::parse("pay_1").unwrap();
+    let refunds = world
+        .guarded
+        .operations(TransactionKind::Refund, &reference);
+    assert_eq!(refunds.await, Err(shut));
+    let named = world.guarded.payment_named(&reference).await;
+    assert_eq!(named, Err(shut));
+    assert_eq!(world.guarded.dispute(&query()).await, Err(shut));
     assert_eq!(world.inner.asked(), asked);
     assert!(!world.guarded.admits());
 

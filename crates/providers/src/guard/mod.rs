@@ -20,6 +20,7 @@ use quittance_domain::reconciliation::{SettlementPage, SettlementSource};
 use quittance_domain::transaction::{
     Dispute, LookupOutcome, PreparedRequest, SendOutcome, SendReport, TransactionKind,
 };
+use quittance_domain::unconfirmed::Unconfirmed;
 use quittance_domain::webhook::{
     Delivery, ProviderWebhooks, Unreadable, Unverified, VerifiedEvent, WebhookFact,
 };
@@ -116,20 +117,35 @@ impl Guarded {
     }
 
     /// Asks the provider something: as a lookup, within the limits and the circuit.
-    async fn ask<T>(&self, question: impl Future<Output = Result<T, Cause>>) -> Result<T, Cause> {
-        let place = tokio::time::timeout(self.send_timeout(), self.lookups.acquire()).await;
-        let Ok(Ok(_place)) = place else {
-            return Err(Cause::RateLimited);
-        };
-        let Ok(call) = self.begin() else {
-            return Err(Cause::CircuitOpen);
-        };
-        let answer = question.await;
-        call.ended(match &answer {
-            Ok(_) => Health::Working,
-            Err(cause) => health_after(*cause),
-        });
-        answer
+    async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, Unconfirmed>>,
+    ) -> Result<T, Unconfirmed> {
+        // Asked before as well as after waiting: an open circuit makes nobody wait.
+        if self.admits() {
+            let place = tokio::time::timeout(self.send_timeout(), self.lookups.acquire()).await;
+            let Ok(Ok(_place)) = place else {
+                return Err(Cause::RateLimited.into());
+            };
+            if let Ok(call) = self.begin() {
+                let answer = question.await;
+                call.ended(match &answer {
+                    Ok(_) => Health::Working,
+                    Err(why) => health_after(why.cause),
+                });
+                return answer;
+            }
+        }
+        Err(self.shut())
+    }
+
+    /// Nobody is let through: with what is left of the circuit's pause, where it is known.
+    fn shut(&self) -> Unconfirmed {
+        let left = self.on_breaker(|breaker, now| breaker.pause_left(now));
+        Unconfirmed {
+            cause: Cause::CircuitOpen,
+            retry_after: Some(left).filter(|left| !left.is_zero()),
+        }
     }
 
     /// Every use of the breaker; tells operators when its state changed.
@@ -201,7 +217,7 @@ impl Provider for Guarded {
     }
 
     async fn lookup(&self, query: &LookupQuery) -> LookupOutcome {
-        // Asked before as well as after waiting: an open circuit makes nobody wait.
+        // As in `ask`.
         if self.admits() {
             if !self.inner.lookup_asks() {
                 // No call: counted as one that worked, it would hide those that fail, and close a circuit.
@@ -217,22 +233,19 @@ impl Provider for Guarded {
                 return outcome;
             }
         }
-        let left = self.on_breaker(|breaker, now| breaker.pause_left(now));
-        unavailable(
-            Cause::CircuitOpen,
-            Some(left).filter(|left| !left.is_zero()),
-        )
+        let Unconfirmed { cause, retry_after } = self.shut();
+        unavailable(cause, retry_after)
     }
 
     fn lookup_asks(&self) -> bool {
         self.inner.lookup_asks()
     }
 
-    async fn dispute(&self, query: &LookupQuery) -> Result<Option<Dispute>, Cause> {
+    async fn dispute(&self, query: &LookupQuery) -> Result<Option<Dispute>, Unconfirmed> {
         self.ask(self.inner.dispute(query)).await
     }
 
-    async fn payment_named(&self, reference: &ProviderReference) -> Result<Named, Cause> {
+    async fn payment_named(&self, reference: &ProviderReference) -> Result<Named, Unconfirmed> {
         self.ask(self.inner.payment_named(reference)).await
     }
 
@@ -240,7 +253,7 @@ impl Provider for Guarded {
         &self,
         kind: TransactionKind,
         payment: &ProviderReference,
-    ) -> Result<Vec<WebhookFact>, Cause> {
+    ) -> Result<Vec<WebhookFact>, Unconfirmed> {
         self.ask(self.inner.operations(kind, payment)).await
     }
 
@@ -249,7 +262,8 @@ impl Provider for Guarded {
     }
 
     async fn settlement_page(&self, after: u64) -> Result<SettlementPage, Cause> {
-        self.ask(self.inner.settlement_page(after)).await
+        let question = async { Ok(self.inner.settlement_page(after).await?) };
+        self.ask(question).await.map_err(|why| why.cause)
     }
 
     fn send_timeout(&self) -> Duration {

@@ -6,6 +6,7 @@ use quittance_domain::ports::{LookupQuery, Named};
 use quittance_domain::transaction::{
     Fact, FactKind, LookupOutcome, TransactionKind, TransactionOrigin,
 };
+use quittance_domain::unconfirmed::Unconfirmed;
 use quittance_domain::webhook::WebhookFact;
 use serde::de::DeserializeOwned;
 
@@ -53,7 +54,7 @@ pub(super) async fn look_up(http: &HttpClient, query: &LookupQuery) -> LookupOut
 pub(super) async fn payment_named(
     http: &HttpClient,
     reference: &ProviderReference,
-) -> Result<Named, Cause> {
+) -> Result<Named, Unconfirmed> {
     let metadata = if reference.as_str().starts_with(INTENT) {
         let intent = get::<PaymentIntent>(http, INTENTS, reference, &[]).await;
         intent.map(|intent| intent.metadata)
@@ -61,11 +62,19 @@ pub(super) async fn payment_named(
         let charge = get::<Charge>(http, CHARGES, reference, &[]).await;
         charge.map(|charge| charge.metadata)
     };
-    match metadata {
-        // Every one of ours has our metadata from its beginning: what is there without is somebody else's.
-        Ok(metadata) => Ok(map::payment_id(&metadata).map_or(Named::NotOurs, Named::Ours)),
-        Err(LookupOutcome::Unavailable { cause, .. }) => Err(cause),
-        Err(LookupOutcome::NotFound { .. } | LookupOutcome::Found(_)) => Ok(Named::NotFound),
+    // Every one of ours has our metadata from its beginning: what is there without is somebody else's.
+    let named = |metadata| map::payment_id(&metadata).map_or(Named::NotOurs, Named::Ours);
+    Ok(held(metadata)?.map_or(Named::NotFound, named))
+}
+
+/// What was asked for; `None` where Stripe does not hold it.
+fn held<T>(asked: Asked<T>) -> Result<Option<T>, Unconfirmed> {
+    match asked {
+        Ok(it) => Ok(Some(it)),
+        Err(LookupOutcome::NotFound { .. } | LookupOutcome::Found(_)) => Ok(None),
+        Err(LookupOutcome::Unavailable { cause, retry_after }) => {
+            Err(Unconfirmed { cause, retry_after })
+        }
     }
 }
 
@@ -188,17 +197,12 @@ async fn refunds_after(
 pub(super) async fn refunds(
     http: &HttpClient,
     payment: &ProviderReference,
-) -> Result<Vec<WebhookFact>, Cause> {
+) -> Result<Vec<WebhookFact>, Unconfirmed> {
     let mut facts = Vec::new();
     let mut after = None;
     for _ in 0..MAX_PAGES {
-        let (page, more) = match refunds_after(http, payment, after).await {
-            Ok(page) => page,
-            Err(LookupOutcome::Unavailable { cause, .. }) => return Err(cause),
-            Err(LookupOutcome::NotFound { .. } | LookupOutcome::Found(_)) => {
-                return Err(Cause::NotProcessed);
-            }
-        };
+        let page = held(refunds_after(http, payment, after).await)?;
+        let (page, more) = page.ok_or(Cause::NotProcessed)?;
         for refund in &page {
             let told = webhook::refund(refund).map_err(|_| Cause::UnreadableResponse)?;
             facts.extend(told);
@@ -217,14 +221,12 @@ pub(super) async fn refunds(
 pub(super) async fn dispute_details(
     http: &HttpClient,
     query: &LookupQuery,
-) -> Result<Option<quittance_domain::transaction::Dispute>, Cause> {
-    match disputed_now(http, query).await {
-        Ok(dispute) => {
-            webhook::details(&dispute, query.kind).map_err(|_| Cause::UnreadableResponse)
-        }
-        Err(LookupOutcome::Unavailable { cause, .. }) => Err(cause),
-        Err(LookupOutcome::NotFound { .. } | LookupOutcome::Found(_)) => Ok(None),
-    }
+) -> Result<Option<quittance_domain::transaction::Dispute>, Unconfirmed> {
+    let Some(dispute) = held(disputed_now(http, query).await)? else {
+        return Ok(None);
+    };
+    let details = webhook::details(&dispute, query.kind);
+    details.map_err(|_| Cause::UnreadableResponse.into())
 }
 
 async fn disputed_now(http: &HttpClient, query: &LookupQuery) -> Asked<Dispute> {

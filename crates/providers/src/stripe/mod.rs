@@ -26,6 +26,7 @@ use quittance_domain::reconciliation::SettlementSource;
 use quittance_domain::transaction::{
     Dispute, LookupOutcome, PreparedRequest, SendOutcome, SendReport, TransactionKind,
 };
+use quittance_domain::unconfirmed::Unconfirmed;
 use quittance_domain::webhook::WebhookFact;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
@@ -138,11 +139,11 @@ impl Provider for Stripe {
         lookup::look_up(&self.http, query).await
     }
 
-    async fn dispute(&self, query: &LookupQuery) -> Result<Option<Dispute>, Cause> {
+    async fn dispute(&self, query: &LookupQuery) -> Result<Option<Dispute>, Unconfirmed> {
         lookup::dispute_details(&self.http, query).await
     }
 
-    async fn payment_named(&self, reference: &ProviderReference) -> Result<Named, Cause> {
+    async fn payment_named(&self, reference: &ProviderReference) -> Result<Named, Unconfirmed> {
         lookup::payment_named(&self.http, reference).await
     }
 
@@ -150,7 +151,7 @@ impl Provider for Stripe {
         &self,
         kind: TransactionKind,
         payment: &ProviderReference,
-    ) -> Result<Vec<WebhookFact>, Cause> {
+    ) -> Result<Vec<WebhookFact>, Unconfirmed> {
         match kind {
             TransactionKind::Refund => lookup::refunds(&self.http, payment).await,
             TransactionKind::Purchase
@@ -158,7 +159,7 @@ impl Provider for Stripe {
             | TransactionKind::Capture
             | TransactionKind::Void
             | TransactionKind::Chargeback
-            | TransactionKind::ChargebackReversal => Err(Cause::RequestRefused),
+            | TransactionKind::ChargebackReversal => Err(Cause::RequestRefused.into()),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The Stripe adapter against a scripted server: what it sends, and how it asks.
 
+use std::time::Duration;
+
 use quittance_domain::decline::Cause;
 use quittance_domain::ids::ProviderReference;
 use quittance_domain::money::{Currency, Money};
@@ -12,6 +14,7 @@ use quittance_domain::transaction::{
     FactKind, LookupOutcome, OperationKind, SendOutcome, Transaction, TransactionKind,
     TransactionOrigin,
 };
+use quittance_domain::unconfirmed::Unconfirmed;
 use quittance_domain::webhook::Subject;
 use quittance_providers::config::{ProviderAccountConfig, Secret};
 use quittance_providers::stripe::{API_VERSION, Stripe};
@@ -478,7 +481,7 @@ async fn s51_all_refunds_of_a_payment_are_told_oldest_first() {
     let unreadable = account
         .operations(TransactionKind::Refund, &reference)
         .await;
-    assert_eq!(unreadable, Err(Cause::UnreadableResponse));
+    assert_eq!(unreadable, Err(Cause::UnreadableResponse.into()));
 }
 
 #[tokio::test]
@@ -546,9 +549,9 @@ async fn a_payment_is_named_by_the_metadata_of_its_intent_or_charge() {
     let reference = ProviderReference::parse("pi_1").unwrap();
     for (status, body, expected) in [
         (404, missing, Ok(Named::NotFound)),
-        (404, "<html>", Err(Cause::UnreadableResponse)),
-        (400, missing, Err(Cause::RequestRefused)),
-        (500, "", Err(Cause::ProviderError)),
+        (404, "<html>", Err(Cause::UnreadableResponse.into())),
+        (400, missing, Err(Cause::RequestRefused.into())),
+        (500, "", Err(Cause::ProviderError.into())),
     ] {
         let server = Scripted::start(vec![Act::Answer(response(status, "", body))]).await;
         let account = account(server.base_url());
@@ -557,5 +560,33 @@ async fn a_payment_is_named_by_the_metadata_of_its_intent_or_charge() {
             expected,
             "{status}"
         );
+    }
+}
+
+#[tokio::test]
+async fn s18_whatever_a_webhook_has_stripe_asked_the_wait_that_it_asks_for_is_passed_on() {
+    let payment = builders::payment("pm_1", Some("pi_1"));
+    let disputed = builders::transaction(&payment, OperationKind::Refund, 400);
+    let mut query = LookupQuery::about(&payment, &disputed);
+    query.kind = TransactionKind::Chargeback;
+    query.provider_reference = ProviderReference::parse("du_1").ok();
+    for (status, cause) in [(429, Cause::RateLimited), (503, Cause::ProviderError)] {
+        let answer = response(status, "retry-after: 7\r\n", "{}");
+        let acts = (0..4).map(|_| Act::Answer(answer.clone()));
+        let server = Scripted::start(acts.collect()).await;
+        let account = account(server.base_url());
+        let why = Unconfirmed {
+            cause,
+            retry_after: Some(Duration::from_secs(7)),
+        };
+        for reference in ["pi_1", "ch_1"] {
+            let reference = ProviderReference::parse(reference).unwrap();
+            assert_eq!(account.payment_named(&reference).await, Err(why));
+        }
+        let reference = ProviderReference::parse("pi_1").unwrap();
+        let refunds = account.operations(TransactionKind::Refund, &reference);
+        assert_eq!(refunds.await, Err(why));
+        assert_eq!(account.dispute(&query).await, Err(why));
+        assert_eq!(server.received().len(), 4);
     }
 }

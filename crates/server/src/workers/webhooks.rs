@@ -233,7 +233,7 @@ impl WebhookWorkerParts {
                         outcomes.push(Box::pin(self.apply(webhook, fact)).await);
                     }
                 }
-                Err(cause) => outcomes.push(outcome(Told::NotConfirmed(cause.into()))),
+                Err(why) => outcomes.push(outcome(Told::NotConfirmed(why))),
             }
         }
         (together(&outcomes, webhook, retries), about)
@@ -465,8 +465,8 @@ fn drawn(limit: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use quittance_domain::decline::Cause;
-    use quittance_domain::flows::Unconfirmed;
     use quittance_domain::ids::{ProviderAccount, WebhookId};
+    use quittance_domain::unconfirmed::Unconfirmed;
 
     use super::*;
 
