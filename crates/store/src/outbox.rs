@@ -38,6 +38,7 @@ pub const MAX_NOTIFICATION_CLAIM: usize = 1_000;
 /// often has no statistics, and then would rather read all of the journal for each entry.
 ///
 /// Whoever wants every event about chargebacks wants those about what they return, too: the issuer can take it once more.
+/// Whoever wants those about payments wants that of a confirmation, which has a name of its own.
 ///
 /// What an endpoint is not told because it is off is a dead letter from the beginning, so that nothing piles up meanwhile.
 const PLAN: &str = "\
@@ -78,7 +79,8 @@ const PLAN: &str = "\
         ) j \
         where (cardinality(n.event_types) = 0 or j.event_type = any (n.event_types) \
                  or split_part(j.event_type, '.', 1) || '.*' = any (n.event_types) \
-                 or split_part(j.event_type, '.', 1) = 'chargeback_reversal' and 'chargeback.*' = any (n.event_types)) \
+                 or split_part(j.event_type, '.', 1) = 'chargeback_reversal' and 'chargeback.*' = any (n.event_types) \
+                 or split_part(j.event_type, '.', 1) = 'confirm' and 'payment.*' = any (n.event_types)) \
         order by p.position \
         on conflict on constraint notification_deliveries_event_key do nothing \
         returning 1 \

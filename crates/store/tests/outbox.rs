@@ -229,6 +229,27 @@ async fn s44_whoever_wants_what_happens_to_chargebacks_hears_of_their_reversals(
     assert!(told.contains(&chargebacks) && told.contains(&reversals));
 }
 
+/// A confirmation is a step of the payment, whatever its event is called.
+#[tokio::test]
+async fn whoever_wants_what_happens_to_payments_hears_of_their_confirmations() {
+    let (_db, store) = started().await;
+    let payments = made(&store, &["payment.*"]).await;
+    let confirmations = made(&store, &["confirm.*"]).await;
+    let named = made(&store, &["confirm.accepted"]).await;
+    made(&store, &["payment.accepted", "confirm.refused", "refund.*"]).await;
+    let (mut story, accepted) = Story::accept("acme", "one", 1_000);
+    let mut confirmed = story.authorized();
+    "confirm.accepted".clone_into(&mut confirmed.entry.event_type);
+    for change in [accepted, confirmed] {
+        assert_eq!(store.commit(change).await, Ok(Commit::Committed));
+    }
+    assert_eq!(plan(&store, 2).await, 5);
+    let found = listed(&store, "acme").await;
+    let told = found.iter().filter(|one| one.entity_seq == 2);
+    let told: std::collections::BTreeSet<_> = told.map(|one| one.endpoint).collect();
+    assert_eq!(told, [payments, confirmations, named].into());
+}
+
 #[tokio::test]
 async fn s77_processes_that_plan_at_once_make_each_notification_once_and_none_is_lost() {
     let (db, store) = started().await;
