@@ -40,6 +40,7 @@ mod inbox;
 mod inbox_desk;
 mod journal;
 mod keys;
+mod log_names;
 mod migrations;
 mod observer;
 mod outbox;

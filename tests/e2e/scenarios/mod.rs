@@ -5,6 +5,7 @@ mod adyen;
 mod adyen_customers;
 mod adyen_reversals;
 mod adyen_voids;
+mod another_log;
 mod audit;
 mod books;
 mod card_numbers;

@@ -84,6 +84,16 @@ impl WitnessProcess {
         self.start_again();
     }
 
+    /// Has it follow another log as well, from its first entry.
+    pub fn follow_another(&mut self, log_key: &VerifierKey) {
+        self.kill();
+        let made = arguments("init", &self.directory, &[log_key.to_string()]);
+        let made = command(&made.iter().map(String::as_str).collect::<Vec<_>>()).output();
+        assert!(made.as_ref().unwrap().status.success(), "{made:?}");
+        self.log_keys.push(log_key.to_string());
+        self.start_again();
+    }
+
     /// What a server is told of it.
     pub fn settings(&self) -> Vec<Setting> {
         let witness = format!("http://{} {}", self.address, self.key);

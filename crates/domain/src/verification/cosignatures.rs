@@ -23,16 +23,17 @@ pub(super) struct CosignatureWalk {
 }
 
 impl CosignatureWalk {
-    /// Takes the next cosignature of the log `origin`, by size, and the root that the tree has there.
+    /// Takes the next cosignature, by size, with the names that the log had then, and the root that the tree has there.
     pub(super) fn push(
         &mut self,
         row: &CosignatureRow,
-        origin: &KeyName,
+        origins: &[Option<&KeyName>],
         expected: Hash,
         report: &mut Report<'_>,
     ) {
         let (size, witness) = (row.size, Shown::of(row.witness.name()));
-        let Some(found) = cosigned(row, origin) else {
+        let mut origins = origins.iter().flatten();
+        let Some(found) = origins.find_map(|origin| cosigned(row, origin)) else {
             self.forged_in_a_row = self.forged_in_a_row.saturating_add(1);
             if self.forged_in_a_row <= MAX_IN_A_ROW {
                 report.add(TreeFault::CosignatureForged { size, witness });

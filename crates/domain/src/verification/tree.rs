@@ -6,6 +6,7 @@ mod checkpoints;
 use std::collections::BTreeMap;
 
 use quittance_evidence::Hash;
+use quittance_evidence::note::{KeyName, VerifierKey};
 use quittance_evidence::tile::{self, TILE_HEIGHT, TILE_WIDTH, TileId};
 use quittance_evidence::tree::CompactRange;
 
@@ -26,6 +27,14 @@ struct Differing {
     more: u16,
 }
 
+/// What a stored checkpoint states.
+#[derive(Debug)]
+struct Stated {
+    size: i64,
+    root: Vec<u8>,
+    origin: KeyName,
+}
+
 /// Rebuilds the tree. Holds its right edge, whatever the log holds.
 #[derive(Debug, Default)]
 pub struct TreeWalk {
@@ -44,6 +53,9 @@ pub struct TreeWalk {
     /// The tile of each level that was last told to be missing, wider or narrower.
     told: BTreeMap<u8, u64>,
     newest_signed: Option<CheckpointRow>,
+    /// The logs of those checkpoints of the last size that this service stored, each with the root: a log that has ended has
+    /// another name than that which goes on.
+    stated: Vec<Stated>,
     /// Entries of the largest checkpoint that is stored and signed by a key that is at hand, whatever it states.
     shown: u64,
     /// The checkpoints that this service stored.
@@ -149,12 +161,18 @@ impl TreeWalk {
         });
     }
 
-    /// Without a key of the log its name is not known, which is what a witness cosigns: then there is nothing to compare.
+    /// Without a key of the log its name is not known, which is what a witness cosigns: then there is nothing to compare. It may
+    /// also be the name of a log that has ended, of which this very checkpoint is stored.
     fn cosignature(&mut self, row: &CosignatureRow, report: &mut Report<'_>) {
-        if let Some(key) = self.trusted.keys.first() {
-            let root = self.range.root();
-            self.cosignatures.push(row, key.name(), root, report);
-        }
+        let Some(own) = self.trusted.keys.first().map(VerifierKey::name) else {
+            return;
+        };
+        let mut same = self.stated.iter();
+        let earlier =
+            same.find(|it| it.size == row.size && it.root == row.root && it.origin != *own);
+        let origins = [Some(own), earlier.map(|it| &it.origin)];
+        let root = self.range.root();
+        self.cosignatures.push(row, &origins, root, report);
     }
 
     /// What later rows name as that before them, and was not seen. It may have been stored meanwhile.

@@ -188,17 +188,7 @@ impl StateDirectory {
         from: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<TreeHead, StateError> {
-        make_directory(&self.0).map_err(self.failed(""))?;
-        let locked = self.lock()?;
-        match read(&self.0, &keys.verifiers()) {
-            Err(StateError::Missing { .. }) => {}
-            Ok(_) | Err(StateError::Damaged { .. } | StateError::Checkpoint(_)) => {
-                return Err(StateError::Exists {
-                    path: self.0.clone(),
-                });
-            }
-            Err(other) => return Err(other),
-        }
+        let locked = self.fresh(keys)?;
         let checkpoint = if let Some(note) = from {
             StoredCheckpoint {
                 head: open_checkpoint(note, &keys.verifiers())?,
@@ -216,6 +206,39 @@ impl StateDirectory {
         let head = checkpoint.head;
         locked.write(&SignerState { checkpoint })?;
         Ok(head)
+    }
+
+    /// Makes the first state of a log that begins with a tree which is there already; gives its first checkpoint, which nobody
+    /// has seen yet.
+    ///
+    /// # Errors
+    /// `Exists`, `Checkpoint`, `Io`.
+    pub fn begin(
+        &self,
+        keys: &LogKeys,
+        head: TreeHead,
+        now: DateTime<Utc>,
+    ) -> Result<StoredCheckpoint, StateError> {
+        let locked = self.fresh(keys)?;
+        let checkpoint = sign(keys, head, now, (head.size > 0).then_some(0))?;
+        let state = SignerState { checkpoint };
+        locked.write(&state)?;
+        Ok(state.checkpoint)
+    }
+
+    /// Takes the lock on a directory that holds no state, which is made where it is missing.
+    fn fresh(&self, keys: &LogKeys) -> Result<Locked, StateError> {
+        make_directory(&self.0).map_err(self.failed(""))?;
+        let locked = self.lock()?;
+        match read(&self.0, &keys.verifiers()) {
+            Err(StateError::Missing { .. }) => Ok(locked),
+            Ok(_) | Err(StateError::Damaged { .. } | StateError::Checkpoint(_)) => {
+                Err(StateError::Exists {
+                    path: self.0.clone(),
+                })
+            }
+            Err(other) => Err(other),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use quittance_evidence::note::{KeyName, Note, Signature};
 use quittance_evidence::{Checkpoint, CheckpointError, SignedCheckpoint};
 
-use super::{Report, TreeWalk};
+use super::{Report, Stated, TreeWalk};
 use crate::verification::mismatch::Shown;
 use crate::verification::stored_tree::{CheckpointRow, SignedLast, TreeEnd};
 use crate::verification::tree_fault::TreeFault;
@@ -43,6 +43,15 @@ impl TreeWalk {
             (true, false) => Some("note"),
             (true, true) => None,
         };
+        self.stated.retain(|it| it.size == size);
+        let named = |it: &Stated| it.root == row.root && it.origin == stated.origin;
+        if odd.is_none() && !self.stated.iter().any(named) {
+            self.stated.push(Stated {
+                size,
+                root: row.root.clone(),
+                origin: stated.origin.clone(),
+            });
+        }
         self.odd_in_a_row = odd.map_or(0, |_| self.odd_in_a_row.saturating_add(1));
         if let Some(name) = odd.filter(|_| self.odd_in_a_row <= MAX_IN_A_ROW) {
             column(name);

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use chrono::Utc;
+use chrono::{SubsecRound as _, Utc};
 use clap::{Args, Subcommand};
 use quittance_domain::flows::audit::AuditLog;
 use quittance_domain::ports::Ports;
 use quittance_evidence::note::{KeyName, VerifierKey};
-use quittance_store::{PgStore, Unobserved};
+use quittance_evidence::tree::empty_root;
+use quittance_store::{PgStore, TreeHead, Unobserved};
 use quittance_telemetry::Telemetry;
 use tokio_util::task::TaskTracker;
 
@@ -76,6 +77,10 @@ pub enum SignerCommand {
         /// state is lost. Without it, the log must never have been signed.
         #[arg(long, value_name = "FILE")]
         from_checkpoint: Option<PathBuf>,
+        /// Begin another log with the tree that there is, where entries of the one before that were signed are lost for
+        /// good. The configured keys have its name, which no log that was signed in this database had.
+        #[arg(long, conflicts_with = "from_checkpoint")]
+        new_log: bool,
     },
 }
 
@@ -94,9 +99,13 @@ pub async fn run(
             rotate(settings, telemetry, file, receipts).await
         }
         AuditSiteCommand::Keys(AuditKeysCommand::Show) => show(settings),
-        AuditSiteCommand::Signer(SignerCommand::Init { from_checkpoint }) => {
-            init(settings, from_checkpoint).await
+        AuditSiteCommand::Signer(SignerCommand::Init { new_log: true, .. }) => {
+            init_new_log(settings).await
         }
+        AuditSiteCommand::Signer(SignerCommand::Init {
+            from_checkpoint,
+            new_log: false,
+        }) => init(settings, from_checkpoint).await,
     }
 }
 
@@ -201,15 +210,62 @@ async fn init(settings: &Settings, from: Option<PathBuf>) -> anyhow::Result<()> 
         if let Some(largest) = largest? {
             bail!(
                 "this log was signed before, {largest} entries of it: give the newest checkpoint that anybody has with \
-                 --from-checkpoint"
+                 --from-checkpoint. Where entries that were signed are lost for good, it has ended: begin another under a new \
+                 name with --new-log"
             );
         }
     }
     let state = StateDirectory::new(&config.state_directory);
-    let head = state.init(&keys, given.as_deref(), Utc::now())?;
+    goes_on_from(state.init(&keys, given.as_deref(), Utc::now())?);
+    Ok(())
+}
+
+fn goes_on_from(head: TreeHead) {
     output::line(format!(
         "The signer goes on from a tree of {} entries with the root {}.",
         head.size, head.root
     ));
+}
+
+/// Begins another log. Of that before it nothing is unsaid: it has another name, and keys of its own.
+async fn init_new_log(settings: &Settings) -> anyhow::Result<()> {
+    let config = signing(settings)?;
+    let keys = LogKeys::load(&config)?;
+    let state = StateDirectory::new(&config.state_directory);
+    let store = open(settings).await?;
+    let begun = begin(&store, &keys, &state).await;
+    store.shutdown(CLOSE_LIMIT).await;
+    goes_on_from(begun?);
     Ok(())
+}
+
+/// Signs the tree that there is. The checkpoint is stored at once: a signer looks for its log's newest among the last ones that
+/// are stored, which would all be those of the log before.
+async fn begin(
+    store: &PgStore,
+    keys: &LogKeys,
+    state: &StateDirectory,
+) -> anyhow::Result<TreeHead> {
+    let log = keys.origin().context("audit.log_key_files names no key")?;
+    if store.has_checkpoint_of(log).await? {
+        bail!(
+            "{log} was signed before: another log has a name of its own. Make its keys with `quittance audit keys generate`"
+        );
+    }
+    let head = store.tree_head().await?.unwrap_or(TreeHead {
+        size: 0,
+        root: empty_root(),
+    });
+    if head.size > 0 && store.tree_root(head.size).await? != head.root {
+        bail!("the stored tree does not have the root of its head: nothing is signed");
+    }
+    let first = state.begin(keys, head, Utc::now().trunc_subsecs(6))?;
+    if head.size > 0 {
+        let kept = store.keep_checkpoint(&first).await;
+        kept.context(
+            "the first checkpoint could not be stored, so nobody has seen it: empty audit.state_directory, and run this \
+             again",
+        )?;
+    }
+    Ok(head)
 }
