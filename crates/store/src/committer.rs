@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::connection::{Connector, Use};
 use crate::observer::StoreObserver;
+use crate::tree::OwnEntries;
 use crate::warning::Thinned;
 use execution::{Fate, pause};
 use member::Member;
@@ -58,6 +59,8 @@ pub(crate) struct Committer {
 pub(crate) struct Signals {
     /// Told after each batch, so that the sequencer need not poll.
     pub(crate) committed: Arc<Notify>,
+    /// Told of each entry that is committed.
+    pub(crate) own: Arc<OwnEntries>,
     /// Told after a connection was made anew.
     pub(crate) reconnected: Arc<Notify>,
     /// To write what waits, and end.

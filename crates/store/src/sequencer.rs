@@ -21,6 +21,7 @@
 //! and then, and says which key it lacks.
 
 mod authentic;
+mod head;
 mod holes;
 mod pass;
 mod seal;
@@ -50,6 +51,7 @@ use waiting::Waiting;
 
 pub use authentic::Refusal;
 pub(crate) use authentic::{Claimed, UnknownKey, claimed, judge};
+pub(crate) use head::{HeadFault, SEQUENCER_CHECK};
 pub use pass::MAX_PASS;
 pub(crate) use statements::Arrived;
 
@@ -68,6 +70,8 @@ const HAND_OVER_EVERY: Duration = Duration::from_secs(30);
 pub(crate) const UNKNOWN_KEY_CHECK: &str = "entry_key";
 /// How long a sequencer waits after an error.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
+/// How long it leaves a head alone that it cannot go on from.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(2);
 /// Longest that one statement may take; the server's own limit is usually shorter.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -85,6 +89,8 @@ enum Trouble {
     Timeout,
     /// An entry is under a key that this process does not have: nothing can be said about it.
     UnknownKey(UnknownKey),
+    /// The head is gone, or says what cannot be.
+    Head(HeadFault),
 }
 
 impl From<UnknownKey> for Trouble {
@@ -193,6 +199,10 @@ impl Sequencer {
                         self.release(connection.as_mut()).await;
                         pause = PAUSE_WITHOUT_KEY;
                     }
+                    Trouble::Head(fault) => {
+                        fault.report(self.store.inner.observer.as_ref());
+                        pause = PAUSE_AFTER_REFUSAL;
+                    }
                 }
                 self.resign();
                 self.rest(pause).await;
@@ -236,7 +246,8 @@ impl Sequencer {
                 .into_iter()
                 .filter_map(|next| u64::try_from(next).ok())
                 .max();
-            self.store.inner.positions.set(next.unwrap_or(0));
+            let next = next.ok_or(Trouble::Head(HeadFault::Missing))?;
+            self.store.inner.positions.set(next);
             self.rest(POLL).await;
             return Ok(());
         };
@@ -293,6 +304,10 @@ impl Sequencer {
             return Ok(None);
         };
         self.holder = holder;
+        // From a mark that is too high it would find nothing, and nobody would know.
+        if let Some(fault) = HeadFault::of(Some(head.low_arrival), head.given, None) {
+            return Err(Trouble::Head(fault));
+        }
         // What has a position is known; what lies between is holes, to be proved again.
         let gaps: Vec<Gap> = timed(
             FirstGaps {

@@ -83,8 +83,10 @@ impl PgStore {
         };
         let sampler = Sampler::start(&connector).await?;
         let (stop, stopped) = watch::channel(false);
+        let tree = Shared::default();
         let signals = Signals {
             committed: Arc::default(),
+            own: Arc::clone(&tree.own),
             reconnected: sampler.reconnected(),
             stop: stopped,
         };
@@ -115,7 +117,7 @@ impl PgStore {
             observer,
             committed: signals.committed,
             sampler,
-            tree: Shared::default(),
+            tree,
             acceptances: Acceptances::default(),
             unavailable_after: limits.unavailable_after,
             committers,

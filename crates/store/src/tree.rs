@@ -18,9 +18,11 @@ mod fresh;
 mod heads;
 mod integrator;
 mod lag;
+mod own;
 mod reads;
 mod statements;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -37,6 +39,7 @@ pub(crate) use fresh::Fresh;
 pub(crate) use heads::StoredHead;
 pub(crate) use integrator::Integrator;
 pub(crate) use lag::KnownSince;
+pub(crate) use own::OwnEntries;
 pub(crate) use reads::{CheckpointCells, prove, root_of};
 pub use reads::{StoredCheckpoint, TreeReadError};
 pub(crate) use statements::ReadTiles;
@@ -108,6 +111,7 @@ pub(crate) struct Shared {
     /// The key that the integrator lacks, for the sequencer to leave both works to another process.
     pub(crate) lacking: Mutex<Option<UnknownKey>>,
     pub(crate) known_since: KnownSince,
+    pub(crate) own: Arc<OwnEntries>,
 }
 
 impl Default for Shared {
@@ -117,6 +121,7 @@ impl Default for Shared {
             fresh: Fresh::default(),
             lacking: Mutex::default(),
             known_since: KnownSince::default(),
+            own: Arc::default(),
         }
     }
 }

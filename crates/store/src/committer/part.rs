@@ -50,7 +50,7 @@ impl Committer {
             }
             match self.execute(part, ready).await {
                 Executed::Written(written) => {
-                    settle(part, &written);
+                    self.settle(part, &written);
                     return Fate::Answered;
                 }
                 Executed::Refused(reason) => {
@@ -180,7 +180,7 @@ impl Committer {
                 None => None,
             };
             match own {
-                Some(own) if !own.is_empty() => return guilty.answer(Ok(Commit::Committed)),
+                Some(own) if !own.is_empty() => return self.committed(guilty),
                 Some(_) if constraints::is_entry_key(reason) => self.number_taken(&guilty),
                 Some(_) => {}
                 None => {
@@ -200,6 +200,26 @@ impl Committer {
 }
 
 impl Committer {
+    /// Answers the members of an executed part.
+    fn settle(&self, part: &mut Vec<Member>, written: &HashSet<Uuid>) {
+        for member in part.drain(..) {
+            if written.contains(&member.stream()) {
+                self.committed(member);
+            } else {
+                let fate = member.conflict();
+                member.answer(Ok(fate));
+            }
+        }
+    }
+
+    /// Answers a member that was written. Its entry is looked for until it is in the tree.
+    fn committed(&self, member: Member) {
+        let entry = &member.rows().entry;
+        let own = &self.signals.own;
+        own.remember(entry.entry_id, entry.stream_id, entry.entity_seq);
+        member.answer(Ok(Commit::Committed));
+    }
+
     /// Tells that another entry has the number of a change whose payment was still at the version before. Both are written
     /// together, so it was put in past us; and until its row is removed, nothing that becomes of the payment can be recorded.
     fn number_taken(&self, guilty: &Member) {
@@ -211,17 +231,5 @@ impl Committer {
                  recorded until that row is removed"
             );
         }
-    }
-}
-
-/// Answers the members of an executed part.
-fn settle(part: &mut Vec<Member>, written: &HashSet<Uuid>) {
-    for member in part.drain(..) {
-        let fate = if written.contains(&member.stream()) {
-            Commit::Committed
-        } else {
-            member.conflict()
-        };
-        member.answer(Ok(fate));
     }
 }

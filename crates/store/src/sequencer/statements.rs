@@ -18,6 +18,8 @@ pub(super) struct Head {
     pub(super) fence: i64,
     pub(super) next_position: i64,
     pub(super) low_arrival: i64,
+    /// The last arrival that was given out.
+    pub(super) given: i64,
 }
 
 /// Takes the lease where it has run out; raises the fence.
@@ -28,15 +30,20 @@ pub(super) struct Acquire {
     pub(super) lease_seconds: f64,
 }
 
-statement!(Acquire, Acquire, (BigInt, BigInt, BigInt), |self, out| {
-    out.push_sql("update sequencer_head set fence = fence + 1, holder = ");
-    out.push_bind_param::<SqlUuid, _>(&self.holder)?;
-    out.push_sql(", lease_until = clock_timestamp() + make_interval(secs => ");
-    out.push_bind_param::<Double, _>(&self.lease_seconds)?;
-    out.push_sql(") where holder is null or lease_until < clock_timestamp() or holder = ");
-    out.push_bind_param::<SqlUuid, _>(&self.before)?;
-    out.push_sql(" returning fence, next_position, low_arrival");
-});
+statement!(
+    Acquire,
+    Acquire,
+    (BigInt, BigInt, BigInt, BigInt),
+    |self, out| {
+        out.push_sql("update sequencer_head set fence = fence + 1, holder = ");
+        out.push_bind_param::<SqlUuid, _>(&self.holder)?;
+        out.push_sql(", lease_until = clock_timestamp() + make_interval(secs => ");
+        out.push_bind_param::<Double, _>(&self.lease_seconds)?;
+        out.push_sql(") where holder is null or lease_until < clock_timestamp() or holder = ");
+        out.push_bind_param::<SqlUuid, _>(&self.before)?;
+        out.push_sql(" returning fence, next_position, low_arrival, (select last_value from journal_arrival)");
+    }
+);
 
 /// Gives the lease back.
 pub(super) struct Release {

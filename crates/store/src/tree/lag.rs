@@ -4,12 +4,14 @@
 //! only those count as refused that really are not ours: each is judged as the sequencer judges it. How old an entry is,
 //! its bytes say, where they are ours, and not the column beside them. One that cannot be judged is at least as old as this
 //! process knows of it, whatever its column says.
+//!
+//! What the sequencer was kept from finding, the database does not say: see [`super::own`] and [`HeadFault`].
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use parking_lot::Mutex;
@@ -18,7 +20,7 @@ use quittance_evidence::Leaf;
 use uuid::Uuid;
 
 use crate::keys::KeyRing;
-use crate::sequencer::claimed;
+use crate::sequencer::{HeadFault, claimed};
 use crate::statement::statement;
 use crate::store::PgStore;
 use crate::warning::Thinned;
@@ -111,8 +113,10 @@ statement!(ReadPending, ReadPending, PendingTypes, |self, out| {
          union all (",
     );
     out.push_sql(COLUMNS);
+    // Where the sequencer's mark cannot be true: what arrived after the last that has a position.
     out.push_sql(
-        "from journal j where j.arrival >= (select low_arrival from sequencer_head) \
+        "from journal j where j.arrival >= coalesce((select min(h.low_arrival) from sequencer_head h, journal_arrival s \
+         where h.low_arrival::numeric - 1 <= s.last_value), (select max(p.arrival) from journal_positions p), 0) \
          and not exists (select 1 from journal_positions p where p.arrival = j.arrival) \
          and not exists (select 1 from refused_entries r where r.arrival = j.arrival \
          and r.stream_id = j.stream_id and r.entity_seq = j.entity_seq) order by j.arrival limit 1)",
@@ -164,8 +168,22 @@ statement!(ReadRefused, ReadRefused, PendingTypes, |self, out| {
     out.push_bind_param::<BigInt, _>(&PAGE_ROWS)?;
 });
 
+/// The sequencer's mark, the last arrival that was given out, and the greatest that has a position.
+struct ReadMarks;
+
+type Marks = (Option<i64>, i64, Option<i64>);
+type MarkTypes = (Nullable<BigInt>, BigInt, Nullable<BigInt>);
+
+statement!(ReadMarks, ReadMarks, MarkTypes, |self, out| {
+    out.push_sql(
+        "select (select max(low_arrival) from sequencer_head), s.last_value, \
+         (select max(arrival) from journal_positions) from journal_arrival s",
+    );
+});
+
 impl PgStore {
-    /// Age in seconds of the oldest entry that the tree does not hold, sequenced or not; 0 where it holds all.
+    /// Age in seconds of the oldest entry that the tree does not hold, sequenced or not; 0 where it holds all. Raises the
+    /// alarm where the sequencer is kept from finding one.
     ///
     /// # Errors
     /// The database could not be read.
@@ -181,11 +199,30 @@ impl PgStore {
         let known = known.of(unjudged.map(Pending::key), now);
         let waiting = pending.iter().map(|row| row.since(ring));
         let hidden = self.oldest_called_refused().await?;
+        let own = self.oldest_own_entry_age().await?;
+        self.judge_marks().await?;
         let Some(oldest) = waiting.chain(known).chain(hidden).min() else {
-            return Ok(0.0);
+            return Ok(own);
         };
         let age = self.clock().now() - oldest;
-        Ok(age.to_std().unwrap_or_default().as_secs_f64())
+        let age = age.to_std().unwrap_or_default().as_secs_f64();
+        Ok(age.max(own))
+    }
+
+    /// Raises the alarm where the sequencer's mark, or a position, is beyond what arrived.
+    async fn judge_marks(&self) -> Result<(), StoreError> {
+        let read = self
+            .inner
+            .reader
+            .scan("read sequencer marks", |connection| {
+                async move { ReadMarks.load::<Marks>(connection).await }.boxed()
+            });
+        for (low, given, placed) in read.await? {
+            if let Some(fault) = HeadFault::of(low, given, placed) {
+                fault.report(self.inner.observer.as_ref());
+            }
+        }
+        Ok(())
     }
 
     /// Since when the oldest entry waits that is called refused, and is ours all the same.

@@ -12,6 +12,7 @@ mod every_kind;
 mod floods;
 mod outside;
 mod signing;
+mod stalled;
 mod tampering;
 mod untampered;
 

@@ -1,0 +1,192 @@
+//! What keeps the sequencer from finding entries: whoever looks is told, and what docs/signing.md says repairs it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use quittance_store::{PgStore, StoreObserver};
+use quittance_test_support::{TestDb, eventually};
+use tokio_postgres::Client;
+
+use super::{codes, commit_world, grow, number, sequenced, verify};
+
+/// The alarms that a store raised.
+#[derive(Debug, Default)]
+struct Alarms(Mutex<Vec<&'static str>>);
+
+impl StoreObserver for Alarms {
+    fn batch(&self, _size: usize) {}
+    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
+    fn verification_failed(&self, check: &'static str, count: usize) {
+        self.0.lock().extend(vec![check; count]);
+    }
+}
+
+impl Alarms {
+    /// How many there were since the last time, all of them of the sequencer.
+    fn taken(&self) -> usize {
+        let taken = std::mem::take(&mut *self.0.lock());
+        assert!(taken.iter().all(|check| *check == "sequencer"), "{taken:?}");
+        taken.len()
+    }
+}
+
+async fn watched(db: &TestDb) -> (PgStore, Arc<Alarms>) {
+    let alarms = Arc::new(Alarms::default());
+    let observer: Arc<dyn StoreObserver> = Arc::<Alarms>::clone(&alarms);
+    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    (store, alarms)
+}
+
+async fn age(store: &PgStore) -> f64 {
+    store.oldest_pending_entry_age().await.unwrap()
+}
+
+/// The repair that docs/signing.md gives.
+fn repair() -> &'static str {
+    let docs = include_str!("../../../../docs/signing.md");
+    let (_, after) = docs.split_once("```sql\nbegin;").unwrap();
+    let (sql, _) = after.split_once("```").unwrap();
+    sql.trim()
+}
+
+/// How an attacker, or a database that was moved without the values of its sequences, stops the sequencer.
+struct Way {
+    sql: &'static str,
+    /// Whether also a server tells that committed nothing meanwhile.
+    shows_to_all: bool,
+    /// Whether the sequencer itself tells.
+    stops: bool,
+    /// How verification reports it.
+    code: &'static str,
+}
+
+const WAYS: [Way; 5] = [
+    Way {
+        sql: "update sequencer_head set low_arrival = 1000000000000000, holder = null",
+        shows_to_all: true,
+        stops: true,
+        code: "NOT_SEQUENCED",
+    },
+    Way {
+        sql: "delete from sequencer_head",
+        shows_to_all: true,
+        stops: true,
+        code: "HEAD_DIFFERS",
+    },
+    Way {
+        sql: "select setval('journal_arrival', 1)",
+        shows_to_all: true,
+        stops: false,
+        code: "POSITION_DIFFERS",
+    },
+    // So little that it is over before anybody looks.
+    Way {
+        sql: "select setval('journal_arrival', (select last_value - 5 from journal_arrival))",
+        shows_to_all: false,
+        stops: false,
+        code: "POSITION_DIFFERS",
+    },
+    Way {
+        sql: "alter table journal alter arrival set default -1",
+        shows_to_all: false,
+        stops: false,
+        code: "NOT_SEQUENCED",
+    },
+];
+
+async fn wait_until_nothing_waits(store: &PgStore) {
+    eventually("no entry waits", || async { age(store).await == 0.0 }).await;
+}
+
+/// A log of some entries, nothing of it waiting.
+async fn quiet() -> (TestDb, PgStore, Arc<Alarms>, Client) {
+    let db = TestDb::new().await;
+    let (store, alarms) = watched(&db).await;
+    store.start_workers();
+    let client = db.client().await;
+    grow(&store, &client, 200).await;
+    wait_until_nothing_waits(&store).await;
+    assert_eq!(alarms.taken(), 0);
+    (db, store, alarms, client)
+}
+
+async fn is_told_of_and_repaired(way: &Way) {
+    let (db, store, alarms, client) = quiet().await;
+    client.batch_execute(way.sql).await.unwrap();
+    let before = number(&client, "select count(*) from journal_positions").await;
+    commit_world(&store, 1_000_000).await;
+    if way.stops {
+        eventually("the sequencer tells", || async { alarms.taken() > 0 }).await;
+    }
+    eventually("who committed it tells", || async {
+        age(&store).await > 0.0 && alarms.taken() > 0
+    })
+    .await;
+    if way.shows_to_all {
+        let after = number(&client, "select count(*) from journal_positions").await;
+        assert_eq!(after, before, "{}", way.sql);
+        let (other, told) = watched(&db).await;
+        age(&other).await;
+        assert_eq!(told.taken(), 1, "{}", way.sql);
+    }
+    let found = codes(&verify(&store).await.0);
+    assert!(found.contains(&way.code), "{}: {found:?}", way.sql);
+
+    client
+        .batch_execute(&format!("begin; {}", repair()))
+        .await
+        .unwrap();
+    commit_world(&store, 2_000_000).await;
+    sequenced(&client).await;
+    wait_until_nothing_waits(&store).await;
+    let _ = alarms.taken();
+    commit_world(&store, 3_000_000).await;
+    sequenced(&client).await;
+    wait_until_nothing_waits(&store).await;
+    assert_eq!(alarms.taken(), 0, "{}", way.sql);
+    assert_eq!(verify(&store).await.0, [], "{}", way.sql);
+    store.shutdown(Duration::from_secs(60)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_sequencer_that_was_stopped_is_told_of_and_goes_on_once_it_is_repaired() {
+    for way in &WAYS {
+        is_told_of_and_repaired(way).await;
+    }
+}
+
+/// Without a word nobody would ever miss it: no tree has it, and nothing follows upon it.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_an_entry_that_is_deleted_before_it_has_a_position_is_missed_by_whoever_committed_it() {
+    let (_db, store, alarms, client) = quiet().await;
+    let hidden = "alter table journal alter arrival set default -1";
+    client.batch_execute(hidden).await.unwrap();
+    commit_world(&store, 1_000_000).await;
+    let gone = "delete from journal where arrival = -1";
+    client.batch_execute(gone).await.unwrap();
+    age(&store).await;
+    assert_eq!(alarms.taken(), 1);
+    // Once: nothing brings it back.
+    assert_eq!((age(&store).await, alarms.taken()), (0.0, 0));
+    store.shutdown(Duration::from_secs(60)).await;
+}
+
+/// A repair where nothing was wrong changes nothing that anybody sees.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_repair_of_a_sequencer_does_no_harm_to_a_sound_one() {
+    let (_db, store, alarms, client) = quiet().await;
+    let positions = "select count(*) from journal_positions";
+    let before = number(&client, positions).await;
+    client
+        .batch_execute(&format!("begin; {}", repair()))
+        .await
+        .unwrap();
+    assert_eq!(number(&client, positions).await, before);
+    commit_world(&store, 1_000_000).await;
+    sequenced(&client).await;
+    wait_until_nothing_waits(&store).await;
+    assert_eq!(alarms.taken(), 0);
+    assert_eq!(verify(&store).await.0, []);
+    store.shutdown(Duration::from_secs(60)).await;
+}
