@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use quittance_domain::verification::{
-    CheckpointRow, HeadMac, HeadRow, Mismatch, SignedLast, TreeEnd, TreePage, TreeWalk, Trusted,
+    CheckpointMac, CheckpointRow, HeadMac, HeadRow, Mismatch, SignedLast, TreeEnd, TreePage,
+    TreeWalk, Trusted,
 };
 use quittance_evidence::note::{KeyName, SigningKey};
 use quittance_evidence::tile::{self, TileId, TileSet};
@@ -91,7 +92,7 @@ fn checkpoint(size: u64, root: Hash) -> CheckpointRow {
         root: root.as_bytes().to_vec(),
         note: stated.sign(&[&key()]).unwrap().to_string(),
         signed_at: DateTime::UNIX_EPOCH,
-        time_is_ours: true,
+        mac: CheckpointMac::Ours,
         note_is_ours: true,
         previous: None,
     }

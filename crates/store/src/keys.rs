@@ -282,10 +282,15 @@ impl KeyRing {
         (mac, self.active.id.clone())
     }
 
-    /// Whether `mac`, made under the ring's key `key_id`, is of this row; in constant time. False where the ring lacks the key.
-    pub fn verify_checkpoint(&self, row: CheckpointFacts<'_>, key_id: &str, mac: &[u8]) -> bool {
-        self.find(key_id)
-            .is_some_and(|key| row.mac(&key.checkpoint).as_slice().ct_eq(mac).into())
+    /// Whether `mac`, made under the ring's key `key_id`, is of this row; in constant time. `None` where the ring lacks the key.
+    pub fn verify_checkpoint(
+        &self,
+        row: CheckpointFacts<'_>,
+        key_id: &str,
+        mac: &[u8],
+    ) -> Option<bool> {
+        let key = self.find(key_id)?;
+        Some(row.mac(&key.checkpoint).as_slice().ct_eq(mac).into())
     }
 
     /// The MAC of a cosignature's row.
@@ -294,10 +299,15 @@ impl KeyRing {
         (mac, self.active.id.clone())
     }
 
-    /// Whether `mac`, made under the ring's key `key_id`, is of this row; in constant time. False where the ring lacks the key.
-    pub fn verify_cosignature(&self, row: CosignatureFacts<'_>, key_id: &str, mac: &[u8]) -> bool {
-        self.find(key_id)
-            .is_some_and(|key| row.mac(&key.cosignature).as_slice().ct_eq(mac).into())
+    /// Whether `mac`, made under the ring's key `key_id`, is of this row; in constant time. `None` where the ring lacks the key.
+    pub fn verify_cosignature(
+        &self,
+        row: CosignatureFacts<'_>,
+        key_id: &str,
+        mac: &[u8],
+    ) -> Option<bool> {
+        let key = self.find(key_id)?;
+        Some(row.mac(&key.cosignature).as_slice().ct_eq(mac).into())
     }
 
     /// The column key in use.

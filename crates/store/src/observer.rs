@@ -1,19 +1,22 @@
 //! What the store tells about itself.
 
 use crate::sequencer::{SEQUENCER_CHECK, UNKNOWN_KEY_CHECK};
+use crate::tree::CHECKPOINT_KEY_CHECK;
 
 /// What is checked while the log is written and served: that an arriving entry is ours (`entry`) and under a key that
-/// is at hand (`entry_key`), that the sequencer can find what arrives (`sequencer`), that the tree is as it was left (`tree`), that a stored checkpoint is one that the log signed
-/// (`checkpoint`), that a stored cosignature is its witness's (`cosignature`), that an entry is in the tree where its
+/// is at hand (`entry_key`), that the sequencer can find what arrives (`sequencer`), that the tree is as it was left
+/// (`tree`), that a stored checkpoint is one that the log signed (`checkpoint`) and under a key that is at hand
+/// (`checkpoint_key`), that a stored cosignature is its witness's (`cosignature`), that an entry is in the tree where its
 /// position says (`position`), that an erasure is one that the log says was asked for (`erasure`), that the row of an
 /// API key is as this service wrote it (`api_key`), and that the log says that what was asked under an idempotency key was
 /// accepted (`idempotency`).
-pub const VERIFICATION_CHECKS: [&str; 10] = [
+pub const VERIFICATION_CHECKS: [&str; 11] = [
     "entry",
     UNKNOWN_KEY_CHECK,
     SEQUENCER_CHECK,
     "tree",
     "checkpoint",
+    CHECKPOINT_KEY_CHECK,
     "cosignature",
     "position",
     "erasure",

@@ -13,6 +13,7 @@
 //! integrator or by whoever signs: so a row that somebody inserted is never signed, and once it is deleted the tree
 //! goes on.
 
+mod checkpoint_rows;
 mod cosignatures;
 mod fresh;
 mod heads;
@@ -33,6 +34,7 @@ use uuid::Uuid;
 
 use crate::sequencer::UnknownKey;
 
+pub(crate) use checkpoint_rows::CheckpointCells;
 pub(crate) use cosignatures::CosignatureCells;
 pub use cosignatures::{StoredCosignature, witness_id};
 pub(crate) use fresh::Fresh;
@@ -40,7 +42,7 @@ pub(crate) use heads::StoredHead;
 pub(crate) use integrator::Integrator;
 pub(crate) use lag::KnownSince;
 pub(crate) use own::OwnEntries;
-pub(crate) use reads::{CheckpointCells, prove, root_of};
+pub(crate) use reads::{CHECKPOINT_KEY_CHECK, prove, root_of};
 pub use reads::{StoredCheckpoint, TreeReadError};
 pub(crate) use statements::ReadTiles;
 

@@ -59,22 +59,31 @@ impl CosignatureWalk {
 
     /// Whether the one before it is there. One without a MAC says nothing of it, and is not named by any.
     fn mac(&mut self, row: &CosignatureRow, report: &mut Report<'_>) {
-        match row.mac {
-            CosignatureMac::Absent => {}
+        let (size, witness) = (row.size, Shown::of(row.witness.name()));
+        let fault = match &row.mac {
+            CosignatureMac::Absent => return,
             CosignatureMac::Ours { previous } => {
                 self.macs_in_a_row = 0;
-                let size = u64::try_from(row.size);
-                if let (Ok(size), Some(links)) = (size, self.of(&row.witness)) {
-                    links.push(size, Some(previous));
-                }
+                return self.seen(row, Some(*previous));
             }
-            CosignatureMac::Wrong => {
-                self.macs_in_a_row = self.macs_in_a_row.saturating_add(1);
-                if self.macs_in_a_row <= MAX_IN_A_ROW {
-                    let (size, witness) = (row.size, Shown::of(row.witness.name()));
-                    report.add(TreeFault::CosignatureMacWrong { size, witness });
-                }
+            CosignatureMac::Wrong => TreeFault::CosignatureMacWrong { size, witness },
+            CosignatureMac::KeyUnknown(key) => {
+                // It is there; which one was before it, is not known.
+                self.seen(row, None);
+                let key = Shown::of(key);
+                TreeFault::CosignatureKeyUnknown { size, witness, key }
             }
+        };
+        self.macs_in_a_row = self.macs_in_a_row.saturating_add(1);
+        if self.macs_in_a_row <= MAX_IN_A_ROW {
+            report.add(fault);
+        }
+    }
+
+    fn seen(&mut self, row: &CosignatureRow, previous: Option<u64>) {
+        let size = u64::try_from(row.size);
+        if let (Ok(size), Some(links)) = (size, self.of(&row.witness)) {
+            links.push(size, previous);
         }
     }
 

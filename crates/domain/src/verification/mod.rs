@@ -54,8 +54,8 @@ pub use payment::{StoredCustomer, StoredPayment, StoredTransaction, compare_paym
 pub use positions::{PositionRow, PositionWalk};
 pub use row_fault::{ResponseProblem, RowFault};
 pub use stored_tree::{
-    CheckpointRow, CosignatureMac, CosignatureRow, HeadMac, HeadRow, Linked, SignedLast, TreeEnd,
-    TreePage, Trusted,
+    CheckpointMac, CheckpointRow, CosignatureMac, CosignatureRow, HeadMac, HeadRow, Linked,
+    SignedLast, TreeEnd, TreePage, Trusted,
 };
 pub use stream::{StreamEnd, StreamWalk, TransactionFacts, TransactionSaid};
 pub use tree::TreeWalk;

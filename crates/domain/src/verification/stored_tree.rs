@@ -46,13 +46,24 @@ pub struct CheckpointRow {
     pub note: String,
     /// Column `signed_at`.
     pub signed_at: DateTime<Utc>,
-    /// Whether this service stored it with that time and that one before it: its MAC says so.
-    pub time_is_ours: bool,
+    /// Whether this service stored it with that time and that one before it.
+    pub mac: CheckpointMac,
     /// Whether the note has the signatures that it was stored with: its digest, which is under the same MAC, says so. True where
     /// the row has none.
     pub note_is_ours: bool,
     /// Column `previous_size`, which is under the same MAC: entries of the checkpoint that was signed before it.
     pub previous: Option<i64>,
+}
+
+/// Whether this service stored a checkpoint with its time: only it has the keys of their MACs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckpointMac {
+    /// It did.
+    Ours,
+    /// It has none, or one that is another's, or of another time or another one before it.
+    Wrong,
+    /// The MAC names a key that we do not have.
+    KeyUnknown(String),
 }
 
 /// A cosignature as stored.
@@ -71,7 +82,7 @@ pub struct CosignatureRow {
 }
 
 /// Whether this service stored a cosignature: only it has the keys of their MACs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CosignatureMac {
     /// It has none: it was stored before there was one, or by somebody else. Who gave it, its signature says.
     Absent,
@@ -81,8 +92,10 @@ pub enum CosignatureMac {
         /// for the first.
         previous: u64,
     },
-    /// The MAC is another's, or of another row, or names a key that we do not have.
+    /// The MAC is another's, or of another row.
     Wrong,
+    /// The MAC names a key that we do not have.
+    KeyUnknown(String),
 }
 
 /// Rows that each name the one before them.

@@ -125,6 +125,16 @@ pub enum TreeFault {
         /// Which column.
         column: &'static str,
     },
+    /// The MAC of a checkpoint's row names a key that we do not have.
+    #[error(
+        "the MAC of the checkpoint of {size} entries is under the key {key}, which is not in secrets.keys"
+    )]
+    CheckpointKeyUnknown {
+        /// Entries that it covers.
+        size: i64,
+        /// The key's id, as stored.
+        key: Shown,
+    },
     /// A checkpoint's note is none, or its signatures are wrong.
     #[error("the note of the checkpoint of {size} entries: {error}")]
     CheckpointNotSigned {
@@ -157,10 +167,21 @@ pub enum TreeFault {
         /// Name of the witness's key.
         witness: Shown,
     },
+    /// The MAC of a cosignature's row names a key that we do not have.
+    #[error(
+        "the MAC of the cosignature of {size} entries by {witness} is under the key {key}, which is not in secrets.keys"
+    )]
+    CosignatureKeyUnknown {
+        /// Entries that it covers.
+        size: i64,
+        /// Name of the witness's key.
+        witness: Shown,
+        /// The key's id, as stored.
+        key: Shown,
+    },
     /// A row of a cosignature was changed, whatever its witness gave.
     #[error(
-        "the row of the cosignature of {size} entries by {witness} is not as this service stored it: its MAC is wrong, or under \
-         a key that is not in secrets.keys"
+        "the row of the cosignature of {size} entries by {witness} is not as this service stored it: its MAC is wrong"
     )]
     CosignatureMacWrong {
         /// Entries that it covers.
@@ -280,11 +301,13 @@ impl TreeFault {
             Self::Incomplete { .. } => "TREE_INCOMPLETE",
             Self::CheckpointDiffers { .. } => "CHECKPOINT_DIFFERS",
             Self::CheckpointColumnDiffers { .. } => "CHECKPOINT_COLUMN_DIFFERS",
+            Self::CheckpointKeyUnknown { .. } => "CHECKPOINT_KEY_UNKNOWN",
             Self::CheckpointNotSigned { .. } => "CHECKPOINT_NOT_SIGNED",
             Self::TooManyCheckpoints { .. } => "TOO_MANY_CHECKPOINTS",
             Self::CheckpointBeyondTree { .. } => "CHECKPOINT_BEYOND_TREE",
             Self::CosignatureForged { .. } => "COSIGNATURE_FORGED",
             Self::CosignatureMacWrong { .. } => "COSIGNATURE_MAC_WRONG",
+            Self::CosignatureKeyUnknown { .. } => "COSIGNATURE_KEY_UNKNOWN",
             Self::CosignatureMissing { .. } => "COSIGNATURE_MISSING",
             Self::CosignatureDiffers { .. } => "COSIGNATURE_DIFFERS",
             Self::CosignatureBeyondTree { .. } => "COSIGNATURE_BEYOND_TREE",
@@ -308,10 +331,12 @@ impl TreeFault {
             | Self::TooManyHeads { size }
             | Self::CheckpointDiffers { size, .. }
             | Self::CheckpointColumnDiffers { size, .. }
+            | Self::CheckpointKeyUnknown { size, .. }
             | Self::CheckpointNotSigned { size, .. }
             | Self::TooManyCheckpoints { size }
             | Self::CosignatureForged { size, .. }
             | Self::CosignatureMacWrong { size, .. }
+            | Self::CosignatureKeyUnknown { size, .. }
             | Self::CosignatureDiffers { size, .. }
             | Self::CosignatureBeyondTree { size, .. }
             | Self::TooManyCosignatures { size }

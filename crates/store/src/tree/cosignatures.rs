@@ -60,17 +60,13 @@ impl CosignatureCells<'_> {
     /// Whether the service stored the row so.
     pub(crate) fn mac(&self, ring: &KeyRing) -> CosignatureMac {
         let (None, None, None) = (self.previous, self.mac, self.mac_key_id) else {
-            return self
-                .previous(ring)
-                .map_or(CosignatureMac::Wrong, |previous| CosignatureMac::Ours {
-                    previous,
-                });
+            return self.judged(ring).unwrap_or(CosignatureMac::Wrong);
         };
         CosignatureMac::Absent
     }
 
-    /// The size of the one before it, where the MAC is ours.
-    fn previous(&self, ring: &KeyRing) -> Option<u64> {
+    /// What the MAC says; `None` where the row is none that this service writes.
+    fn judged(&self, ring: &KeyRing) -> Option<CosignatureMac> {
         let previous = u64::try_from(self.previous?).ok()?;
         let facts = CosignatureFacts {
             size: u64::try_from(self.size).ok()?,
@@ -79,8 +75,12 @@ impl CosignatureCells<'_> {
             line: self.line,
             previous,
         };
-        let ours = ring.verify_cosignature(facts, self.mac_key_id?, self.mac?);
-        ours.then_some(previous)
+        let key = self.mac_key_id?;
+        Some(match ring.verify_cosignature(facts, key, self.mac?) {
+            Some(true) => CosignatureMac::Ours { previous },
+            Some(false) => CosignatureMac::Wrong,
+            None => CosignatureMac::KeyUnknown(key.to_owned()),
+        })
     }
 }
 
@@ -108,7 +108,10 @@ impl CosignatureRow {
             mac: self.mac.as_deref(),
             mac_key_id: self.mac_key_id.as_deref(),
         };
-        cells.previous(ring).is_some()
+        match cells.mac(ring) {
+            CosignatureMac::Ours { .. } => true,
+            CosignatureMac::Absent | CosignatureMac::Wrong | CosignatureMac::KeyUnknown(_) => false,
+        }
     }
 
     /// The cosignature, where `witness` gave it for the log `origin`.

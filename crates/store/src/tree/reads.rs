@@ -8,18 +8,19 @@ use diesel::sql_types::Timestamptz;
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
-use quittance_evidence::note::{Note, VerifierKey};
+use quittance_evidence::Hash;
+use quittance_evidence::note::VerifierKey;
 use quittance_evidence::tile::{self, Tile, TileId, TileSet};
 use quittance_evidence::tree::{
     CompactRange, NodeId, Path, TreeError, frontier, verify_consistency, verify_inclusion,
 };
-use quittance_evidence::{Checkpoint, Hash, SignedCheckpoint};
 use thiserror::Error;
 
-use super::heads::{StoredHead, head_of};
+use super::checkpoint_rows::{CheckpointRow, Judged, stated};
+use super::heads::StoredHead;
 use super::statements::ReadTiles;
 use super::{TreeDamage, TreeHead};
-use crate::keys::{CheckpointFacts, KeyRing};
+use crate::keys::CheckpointFacts;
 use crate::schema::{checkpoints, tree_heads};
 use crate::store::PgStore;
 use crate::verify::readable_time;
@@ -33,7 +34,11 @@ const CHECKPOINTS_READ: usize = 32;
 /// How often more of them are read, where all were forged.
 const MAX_CHECKPOINT_READS: usize = 8;
 
+/// How rows under a key that this process does not have are counted among failures of verification.
+pub(crate) const CHECKPOINT_KEY_CHECK: &str = "checkpoint_key";
+
 static FORGED: Thinned = Thinned::new();
+static UNJUDGED: Thinned = Thinned::new();
 
 /// Why the tree could not be read.
 #[derive(Debug, Error)]
@@ -60,119 +65,6 @@ pub struct StoredCheckpoint {
     pub signed_at: DateTime<Utc>,
     /// How many entries the checkpoint has that was signed before it, 0 for the first; `None` where the signer did not know.
     pub previous: Option<u64>,
-}
-
-/// A checkpoint as read: anybody may have written it.
-#[derive(Queryable)]
-struct CheckpointRow {
-    tree_size: i64,
-    root_hash: Vec<u8>,
-    note: String,
-    signed_at: DateTime<Utc>,
-    mac: Option<Vec<u8>>,
-    mac_key_id: Option<String>,
-    previous_size: Option<i64>,
-    note_digest: Option<Vec<u8>>,
-}
-
-/// What a note states, without its signatures: lines may be added under it.
-fn stated(note: &str) -> &str {
-    note.rsplit_once("\n\n").map_or(note, |(text, _)| text)
-}
-
-/// What of a checkpoint's row its MAC is over, and the MAC.
-#[derive(Clone, Copy)]
-pub(crate) struct CheckpointCells<'a> {
-    pub(crate) size: i64,
-    pub(crate) signed_at: DateTime<Utc>,
-    pub(crate) previous: Option<i64>,
-    pub(crate) note: &'a str,
-    pub(crate) note_digest: Option<&'a [u8]>,
-    pub(crate) mac_key_id: Option<&'a str>,
-    pub(crate) mac: Option<&'a [u8]>,
-}
-
-impl CheckpointCells<'_> {
-    /// Whether the service stored what the note states with this time, and behind this one: whoever can write to the database
-    /// could give it others. The signatures may be others.
-    pub(crate) fn is_stored_so(&self, ring: &KeyRing) -> bool {
-        let (Ok(size), Some(key), Some(mac)) =
-            (u64::try_from(self.size), self.mac_key_id, self.mac)
-        else {
-            return false;
-        };
-        let Ok(previous) = self.previous.map(u64::try_from).transpose() else {
-            return false;
-        };
-        let row = CheckpointFacts {
-            size,
-            signed_at: self.signed_at.timestamp_micros(),
-            previous,
-            note: stated(self.note),
-            note_digest: self.note_digest,
-        };
-        ring.verify_checkpoint(row, key, mac)
-    }
-
-    /// Whether the whole note, with its signatures, is the one whose digest the row has. Rows from before there was one do not
-    /// tell.
-    pub(crate) fn has_its_note(&self) -> bool {
-        let digest = Hash::of(self.note.as_bytes());
-        self.note_digest.is_none_or(|it| it == digest.as_bytes())
-    }
-}
-
-impl CheckpointRow {
-    fn cells(&self) -> CheckpointCells<'_> {
-        CheckpointCells {
-            size: self.tree_size,
-            signed_at: self.signed_at,
-            previous: self.previous_size,
-            note: &self.note,
-            note_digest: self.note_digest.as_deref(),
-            mac_key_id: self.mac_key_id.as_deref(),
-            mac: self.mac.as_deref(),
-        }
-    }
-
-    /// Whether the columns state what the note does.
-    fn states(&self, stated: &Checkpoint) -> bool {
-        let head = head_of(self.tree_size, &self.root_hash);
-        head.is_ok_and(|head| (head.size, head.root) == (stated.size, stated.root))
-    }
-
-    /// What its note states, where one of `keys` signed it, and the columns state the same. The note is left with what
-    /// these keys signed: a line that somebody wrote under it in another's name would spoil it for whoever knows that key.
-    fn open(&self, keys: &[VerifierKey], ring: &KeyRing) -> Option<StoredCheckpoint> {
-        let note = Note::parse(self.note.as_bytes()).ok()?;
-        let stated = SignedCheckpoint::open(&note, keys).ok()?.checkpoint;
-        let genuine = self.states(&stated) && self.cells().is_stored_so(ring);
-        genuine.then(|| StoredCheckpoint {
-            head: TreeHead {
-                size: stated.size,
-                root: stated.root,
-            },
-            note: note.only_of(keys).to_string(),
-            signed_at: self.signed_at,
-            previous: self.previous_size.and_then(|size| u64::try_from(size).ok()),
-        })
-    }
-
-    /// Whether the service stored it so, and none of `keys` signed it: it is of keys that were replaced since, and nobody
-    /// forged it.
-    fn is_of_replaced_keys(&self, keys: &[VerifierKey], ring: &KeyRing) -> bool {
-        let Ok(note) = Note::parse(self.note.as_bytes()) else {
-            return false;
-        };
-        let mut signatures = note.signatures().iter();
-        let known = signatures.any(|signature| keys.iter().any(|key| signature.is_of(key)));
-        let stated = Checkpoint::parse_text(note.text());
-        let cells = self.cells();
-        !known
-            && stated.is_ok_and(|stated| self.states(&stated))
-            && cells.is_stored_so(ring)
-            && cells.has_its_note()
-    }
 }
 
 /// The last tile of each level of a tree, where it is not full; also those that are still empty.
@@ -290,7 +182,8 @@ impl PgStore {
     /// The newest checkpoint that is signed by one of `keys`: of the largest tree, and where that was signed several
     /// times, the first. What it states is what its note states. Rows that state something else or another time than they
     /// were stored with, or whose note these keys do not verify, are passed over and reported: somebody added them. One that is as the service
-    /// stored it, and of other keys alone, was signed by keys that were replaced: it is passed over in silence.
+    /// stored it, and of other keys alone, was signed by keys that were replaced: it is passed over in silence. One whose MAC is
+    /// under a key that this process lacks is passed over and reported as such.
     pub async fn newest_checkpoint(
         &self,
         keys: &[VerifierKey],
@@ -308,15 +201,20 @@ impl PgStore {
         for _ in 0..MAX_CHECKPOINT_READS {
             let rows = self.checkpoint_rows(size, after.as_ref()).await?;
             let whole = rows.len() < CHECKPOINTS_READ;
-            let (mut forged, mut newest) = (0, None);
+            let (mut forged, mut unknown, mut newest) = (0, 0, None);
             for row in &rows {
-                newest = row.open(keys, &self.inner.keys);
-                if newest.is_some() {
-                    break;
+                match row.judge(keys, &self.inner.keys) {
+                    Judged::Genuine(checkpoint) => {
+                        newest = Some(checkpoint);
+                        break;
+                    }
+                    Judged::OfReplacedKeys => {}
+                    Judged::KeyUnknown => unknown += 1,
+                    Judged::Forged => forged += 1,
                 }
-                forged += usize::from(!row.is_of_replaced_keys(keys, &self.inner.keys));
             }
             self.report_forged_checkpoints(forged);
+            self.report_unjudged_checkpoints(unknown);
             if newest.is_some() {
                 return Ok(newest);
             }
@@ -372,6 +270,20 @@ impl PgStore {
             tracing::error!(
                 count,
                 "checkpoints are stored that this log did not sign: they are passed over"
+            );
+        }
+    }
+
+    fn report_unjudged_checkpoints(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let observer = &self.inner.observer;
+        observer.verification_failed(CHECKPOINT_KEY_CHECK, count);
+        if UNJUDGED.due().is_some() {
+            tracing::error!(
+                count,
+                "checkpoints are stored under a key that this process does not have (secrets.keys): they are passed over"
             );
         }
     }

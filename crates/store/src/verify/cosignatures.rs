@@ -121,7 +121,7 @@ impl ReadCosignatures {
         let witnesses = std::slice::from_ref(witness);
         let (rows, _) = Self::page((size, size), witnesses, keys, connection).await?;
         let ours = |row: &CosignatureRow| match row.mac {
-            CosignatureMac::Ours { .. } => true,
+            CosignatureMac::Ours { .. } | CosignatureMac::KeyUnknown(_) => true,
             CosignatureMac::Absent | CosignatureMac::Wrong => false,
         };
         Ok(rows.iter().any(ours))

@@ -14,6 +14,7 @@ mod outside;
 mod signing;
 mod stalled;
 mod tampering;
+mod unknown_key;
 mod untampered;
 
 use std::time::Duration;

@@ -12,7 +12,7 @@ use super::{codes, commit_world, grow, number, sequenced, verify};
 
 /// The alarms that a store raised.
 #[derive(Debug, Default)]
-struct Alarms(Mutex<Vec<&'static str>>);
+pub struct Alarms(Mutex<Vec<&'static str>>);
 
 impl StoreObserver for Alarms {
     fn batch(&self, _size: usize) {}
@@ -23,9 +23,14 @@ impl StoreObserver for Alarms {
 }
 
 impl Alarms {
+    /// Those that there were since the last time.
+    pub fn all_taken(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.0.lock())
+    }
+
     /// How many there were since the last time, all of them of the sequencer.
     fn taken(&self) -> usize {
-        let taken = std::mem::take(&mut *self.0.lock());
+        let taken = self.all_taken();
         assert!(taken.iter().all(|check| *check == "sequencer"), "{taken:?}");
         taken.len()
     }

@@ -5,7 +5,7 @@ use quittance_evidence::{Checkpoint, CheckpointError, SignedCheckpoint};
 
 use super::{Report, Stated, TreeWalk};
 use crate::verification::mismatch::Shown;
-use crate::verification::stored_tree::{CheckpointRow, SignedLast, TreeEnd};
+use crate::verification::stored_tree::{CheckpointMac, CheckpointRow, SignedLast, TreeEnd};
 use crate::verification::tree_fault::TreeFault;
 
 /// Where so many checkpoints in a row are not of the tree, those behind are not told one by one: after an entry that was
@@ -37,33 +37,30 @@ impl TreeWalk {
         if signed {
             self.shown = self.shown.max(stated.size);
         }
-        // One that was put in has neither.
-        let odd = match (row.time_is_ours, row.note_is_ours) {
-            (false, _) => Some("signed_at"),
-            (true, false) => Some("note"),
-            (true, true) => None,
-        };
         self.stated.retain(|it| it.size == size);
         let named = |it: &Stated| it.root == row.root && it.origin == stated.origin;
-        if odd.is_none() && !self.stated.iter().any(named) {
+        let ours = row.mac == CheckpointMac::Ours && row.note_is_ours;
+        if ours && !self.stated.iter().any(named) {
             self.stated.push(Stated {
                 size,
                 root: row.root.clone(),
                 origin: stated.origin.clone(),
             });
         }
-        self.odd_in_a_row = odd.map_or(0, |_| self.odd_in_a_row.saturating_add(1));
-        if let Some(name) = odd.filter(|_| self.odd_in_a_row <= MAX_IN_A_ROW) {
-            column(name);
-        }
+        self.mac(row, report);
         if stated.root == expected {
             self.checkpoints_in_a_row = 0;
-            if signed && row.time_is_ours {
-                self.newest_signed = Some(row.clone());
-            }
-            if row.time_is_ours {
-                let before = row.previous.and_then(|size| u64::try_from(size).ok());
-                self.checkpoints.push(stated.size, before);
+            match row.mac {
+                CheckpointMac::Ours => {
+                    let before = row.previous.and_then(|size| u64::try_from(size).ok());
+                    self.checkpoints.push(stated.size, before);
+                    if signed {
+                        self.newest_signed = Some(row.clone());
+                    }
+                }
+                // It is there; which one was before it, is not known.
+                CheckpointMac::KeyUnknown(_) => self.checkpoints.push(stated.size, None),
+                CheckpointMac::Wrong => {}
             }
             return;
         }
@@ -75,6 +72,28 @@ impl TreeWalk {
                 expected,
                 found,
             });
+        }
+    }
+
+    /// Whether it was stored with its time and its signatures. One that was put in has neither.
+    fn mac(&mut self, row: &CheckpointRow, report: &mut Report<'_>) {
+        let size = row.size;
+        let column = |column| TreeFault::CheckpointColumnDiffers { size, column };
+        let fault = match (&row.mac, row.note_is_ours) {
+            (CheckpointMac::Wrong, _) => column("signed_at"),
+            (CheckpointMac::Ours, false) => column("note"),
+            (CheckpointMac::KeyUnknown(key), _) => TreeFault::CheckpointKeyUnknown {
+                size,
+                key: Shown::of(key),
+            },
+            (CheckpointMac::Ours, true) => {
+                self.odd_in_a_row = 0;
+                return;
+            }
+        };
+        self.odd_in_a_row = self.odd_in_a_row.saturating_add(1);
+        if self.odd_in_a_row <= MAX_IN_A_ROW {
+            report.add(fault);
         }
     }
 
