@@ -64,6 +64,8 @@ struct Way {
     stops: bool,
     /// How verification reports it.
     code: &'static str,
+    /// Whether it was over by itself, so that later entries of a payment may have come before earlier ones.
+    passes: bool,
 }
 
 const WAYS: [Way; 5] = [
@@ -72,18 +74,21 @@ const WAYS: [Way; 5] = [
         shows_to_all: true,
         stops: true,
         code: "NOT_SEQUENCED",
+        passes: false,
     },
     Way {
         sql: "delete from sequencer_head",
         shows_to_all: true,
         stops: true,
         code: "HEAD_DIFFERS",
+        passes: false,
     },
     Way {
         sql: "select setval('journal_arrival', 1)",
         shows_to_all: true,
         stops: false,
         code: "POSITION_DIFFERS",
+        passes: false,
     },
     // So little that it is over before anybody looks.
     Way {
@@ -91,12 +96,14 @@ const WAYS: [Way; 5] = [
         shows_to_all: false,
         stops: false,
         code: "POSITION_DIFFERS",
+        passes: true,
     },
     Way {
         sql: "alter table journal alter arrival set default -1",
         shows_to_all: false,
         stops: false,
         code: "NOT_SEQUENCED",
+        passes: false,
     },
 ];
 
@@ -150,7 +157,9 @@ async fn is_told_of_and_repaired(way: &Way) {
     sequenced(&client).await;
     wait_until_nothing_waits(&store).await;
     assert_eq!(alarms.taken(), 0, "{}", way.sql);
-    assert_eq!(verify(&store).await.0, [], "{}", way.sql);
+    let found = codes(&verify(&store).await.0);
+    let allowed = |code: &&str| way.passes && *code == "POSITIONS_REORDERED";
+    assert!(found.iter().all(allowed), "{}: {found:?}", way.sql);
     store.shutdown(Duration::from_secs(60)).await;
 }
 
