@@ -27,6 +27,11 @@ pub const ERASED: &str = "personal_data.erased";
 pub const ERASURE_DETAIL: &str = "erasure_id";
 /// The detail that names the customer.
 pub const CUSTOMER_DETAIL: &str = "customer_id";
+/// The detail that says how many payments the customer had.
+pub const PAYMENTS_DETAIL: &str = "payments";
+/// How long after its end an erasure wipes once more what belongs to the customer. It waits until every server has forgotten
+/// the key, and all that was begun with it is over; but a machine that stood still in between may go on with it.
+pub const SWEPT_AGAIN_AFTER: Duration = Duration::from_secs(3_600);
 
 /// What an entry says of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +42,8 @@ pub struct ErasureSaid {
     pub tenant: String,
     /// Of which customer.
     pub customer: CustomerId,
-    /// Whether it was done, and not only asked for.
-    pub done: bool,
+    /// That it was done; `None` where it was only asked for.
+    pub done: Option<ErasureDone>,
 }
 
 impl ErasureSaid {
@@ -53,11 +58,16 @@ impl ErasureSaid {
             return None;
         };
         let customer = Uuid::try_parse(leaf.details.get(CUSTOMER_DETAIL)?).ok()?;
+        let payments = leaf.details.get(PAYMENTS_DETAIL);
+        let payments = payments.and_then(|count| count.parse().ok());
         (name == ERASURE_STREAM).then(|| Self {
             erasure: ErasureId(*id),
             tenant: leaf.tenant_id.clone(),
             customer: CustomerId(customer),
-            done,
+            done: done.then(|| ErasureDone {
+                at: leaf.occurred_at,
+                payments: payments.unwrap_or_default(),
+            }),
         })
     }
 }
@@ -89,7 +99,7 @@ pub struct Erasure {
     /// Payments whose outcome was not known at the last look, or about which a webhook was still to be applied; it waits
     /// for them. 0 once it is done.
     pub open_payments: u64,
-    /// When it was done, and how many payments the customer had; `None` until then.
+    /// When it was done, and how many payments the customer had, as the log says; `None` until it does.
     pub done: Option<ErasureDone>,
 }
 
@@ -105,12 +115,19 @@ pub struct ErasureDone {
 /// What one step of an erasure came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErasureStep {
-    /// The key is destroyed. It is to be put on record, and then closed.
+    /// The key is destroyed. It is to be put on record, and then to be looked at again.
     Erased {
         /// How many payments the customer had.
         payments: u64,
-        /// Behind which entry of its stream it is to be put on record; `None` where it is already.
-        behind: Option<StreamHead>,
+        /// Behind which entry of its stream it is to be put on record.
+        behind: StreamHead,
+    },
+    /// It was on record already, and what had come since is wiped too.
+    Swept {
+        /// How many payments the customer has.
+        payments: u64,
+        /// When it was put on record (database clock).
+        recorded_at: DateTime<Utc>,
     },
     /// The log does not say that it was asked for: somebody put it there. Nothing was done.
     NotAsked,
@@ -132,10 +149,11 @@ pub trait Erasures: Send + Sync + 'static {
     ) -> Result<Option<CustomerId>, StoreError>;
 
     /// Asks for an erasure, which is on record. From now on nothing more is stored under the customer's key. Asked again, it gives the
-    /// erasure that there is. `None` where no such customer is or was known.
+    /// erasure that there is, and takes up again one that is closed: what has come since is wiped, and what somebody closed
+    /// who did not do it is done. `None` where no such customer is or was known.
     async fn request_erasure(&self, new: NewErasure) -> Result<Option<Erasure>, StoreError>;
 
-    /// Reads one of a tenant.
+    /// Reads one of a tenant; `None` where the log does not say that it was asked for.
     async fn erasure(
         &self,
         tenant: &TenantId,
@@ -149,6 +167,12 @@ pub trait Erasures: Send + Sync + 'static {
     async fn erase(&self, claimed: &Erasure, again_in: Duration)
     -> Result<ErasureStep, StoreError>;
 
-    /// Closes one whose key is destroyed, and which is on record.
-    async fn close_erasure(&self, id: ErasureId, payments: u64) -> Result<(), StoreError>;
+    /// Ends the step of one whose key is destroyed, and which is on record since `recorded_at`; `None` for just now. It is
+    /// closed [`SWEPT_AGAIN_AFTER`] that, and due again then where that is not yet.
+    async fn close_erasure(
+        &self,
+        id: ErasureId,
+        payments: u64,
+        recorded_at: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError>;
 }

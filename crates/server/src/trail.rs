@@ -8,7 +8,9 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use quittance_domain::change::JournalEntry;
 use quittance_domain::context::{Actor, ActorKind, Caller, Instance, Origin};
-use quittance_domain::erasure::{CUSTOMER_DETAIL, ERASED, ERASURE_DETAIL, ERASURE_STREAM, Erasure};
+use quittance_domain::erasure::{
+    CUSTOMER_DETAIL, ERASED, ERASURE_DETAIL, ERASURE_STREAM, Erasure, PAYMENTS_DETAIL,
+};
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::audit::{AuditEvent, AuditLog, RecordError};
 use quittance_domain::ids::{EndpointId, PaymentId, TenantId};
@@ -154,7 +156,7 @@ impl Trail {
             details: details([
                 (ERASURE_DETAIL, erasure.id.to_string()),
                 (CUSTOMER_DETAIL, erasure.customer.to_string()),
-                ("payments", payments.to_string()),
+                (PAYMENTS_DETAIL, payments.to_string()),
             ]),
         };
         let caller = caller(erasure.tenant.clone(), itself(), "", "erasure");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::customers::KeyAges;
 use crate::keys::KeyRing;
 
 /// The role that the migrations make for the running service.
@@ -61,7 +62,8 @@ pub struct StoreConfig {
     pub statement_timeout: Duration,
     /// How long making a connection may take.
     pub connect_timeout: Duration,
-    /// How long customers' keys are remembered; an erasure waits twice as long. More than zero.
+    /// How long customers' keys are remembered; an erasure waits twice as long, and at least for that and what a commit may
+    /// take. More than zero.
     pub customer_keys_remembered: Duration,
     /// Role that every connection takes on; `None` keeps the login's own rights (not for production).
     pub application_role: Option<String>,
@@ -85,6 +87,20 @@ impl StoreConfig {
             customer_keys_remembered: DEFAULT_CUSTOMER_KEYS_REMEMBERED,
             application_role: Some(APPLICATION_ROLE.to_owned()),
             keys,
+        }
+    }
+
+    /// How old keys become. A process may have looked for one just before it was not to be given out any more, and remembers it
+    /// for one period. What it begins then ends within another, or when no commit can be under way: one is given to the
+    /// database within `unavailable_after`, its answer is waited for as long, then its outcome is sought, and the last
+    /// statement may run on where nobody waits for it.
+    pub(crate) fn key_ages(&self) -> KeyAges {
+        let remembered_for = self.customer_keys_remembered;
+        let committed_within =
+            2 * self.unavailable_after + self.commit_resolution_timeout + self.statement_timeout;
+        KeyAges {
+            remembered_for,
+            unused_after: remembered_for + remembered_for.max(committed_within),
         }
     }
 

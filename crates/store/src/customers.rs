@@ -25,7 +25,16 @@ pub(crate) struct Customers {
     reader: Reader,
     ring: Arc<KeyRing>,
     cache: Arc<Mutex<Cache>>,
-    remembered_for: Duration,
+    ages: KeyAges,
+}
+
+/// How old customers' keys become.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyAges {
+    /// How long a process remembers one: no longer, or an erased customer's would be used on.
+    pub(crate) remembered_for: Duration,
+    /// After which one is in no process any more that was not to be given out, and nothing that was begun with it is under way.
+    pub(crate) unused_after: Duration,
 }
 
 /// By what data keys are remembered.
@@ -73,19 +82,18 @@ impl Cache {
 }
 
 impl Customers {
-    /// Keys are remembered for `remembered_for`: no longer, or an erased customer's would be used on.
-    pub(crate) fn new(reader: Reader, ring: Arc<KeyRing>, remembered_for: Duration) -> Self {
+    pub(crate) fn new(reader: Reader, ring: Arc<KeyRing>, ages: KeyAges) -> Self {
         Self {
             reader,
             ring,
             cache: Arc::default(),
-            remembered_for,
+            ages,
         }
     }
 
-    /// How long a key is remembered.
-    pub(crate) fn remembered_for(&self) -> Duration {
-        self.remembered_for
+    /// When a key is not used by anybody any more.
+    pub(crate) fn unused_after(&self) -> Duration {
+        self.ages.unused_after
     }
 
     /// The data key for a new payment of a tenant's customer; makes the customer where it is new.
@@ -140,7 +148,7 @@ impl Customers {
     }
 
     fn recall(&self, key: CacheKey) -> Option<Remembered> {
-        self.cache.lock().get(&key, self.remembered_for)
+        self.cache.lock().get(&key, self.ages.remembered_for)
     }
 
     fn keep(&self, key: CacheKey, remembered: Remembered) {

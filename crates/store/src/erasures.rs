@@ -1,5 +1,6 @@
 //! Erasing customers: nothing more under the key, then no key.
 
+mod asking;
 mod said;
 mod unnamed;
 
@@ -9,38 +10,22 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{
-    Array, BigInt, Binary, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
-use quittance_domain::erasure::{Erasure, ErasureDone, ErasureStep, NewErasure};
+use quittance_domain::erasure::{Erasure, ErasureDone, ErasureStep, SWEPT_AGAIN_AFTER};
 use quittance_domain::ids::{CustomerId, ErasureId, TenantId};
 use quittance_domain::ports::StoreError;
-use quittance_domain::text::Sensitive;
 use uuid::Uuid;
 
-pub(crate) use self::said::{ReadSaid, SaidRow, done, erased};
+use self::said::Asked;
+pub(crate) use self::said::{ReadSaid, SaidRow, asked, closed, done, erased};
 use crate::payment_row::ReadAs as _;
-use crate::schema::customers;
 use crate::store::PgStore;
 use crate::warning::Thinned;
 
 static FORGED: Thinned = Thinned::new();
-
-/// Whoever erases at the same moment waits for the row, and then finds it taken. Due once every process has forgotten
-/// the key: it may have looked just before, and remembers it for one period; whatever it began then ends within
-/// another.
-const REQUEST: &str = "\
-    with known as ( \
-        update customers set erasing_since = now() \
-        where tenant_id = $1 and customer_id = $2 and erasing_since is null \
-        returning reference_mac \
-    ) \
-    insert into erasures (erasure_id, tenant_id, reference_mac, customer_id, next_step_at) \
-    select $3, $1, reference_mac, $2, now() + make_interval(secs => 2 * $4) from known";
-
-const COLUMNS: &str = "\
-    select erasure_id, tenant_id, customer_id, requested_at, open_payments, payments, finished_at from erasures";
 
 const CLAIM: &str = "\
     with due as materialized ( \
@@ -50,7 +35,8 @@ const CLAIM: &str = "\
     ) \
     update erasures e set claimed_until = now() + make_interval(secs => $1) \
     from due where e.erasure_id = due.erasure_id \
-    returning e.erasure_id, e.tenant_id, e.customer_id, e.requested_at, e.open_payments, e.payments, e.finished_at";
+    returning e.erasure_id, e.tenant_id, e.customer_id, e.requested_at, e.open_payments, \
+        e.finished_at is not null as closed";
 
 /// A command that is accepted meanwhile waits for this lock, or was before it and is counted.
 const LOCK_PAYMENTS: &str = "\
@@ -93,9 +79,13 @@ const WIPE_UNNAMED: &str = "\
 /// Keyed digests of what the requests said of the customer.
 const WIPE_FINGERPRINTS: &str = "select quittance_wipe_fingerprints($1)";
 
+/// Closed once the time is over after which it is looked at for the last time; until then it is due again when it is.
 const CLOSE: &str = "\
-    update erasures set open_payments = 0, payments = $2, finished_at = now(), \
-        next_step_at = null, claimed_until = null \
+    update erasures set open_payments = 0, claimed_until = null, \
+        payments = case when swept.ended then $2 end, finished_at = case when swept.ended then now() end, \
+        next_step_at = case when not swept.ended then swept.due end \
+    from (select due, due <= now() as ended from \
+        (select coalesce($3, now()) + make_interval(secs => $4) as due) d) swept \
     where erasure_id = $1 and finished_at is null";
 
 #[derive(QueryableByName)]
@@ -110,26 +100,22 @@ struct ErasureRow {
     requested_at: DateTime<Utc>,
     #[diesel(sql_type = BigInt)]
     open_payments: i64,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    payments: Option<i64>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    finished_at: Option<DateTime<Utc>>,
+    /// Whether the row says that nothing more is to be done.
+    #[diesel(sql_type = Bool)]
+    closed: bool,
 }
 
-impl TryFrom<ErasureRow> for Erasure {
-    type Error = StoreError;
-
-    fn try_from(row: ErasureRow) -> Result<Self, StoreError> {
-        let payments = row.payments.map(u64::try_from).transpose();
-        let payments = payments.at("erasures.payments")?;
-        let done = row.finished_at.zip(payments);
-        Ok(Self {
-            id: ErasureId(row.erasure_id),
-            tenant: TenantId::parse(row.tenant_id).at("erasures.tenant_id")?,
-            customer: CustomerId(row.customer_id),
-            requested_at: row.requested_at,
-            open_payments: u64::try_from(row.open_payments).at("erasures.open_payments")?,
-            done: done.map(|(at, payments)| ErasureDone { at, payments }),
+impl ErasureRow {
+    /// With what the log says of its end: the row is not believed.
+    fn into_erasure(self, done: Option<ErasureDone>) -> Result<Erasure, StoreError> {
+        let open = u64::try_from(self.open_payments).at("erasures.open_payments")?;
+        Ok(Erasure {
+            id: ErasureId(self.erasure_id),
+            tenant: TenantId::parse(self.tenant_id).at("erasures.tenant_id")?,
+            customer: CustomerId(self.customer_id),
+            requested_at: self.requested_at,
+            open_payments: if done.is_some() { 0 } else { open },
+            done,
         })
     }
 }
@@ -143,74 +129,6 @@ struct CountRow {
 }
 
 impl PgStore {
-    pub(crate) async fn customer_to_erase(
-        &self,
-        tenant: &TenantId,
-        reference: &Sensitive<String>,
-    ) -> Result<Option<CustomerId>, StoreError> {
-        let (tenant, reference) = (tenant.as_str(), reference.expose());
-        let mac = self.inner.keys.customer_reference_mac(tenant, reference);
-        let read = self
-            .inner
-            .reader
-            .read("find customer to erase", |connection| {
-                let query = customers::table
-                    .filter(customers::tenant_id.eq(tenant.to_owned()))
-                    .filter(customers::reference_mac.eq(mac.to_vec()))
-                    .filter(customers::erasing_since.is_null())
-                    .select(customers::customer_id);
-                async move { query.first::<Uuid>(connection).await.optional() }.boxed()
-            });
-        Ok(read.await?.map(CustomerId))
-    }
-
-    pub(crate) async fn store_erasure(
-        &self,
-        new: NewErasure,
-    ) -> Result<Option<Erasure>, StoreError> {
-        let (tenant, reference) = (new.tenant.as_str(), new.reference.expose());
-        let mac = self.inner.keys.customer_reference_mac(tenant, reference);
-        let remembered = self.inner.customers.remembered_for().as_secs_f64();
-        let id = new.id.0;
-        if let Some(customer) = new.customer {
-            // Made again after a lost connection it changes nothing, and what is there is read.
-            let written = self.inner.reader.write("request erasure", |connection, _| {
-                let query = diesel::sql_query(REQUEST)
-                    .bind::<Text, _>(tenant.to_owned())
-                    .bind::<SqlUuid, _>(customer.0)
-                    .bind::<SqlUuid, _>(id)
-                    .bind::<Double, _>(remembered);
-                async move { query.execute(connection).await }.boxed()
-            });
-            written.await?;
-        }
-        let read = self.inner.reader.read("find erasure", |connection| {
-            let text = format!(
-                "{COLUMNS} where tenant_id = $1 and reference_mac = $2 order by requested_at desc limit 1"
-            );
-            let query = diesel::sql_query(text)
-                .bind::<Text, _>(tenant.to_owned())
-                .bind::<Binary, _>(mac.to_vec());
-            async move { query.get_result::<ErasureRow>(connection).await.optional() }.boxed()
-        });
-        read.await?.map(Erasure::try_from).transpose()
-    }
-
-    pub(crate) async fn read_erasure(
-        &self,
-        tenant: &TenantId,
-        id: ErasureId,
-    ) -> Result<Option<Erasure>, StoreError> {
-        let read = self.inner.reader.read("read erasure", |connection| {
-            let text = format!("{COLUMNS} where tenant_id = $1 and erasure_id = $2");
-            let query = diesel::sql_query(text)
-                .bind::<Text, _>(tenant.as_str().to_owned())
-                .bind::<SqlUuid, _>(id.0);
-            async move { query.get_result::<ErasureRow>(connection).await.optional() }.boxed()
-        });
-        read.await?.map(Erasure::try_from).transpose()
-    }
-
     pub(crate) async fn claim_due_erasure(
         &self,
         lease: Duration,
@@ -220,7 +138,8 @@ impl PgStore {
             let query = diesel::sql_query(CLAIM).bind::<Double, _>(lease);
             async move { query.get_result::<ErasureRow>(connection).await.optional() }.boxed()
         });
-        claimed.await?.map(Erasure::try_from).transpose()
+        let claimed = claimed.await?;
+        claimed.map(|row| row.into_erasure(None)).transpose()
     }
 
     /// Destroys the key, unless something still needs it, or the log does not say that it was asked for. Taken again after
@@ -231,14 +150,8 @@ impl PgStore {
         again_in: Duration,
     ) -> Result<ErasureStep, StoreError> {
         let (id, customer) = (claimed.id.0, claimed.customer.0);
-        let read = self
-            .inner
-            .reader
-            .read("read erasure's entries", |connection| {
-                let read = ReadSaid::of(vec![customer]);
-                async move { read.load::<SaidRow>(connection).await }.boxed()
-            });
-        let Some(asked) = said::asked(&read.await?, id, &self.inner.keys) else {
+        let said = self.said_of(vec![customer]).await?;
+        let Some(asked) = asked(&said, id, &self.inner.keys) else {
             self.report_forged_erasure(claimed.id);
             return Ok(ErasureStep::NotAsked);
         };
@@ -272,10 +185,7 @@ impl PgStore {
         let row = erased.await?;
         let count = |count: i64| u64::try_from(count).at("payments");
         Ok(match row.open {
-            0 => ErasureStep::Erased {
-                payments: count(row.payments)?,
-                behind: (!asked.done).then_some(asked.head),
-            },
+            0 => ended(count(row.payments)?, &asked),
             open => ErasureStep::Waits {
                 open_payments: count(open)?,
             },
@@ -296,15 +206,31 @@ impl PgStore {
         &self,
         id: ErasureId,
         payments: u64,
+        recorded_at: Option<DateTime<Utc>>,
     ) -> Result<(), StoreError> {
         let payments = i64::try_from(payments).unwrap_or(i64::MAX);
         let closed = self.inner.reader.write("close erasure", |connection, _| {
             let query = diesel::sql_query(CLOSE)
                 .bind::<SqlUuid, _>(id.0)
-                .bind::<BigInt, _>(payments);
+                .bind::<BigInt, _>(payments)
+                .bind::<Nullable<Timestamptz>, _>(recorded_at)
+                .bind::<Double, _>(SWEPT_AGAIN_AFTER.as_secs_f64());
             async move { query.execute(connection).await }.boxed()
         });
         closed.await.map(drop)
+    }
+}
+
+fn ended(payments: u64, asked: &Asked) -> ErasureStep {
+    match asked.done {
+        Some(done) => ErasureStep::Swept {
+            payments,
+            recorded_at: done.at,
+        },
+        None => ErasureStep::Erased {
+            payments,
+            behind: asked.head,
+        },
     }
 }
 

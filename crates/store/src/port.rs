@@ -258,8 +258,13 @@ impl Erasures for PgStore {
         self.erase_customer(claimed, again_in).await
     }
 
-    async fn close_erasure(&self, id: ErasureId, payments: u64) -> Result<(), StoreError> {
-        self.finish_erasure(id, payments).await
+    async fn close_erasure(
+        &self,
+        id: ErasureId,
+        payments: u64,
+        recorded_at: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
+        self.finish_erasure(id, payments, recorded_at).await
     }
 }
 

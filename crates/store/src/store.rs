@@ -76,6 +76,7 @@ impl PgStore {
             config.unavailable_after,
             Arc::clone(&observer),
         );
+        let ages = config.key_ages();
         let keys = Arc::new(config.keys);
         let limits = Limits {
             unavailable_after: config.unavailable_after,
@@ -106,8 +107,7 @@ impl PgStore {
             committers.push(sender);
             tasks.push(tokio::spawn(committer.run(connection)));
         }
-        let remembered = config.customer_keys_remembered;
-        let customers = Customers::new(reader.clone(), Arc::clone(&keys), remembered);
+        let customers = Customers::new(reader.clone(), Arc::clone(&keys), ages);
         let inner = Inner {
             connector,
             positions: Positions::new(reader.clone()),

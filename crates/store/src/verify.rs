@@ -234,6 +234,7 @@ impl PgStore {
         self.verify_streams(settings, &segments, total, events)
             .await?;
         api_keys::verify(connection, events).await?;
+        erasures::verify(connection, events).await?;
         claims::verify_actions(connection, events).await?;
         claims::key_records::verify(connection, events).await?;
         claims::attempts::verify(connection, events).await?;

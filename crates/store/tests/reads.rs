@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use chrono::{TimeDelta, Utc};
 use quittance_domain::cases::OpenCases;
 use quittance_domain::change::OperatorActionKind;
+use quittance_domain::erasure::Erasures as _;
+use quittance_domain::ids::ErasureId;
 use quittance_domain::payment::{NextAction, PaymentState};
 use quittance_domain::ports::{
     Commit, EntryFilter, FailureReport, PaymentFilter, Store, StoreError,
@@ -587,6 +589,32 @@ async fn nothing_is_stored_under_another_key_for_a_payment_whose_customer_was_er
     let outcome = db.store().await.commit(change).await;
     assert_eq!(outcome, Ok(Commit::Committed));
     assert_eq!(count(&db, responses).await, 0, "nothing personal is kept");
+}
+
+#[tokio::test]
+async fn an_erasure_is_looked_at_again_for_an_hour_after_its_end() {
+    let db = TestDb::new().await;
+    let (store, client) = (db.store().await, db.client().await);
+    let id = ErasureId(Uuid::now_v7());
+    let sql = format!(
+        "insert into erasures (erasure_id, tenant_id, reference_mac, customer_id, next_step_at, claimed_until) \
+         values ('{id}', 'acme', sha256('x'), gen_random_uuid(), now(), now() + interval '1 minute')"
+    );
+    client.batch_execute(&sql).await.unwrap();
+    let sql = "select finished_at is not null, claimed_until is null, payments, \
+               coalesce(next_step_at > now() + make_interval(mins => $1) \
+                   and next_step_at <= now() + make_interval(mins => $1 + 1), false) from erasures";
+    let stands = async |minutes: i32| {
+        let row = client.query_one(sql, &[&minutes]).await.unwrap();
+        (row.get(0), row.get(1), row.get(2), row.get(3))
+    };
+    store.close_erasure(id, 2, None).await.unwrap();
+    assert_eq!(stands(59).await, (false, true, None::<i64>, true));
+    let ago = |minutes| Some(Utc::now() - TimeDelta::minutes(minutes));
+    store.close_erasure(id, 2, ago(50)).await.unwrap();
+    assert_eq!(stands(9).await, (false, true, None, true));
+    store.close_erasure(id, 2, ago(61)).await.unwrap();
+    assert_eq!(stands(0).await, (true, true, Some(2), false));
 }
 
 #[tokio::test]

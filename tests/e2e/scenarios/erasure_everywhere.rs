@@ -302,6 +302,7 @@ async fn places(hooks: &Hooks) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_of_an_erased_customer_is_left_in_any_table_whatever_happened_to_their_payments() {
     let hooks = Hooks::start_with(options()).await;
+    hooks.db.erase_soon().await;
     let mut roles = TENANT_ROLES.to_vec();
     roles.push(Role::Admin);
     let admin = hooks.as_role(TENANT, &roles).await;

@@ -71,6 +71,7 @@ fn stripe_customer(name: &str, email: &str) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn erasing_reaches_what_stripe_says_of_a_customer_without_naming_a_payment() {
     let world = PlayedStripeWorld::start_with(options()).await;
+    world.db.erase_soon().await;
     let request = of_zaphod(purchase("pm_card_visa", 900));
     let payment = world.client.create(request).await;
     assert_eq!(payment.state(), PaymentState::Captured);
@@ -108,6 +109,7 @@ async fn erasing_reaches_what_stripe_says_of_a_customer_without_naming_a_payment
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn erasing_reaches_what_adyen_says_of_a_shopper_without_naming_a_payment() {
     let world = AdyenWorld::start_with(options()).await;
+    world.db.erase_soon().await;
     let request = of_zaphod(adyen_purchase(APPROVED, 900));
     let payment = world.client.create(request).await;
     assert_eq!(payment.state(), PaymentState::Captured);

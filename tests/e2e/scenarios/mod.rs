@@ -19,6 +19,7 @@ mod demo;
 mod drain;
 mod erasure;
 mod erasure_everywhere;
+mod erasure_undone;
 mod erasure_webhooks;
 mod errors;
 mod evidence;

@@ -368,7 +368,7 @@ impl LeafFacts {
             attempted: leaf.attempt.is_some(),
             of_customer: !leaf.personal_data.is_empty(),
             rows_said: RowsSaid::of(&leaf),
-            erased: ErasureSaid::of(&leaf).filter(|said| said.done),
+            erased: ErasureSaid::of(&leaf).filter(|said| said.done.is_some()),
             api_key: ApiKeySaid::of(&leaf),
             tenant_id: leaf.tenant_id,
             prev_leaf_hash: leaf.prev_leaf_hash,

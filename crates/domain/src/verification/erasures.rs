@@ -4,7 +4,7 @@ use super::entry::CheckedEntry;
 use super::mismatch::{Fault, Mismatch, Shown};
 use super::row_fault::RowFault;
 use crate::erasure::ErasureSaid;
-use crate::ids::CustomerId;
+use crate::ids::{CustomerId, ErasureId};
 
 /// What is stored of an erasure and its customer, of the moment of the entry or later. A customer who was erased never comes
 /// back, and the row of the erasure stays.
@@ -20,6 +20,17 @@ pub struct StoredErasure {
 pub fn erasure_done(entry: &CheckedEntry) -> Option<&ErasureSaid> {
     let said = entry.leaf.as_ref()?.erased.as_ref()?;
     entry.genuine.then_some(said)
+}
+
+/// An erasure that is closed, and of which no entry says that it was done: the entry is written first, so somebody who did
+/// not erase anything closed it.
+pub fn erasure_without_entry(erasure: ErasureId) -> Mismatch {
+    Mismatch {
+        fault: Fault::Row(RowFault::ErasureWithoutEntry(erasure)),
+        entry: None,
+        payment: None,
+        position: None,
+    }
 }
 
 /// Holds what is stored to an entry that says that an erasure was done.

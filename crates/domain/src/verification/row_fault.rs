@@ -112,6 +112,9 @@ pub enum RowFault {
     /// An erasure was done, and is not there.
     #[error("the erasure {0} was done, and has no row")]
     ErasureMissing(ErasureId),
+    /// An erasure is closed that was not done: somebody cancelled it, or made it up.
+    #[error("the erasure {0} is closed, and no entry says that it was done")]
+    ErasureWithoutEntry(ErasureId),
     /// A column of an erasure is not what its entry says.
     #[error("{column} of the erasure {erasure} should be {expected}, and is {found}")]
     ErasureDiffers {
@@ -160,6 +163,7 @@ impl RowFault {
             Self::OperatorActionWithoutEntry(_) => "OPERATOR_ACTION_WITHOUT_ENTRY",
             Self::ErasedCustomerStored(_) => "ERASED_CUSTOMER_STORED",
             Self::ErasureMissing(_) => "ERASURE_MISSING",
+            Self::ErasureWithoutEntry(_) => "ERASURE_WITHOUT_ENTRY",
             Self::ErasureDiffers { .. } => "ERASURE_DIFFERS",
         }
     }

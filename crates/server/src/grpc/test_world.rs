@@ -705,7 +705,12 @@ impl Erasures for Log {
         Err(StoreError::Unavailable)
     }
 
-    async fn close_erasure(&self, _: ErasureId, _: u64) -> Result<(), StoreError> {
+    async fn close_erasure(
+        &self,
+        _: ErasureId,
+        _: u64,
+        _: Option<DateTime<Utc>>,
+    ) -> Result<(), StoreError> {
         Err(StoreError::Unavailable)
     }
 }

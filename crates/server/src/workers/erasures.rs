@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use quittance_domain::erasure::{Erasure, ErasureStep, Erasures};
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::accept_error;
@@ -65,13 +66,24 @@ impl ErasureWorker {
             ErasureStep::NotAsked => Ok(()),
             ErasureStep::Erased { payments, behind } => {
                 // On record first: what is closed is not taken up again.
-                if let Some(behind) = behind {
-                    let trail = &self.trail;
-                    trail.personal_data_erased(due, payments, behind).await?;
-                }
-                let closed = self.erasures.close_erasure(due.id, payments).await;
-                closed.map_err(accept_error)
+                let trail = &self.trail;
+                trail.personal_data_erased(due, payments, behind).await?;
+                self.close(due, payments, None).await
             }
+            ErasureStep::Swept {
+                payments,
+                recorded_at,
+            } => self.close(due, payments, Some(recorded_at)).await,
         }
+    }
+
+    async fn close(
+        &self,
+        due: &Erasure,
+        payments: u64,
+        recorded_at: Option<DateTime<Utc>>,
+    ) -> Result<(), FlowError> {
+        let closed = self.erasures.close_erasure(due.id, payments, recorded_at);
+        closed.await.map_err(accept_error)
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Text, Uuid as SqlUuid};
-use quittance_domain::erasure::ErasureSaid;
+use quittance_domain::erasure::{ErasureDone, ErasureSaid};
 use quittance_domain::reconciliation::StreamHead;
 use quittance_evidence::{Leaf, leaf_hash};
 use uuid::Uuid;
@@ -93,38 +93,54 @@ impl SaidRow {
 
 /// The customers of whom the log says that their data was erased, or that it is to be and that it may be under way.
 pub(crate) fn erased(rows: &[SaidRow], ring: &KeyRing) -> BTreeSet<Uuid> {
-    let believed = rows.iter().filter_map(|row| {
-        let said = row.said(ring)?;
-        (said.done || !row.closed).then_some(row.customer_id)
-    });
-    believed.collect()
+    customers(rows, ring, |said, row| said.done.is_some() || !row.closed)
 }
 
 /// The customers of whom the log says that their data was erased.
 pub(crate) fn done(rows: &[SaidRow], ring: &KeyRing) -> BTreeSet<Uuid> {
-    let believed = rows
-        .iter()
-        .filter_map(|row| row.said(ring)?.done.then_some(row.customer_id));
+    customers(rows, ring, |said, _| said.done.is_some())
+}
+
+/// The customers of whom the log says that, and the row that nobody will look for more.
+pub(crate) fn closed(rows: &[SaidRow], ring: &KeyRing) -> BTreeSet<Uuid> {
+    customers(rows, ring, |said, row| said.done.is_some() && row.closed)
+}
+
+/// The customers of whom the log says that their data is to be erased, or was.
+pub(super) fn requested(rows: &[SaidRow], ring: &KeyRing) -> BTreeSet<Uuid> {
+    customers(rows, ring, |_, _| true)
+}
+
+fn customers(
+    rows: &[SaidRow],
+    ring: &KeyRing,
+    which: impl Fn(&ErasureSaid, &SaidRow) -> bool,
+) -> BTreeSet<Uuid> {
+    let believed = rows.iter().filter_map(|row| {
+        let said = row.said(ring)?;
+        which(&said, row).then_some(row.customer_id)
+    });
     believed.collect()
 }
 
 /// What the log says of one erasure.
-pub(super) struct Asked {
-    /// Whether it says that it was done.
-    pub(super) done: bool,
+pub(crate) struct Asked {
+    /// That it was done, where it says so.
+    pub(crate) done: Option<ErasureDone>,
     /// The newest of its entries.
     pub(super) head: StreamHead,
 }
 
 /// Whether the log says that this erasure was asked for.
-pub(super) fn asked(rows: &[SaidRow], erasure: Uuid, ring: &KeyRing) -> Option<Asked> {
+pub(crate) fn asked(rows: &[SaidRow], erasure: Uuid, ring: &KeyRing) -> Option<Asked> {
     let mut newest: Option<Asked> = None;
     for row in rows.iter().filter(|row| row.erasure_id == erasure) {
         let Some(said) = row.said(ring) else { continue };
         let Ok(entity_seq) = u64::try_from(row.entity_seq) else {
             continue;
         };
-        let done = said.done || newest.as_ref().is_some_and(|asked| asked.done);
+        let before = newest.as_ref().and_then(|asked| asked.done);
+        let done = said.done.or(before);
         let leaf_hash = *leaf_hash(&row.leaf).as_bytes();
         let known = newest.as_ref().map_or(0, |asked| asked.head.entity_seq);
         if entity_seq > known {

@@ -17,7 +17,8 @@ use quittance_domain::verification::{
 };
 use uuid::Uuid;
 
-use self::queries::{ActionTuple, Behind, LeftOpenTuple, ReadActions, ReadLeftOpen, ReadOpenings};
+pub(super) use self::queries::Behind;
+use self::queries::{ActionTuple, LeftOpenTuple, ReadActions, ReadLeftOpen, ReadOpenings};
 use super::Events;
 use super::read::Verifying;
 

@@ -1,17 +1,24 @@
-//! Erasures that entries say were done, against their rows and the customers that are stored.
+//! Erasures that entries say were done, against their rows and the customers that are stored; and those whose rows say that
+//! they were done, against the entries.
 
-use diesel::sql_types::{Array, Bool, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
-use quittance_domain::ids::CustomerId;
+use quittance_domain::ids::{CustomerId, ErasureId};
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{
-    CheckedEntry, Mismatch, StoredErasure, compare_erasure, erasure_done,
+    CheckedEntry, Mismatch, StoredErasure, compare_erasure, erasure_done, erasure_without_entry,
 };
 use uuid::Uuid;
 
+use super::Events;
+use super::claims::Behind;
 use super::read::Verifying;
+use crate::erasures::{ReadSaid, SaidRow, asked};
 use crate::statement::statement;
+
+/// Closed erasures of one page: of each, up to four entries are read.
+const PAGE: i64 = 128;
 
 /// The rows of some erasures, and whether their customers are there, in the order in which they are asked for. Of several
 /// rows, where somebody dropped a key, the one that fits.
@@ -64,4 +71,46 @@ pub(super) async fn compare(
         compare_erasure(entry, &stored, &mut found);
     }
     Ok(found)
+}
+
+/// Erasures behind one whose rows say that nothing more is to be done, with their customers.
+struct ReadClosed {
+    after: Behind,
+}
+
+statement!(ReadClosed, ReadClosed, (SqlUuid, SqlUuid), |self, out| {
+    out.push_sql("select erasure_id, customer_id from erasures where finished_at is not null and ");
+    self.after.push("erasure_id", &mut out)?;
+    out.push_sql(" order by erasure_id limit ");
+    out.push_bind_param::<BigInt, _>(&PAGE)?;
+});
+
+/// Looks for erasures that are closed and were not done. The entry that says so is written before the row is closed; so the
+/// entries may be read after the rows.
+pub(super) async fn verify(connection: &mut Verifying, events: &Events) -> Result<(), StoreError> {
+    let mut after = Behind::default();
+    loop {
+        let page = connection.read(|connection| {
+            let query = ReadClosed { after };
+            async move { query.load::<(Uuid, Uuid)>(connection).await }.boxed()
+        });
+        let page = page.await?;
+        let Some((last, _)) = page.last() else {
+            return Ok(());
+        };
+        after = Behind::id(*last);
+        let said = connection.read(|connection| {
+            let query = ReadSaid::of(page.iter().map(|(_, customer)| *customer).collect());
+            async move { query.load::<SaidRow>(connection).await }.boxed()
+        });
+        let said = said.await?;
+        let keys = connection.keys();
+        let without = page.into_iter().filter(|(erasure, _)| {
+            let asked = asked(&said, *erasure, keys);
+            asked.and_then(|asked| asked.done).is_none()
+        });
+        let found = without.map(|(erasure, _)| erasure_without_entry(ErasureId(erasure)));
+        let found = found.collect();
+        events.found(found).await?;
+    }
 }

@@ -18,7 +18,7 @@ use super::long::{
     LongPayment, Range, ReadLongPayments, ReadLongTransactions, is_transaction_readable, unreadable,
 };
 use super::read::{BATCH, BATCH_ENTRIES};
-use crate::erasures::{ReadSaid, SaidRow, done, erased};
+use crate::erasures::{ReadSaid, SaidRow, closed, done, erased};
 use crate::keys::KeyRing;
 use crate::payment_row::{PaymentRow, TransactionRow};
 use crate::schema::{customers, payments, transactions};
@@ -202,6 +202,7 @@ impl Rows {
         let said = Said {
             asked: erased(&self.erasures, ring),
             done: done(&self.erasures, ring),
+            closed: closed(&self.erasures, ring),
         };
         let whole = whole.map(|columns| stored_payment(columns, &said, ring));
         let long = self.long_payments.into_iter().map(LongPayment::stored);
@@ -251,8 +252,15 @@ fn stored_payment(
     let (version, updated_at) = (row.version(), row.updated_at());
     let last_leaf_hash = row.last_leaf_hash().to_vec();
     let place = Place::new("payments", "provider_token", id);
+    let closed = customer.0.is_some_and(|id| said.closed.contains(&id));
+    let customer = match stored_customer(&row, customer, said, ring) {
+        // One that was wiped, put back from a backup, or committed when nobody looked for it any more.
+        StoredCustomer::Erased if closed && token.is_some() => {
+            StoredCustomer::Differs("payments.provider_token")
+        }
+        stored => stored,
+    };
     let token = token.map(|sealed| open(ring, None, place, &sealed));
-    let customer = stored_customer(&row, customer, said, ring);
     let payment = match token.transpose() {
         Ok(_) => row.into_payment(ring, None),
         Err(error) => Err(error),
@@ -275,6 +283,8 @@ struct Said {
     asked: BTreeSet<Uuid>,
     /// It was.
     done: BTreeSet<Uuid>,
+    /// It was, and nobody looks for more of it.
+    closed: BTreeSet<Uuid>,
 }
 
 fn stored_customer(

@@ -16,18 +16,18 @@ use crate::verify::long::readable_time;
 
 /// Where a page of ids begins: behind one, or with the very first, which may be the least that there is.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Behind {
+pub(in crate::verify) struct Behind {
     last: Option<Uuid>,
 }
 
 impl Behind {
     /// Behind this id.
-    pub(super) fn id(last: Uuid) -> Self {
+    pub(in crate::verify) fn id(last: Uuid) -> Self {
         Self { last: Some(last) }
     }
 
     /// The condition. Its text is always the same, since statements are prepared once.
-    pub(super) fn push<'b>(
+    pub(in crate::verify) fn push<'b>(
         &'b self,
         column: &str,
         out: &mut AstPass<'_, 'b, Pg>,
