@@ -14,10 +14,10 @@ use quittance_domain::text::Sensitive;
 use uuid::Uuid;
 
 use crate::batch::{BatchStatement, EntriesAt};
-use crate::endpoints::{open_text, secret_place, url_place};
+use crate::endpoints::{open_text, seal_text, secret_place, url_place};
 use crate::prepare::entry_rows;
 use crate::rows::ChangeRows;
-use crate::sealing::{self, Place};
+use crate::sealing::Place;
 use crate::store::PgStore;
 
 /// Whoever makes an endpoint of the tenant at the same moment waits, so that both count the other's. Until the end of the
@@ -205,8 +205,13 @@ fn names(events: &[EventPattern]) -> Vec<String> {
 }
 
 impl PgStore {
-    fn seal_text(&self, place: Place, text: &Sensitive<String>) -> Result<Vec<u8>, StoreError> {
-        sealing::seal(&self.inner.keys, None, place, text.expose().as_bytes())
+    fn seal_text(
+        &self,
+        place: Place,
+        tenant: &str,
+        text: &Sensitive<String>,
+    ) -> Result<Vec<u8>, StoreError> {
+        seal_text(&self.inner.keys, place, tenant, text)
     }
 
     /// Seals what a change writes. `None` where there is nothing to change.
@@ -218,8 +223,8 @@ impl PgStore {
         let tenant = tenant.as_str().to_owned();
         Ok(Some(match change {
             EndpointChange::Create { endpoint, limit } => Sealed::Create(NewRow {
-                url: self.seal_text(url_place(endpoint.id.0), &endpoint.url)?,
-                secret: self.seal_text(secret_place(endpoint.id.0), &endpoint.secret)?,
+                url: self.seal_text(url_place(endpoint.id.0), &tenant, &endpoint.url)?,
+                secret: self.seal_text(secret_place(endpoint.id.0), &tenant, &endpoint.secret)?,
                 id: endpoint.id.0,
                 tenant,
                 description: endpoint.description.as_str().to_owned(),
@@ -228,7 +233,7 @@ impl PgStore {
             }),
             EndpointChange::Update { id, update } => {
                 let url = update.url.as_ref();
-                let url = url.map(|url| self.seal_text(url_place(id.0), url));
+                let url = url.map(|url| self.seal_text(url_place(id.0), &tenant, url));
                 Sealed::Update {
                     id: id.0,
                     tenant,
@@ -241,8 +246,8 @@ impl PgStore {
             EndpointChange::Delete { id } => Sealed::Delete { id: id.0, tenant },
             EndpointChange::Rotate { id, secret, keep } => Sealed::Rotate {
                 id: id.0,
+                secret: self.seal_text(secret_place(id.0), &tenant, &secret)?,
                 tenant,
-                secret: self.seal_text(secret_place(id.0), &secret)?,
                 keep: keep.as_secs_f64(),
             },
             EndpointChange::Gone { id, url } => {
@@ -274,7 +279,7 @@ impl PgStore {
         let Some(UrlRow { url: sealed }) = read.await? else {
             return Ok(None);
         };
-        let opened = open_text(&self.inner.keys, url_place(id.0), &sealed)?;
+        let opened = open_text(&self.inner.keys, url_place(id.0), tenant, &sealed)?;
         Ok(Some((sealed, opened)))
     }
 

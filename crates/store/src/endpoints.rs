@@ -10,6 +10,7 @@ use quittance_domain::notification::{Destination, Endpoint, EndpointState};
 use quittance_domain::ports::StoreError;
 use quittance_domain::text::Sensitive;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::keys::KeyRing;
 use crate::payment_row::ReadAs as _;
@@ -51,10 +52,11 @@ struct EndpointRow {
 
 impl EndpointRow {
     fn open(self, ring: &KeyRing) -> Result<Endpoint, StoreError> {
+        let place = url_place(self.endpoint_id);
         Ok(Endpoint {
             id: EndpointId(self.endpoint_id),
+            url: open_text(ring, place, &self.tenant_id, &self.url)?,
             tenant: TenantId::parse(self.tenant_id).at("notification_endpoints.tenant_id")?,
-            url: open_text(ring, url_place(self.endpoint_id), &self.url)?,
             description: self.description,
             events: self.event_types,
             state: EndpointState::from_name(&self.state).at("notification_endpoints.state")?,
@@ -81,8 +83,12 @@ pub(crate) struct DestinationRow {
 }
 
 impl DestinationRow {
-    /// `None` where the endpoint was deleted meanwhile.
-    pub(crate) fn open(&self, ring: &KeyRing) -> Result<Option<Destination>, StoreError> {
+    /// `None` where the endpoint was deleted meanwhile. Opens for the tenant whose endpoint it is, and for no other.
+    pub(crate) fn open(
+        &self,
+        ring: &KeyRing,
+        tenant: &str,
+    ) -> Result<Option<Destination>, StoreError> {
         let (Some(url), Some(secret)) = (&self.url, &self.secret) else {
             return Ok(None);
         };
@@ -91,9 +97,9 @@ impl DestinationRow {
         let live = [Some(secret)].into_iter().chain(before.map(Option::as_ref));
         let secrets = live.flatten();
         Ok(Some(Destination {
-            url: open_text(ring, url_place(self.endpoint_id), url)?,
+            url: open_text(ring, url_place(self.endpoint_id), tenant, url)?,
             secrets: secrets
-                .map(|sealed| open_text(ring, place, sealed))
+                .map(|sealed| open_text(ring, place, tenant, sealed))
                 .collect::<Result<_, _>>()?,
         }))
     }
@@ -107,15 +113,37 @@ pub(crate) const fn secret_place(endpoint: Uuid) -> Place {
     Place::new("notification_endpoints", "secret", endpoint)
 }
 
+/// Between the tenant and the text that is sealed for its endpoint; neither holds it.
+const END_OF_TENANT: char = '\0';
+
+/// Seals a text together with the tenant whose endpoint it is for: an endpoint is told of what happens to its tenant, so one that
+/// somebody gave to another must not be opened.
+pub(crate) fn seal_text(
+    ring: &KeyRing,
+    place: Place,
+    tenant: &str,
+    text: &Sensitive<String>,
+) -> Result<Vec<u8>, StoreError> {
+    let bound = Zeroizing::new(format!("{tenant}{END_OF_TENANT}{}", text.expose()));
+    sealing::seal(ring, None, place, bound.as_bytes())
+}
+
+/// Opens a text that was sealed for an endpoint of this tenant; or without a tenant, as they were at first.
 pub(crate) fn open_text(
     ring: &KeyRing,
     place: Place,
+    tenant: &str,
     sealed: &[u8],
 ) -> Result<Sensitive<String>, StoreError> {
+    let corrupt = || StoreError::Corrupt(format!("{}.{}", place.table, place.column));
     let opened = sealing::open(ring, None, place, sealed)?;
-    let text = String::from_utf8(opened.to_vec());
-    text.map(Sensitive::new)
-        .map_err(|_| StoreError::Corrupt(format!("{}.{}", place.table, place.column)))
+    let text = std::str::from_utf8(&opened).map_err(|_| corrupt())?;
+    let text = match text.split_once(END_OF_TENANT) {
+        Some((owner, text)) if owner == tenant => text,
+        Some(_) => return Err(corrupt()),
+        None => text,
+    };
+    Ok(Sensitive::new(text.to_owned()))
 }
 
 impl PgStore {
@@ -165,7 +193,7 @@ impl PgStore {
                 .boxed()
             });
         match read.await? {
-            Some(row) => row.open(&self.inner.keys),
+            Some(row) => row.open(&self.inner.keys, tenant.as_str()),
             None => Ok(None),
         }
     }

@@ -232,7 +232,10 @@ pub(crate) fn at_most(limit: usize) -> i64 {
 impl PgStore {
     fn opened(&self, row: &ClaimedRow) -> Result<ClaimedNotification, StoreError> {
         // What does not open is one notification's misfortune, not that of those claimed with it.
-        let destination = row.destination.open(&self.inner.keys).unwrap_or(None);
+        let destination = row
+            .destination
+            .open(&self.inner.keys, &row.tenant_id)
+            .unwrap_or(None);
         Ok(ClaimedNotification {
             id: NotificationId(row.notification_id),
             endpoint: EndpointId(row.endpoint_id),

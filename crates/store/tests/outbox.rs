@@ -16,7 +16,7 @@ use quittance_domain::notification::{
     NewEndpoint, NotificationCause, NotificationClaim, NotificationCount, NotificationFilter,
     NotificationState, NotificationVerdict, Outbox, Pruned, Replay, Replayed, StoredNotification,
 };
-use quittance_domain::ports::{Commit, Store};
+use quittance_domain::ports::{Commit, Store, StoreError};
 use quittance_domain::text::{Sensitive, Text};
 use quittance_store::PgStore;
 use quittance_test_support::{Story, TestDb, entry_of_stream, eventually, tenant};
@@ -620,6 +620,35 @@ async fn i11_an_endpoint_is_its_tenants_and_its_secrets_are_encrypted() {
     assert!(store.destination(&acme, id).await.unwrap().is_none());
     assert_eq!(store.list_endpoints(None, None, 9).await.unwrap(), []);
     assert!(changed(&store, "acme", create(endpoint("acme", &[]), 1)).await);
+}
+
+/// It would be told of what happens to the other tenant.
+#[tokio::test]
+async fn i11_an_endpoint_that_somebody_gave_to_another_tenant_is_not_opened() {
+    let (db, store) = started().await;
+    let (acme, globex) = (tenant("acme"), tenant("globex"));
+    let id = made(&store, &["payment.*"]).await;
+    let client = db.client().await;
+    let give = "update notification_endpoints set tenant_id = $1";
+    client.execute(give, &[&"globex"]).await.unwrap();
+    payment(&store, "globex", "key-1").await;
+    eventually("every entry has a position", || async {
+        store.next_position().await.unwrap() >= 5
+    })
+    .await;
+    assert!(store.plan_notifications(100).await.unwrap().made > 0);
+    let claimed = claim(&store).await;
+    assert!(!claimed.is_empty());
+    for one in claimed {
+        assert!(one.tenant == globex && one.destination.is_none());
+    }
+    let url = || StoreError::Corrupt("notification_endpoints.url".to_owned());
+    assert_eq!(store.destination(&globex, id).await.err(), Some(url()));
+    let listed = store.list_endpoints(Some(&globex), None, 9).await;
+    assert_eq!(listed.err(), Some(url()));
+    client.execute(give, &[&"acme"]).await.unwrap();
+    let found = store.destination(&acme, id).await.unwrap().unwrap();
+    assert_eq!(found.url.expose(), URL);
 }
 
 async fn entries(db: &TestDb) -> i64 {
