@@ -67,6 +67,21 @@ pub(crate) struct Signals {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
+impl Signals {
+    pub(crate) fn new(
+        own: &Arc<OwnEntries>,
+        reconnected: Arc<Notify>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            committed: Arc::default(),
+            own: Arc::clone(own),
+            reconnected,
+            stop,
+        }
+    }
+}
+
 impl Committer {
     pub(crate) fn new(
         queue: mpsc::Receiver<Job>,

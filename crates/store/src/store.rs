@@ -85,12 +85,7 @@ impl PgStore {
         let sampler = Sampler::start(&connector).await?;
         let (stop, stopped) = watch::channel(false);
         let tree = Shared::default();
-        let signals = Signals {
-            committed: Arc::default(),
-            own: Arc::clone(&tree.own),
-            reconnected: sampler.reconnected(),
-            stop: stopped,
-        };
+        let signals = Signals::new(&tree.own, sampler.reconnected(), stopped);
         let (mut committers, mut tasks) = (Vec::new(), Vec::new());
         for _ in 0..config.committers {
             let connection = connector.connect(Use::Commit).await;

@@ -123,11 +123,10 @@ impl CheckpointRow {
         };
         let cells = self.cells();
         match cells.mac(ring) {
-            CheckpointMac::Wrong => Judged::Forged,
             CheckpointMac::KeyUnknown(_) => Judged::KeyUnknown,
             CheckpointMac::Ours if by_known => Judged::Genuine(self.opened(&note, &stated, keys)),
             CheckpointMac::Ours if cells.has_its_note() => Judged::OfReplacedKeys,
-            CheckpointMac::Ours => Judged::Forged,
+            CheckpointMac::Ours | CheckpointMac::Wrong => Judged::Forged,
         }
     }
 

@@ -87,3 +87,33 @@ async fn s79_checkpoints_of_a_replaced_key_are_held_to_the_tree() {
     let (found, _) = verify_against(&store, &new).await;
     assert_eq!(codes(&found), ["CHECKPOINT_NOT_SIGNED"]);
 }
+
+/// A key that was replaced and is in use again was never the only one since: what the other signed alone is reported, until a
+/// third replaces it.
+#[tokio::test(flavor = "multi_thread")]
+async fn s79_a_replacement_that_was_taken_back_is_reported_until_a_third_key_replaces_both() {
+    let (_db, store, client) = grown(50).await;
+    let mut seed = 0;
+    let mut trusted = Trusted::default();
+    let mut signed_by = async |keys: &[u8]| {
+        seed += 1_000;
+        grow_from(&store, &client, seed, 1).await;
+        signing::sign(&store, keys).await
+    };
+    for keys in [&[1][..], &[1, 3], &[3], &[1]] {
+        trusted = signed_by(keys).await;
+    }
+    let old = Trusted {
+        keys: trusted.keys[..1].to_vec(),
+        ..trusted
+    };
+    let (found, _) = verify_against(&store, &old).await;
+    assert_eq!(codes(&found), ["CHECKPOINT_NOT_SIGNED"]);
+    let _ = signed_by(&[1, 2]).await;
+    let trusted = signed_by(&[2]).await;
+    let third = Trusted {
+        keys: trusted.keys[1..].to_vec(),
+        ..trusted
+    };
+    assert_eq!(verify_against(&store, &third).await.0, []);
+}
