@@ -103,6 +103,10 @@ fn decide(
                 payment_reference: None,
             };
             apply(step, record, &fact, stamp);
+            if held.kind.opens() && held.resolved_by_operator {
+                // A person had called it done, and may have named it: that is taken back with it.
+                step.payment.provider_reference = None;
+            }
         }
     }
     Ok(())

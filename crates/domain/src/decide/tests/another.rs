@@ -100,21 +100,27 @@ fn i9_a_person_who_says_that_a_purchase_was_taken_back_gives_it_no_other_name() 
 }
 
 #[test]
-fn i9_what_a_person_called_a_payment_is_not_its_name_once_the_provider_takes_it_back() {
-    let mut world = World::accepted(100, CaptureMethod::Automatic);
-    let opening = world.newest();
-    world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
-    world.pass(120);
-    let said = Resolution::Succeeded {
-        provider_reference: ProviderReference::parse("a-name-of-something-else").ok(),
-        amount: None,
-    };
-    world.resolve(said).unwrap();
-    let undone = FactKind::TakenBack(Cause::ProviderReportedFailure);
-    assert!(world.learn(opening, &of("prov-1", "op-1", undone)));
-    assert_eq!(world.held().state, TransactionState::Reversed);
-    let refunded = of("prov-1", "op-2", approved(40));
-    assert_eq!(world.meant(None, &refunded, false), Meant::Ours);
+fn i9_what_a_person_called_a_payment_is_not_its_name_once_it_is_taken_back() {
+    for by_person in [false, true] {
+        let mut world = World::accepted(100, CaptureMethod::Automatic);
+        let opening = world.newest();
+        world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+        world.pass(120);
+        let said = Resolution::Succeeded {
+            provider_reference: ProviderReference::parse("a-name-of-something-else").ok(),
+            amount: None,
+        };
+        world.resolve(said).unwrap();
+        if by_person {
+            world.resolve_seen(opening, Resolution::TakenBack).unwrap();
+        } else {
+            let undone = FactKind::TakenBack(Cause::ProviderReportedFailure);
+            assert!(world.learn(opening, &of("prov-1", "op-1", undone)));
+        }
+        assert_eq!(world.held().state, TransactionState::Reversed);
+        let refunded = of("prov-1", "op-2", approved(40));
+        assert_eq!(world.meant(None, &refunded, false), Meant::Ours);
+    }
 }
 
 #[test]
