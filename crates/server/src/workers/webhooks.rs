@@ -250,7 +250,7 @@ impl WebhookWorkerParts {
         };
         let Some(provider) = self.providers.account(&webhook.account) else {
             let unknown = WebhookReason::UnknownAccount;
-            return Err(later(unknown, webhook, retries));
+            return Err(later(unknown, Duration::ZERO, webhook, retries));
         };
         provider
             .webhook(body.expose())
@@ -404,7 +404,7 @@ fn together(
     });
     match (waits, again, never) {
         (Some(reason), _, _) => wait(reason, asked_for(outcomes), webhook, retries),
-        (None, Some(reason), _) => later(reason, webhook, retries),
+        (None, Some(reason), _) => later(reason, Duration::ZERO, webhook, retries),
         (None, None, Some(reason)) => dead(reason),
         (None, None, None) if outcomes.contains(&Outcome::Applied) => WebhookVerdict::Applied,
         (None, None, None) => WebhookVerdict::Ignored,
@@ -424,9 +424,10 @@ const fn dead(reason: WebhookReason) -> WebhookVerdict {
     WebhookVerdict::Dead { reason }
 }
 
-/// Tried again, unless that was the last time.
+/// Tried again once it may be asked for, unless that was the last time.
 fn later(
     reason: WebhookReason,
+    asked: Duration,
     webhook: &ClaimedWebhook,
     retries: WebhookRetries,
 ) -> WebhookVerdict {
@@ -435,7 +436,7 @@ fn later(
     }
     WebhookVerdict::Parked {
         reason,
-        again_in: drawn(retries.limit(webhook.tries)),
+        again_in: asked.saturating_add(drawn(retries.limit(webhook.tries))),
         free: false,
     }
 }
@@ -448,7 +449,7 @@ fn wait(
     retries: WebhookRetries,
 ) -> WebhookVerdict {
     if webhook.age >= retries.wait {
-        return later(reason, webhook, retries);
+        return later(reason, asked, webhook, retries);
     }
     WebhookVerdict::Parked {
         reason,
@@ -507,7 +508,7 @@ mod tests {
     fn s53_what_stays_unknown_is_tried_less_and_less_often_and_then_a_dead_letter() {
         let reason = WebhookReason::UnknownPayment;
         for tries in 1..3 {
-            let verdict = later(reason, &webhook(tries, 0), RETRIES);
+            let verdict = later(reason, Duration::ZERO, &webhook(tries, 0), RETRIES);
             let WebhookVerdict::Parked { again_in, free, .. } = verdict else {
                 panic!("given up too soon");
             };
@@ -515,7 +516,10 @@ mod tests {
             assert!(again_in >= limit / 2 && again_in <= limit, "{again_in:?}");
             assert!(!free);
         }
-        assert_eq!(later(reason, &webhook(3, 0), RETRIES), dead(reason));
+        assert_eq!(
+            later(reason, Duration::ZERO, &webhook(3, 0), RETRIES),
+            dead(reason)
+        );
     }
 
     #[test]
@@ -557,5 +561,11 @@ mod tests {
             panic!("given up");
         };
         assert!(free && again_in >= Duration::from_secs(60), "{again_in:?}");
+        // Nor where it has waited for so long that its tries are used up.
+        let verdict = together(&told, &webhook(1, 100), RETRIES);
+        let WebhookVerdict::Parked { again_in, free, .. } = verdict else {
+            panic!("given up");
+        };
+        assert!(!free && again_in >= Duration::from_secs(60), "{again_in:?}");
     }
 }
