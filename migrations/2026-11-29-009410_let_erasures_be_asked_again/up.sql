@@ -5,3 +5,7 @@ comment on column erasures.finished_at is
     'When it was looked at for the last time, some time after it was done; null until then. That it was done says the log.';
 comment on column erasures.payments is 'How many payments the customer had then; null until it is looked at for the last time.';
 comment on column erasures.next_step_at is 'When it is to be taken up; null once it was looked at for the last time.';
+
+-- What was committed after an erasure had ended kept a token and digests of its customer. Those that are done are looked at once
+-- more: the log says so, and they are closed at once.
+update erasures set finished_at = null, payments = null, next_step_at = now() where finished_at is not null;
