@@ -11,50 +11,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
-use parking_lot::Mutex;
 use quittance_domain::ids::PaymentId;
 use quittance_domain::ports::{Commit, Store as _, StoreError};
 use quittance_evidence::note::{KeyName, Note, SigningKey, VerifierKey, WitnessKey};
 use quittance_evidence::{Checkpoint, Hash, SignedCheckpoint, leaf_hash};
 use quittance_store::{
-    MergedEntry, PgStore, StoreObserver, StoredCheckpoint, StoredCosignature, TreeDamage, TreeHead,
-    TreeReadError, WorkerSettings, witness_id,
+    MergedEntry, PgStore, StoredCheckpoint, StoredCosignature, TreeDamage, TreeHead, TreeReadError,
+    WorkerSettings, witness_id,
 };
-use quittance_test_support::{JournalRow, Story, TestDb, entry_of_stream, eventually, tenant};
+use quittance_test_support::{
+    Alarms, JournalRow, Story, TestDb, entry_of_stream, eventually, tenant,
+};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 const ORIGIN: &str = "log.test/quittance";
 /// Entries of the payment.
 const LAST: u64 = 4;
-
-/// The alarms that a store raised.
-#[derive(Debug, Default)]
-struct Alarms(Mutex<Vec<&'static str>>);
-
-impl StoreObserver for Alarms {
-    fn batch(&self, _size: usize) {}
-    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
-    fn verification_failed(&self, check: &'static str, count: usize) {
-        self.0.lock().extend(vec![check; count]);
-    }
-}
-
-impl Alarms {
-    /// How many there were since the last time, all of this check.
-    fn taken(&self, check: &str) -> usize {
-        let taken = std::mem::take(&mut *self.0.lock());
-        assert!(taken.iter().all(|it| *it == check), "{taken:?}");
-        taken.len()
-    }
-}
-
-async fn watched(db: &TestDb) -> (PgStore, Arc<Alarms>) {
-    let alarms = Arc::new(Alarms::default());
-    let observer: Arc<dyn StoreObserver> = Arc::<Alarms>::clone(&alarms);
-    let store = PgStore::connect(db.config(), observer).await.unwrap();
-    (store, alarms)
-}
 
 async fn strangers(client: &Client, count: usize) {
     for _ in 0..count {
@@ -76,7 +49,7 @@ struct Paid {
 impl Paid {
     async fn new() -> Self {
         let db = TestDb::new().await;
-        let (store, alarms) = watched(&db).await;
+        let (store, alarms) = Alarms::watch(db.config()).await;
         store.start_workers();
         let client = db.client().await;
         let (mut story, accepted) = Story::accept("acme", "create", 1_000);
@@ -96,8 +69,8 @@ impl Paid {
         })
         .await;
         store.shutdown(Duration::from_secs(60)).await;
-        assert_eq!(alarms.taken(""), 0);
-        let (store, alarms) = watched(&db).await;
+        assert!(alarms.taken().is_empty());
+        let (store, alarms) = Alarms::watch(db.config()).await;
         let head = store.tree_head().await.unwrap().unwrap();
         Self {
             store,
@@ -145,7 +118,7 @@ async fn s75_forged_positions_are_passed_over_and_the_entries_are_proved_where_t
     let genuine = paid.merged().await.unwrap();
     assert_eq!(genuine.len(), 4);
     paid.assert_proved(&genuine).await;
-    assert_eq!(paid.alarms.taken("position"), 0);
+    assert_eq!(paid.alarms.taken_of("position"), 0);
     paid.forge("create table saved as select * from journal_positions")
         .await;
     // Any of them could make a bundle fail without a sound, or leave entries out that are there.
@@ -170,12 +143,12 @@ async fn s75_forged_positions_are_passed_over_and_the_entries_are_proved_where_t
     for forgery in forgeries {
         paid.forge(forgery).await;
         paid.assert_proved(&genuine).await;
-        assert!(paid.alarms.taken("position") > 0, "{forgery}");
+        assert!(paid.alarms.taken_of("position") > 0, "{forgery}");
         paid.forge("truncate journal_positions; insert into journal_positions select * from saved")
             .await;
     }
     paid.assert_proved(&genuine).await;
-    assert_eq!(paid.alarms.taken("position"), 0);
+    assert_eq!(paid.alarms.taken_of("position"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,7 +174,7 @@ async fn s75_an_entry_that_is_gone_or_not_in_the_tree_is_an_alarm_and_no_stateme
             "{error}"
         );
     }
-    assert!(paid.alarms.taken("position") >= 2);
+    assert!(paid.alarms.taken_of("position") >= 2);
     paid.forge("delete from journal where $own and entity_seq = 4")
         .await;
     let newest = paid.store.newest_entry(Some(&acme), paid.payment).await;
@@ -241,9 +214,9 @@ async fn s75_rows_put_in_behind_a_payments_newest_entry_do_not_keep_its_evidence
         paid.forge(&put_in(number, mac, arrival)).await;
         let newest = paid.store.newest_entry(Some(&acme), paid.payment).await;
         assert_eq!(newest, Ok(Some(LAST)));
-        assert!(paid.alarms.taken("entry") > 0);
+        assert!(paid.alarms.taken_of("entry") > 0);
         paid.assert_proved(&genuine).await;
-        assert!(paid.alarms.taken("entry") > 0);
+        assert!(paid.alarms.taken_of("entry") > 0);
         paid.forge("delete from journal where $own and entity_seq > 4")
             .await;
     }
@@ -258,7 +231,7 @@ async fn s75_rows_put_in_behind_a_payments_newest_entry_do_not_keep_its_evidence
     let newest = paid.store.newest_entry(Some(&acme), paid.payment).await;
     assert_eq!(newest, Ok(Some(LAST)));
     paid.assert_proved(&genuine).await;
-    assert!(paid.alarms.taken("entry") > 4_000);
+    assert!(paid.alarms.taken_of("entry") > 4_000);
     // One of ours is missed all the same, though the payment's row was set back.
     paid.forge("delete from journal where $own and entity_seq > 4; update payments set version = 2 where payment_id in \
                 (select stream_id from journal where $own)")
@@ -280,7 +253,7 @@ async fn s75_rows_put_in_behind_a_payments_newest_entry_do_not_keep_its_evidence
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_a_row_that_took_the_number_of_a_payments_next_entry_is_told_of() {
     let db = TestDb::new().await;
-    let (store, alarms) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     let client = db.client().await;
     let (mut story, accepted) = Story::accept("acme", "create", 1_000);
     assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
@@ -295,7 +268,7 @@ async fn s75_a_row_that_took_the_number_of_a_payments_next_entry_is_told_of() {
         matches!(refused, Err(StoreError::Refused(_))),
         "{refused:?}"
     );
-    assert_eq!(alarms.taken("entry"), 1);
+    assert_eq!(alarms.taken_of("entry"), 1);
     let removed = format!("delete from journal where entry_id = '{}'", forged.entry_id);
     client.batch_execute(&removed).await.unwrap();
     assert_eq!(
@@ -304,13 +277,13 @@ async fn s75_a_row_that_took_the_number_of_a_payments_next_entry_is_told_of() {
     );
     // The same again is no second one, and no alarm.
     assert_eq!(store.commit(authorized).await, Ok(Commit::Committed));
-    assert_eq!(alarms.taken(""), 0);
+    assert!(alarms.taken().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_on_its_way_into_the_tree_is_no_alarm() {
     let db = TestDb::new().await;
-    let (store, alarms) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     let (story, accepted) = Story::accept("acme", "create", 1_000);
     assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
     let payment = story.payment.id;
@@ -332,7 +305,7 @@ async fn an_entry_on_its_way_into_the_tree_is_no_alarm() {
     }
     let merged = store.merged_entries(payment, 0, 0, 0, 256).await.unwrap();
     assert!(merged.entries.is_empty() && merged.done);
-    assert_eq!(alarms.taken("position"), 0);
+    assert_eq!(alarms.taken_of("position"), 0);
     store.shutdown(Duration::from_secs(60)).await;
 }
 
@@ -357,7 +330,7 @@ struct Cosigned {
 impl Cosigned {
     async fn new() -> Self {
         let db = TestDb::new().await;
-        let (store, alarms) = watched(&db).await;
+        let (store, alarms) = Alarms::watch(db.config()).await;
         Self {
             store,
             alarms,
@@ -437,7 +410,7 @@ async fn s75_forged_cosignatures_neither_hide_genuine_ones_nor_spoil_a_checkpoin
     let old = log.signed(5).await;
     log.cosign(&old, 0).await;
     assert_eq!(log.newest().await, Some((5, vec!["a.test/w".into()])));
-    assert_eq!(log.alarms.taken("cosignature"), 0);
+    assert_eq!(log.alarms.taken_of("cosignature"), 0);
 
     let newest = log.signed(9).await;
     let root = "(select root_hash from checkpoints where tree_size = 9)";
@@ -459,13 +432,13 @@ async fn s75_forged_cosignatures_neither_hide_genuine_ones_nor_spoil_a_checkpoin
     // One witness's are all hidden by more than anybody reads, and the other's are not.
     log.insert("9", b, root, "n || ' nothing'", 300).await;
     assert_eq!(log.newest().await, Some((5, vec!["a.test/w".into()])));
-    assert!(log.alarms.taken("cosignature") > 200);
+    assert!(log.alarms.taken_of("cosignature") > 200);
     log.cosign(&newest, 0).await;
     log.cosign(&newest, 1).await;
     let last = log.store.last_cosigned(&newest.1.origin, a.verifier());
     assert_eq!(last.await.unwrap().map(|it| it.head), Some(newest.0.head));
     assert_eq!(log.newest().await, Some((9, vec!["a.test/w".into()])));
-    assert!(log.alarms.taken("cosignature") > 200);
+    assert!(log.alarms.taken_of("cosignature") > 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -495,21 +468,21 @@ async fn s79_what_a_replaced_key_signed_is_passed_over_without_an_alarm() {
     assert_eq!(log.newest().await, None);
     let newest = log.store.newest_checkpoint(&log.keys).await.unwrap();
     assert_eq!(newest, None);
-    assert_eq!(log.alarms.taken("checkpoint"), 0);
+    assert_eq!(log.alarms.taken_of("checkpoint"), 0);
     // Its signature destroyed, it is not as it was stored.
     let spoilt = format!(
         "update checkpoints set note = replace(note, '\u{2014} {ORIGIN} ', '\u{2014} {ORIGIN} AAAA')"
     );
     log.client.batch_execute(&spoilt).await.unwrap();
     assert_eq!(log.newest().await, None);
-    assert_eq!(log.alarms.taken("checkpoint"), 1);
+    assert_eq!(log.alarms.taken_of("checkpoint"), 1);
     // And a stranger's has no MAC of ours.
     let stranger = "insert into checkpoints (tree_size, signed_at, root_hash, note) \
                     select 6, signed_at, root_hash, replace(note, E'\\n5\\n', E'\\n6\\n') from checkpoints";
     log.client.batch_execute(stranger).await.unwrap();
     let newest = log.store.newest_checkpoint(&log.keys).await.unwrap();
     assert_eq!(newest, None);
-    assert_eq!(log.alarms.taken("checkpoint"), 2);
+    assert_eq!(log.alarms.taken_of("checkpoint"), 2);
 }
 
 /// When it was signed is not in the note: a genuine one, inserted again, would be served with any time.
@@ -524,13 +497,13 @@ async fn s75_a_checkpoint_is_served_with_the_time_that_it_was_stored_with() {
     log.client.batch_execute(again).await.unwrap();
     let newest = log.store.newest_checkpoint(&log.keys).await.unwrap();
     assert_eq!(newest, Some(signed.0));
-    assert_eq!(log.alarms.taken("checkpoint"), 1);
+    assert_eq!(log.alarms.taken_of("checkpoint"), 1);
     // What a superuser can: then there is none, and nothing old looks fresh.
     let later = "update checkpoints set signed_at = '2199-01-01' where signed_at > '2022-01-01'";
     log.client.batch_execute(later).await.unwrap();
     let newest = log.store.newest_checkpoint(&log.keys).await.unwrap();
     assert_eq!(newest, None);
-    assert!(log.alarms.taken("checkpoint") > 1);
+    assert!(log.alarms.taken_of("checkpoint") > 1);
 }
 
 /// The line of the log's own key under a note, with its signature spoilt.
@@ -545,7 +518,7 @@ fn log_key_line(note: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_an_entry_that_is_only_said_to_be_refused_still_counts_as_waiting() {
     let db = TestDb::new().await;
-    let (store, alarms) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
     let client = db.client().await;
     strangers(&client, 1).await;
@@ -562,9 +535,9 @@ async fn s75_an_entry_that_is_only_said_to_be_refused_still_counts_as_waiting() 
     .await;
     assert_eq!(store.oldest_pending_entry_age().await, Ok(0.0));
     store.shutdown(Duration::from_secs(60)).await;
-    assert_eq!(alarms.taken("entry"), 1);
+    assert_eq!(alarms.taken_of("entry"), 1);
 
-    let (store, alarms) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     let waiting = JournalRow::of(&entry_of_stream("acme", Uuid::new_v4(), 1));
     client.batch_execute(&waiting.insert()).await.unwrap();
     let id = waiting.entry_id;
@@ -583,7 +556,7 @@ async fn s75_an_entry_that_is_only_said_to_be_refused_still_counts_as_waiting() 
         assert!(age > 0.0, "{hidden}");
     }
     // While it was said to be further than anything arrived.
-    assert_eq!(alarms.taken("sequencer"), 2);
+    assert_eq!(alarms.taken_of("sequencer"), 2);
     let true_again = "update sequencer_head set low_arrival = 1";
     client.batch_execute(true_again).await.unwrap();
 
@@ -597,5 +570,5 @@ async fn s75_an_entry_that_is_only_said_to_be_refused_still_counts_as_waiting() 
     client.batch_execute(copied).await.unwrap();
     client.batch_execute(flood).await.unwrap();
     store.oldest_pending_entry_age().await.unwrap();
-    assert_eq!(alarms.taken("entry"), 1);
+    assert_eq!(alarms.taken_of("entry"), 1);
 }

@@ -20,6 +20,7 @@
     reason = "only tests use this crate, and a test that cannot go on panics"
 )]
 
+mod alarms;
 mod fault_proxy;
 mod journal_row;
 pub mod python;
@@ -27,8 +28,9 @@ mod story;
 mod test_db;
 mod tree_head;
 
+pub use alarms::Alarms;
 pub use fault_proxy::{Cut, Direction, FaultProxy, Plan, Traffic, Upstream};
 pub use journal_row::JournalRow;
-pub use story::{SALT_BYTE, Story, entry_behind, entry_of_stream, tenant};
+pub use story::{SALT_BYTE, Story, entry_behind, entry_of_stream, erasure_requested, tenant};
 pub use test_db::{TestDb, eventually, patient_config, test_keys};
 pub use tree_head::HeadRow;

@@ -10,6 +10,7 @@ use quittance_domain::change::{
 };
 use quittance_domain::contradictions::Contradictions;
 use quittance_domain::decline::Cause;
+use quittance_domain::erasure::{CUSTOMER_DETAIL, ERASURE_REQUESTED, ERASURE_STREAM, NewErasure};
 use quittance_domain::failures::tell_attempt;
 use quittance_domain::fingerprint::{Fingerprint, FingerprintKey, idempotency_key_digest};
 use quittance_domain::ids::{
@@ -320,6 +321,16 @@ pub fn entry_of_stream(tenant_name: &str, stream: Uuid, entity_seq: u64) -> Jour
     leaf.tenant_id = tenant_name.to_owned();
     leaf.prev_leaf_hash = (entity_seq > 1).then(|| Hash::from_bytes([5; 32]));
     entry(&leaf, stream, Some(&tenant(tenant_name)))
+}
+
+/// The first entry of an erasure's stream: that the customer's data is to be erased.
+pub fn erasure_requested(new: &NewErasure) -> JournalEntry {
+    let stream_id = StreamId::named(ERASURE_STREAM, new.id.0).unwrap();
+    let mut leaf = leaf(stream_id, 1, ERASURE_REQUESTED);
+    leaf.tenant_id = new.tenant.as_str().to_owned();
+    let customer = new.customer.unwrap().to_string();
+    leaf.details.insert(CUSTOMER_DETAIL.to_owned(), customer);
+    entry(&leaf, new.id.0, Some(&new.tenant))
 }
 
 /// The next entry of such a stream, which names the one before.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::change::Change;
 use crate::context::Caller;
 use crate::decide::{self, DecideError};
-use crate::decline::Cause;
 use crate::error::FlowError;
 use crate::ids::{PaymentId, TransactionId};
 use crate::journal::Stamp;
@@ -81,10 +80,9 @@ impl Flows {
         let step = self.take_up(caller, record, id).await?;
         let now = self.ports().clock.now();
         let alone = |held: &Transaction| held.left_alone.holds(&held.provider_account, now);
-        // Whoever asks again and again would keep recovery from its turn. And an open circuit is ours: the provider has not
-        // asked for anything.
+        // Whoever asks again and again would keep recovery from its turn.
         let known = step.record.transaction(id).is_some_and(alone);
-        if step.retry_after.is_none() || known || step.cause == Some(Cause::CircuitOpen) {
+        if step.retry_after.is_none() || known {
             return Ok(step.record);
         }
         let told = (step.cause, step.retry_after);

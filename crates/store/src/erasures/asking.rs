@@ -187,6 +187,10 @@ impl PgStore {
     }
 
     /// What the log says of the erasures of these customers.
+    ///
+    /// # Errors
+    /// Also where the ring lacks a key, and what is said can therefore not be told from what somebody put there: it is
+    /// neither believed, nor is an erasure under way given another id.
     pub(super) async fn said_of(&self, customers: Vec<Uuid>) -> Result<Vec<SaidRow>, StoreError> {
         if customers.is_empty() {
             return Ok(Vec::new());
@@ -198,6 +202,12 @@ impl PgStore {
                 let read = ReadSaid::of(customers.clone());
                 async move { read.load::<SaidRow>(connection).await }.boxed()
             });
-        read.await
+        let said = read.await?;
+        match said::unjudged(&said, &self.inner.keys) {
+            None => Ok(said),
+            Some(erasure) => Err(StoreError::Corrupt(format!(
+                "journal.mac_key_id of erasure {erasure}: this process lacks the key"
+            ))),
+        }
     }
 }

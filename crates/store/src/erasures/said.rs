@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Text, Uuid as SqlUuid};
 use quittance_domain::erasure::{ErasureDone, ErasureSaid};
 use quittance_domain::reconciliation::StreamHead;
-use quittance_evidence::{Leaf, leaf_hash};
+use quittance_evidence::{Leaf, MacKeyId, leaf_hash};
 use uuid::Uuid;
 
 use crate::keys::KeyRing;
@@ -89,6 +89,17 @@ impl SaidRow {
         let said = ErasureSaid::of(&Leaf::decode(&self.leaf).ok()?)?;
         (said.customer.0 == self.customer_id && said.tenant == self.tenant_id).then_some(said)
     }
+}
+
+/// An erasure of which nothing can be said here: what the log says of it is under a key that the ring lacks.
+pub(super) fn unjudged(rows: &[SaidRow], ring: &KeyRing) -> Option<Uuid> {
+    let lacking = |row: &&SaidRow| {
+        MacKeyId::new(row.mac_key_id.as_str()).is_ok()
+            && ring.journal_key_by_id(&row.mac_key_id).is_none()
+    };
+    let known = |erasure: &Uuid| asked(rows, *erasure, ring).is_some();
+    let mut lacking = rows.iter().filter(lacking).map(|row| row.erasure_id);
+    lacking.find(|erasure| !known(erasure))
 }
 
 /// The customers of whom the log says that their data was erased, or that it is to be and that it may be under way.

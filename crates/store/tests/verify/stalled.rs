@@ -3,45 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use quittance_store::{PgStore, StoreObserver};
-use quittance_test_support::{TestDb, eventually};
+use quittance_store::PgStore;
+use quittance_test_support::{Alarms, TestDb, eventually};
 use tokio_postgres::Client;
 
 use super::{codes, commit_world, grow, number, sequenced, verify};
-
-/// The alarms that a store raised.
-#[derive(Debug, Default)]
-pub struct Alarms(Mutex<Vec<&'static str>>);
-
-impl StoreObserver for Alarms {
-    fn batch(&self, _size: usize) {}
-    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
-    fn verification_failed(&self, check: &'static str, count: usize) {
-        self.0.lock().extend(vec![check; count]);
-    }
-}
-
-impl Alarms {
-    /// Those that there were since the last time.
-    pub fn all_taken(&self) -> Vec<&'static str> {
-        std::mem::take(&mut *self.0.lock())
-    }
-
-    /// How many there were since the last time, all of them of the sequencer.
-    fn taken(&self) -> usize {
-        let taken = self.all_taken();
-        assert!(taken.iter().all(|check| *check == "sequencer"), "{taken:?}");
-        taken.len()
-    }
-}
-
-async fn watched(db: &TestDb) -> (PgStore, Arc<Alarms>) {
-    let alarms = Arc::new(Alarms::default());
-    let observer: Arc<dyn StoreObserver> = Arc::<Alarms>::clone(&alarms);
-    let store = PgStore::connect(db.config(), observer).await.unwrap();
-    (store, alarms)
-}
 
 async fn age(store: &PgStore) -> f64 {
     store.oldest_pending_entry_age().await.unwrap()
@@ -114,12 +80,12 @@ async fn wait_until_nothing_waits(store: &PgStore) {
 /// A log of some entries, nothing of it waiting.
 async fn quiet() -> (TestDb, PgStore, Arc<Alarms>, Client) {
     let db = TestDb::new().await;
-    let (store, alarms) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
     let client = db.client().await;
     grow(&store, &client, 200).await;
     wait_until_nothing_waits(&store).await;
-    assert_eq!(alarms.taken(), 0);
+    assert_eq!(alarms.taken_of("sequencer"), 0);
     (db, store, alarms, client)
 }
 
@@ -129,18 +95,21 @@ async fn is_told_of_and_repaired(way: &Way) {
     let before = number(&client, "select count(*) from journal_positions").await;
     commit_world(&store, 1_000_000).await;
     if way.stops {
-        eventually("the sequencer tells", || async { alarms.taken() > 0 }).await;
+        eventually("the sequencer tells", || async {
+            alarms.taken_of("sequencer") > 0
+        })
+        .await;
     }
     eventually("who committed it tells", || async {
-        age(&store).await > 0.0 && alarms.taken() > 0
+        age(&store).await > 0.0 && alarms.taken_of("sequencer") > 0
     })
     .await;
     if way.shows_to_all {
         let after = number(&client, "select count(*) from journal_positions").await;
         assert_eq!(after, before, "{}", way.sql);
-        let (other, told) = watched(&db).await;
+        let (other, told) = Alarms::watch(db.config()).await;
         age(&other).await;
-        assert_eq!(told.taken(), 1, "{}", way.sql);
+        assert_eq!(told.taken_of("sequencer"), 1, "{}", way.sql);
     }
     let found = codes(&verify(&store).await.0);
     assert!(found.contains(&way.code), "{}: {found:?}", way.sql);
@@ -156,7 +125,7 @@ async fn is_told_of_and_repaired(way: &Way) {
     commit_world(&store, 3_000_000).await;
     sequenced(&client).await;
     wait_until_nothing_waits(&store).await;
-    assert_eq!(alarms.taken(), 0, "{}", way.sql);
+    assert_eq!(alarms.taken_of("sequencer"), 0, "{}", way.sql);
     let found = codes(&verify(&store).await.0);
     let allowed = |code: &&str| way.passes && *code == "POSITIONS_REORDERED";
     assert!(found.iter().all(allowed), "{}: {found:?}", way.sql);
@@ -180,9 +149,9 @@ async fn s75_an_entry_that_is_deleted_before_it_has_a_position_is_missed_by_whoe
     let gone = "delete from journal where arrival = -1";
     client.batch_execute(gone).await.unwrap();
     age(&store).await;
-    assert_eq!(alarms.taken(), 1);
+    assert_eq!(alarms.taken_of("sequencer"), 1);
     // Once: nothing brings it back.
-    assert_eq!((age(&store).await, alarms.taken()), (0.0, 0));
+    assert_eq!((age(&store).await, alarms.taken_of("sequencer")), (0.0, 0));
     store.shutdown(Duration::from_secs(60)).await;
 }
 
@@ -200,7 +169,7 @@ async fn the_repair_of_a_sequencer_does_no_harm_to_a_sound_one() {
     commit_world(&store, 1_000_000).await;
     sequenced(&client).await;
     wait_until_nothing_waits(&store).await;
-    assert_eq!(alarms.taken(), 0);
+    assert_eq!(alarms.taken_of("sequencer"), 0);
     assert_eq!(verify(&store).await.0, []);
     store.shutdown(Duration::from_secs(60)).await;
 }
