@@ -3,7 +3,7 @@
 use crate::named::named_enum;
 use crate::transaction::TransactionState;
 
-use super::{Booked, Settled, SettledKind, Window};
+use super::{Booked, Settled, Window};
 
 named_enum! {
     /// What was found.
@@ -132,8 +132,7 @@ fn absent(ours: &Booked, window: &Window) -> Verdict {
 /// The export only tells that it was undone: that it was done is in an earlier one.
 fn undone(ours: &Booked, theirs: &Settled, window: &Window) -> Verdict {
     match ours.state {
-        // What a capture left of its authorization was returned: how much was taken is in the export before.
-        TransactionState::Succeeded if theirs.kind == SettledKind::Captured => Verdict::NotJudged,
+        TransactionState::Succeeded if theirs.only_rest => Verdict::NotJudged,
         TransactionState::Succeeded if !window.is_before_end(ours.updated_at) => Verdict::NotJudged,
         TransactionState::Succeeded => found(ours, theirs, vec![Difference::State]),
         TransactionState::Reversed
@@ -160,9 +159,8 @@ fn found(ours: &Booked, theirs: &Settled, differs: Vec<Difference>) -> Verdict {
 /// What nothing of ours was found for; `None` where nothing moved, or where only the rest of an authorization was returned,
 /// of which the export before tells.
 pub fn extra(theirs: &Settled) -> Option<Finding> {
-    let of_before = theirs.only_undone && theirs.kind == SettledKind::Captured;
     let moved = theirs.total != 0 || theirs.mixed;
-    (moved && !of_before).then(|| Finding {
+    (moved && !theirs.only_rest).then(|| Finding {
         kind: FindingKind::Extra,
         differs: Vec::new(),
         ours: None,

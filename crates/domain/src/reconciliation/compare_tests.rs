@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::*;
 use crate::ids::{PaymentId, ProviderReference, TenantId, TransactionId};
 use crate::money::Currency;
-use crate::reconciliation::{Names, SettledLine, Settlement};
+use crate::reconciliation::{Names, SettledKind, SettledLine, Settlement};
 
 fn currency(code: &str) -> Currency {
     Currency::parse(code).unwrap()
@@ -51,6 +51,7 @@ fn line(kind: SettledKind, amount: i64) -> SettledLine {
         at: Some(at(502)),
         kind,
         amount,
+        returns_rest: false,
         currency: currency("EUR"),
         in_payout_currency: false,
         names: Names {
@@ -58,6 +59,14 @@ fn line(kind: SettledKind, amount: i64) -> SettledLine {
             transaction: Some(TransactionId(Uuid::from_u128(2))),
             ..Names::default()
         },
+    }
+}
+
+/// What a capture left of its authorization.
+fn rest() -> SettledLine {
+    SettledLine {
+        returns_rest: true,
+        ..line(SettledKind::Captured, -600)
     }
 }
 
@@ -195,7 +204,7 @@ fn s78_what_is_done_and_undone_adds_up() {
         ..ours(CAPTURED, TransactionState::Succeeded)
     };
     assert_eq!(
-        judged(&part, &[line(CAPTURED, 1_000), line(CAPTURED, -600)]),
+        judged(&part, &[line(CAPTURED, 1_000), rest()]),
         Verdict::Agrees
     );
     let returned = [line(REFUNDED, 1_000), line(REFUNDED, -1_000)];
@@ -229,11 +238,11 @@ fn s78_what_is_undone_behind_the_range_is_not_judged() {
         differs(&ours(REFUNDED, succeeded), &undone),
         [Difference::State]
     );
-    let rest = [line(CAPTURED, -600)];
-    assert_eq!(
-        judged(&ours(CAPTURED, succeeded), &rest),
-        Verdict::NotJudged
-    );
+    let captured = ours(CAPTURED, succeeded);
+    assert_eq!(judged(&captured, &[rest()]), Verdict::NotJudged);
+    // A charge that failed after it was told to be done.
+    let failed = [line(CAPTURED, -1_000)];
+    assert_eq!(differs(&captured, &failed), [Difference::State]);
 }
 
 #[test]

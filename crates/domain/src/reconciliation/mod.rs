@@ -90,6 +90,9 @@ pub struct SettledLine {
     /// Gross, before fees, in minor units: positive where it does what its kind says, negative where it undoes that, 0
     /// where the provider has the operation and moved nothing (yet).
     pub amount: i64,
+    /// Whether it returns what a capture left of its authorization, and undoes nothing that was taken: how much that was, an
+    /// earlier line tells.
+    pub returns_rest: bool,
     /// The amount's currency.
     pub currency: Currency,
     /// Whether that is the currency of the payout, because the export names no other: then only an equal currency can be

@@ -33,6 +33,8 @@ pub struct Settled {
     pub in_payout_currency: bool,
     /// Whether nothing but undoing is told: what is undone was settled before.
     pub only_undone: bool,
+    /// Whether nothing is told but that a capture left something of its authorization: what was taken was settled before.
+    pub only_rest: bool,
     /// What they are about.
     pub names: Names,
 }
@@ -229,6 +231,7 @@ impl From<SettledLine> for Settled {
             mixed: false,
             in_payout_currency: line.in_payout_currency,
             only_undone: line.amount < 0,
+            only_rest: line.returns_rest,
             names: line.names,
         }
     }
@@ -240,6 +243,7 @@ impl Settled {
         self.mixed |= line.currency != self.currency;
         self.in_payout_currency |= line.in_payout_currency;
         self.only_undone &= line.amount < 0;
+        self.only_rest &= line.returns_rest;
         let names = &mut self.names;
         names.payment = names.payment.or(line.names.payment);
         names.transaction = names.transaction.or(line.names.transaction);

@@ -148,6 +148,7 @@ impl Rows for SettlementDetails {
             at: time(row)?,
             kind,
             amount: if goes_out { -came_in } else { came_in },
+            returns_rest: false,
             currency,
             in_payout_currency: false,
             names: names(row, kind)?,

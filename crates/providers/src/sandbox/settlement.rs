@@ -73,6 +73,7 @@ fn line(entry: u64, operation: BookedOperation) -> Result<ExportLine, ExportErro
             Status::Approved => operation.amount,
             Status::Declined | Status::Pending | Status::RequiresAction | Status::Failed => 0,
         },
+        returns_rest: false,
         currency: currency.map_err(|_| wrong("currency", ExportProblem::Currency))?,
         in_payout_currency: false,
         names: Names {

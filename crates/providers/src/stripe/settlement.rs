@@ -68,12 +68,13 @@ const OTHERS: [&str; 31] = [
     "unreconciled_customer_funds",
 ];
 
+/// The category of what a capture left of its authorization.
+const REST: &str = "partial_capture_reversal";
+
 /// What a category settles, and whether money goes out when it does.
 fn settles(category: &str) -> Option<(SettledKind, bool)> {
     match category {
-        "charge" | "charge_failure" | "partial_capture_reversal" => {
-            Some((SettledKind::Captured, false))
-        }
+        "charge" | "charge_failure" | REST => Some((SettledKind::Captured, false)),
         "refund" | "refund_failure" => Some((SettledKind::Refunded, true)),
         "dispute" => Some((SettledKind::ChargedBack, true)),
         "dispute_reversal" => Some((SettledKind::ChargebackReversed, false)),
@@ -124,6 +125,7 @@ impl Rows for BalanceTransactions {
             at: Some(at),
             kind,
             amount: if goes_out { -came_in } else { came_in },
+            returns_rest: category == REST,
             currency,
             in_payout_currency,
             names: names(row, kind)?,

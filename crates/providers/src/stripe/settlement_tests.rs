@@ -60,6 +60,7 @@ fn s78_what_was_captured_in_part_is_two_lines_of_one_charge() {
         &rest,
     ));
     assert_eq!((all.amount, back.amount), (1_000, -600));
+    assert_eq!((all.returns_rest, back.returns_rest), (false, true));
     assert_eq!(all.names, back.names);
     assert_eq!(all.names.transaction.unwrap().to_string(), CAPTURE);
 }
@@ -87,6 +88,7 @@ fn s78_every_category_has_its_direction() {
                 "{category} {facing}"
             );
             assert_eq!(line.in_payout_currency, facing == ",");
+            assert!(!line.returns_rest, "{category}");
         }
     }
     for other in OTHERS {
