@@ -158,16 +158,16 @@ async fn s71_when_no_connection_is_free_reads_and_commands_are_told_soon_and_not
 
 /// Payments asked for at once, and how often after the first time; each has as much in it as a caller may say.
 const WAVE: usize = 300;
-const WAVES: usize = 6;
-/// What all waves after the first may add to the most memory that the server has used: far less than what they bring.
-const MEMORY_LIMIT_KB: u64 = 24 * 1024;
+const WAVES: usize = 8;
+/// What all waves after the first may add to the most memory that the server has used: they bring 63 MB.
+const MEMORY_LIMIT_KB: u64 = 48 * 1024;
 
 /// Asks for many payments at once, none of which can be taken.
 async fn ask_in_vain(client: &Client, wave: usize) {
     let asked = (0..WAVE).map(|number| {
         let mut request = purchase("tok_approve", 100).key(&format!("{wave}-{number}"));
         let text = "x".repeat(500);
-        request.metadata = (0..20)
+        request.metadata = (0..50)
             .map(|key| (format!("k{key}"), text.clone()))
             .collect();
         client.call(request)
