@@ -302,6 +302,10 @@ pub fn row_digest(payment: &Payment) -> [u8; 32] {
         line("provider_account", &payment.provider_account);
         line("routed", &payment.routed);
         line("provider_reference", &reference);
+        // Since it is remembered; the digest of a row without it is what it was before.
+        if payment.named_by_operator {
+            line("named_by_operator", &true);
+        }
         line(
             "decline_code",
             &decline.map_or("", |decline| decline.code.name()),

@@ -164,6 +164,8 @@ pub struct Payment {
     pub routed: bool,
     /// The provider's reference of the payment.
     pub provider_reference: Option<ProviderReference>,
+    /// Whether that is the word of an operator, rather than the provider's.
+    pub named_by_operator: bool,
     /// What the customer has to do, while REQUIRES_ACTION.
     pub next_action: Option<NextAction>,
     /// Why it was declined.

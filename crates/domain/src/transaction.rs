@@ -308,6 +308,19 @@ pub struct Fact {
     pub payment_reference: Option<ProviderReference>,
 }
 
+impl Fact {
+    /// Whether it says until when an authorization holds.
+    pub(crate) fn says_until(&self) -> bool {
+        matches!(
+            self.kind,
+            FactKind::Approved {
+                expires_at: Some(_),
+                ..
+            }
+        )
+    }
+}
+
 /// What was proved.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FactKind {

@@ -79,6 +79,7 @@ pub(crate) struct PaymentRow {
     expires_at: Option<DateTime<Utc>>,
     last_leaf_hash: Vec<u8>,
     routed: bool,
+    named_by_operator: bool,
 }
 
 /// What is read of a payment's customer.
@@ -243,6 +244,7 @@ impl PaymentRow {
                 .at("payments.provider_account")?,
             routed: self.routed,
             provider_reference: provider_reference(self.provider_reference)?,
+            named_by_operator: self.named_by_operator,
             next_action,
             decline: decline(self.decline_code, self.decline_provider_code)?,
             failure: failure(self.failure_cause)?,

@@ -198,6 +198,7 @@ diesel::table! {
         expires_at -> Nullable<Timestamptz>,
         last_leaf_hash -> Binary,
         routed -> Bool,
+        named_by_operator -> Bool,
     }
 }
 

@@ -453,6 +453,7 @@ fn new_payment(tenant_name: &str, minor_units: i64, now: DateTime<Utc>) -> Payme
         provider_account: account(),
         routed: true,
         provider_reference: None,
+        named_by_operator: false,
         next_action: None,
         decline: None,
         failure: None,

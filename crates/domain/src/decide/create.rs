@@ -126,6 +126,7 @@ fn accepted(command: &Create, new: &NewPayment, stamp: &Stamp<'_>) -> Payment {
         provider_account: new.account.clone(),
         routed: command.provider_account.is_none(),
         provider_reference: None,
+        named_by_operator: false,
         next_action: None,
         decline: None,
         failure: None,

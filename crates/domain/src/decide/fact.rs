@@ -162,6 +162,13 @@ pub(crate) fn made_before_it_ran_out(
     matches!(fact.kind, FactKind::Approved { .. }) && ran_out(&record.payment, held)
 }
 
+/// Whether a fact tells an authorization to be made, and not until when it holds: nobody would look whether it ran out.
+pub(crate) fn end_unsaid(record: &PaymentRecord, held: &Transaction, fact: &Fact) -> bool {
+    let made = matches!(fact.kind, FactKind::Approved { .. }) && !fact.says_until();
+    let unsaid = record.payment.expires_at.is_none();
+    held.kind == TransactionKind::Authorization && !held.state.ended() && made && unsaid
+}
+
 /// Whether what became of a confirmation is not known: it is under way, or was never answered.
 pub(crate) fn confirmation_open(record: &PaymentRecord, held: &Transaction) -> bool {
     held.kind.opens()
@@ -198,7 +205,7 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             proved_done(step, record, (fact, *amount, *expires_at), stamp);
         }
         (FactKind::Failed(_) | FactKind::Declined(_), Pending) if kind.disputes() => {
-            take_references(step, record, fact);
+            take_references(step, fact);
             dispute_closed(step, record, &fact.kind);
         }
         (FactKind::Declined(decline), Pending | RequiresAction | Failed) => {
@@ -229,16 +236,18 @@ pub(super) fn apply(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp:
             taken_back(step, record, Cause::ProviderReportedFailure, decline);
         }
         (FactKind::RequiresAction(action), Pending | RequiresAction) if kind.opens() => {
-            take_references(step, record, fact);
+            take_references(step, fact);
             requires_action(step, record, action, stamp);
         }
         (FactKind::Pending, Pending | RequiresAction) => {
-            told_pending(step, record, fact, stamp);
+            told_pending(step, fact, stamp);
         }
         (FactKind::Expired, Pending | RequiresAction | Succeeded | Reversed) if kind.opens() => {
             expired(step, record);
         }
-        (FactKind::Approved { amount, .. }, Succeeded) => done_already(step, record, *amount),
+        (FactKind::Approved { amount, expires_at }, Succeeded) => {
+            done_already(step, record, (fact, *amount, *expires_at));
+        }
         // Equal or older than what is known, or impossible for this kind: nothing new.
         (FactKind::Declined(_), Succeeded | Declined | Reversed)
         | (FactKind::Failed(_), Declined | Failed | Reversed)
@@ -254,7 +263,7 @@ fn proved_done(
     (fact, amount, expires_at): (&Fact, Option<Money>, Option<DateTime<Utc>>),
     stamp: &Stamp<'_>,
 ) {
-    take_references(step, record, fact);
+    take_references(step, fact);
     if !as_asked(step, amount) {
         return mismatch(step, record, amount);
     }
@@ -269,7 +278,7 @@ fn proved_not_done(
     (fact, why): (&Fact, Result<Cause, Decline>),
     stamp: &Stamp<'_>,
 ) {
-    take_references(step, record, fact);
+    take_references(step, fact);
     not_done(step, record, why);
     release_refused(step, record, stamp);
 }
@@ -279,12 +288,12 @@ fn take_back(step: &mut Step, record: &PaymentRecord, fact: &Fact, cause: Cause)
     match step.subject.row().state {
         Succeeded => reversed(step, record, cause),
         Pending if step.subject.row().kind.disputes() => {
-            take_references(step, record, fact);
+            take_references(step, fact);
             dispute_closed(step, record, &fact.kind);
         }
         RequiresAction | Declined | Failed if step.subject.row().kind.disputes() => {}
         Pending | RequiresAction | Declined | Failed if !step.subject.row().kind.opens() => {
-            take_references(step, record, fact);
+            take_references(step, fact);
             undone_before_told(step, record, cause);
         }
         Pending | RequiresAction | Declined | Failed | Reversed => {}
@@ -292,11 +301,11 @@ fn take_back(step: &mut Step, record: &PaymentRecord, fact: &Fact, cause: Cause)
 }
 
 /// The provider has it, and has not carried it out yet.
-fn told_pending(step: &mut Step, record: &PaymentRecord, fact: &Fact, stamp: &Stamp<'_>) {
+fn told_pending(step: &mut Step, fact: &Fact, stamp: &Stamp<'_>) {
     let row = step.subject.row();
     let named = row.provider_reference.is_some() || row.ever_unknown;
     let known = row.state == Pending && named && !names_anew(step, fact);
-    take_references(step, record, fact);
+    take_references(step, fact);
     still_pending(step, known, stamp);
 }
 

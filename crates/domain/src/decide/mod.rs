@@ -44,8 +44,8 @@ pub use command::{capture, confirm, refund, void};
 pub use create::{NewPayment, create};
 pub use fact::{confirmation_lost, fact};
 pub(crate) use fact::{
-    confirmation_open, confirmation_waits, fact_about, made_before_it_ran_out, taken_back_early,
-    tells_details,
+    confirmation_open, confirmation_waits, end_unsaid, fact_about, made_before_it_ran_out,
+    taken_back_early, tells_details,
 };
 pub(crate) use names::{Meant, done_by_another_name, payment_meant};
 pub use operator::{resolve, retry};

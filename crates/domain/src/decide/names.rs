@@ -1,6 +1,6 @@
 //! How the provider names a payment and what is done with it; and which payment there a fact is about.
 
-use crate::decline::Cause;
+use crate::ids::ProviderReference;
 use crate::payment::{Payment, PaymentRecord};
 use crate::transaction::{
     Fact, FactKind, Transaction, TransactionKind, TransactionOrigin, TransactionState,
@@ -32,7 +32,8 @@ pub(crate) fn payment_meant(
 ) -> Meant {
     let opening = held.filter(|held| held.kind.opens());
     let renamed = named_once && opening.is_some_and(|held| names_another(held, fact));
-    let of_another = named_by_provider(record) && of_another_payment(&record.payment, fact);
+    // A person's word of it proves nothing.
+    let of_another = !record.payment.named_by_operator && of_another_payment(&record.payment, fact);
     if !renamed && !of_another {
         return Meant::Ours;
     }
@@ -59,17 +60,6 @@ fn settled(opening: &Transaction) -> bool {
         opening.state,
         TransactionState::Succeeded | TransactionState::Reversed
     )
-}
-
-/// Whether the payment's name at the provider is the provider's own word: a person may have said another one.
-fn named_by_provider(record: &PaymentRecord) -> bool {
-    // Who says that it was taken back says no name.
-    let unnamed = |opening: &Transaction| {
-        let cause = opening.failure.as_ref().map(|failure| failure.cause);
-        opening.state == TransactionState::Reversed && cause == Some(Cause::ResolvedByOperator)
-    };
-    let by_person = |opening: &Transaction| opening.resolved_by_operator && !unnamed(opening);
-    !record.opening().is_some_and(by_person)
 }
 
 /// Whether a fact about a transaction gives it another name than the one that is known.
@@ -109,14 +99,45 @@ pub(super) fn names_anew(step: &Step, fact: &Fact) -> bool {
     ) || new(&fact.payment_reference, &step.payment.provider_reference)
 }
 
+/// Whether a fact names what has no name yet.
+pub(super) fn names_first(step: &Step, fact: &Fact) -> bool {
+    let row = step.subject.row();
+    let operation = row.provider_reference.is_none() && fact.provider_reference.is_some();
+    let payment = step.payment.provider_reference.is_none() && fact.payment_reference.is_some();
+    operation || payment && row.kind.opens()
+}
+
+/// Takes over what a person calls a payment that the provider has not named.
+pub(super) fn name_by_person(step: &mut Step, named: Option<&ProviderReference>) {
+    let payment = &mut step.payment;
+    let unnamed = payment.provider_reference.is_none() || payment.named_by_operator;
+    if let Some(named) = named.filter(|_| unnamed && step.subject.row().kind.opens()) {
+        payment.provider_reference = Some(named.clone());
+        payment.named_by_operator = true;
+    }
+}
+
+/// The person's word that a payment was done is taken back, and with it what they called it.
+pub(super) fn unname(step: &mut Step) {
+    if !step.payment.named_by_operator {
+        return;
+    }
+    let named = step.payment.provider_reference.take();
+    step.payment.named_by_operator = false;
+    if step.subject.row().provider_reference == named {
+        step.edit(|opening| opening.provider_reference = None);
+    }
+}
+
 /// Takes over the names that the provider gives. That of a payment stays, once it is known: only what opens it, and is not
-/// done yet, can give it another one.
-pub(super) fn take_references(step: &mut Step, record: &PaymentRecord, fact: &Fact) {
+/// done yet, can give it another one. What a person called it is replaced.
+pub(super) fn take_references(step: &mut Step, fact: &Fact) {
     let row = step.subject.row();
     let opens = row.kind.opens() && !settled(row);
-    let known = step.payment.provider_reference.is_some() && named_by_provider(record);
+    let known = step.payment.provider_reference.is_some() && !step.payment.named_by_operator;
     if let Some(reference) = fact.payment_reference.as_ref().filter(|_| opens || !known) {
         step.payment.provider_reference = Some(reference.clone());
+        step.payment.named_by_operator = false;
     }
     if let Some(reference) = &fact.provider_reference {
         step.edit(|transaction| transaction.provider_reference = Some(reference.clone()));

@@ -17,6 +17,7 @@ use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, Transacti
 use super::DecideError;
 use super::attempt::prefix;
 use super::fact::apply;
+use super::names::{name_by_person, unname};
 use super::step::Step;
 use super::undone::booked_again;
 
@@ -67,6 +68,7 @@ fn decide(
             really_moved(step, *amount)?;
             step.close_case(OperatorActionKind::ContradictingFact);
             booked_again(step, record, provider_reference.clone());
+            name_by_person(step, provider_reference.as_ref());
         }
         Resolution::Succeeded {
             provider_reference,
@@ -79,6 +81,7 @@ fn decide(
             really_moved(step, *amount)?;
             let fact = said_to_have_succeeded(step, record, provider_reference.clone());
             apply(step, record, &fact, stamp);
+            name_by_person(step, provider_reference.as_ref());
             if step.event_type.is_empty() {
                 // It names what is known for another one's doing: nothing would be decided.
                 undecided(held)?;
@@ -103,9 +106,8 @@ fn decide(
                 payment_reference: None,
             };
             apply(step, record, &fact, stamp);
-            if held.kind.opens() && held.resolved_by_operator {
-                // A person had called it done, and may have named it: that is taken back with it.
-                step.payment.provider_reference = None;
+            if held.kind.opens() {
+                unname(step);
             }
         }
     }
@@ -137,13 +139,12 @@ fn said_to_have_succeeded(
 ) -> Fact {
     let held = step.subject.row();
     let amount = Money::new(held.amount, record.payment.currency()).ok();
-    let of_payment = held.kind.opens() && record.payment.provider_reference.is_none();
     Fact {
         kind: FactKind::Approved {
             amount: amount.filter(|_| held.kind != TransactionKind::Void),
             expires_at: None,
         },
-        payment_reference: named.clone().filter(|_| of_payment),
+        payment_reference: None,
         provider_reference: named,
     }
 }

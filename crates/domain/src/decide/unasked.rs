@@ -109,7 +109,7 @@ pub fn unasked(
     let row = transaction(record, told, stamp);
     let mut step = Step::on(&record.payment, Write::Insert(row), String::new());
     step.by_provider();
-    take_references(&mut step, record, fact);
+    take_references(&mut step, fact);
     match &fact.kind {
         FactKind::Approved { .. } if releases_nothing(record, told.kind) => return Ok(None),
         FactKind::Approved { amount, .. } if as_asked(&mut step, *amount) => {

@@ -1,5 +1,6 @@
 //! What follows from a transaction being proved not done, or a success being taken back.
 
+use chrono::{DateTime, Utc};
 use quittance_evidence::EntryResult;
 
 use crate::change::OperatorActionKind;
@@ -12,6 +13,7 @@ use crate::transition::PaymentEvent;
 
 use super::attempt::{end, prefix};
 use super::done::was_sent;
+use super::names::{names_first, take_references};
 use super::step::Step;
 use super::unasked::take_amount;
 use super::voiding::pending_void;
@@ -260,11 +262,33 @@ pub(super) fn done_by_another(step: &mut Step, fact: &Fact) {
 }
 
 /// The provider says that what is known to be done is done: nothing new, unless it says more.
-pub(super) fn done_already(step: &mut Step, record: &PaymentRecord, amount: Option<Money>) {
+pub(super) fn done_already(
+    step: &mut Step,
+    record: &PaymentRecord,
+    (fact, amount, expires_at): (&Fact, Option<Money>, Option<DateTime<Utc>>),
+) {
     if taken_once_more(record, step.subject.row()) {
         return contradicted(step, "RETURNED_AGAIN", None);
     }
     done_for_another_amount(step, amount);
+    if step.event_type.is_empty() {
+        says_more(step, fact, expires_at);
+    }
+}
+
+/// What was not known of it when it was said to be done: how the provider names it, where a person said so, and until when it
+/// holds what it authorized.
+fn says_more(step: &mut Step, fact: &Fact, expires_at: Option<DateTime<Utc>>) {
+    let row = step.subject.row();
+    let until = expires_at.filter(|_| {
+        row.kind == TransactionKind::Authorization && step.payment.expires_at.is_none()
+    });
+    if until.is_none() && !names_first(step, fact) {
+        return;
+    }
+    take_references(step, fact);
+    step.payment.expires_at = until.or(step.payment.expires_at);
+    step.event_type = format!("{}.updated", prefix(step.subject.row().kind));
 }
 
 /// Whether the dispute whose money this returned took it a second time, and has not returned that: then the word that it is

@@ -28,9 +28,10 @@ pub(super) fn watch(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) 
     let open = holds(&step.payment, &opening);
     let opened = record.opening();
     let was_open = opened.is_some_and(|opening| holds(&record.payment, opening));
+    let said_before = was_open && record.payment.expires_at.is_some();
     let next = match until.filter(|_| open) {
         None => None,
-        Some(until) if !was_open => Some(left_alone(
+        Some(until) if !said_before => Some(left_alone(
             &opening,
             stamp.retries.looked_at(until, stamp.jitter),
         )),

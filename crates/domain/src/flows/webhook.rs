@@ -292,6 +292,12 @@ impl Flows {
                 return Ok((Told::NoNews, asked));
             };
             let version = record.payment.version;
+            if !asked && decide::end_unsaid(&record, held, &fact) {
+                asked_about = Some(version);
+                let until = self.said_until(&record, held).await?;
+                fact = until.unwrap_or(fact);
+                continue;
+            }
             let older = decide::tells_details(held, &fact, dispute.as_ref());
             if (older || contradicts(&record, held, &fact)) && asked_about != Some(version) {
                 match self
@@ -314,6 +320,19 @@ impl Flows {
             }
         }
         Err(FlowError::ConcurrentChange)
+    }
+
+    /// An authorization that was made, with the time until which it holds, where the provider can say that. A webhook that
+    /// leaves it out is applied all the same: it is not waited for.
+    async fn said_until(
+        &self,
+        record: &PaymentRecord,
+        held: &Transaction,
+    ) -> Result<Option<Fact>, FlowError> {
+        Ok(match self.ask_again(record, held).await? {
+            Confirmed::Instead(current) if current.says_until() => Some(*current),
+            Confirmed::Instead(_) | Confirmed::Told | Confirmed::Not(_) => None,
+        })
     }
 
     /// The payment that a webhook names, or what becomes of a webhook whose payment is not known. Where it gives only a

@@ -415,6 +415,7 @@ fn record() -> PaymentRecord {
         provider_account: ProviderAccount::parse("sandbox").unwrap(),
         routed: false,
         provider_reference: None,
+        named_by_operator: false,
         next_action: Some(NextAction {
             redirect_url: Sensitive::new("https://issuer.example/session".to_owned()),
             data: Sensitive::default(),

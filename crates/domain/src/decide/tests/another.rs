@@ -11,6 +11,7 @@ use crate::decide::{
 };
 use crate::decline::Cause;
 use crate::error::Rejection;
+use crate::payment::PaymentState;
 use crate::transaction::TransactionKind as Kind;
 
 use OperatorActionKind::ContradictingFact;
@@ -123,6 +124,93 @@ fn i9_what_a_person_called_a_payment_is_not_its_name_once_it_is_taken_back() {
     }
 }
 
+/// A purchase that the provider called `prov-1` (where it did), and of which a person said that it is done.
+fn said_to_be_done(by_provider: bool, by_person: Option<&str>) -> World {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let opening = world.newest();
+    world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+    if by_provider {
+        assert!(world.learn(opening, &of("prov-1", "op-1", FactKind::Pending)));
+    }
+    world.pass(120);
+    let said = Resolution::Succeeded {
+        provider_reference: by_person.and_then(|name| ProviderReference::parse(name).ok()),
+        amount: None,
+    };
+    world.resolve(said).unwrap();
+    world
+}
+
+fn name_of(world: &World) -> Option<&str> {
+    let named = world.record.payment.provider_reference.as_ref();
+    named.map(ProviderReference::as_str)
+}
+
+#[test]
+fn i9_the_provider_s_name_of_a_payment_outlives_what_a_person_says_of_it() {
+    for by_person in [None, Some("a-name-of-something-else")] {
+        let mut world = said_to_be_done(true, by_person);
+        let opening = world.newest();
+        for taken_back in [false, true] {
+            if taken_back {
+                world.resolve_seen(opening, Resolution::TakenBack).unwrap();
+            }
+            assert_eq!(name_of(&world), Some("prov-1"), "{by_person:?}");
+            let refunded = of("prov-2", "op-2", approved(40));
+            assert_eq!(world.meant(None, &refunded, true), Meant::Another);
+        }
+    }
+}
+
+#[test]
+fn what_a_person_says_to_be_done_again_has_the_name_that_they_give_it() {
+    let mut world = said_to_be_done(false, Some("a-name-of-something-else"));
+    let opening = world.newest();
+    world.resolve_seen(opening, Resolution::TakenBack).unwrap();
+    assert_eq!(name_of(&world), None);
+    let done = of("prov-1", "op-1", approved(100));
+    assert_eq!(world.meant(Some(opening), &done, true), Meant::Ours);
+    assert!(world.learn(opening, &done), "a person is asked");
+    let said = Resolution::Succeeded {
+        provider_reference: ProviderReference::parse("prov-1").ok(),
+        amount: None,
+    };
+    world.resolve_seen(opening, said).unwrap();
+    assert_eq!(world.record.payment.state, PaymentState::Captured);
+    assert_eq!(name_of(&world), Some("prov-1"));
+    assert!(world.record.payment.named_by_operator);
+}
+
+#[test]
+fn what_a_person_called_done_without_a_name_is_named_by_the_provider() {
+    let mut world = said_to_be_done(false, None);
+    let opening = world.newest();
+    assert_eq!(name_of(&world), None);
+    let done = of("prov-1", "op-1", approved(100));
+    assert!(world.learn(opening, &done));
+    assert_eq!(name_of(&world), Some("prov-1"));
+    let told = &world.changes.last().unwrap().entry;
+    assert_eq!(told.event_type, "payment.updated");
+    assert!(!world.learn(opening, &done), "told once");
+    let amounts = world.record.payment.amounts;
+    assert_eq!((amounts.captured, amounts.excess), (100, 0));
+
+    world.refund(Some(30)).unwrap();
+    world.report(SendOutcome::Unknown(Cause::ResponseTimeout));
+    let refund = world.newest();
+    world.pass(120);
+    let said = Resolution::Succeeded {
+        provider_reference: None,
+        amount: None,
+    };
+    world.resolve(said).unwrap();
+    assert!(world.learn(refund, &of("prov-1", "op-2", approved(30))));
+    let named = world.held().provider_reference.as_ref().unwrap();
+    assert_eq!(named.as_str(), "op-2");
+    let told = &world.changes.last().unwrap().entry;
+    assert_eq!(told.event_type, "refund.updated");
+}
+
 #[test]
 fn where_the_provider_cannot_be_asked_only_what_opens_a_payment_gives_it_another_name() {
     let mut pending = World::accepted(100, CaptureMethod::Automatic);
@@ -154,7 +242,7 @@ fn where_the_provider_cannot_be_asked_only_what_opens_a_payment_gives_it_another
 fn a_name_that_a_person_said_gives_way_to_the_provider_s() {
     let mut world = World::captured(100);
     world.tampered = true;
-    world.record.transactions[0].resolved_by_operator = true;
+    world.record.payment.named_by_operator = true;
     let theirs = of("prov-2", "re-1", approved(30));
     assert_eq!(world.meant(None, &theirs, true), Meant::Ours);
     assert!(

@@ -57,6 +57,21 @@ fn s40_an_authorization_is_asked_about_a_while_after_its_time_and_then_ever_late
 }
 
 #[test]
+fn s40_until_when_an_authorization_holds_may_be_told_after_it() {
+    let mut world = World::accepted(100, CaptureMethod::Manual);
+    let opening = world.newest();
+    world.answer(approved(100));
+    assert_eq!(world.look_at(opening), None);
+    let told = told(authorized_until(100));
+    assert!(world.learn(opening, &told));
+    assert_eq!(world.record.payment.expires_at, Some(until()));
+    assert_eq!(world.record.payment.state, PaymentState::Authorized);
+    let first = POLICY.release.first;
+    assert_eq!(world.look_at(opening), Some(until() + first));
+    assert!(!world.learn(opening, &told), "told once");
+}
+
+#[test]
 fn s40_an_authorization_without_its_outcome_is_taken_up_as_before() {
     let mut world = World::accepted(100, CaptureMethod::Manual);
     let opening = world.newest();

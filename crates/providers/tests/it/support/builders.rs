@@ -56,6 +56,7 @@ pub fn payment(token: &str, reference: Option<&str>) -> Payment {
         provider_account: ProviderAccount::parse("sandbox").unwrap(),
         routed: false,
         provider_reference: reference.map(|text| ProviderReference::parse(text).unwrap()),
+        named_by_operator: false,
         next_action: None,
         decline: None,
         failure: None,

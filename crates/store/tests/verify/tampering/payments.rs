@@ -147,6 +147,10 @@ pub const KINDS: &[Kind] = &[
         "update payments set provider_reference = coalesce(provider_reference, '') || 'x' where payment_id = $stream",
     ),
     payment(
+        "payments.named_by_operator",
+        "update payments set named_by_operator = not named_by_operator where payment_id = $stream",
+    ),
+    payment(
         "payments.decline_code",
         "update payments set decline_code = case decline_code when 'DO_NOT_HONOR' then 'INSUFFICIENT_FUNDS' \
          else 'DO_NOT_HONOR' end, decline_provider_code = '05' where payment_id = $stream",
