@@ -239,6 +239,9 @@ impl Ledger {
         if let ["payment_intents", id, "cancel"] = parts {
             let mut all = self.intents.iter_mut();
             let held = all.find(|it| it["id"] == *id).unwrap();
+            if held["status"] == "canceled" {
+                return (400, unexpected_state(held));
+            }
             held["status"] = json!("canceled");
             return (200, held.clone());
         }
@@ -246,11 +249,7 @@ impl Ledger {
             let mut all = self.intents.iter_mut();
             let held = all.find(|it| it["id"] == *id).unwrap();
             assert_eq!(held["status"], "canceled", "what is played");
-            let error = json!({
-                "type": "invalid_request_error", "code": "payment_intent_unexpected_state",
-                "payment_intent": held,
-            });
-            return (400, json!({ "error": error }));
+            return (400, unexpected_state(held));
         }
         let metadata = json!({
             "quittance_payment": form["metadata[quittance_payment]"],
@@ -325,6 +324,12 @@ impl Ledger {
         self.refunds.push(refund.clone());
         refund
     }
+}
+
+/// The refusal of what a payment intent's state does not allow: it comes with that.
+fn unexpected_state(intent: &Value) -> Value {
+    let (kind, code) = ("invalid_request_error", "payment_intent_unexpected_state");
+    json!({"error": {"type": kind, "code": code, "payment_intent": intent}})
 }
 
 /// The fields of a form.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::wire::{
     CaptureMethod, ChargeStatus, ErrorBody, IntentStatus, LatestCharge, Metadata, PaymentIntent,
-    Refund, RefundStatus,
+    Refund, RefundStatus, RefusedBody,
 };
 use super::{decline, money, wire};
 use crate::http::refusal;
@@ -81,8 +81,22 @@ pub(super) fn refused(
         (400, _) if idempotency == Some("idempotency_error") => Unknown::RequestInProgress.into(),
         // Stripe says that the same request may end differently: then this is no refusal of it.
         _ if retry == Some(true) => Unknown::RequestInProgress.into(),
-        _ => refusal(status),
+        _ => match canceled_before(body, operation) {
+            Some(fact) => SendOutcome::Answered(fact),
+            None => refusal(status),
+        },
     }
+}
+
+/// What a refused cancellation proves where the payment is canceled already: in the dashboard, and its event may be lost. That
+/// its authorization ran out is none.
+fn canceled_before(body: &[u8], operation: OperationKind) -> Option<Fact> {
+    if operation != OperationKind::Void {
+        return None;
+    }
+    let intent = parsed::<RefusedBody>(body).ok()?.error.payment_intent;
+    let fact = void(&intent).ok()?;
+    (!ran_out(&intent)).then_some(fact)
 }
 
 /// A refusal by the issuer. A refused payment keeps its payment intent.

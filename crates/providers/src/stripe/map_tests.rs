@@ -299,3 +299,31 @@ fn a_refusal_is_proof_unless_stripe_says_that_the_same_request_may_end_different
         assert_eq!(outcome, expected, "{status} {retry:?} {body}");
     }
 }
+
+#[test]
+fn s43_a_cancellation_refused_since_it_was_canceled_in_the_dashboard_is_done() {
+    let refused_with = |intent: &str, operation| {
+        let intent: Value = serde_json::from_str(intent).unwrap();
+        let error = serde_json::json!({
+            "type": "invalid_request_error",
+            "code": "payment_intent_unexpected_state",
+            "message": "You cannot cancel this PaymentIntent because it has a status of canceled.",
+            "payment_intent": intent,
+        });
+        let body = serde_json::json!({ "error": error }).to_string();
+        refused(400, body.as_bytes(), None, operation)
+    };
+    let canceled = status(REQUIRES_CAPTURE, "canceled");
+    let void = OperationKind::Void;
+    let SendOutcome::Answered(fact) = refused_with(&canceled, void) else {
+        panic!("the money is released");
+    };
+    assert_eq!(fact.kind, moved(1_000));
+    assert_eq!(fact.payment_reference.unwrap().as_str(), "pi_1");
+
+    let no = SendOutcome::NotSent(Cause::RequestRefused);
+    let by_time = with(&canceled, &[("cancellation_reason", "automatic".into())]);
+    assert_eq!(refused_with(&by_time, void), no, "its time was over");
+    assert_eq!(refused_with(SUCCEEDED, void), no, "it is captured");
+    assert_eq!(refused_with(&canceled, OperationKind::Capture), no);
+}

@@ -197,6 +197,18 @@ pub(super) struct ErrorDetail {
     pub payment_intent: Option<Named>,
 }
 
+/// The same of a request about a payment intent, which comes with it.
+#[derive(Debug, Deserialize)]
+pub(super) struct RefusedBody {
+    pub error: RefusedDetail,
+}
+
+/// The payment intent as it stands.
+#[derive(Debug, Deserialize)]
+pub(super) struct RefusedDetail {
+    pub payment_intent: PaymentIntent,
+}
+
 /// An object of which only the name matters.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Named {
