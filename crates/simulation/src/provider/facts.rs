@@ -150,7 +150,7 @@ fn reference(text: &str) -> Option<ProviderReference> {
 }
 
 /// The provider's names of an operation and of its payment, where it gives any.
-fn names(
+pub(super) fn names(
     id: TransactionId,
     booked: &Booked,
     nature: Nature,

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use quittance_domain::ids::{PaymentId, ProviderAccount, TransactionId};
+use quittance_domain::ids::{PaymentId, ProviderAccount, ProviderReference, TransactionId};
 use quittance_domain::ports::Capabilities;
 use quittance_domain::webhook::WebhookFact;
 
@@ -128,6 +128,13 @@ impl SimProvider {
     /// Every operation in the books.
     pub fn operations(&self) -> BTreeMap<TransactionId, Booked> {
         self.books.lock().operations.clone()
+    }
+
+    /// How its dashboard names an operation.
+    pub fn name_of(&self, transaction: TransactionId) -> Option<ProviderReference> {
+        let books = self.books.lock();
+        let booked = books.operations.get(&transaction)?;
+        facts::names(transaction, booked, self.nature)?.0
     }
 
     /// What the books say about a payment.

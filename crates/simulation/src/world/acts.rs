@@ -9,7 +9,9 @@ use quittance_domain::command::{
     Capture, Confirm, Create, Customer, Refund, Resolution, Resolve, Retry, Void,
 };
 use quittance_domain::context::{Actor, ActorKind, Caller, Origin};
-use quittance_domain::ids::{IdempotencyKey, PaymentId, TenantId, TransactionId};
+use quittance_domain::ids::{
+    IdempotencyKey, PaymentId, ProviderReference, TenantId, TransactionId,
+};
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{CaptureMethod, Initiator, PaymentMethod, PaymentMethodType};
 use quittance_domain::text::{Sensitive, Text};
@@ -123,7 +125,10 @@ impl Act {
         }
         let resolution = match executor.pick(0..3) {
             0 => Resolution::Succeeded {
-                provider_reference: None,
+                // They may have taken it for another one.
+                provider_reference: ProviderReference::parse("of-another-one")
+                    .ok()
+                    .filter(|_| executor.chance(300)),
                 // Who looks into the provider's dashboard sees what was really moved.
                 amount: provider
                     .operations()
@@ -174,7 +179,9 @@ pub(super) fn given_up(
     let booked = provider.operations().remove(&transaction);
     let resolution = match booked.map(|booked| (booked.status, booked.amount)) {
         Some((Status::Approved, amount)) => Resolution::Succeeded {
-            provider_reference: None,
+            provider_reference: provider
+                .name_of(transaction)
+                .filter(|_| executor.chance(500)),
             amount: eur(amount),
         },
         Some((Status::Pending | Status::Challenged, _)) => return None,
