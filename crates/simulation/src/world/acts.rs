@@ -15,6 +15,7 @@ use quittance_domain::ids::{
 use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{CaptureMethod, Initiator, PaymentMethod, PaymentMethodType};
 use quittance_domain::text::{Sensitive, Text};
+use quittance_domain::transaction::{TransactionOrigin, TransactionState};
 
 use crate::executor::Executor;
 use crate::provider::{SimProvider, Status};
@@ -110,11 +111,14 @@ impl Act {
         provider: &SimProvider,
         payment: PaymentId,
     ) -> Option<Self> {
-        let (transaction, cases) = store.look(|tables| {
+        let transaction_open = store.look(|tables| {
             let rows = &tables.payments.get(&payment)?.transactions;
-            let open = rows.iter().find(|row| !row.state.ended())?;
-            Some((open.id, open.open_cases))
+            let open = rows.iter().find(|row| !row.state.ended());
+            Some(open.map(|open| (open.id, open.open_cases)))
         })?;
+        let Some((transaction, cases)) = transaction_open else {
+            return Self::taken_back(executor, store, payment);
+        };
         let reason = Text::parse("seen on a statement").ok()?;
         if executor.chance(500) {
             return Some(Self::Retry(Retry {
@@ -147,6 +151,29 @@ impl Act {
             evidence: Text::default(),
             seen_version: None,
         }))
+    }
+
+    /// An operator who says, wrongly, that the provider took back what was done.
+    fn taken_back(executor: &Executor, store: &SimStore, payment: PaymentId) -> Option<Self> {
+        let (transaction, version) = store.look(|tables| {
+            let record = tables.payments.get(&payment)?;
+            let mut done = record.transactions.iter().rev();
+            let done = done.find(|row| {
+                row.state == TransactionState::Succeeded
+                    && row.origin != TransactionOrigin::Provider
+            })?;
+            Some((done.id, record.payment.version))
+        })?;
+        executor.chance(200).then(|| {
+            Self::Resolve(Resolve {
+                payment,
+                transaction,
+                resolution: Resolution::TakenBack,
+                reason: Text::parse("as their support says").unwrap_or_default(),
+                evidence: Text::default(),
+                seen_version: Some(version),
+            })
+        })
     }
 
     pub fn key(&self) -> Option<&str> {
