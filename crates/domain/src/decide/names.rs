@@ -99,21 +99,38 @@ pub(super) fn names_anew(step: &Step, fact: &Fact) -> bool {
     ) || new(&fact.payment_reference, &step.payment.provider_reference)
 }
 
-/// Whether a fact names what has no name yet.
+/// Whether a fact names what has no name of the provider's yet.
 pub(super) fn names_first(step: &Step, fact: &Fact) -> bool {
     let row = step.subject.row();
     let operation = row.provider_reference.is_none() && fact.provider_reference.is_some();
-    let payment = step.payment.provider_reference.is_none() && fact.payment_reference.is_some();
-    operation || payment && row.kind.opens()
+    let unnamed = step.payment.provider_reference.is_none() || step.payment.named_by_operator;
+    operation || unnamed && fact.payment_reference.is_some() && row.kind.opens()
 }
 
-/// Takes over what a person calls a payment that the provider has not named.
-pub(super) fn name_by_person(step: &mut Step, named: Option<&ProviderReference>) {
-    let payment = &mut step.payment;
-    let unnamed = payment.provider_reference.is_none() || payment.named_by_operator;
-    if let Some(named) = named.filter(|_| unnamed && step.subject.row().kind.opens()) {
-        payment.provider_reference = Some(named.clone());
-        payment.named_by_operator = true;
+/// Whether a person can name what opens a payment: where the provider has not, or what it named was not done, and they say
+/// that something was.
+pub(super) fn can_be_named(record: &PaymentRecord) -> bool {
+    let not_done = |opening: &Transaction| {
+        matches!(
+            opening.state,
+            TransactionState::Declined | TransactionState::Failed
+        )
+    };
+    record.payment.provider_reference.is_none()
+        || record.payment.named_by_operator
+        || record.opening().is_some_and(not_done)
+}
+
+/// Takes over what a person calls a payment.
+pub(super) fn name_by_person(
+    step: &mut Step,
+    record: &PaymentRecord,
+    named: Option<&ProviderReference>,
+) {
+    let opens = step.subject.row().kind.opens();
+    if let Some(named) = named.filter(|_| opens && can_be_named(record)) {
+        step.payment.provider_reference = Some(named.clone());
+        step.payment.named_by_operator = true;
     }
 }
 
@@ -130,12 +147,16 @@ pub(super) fn unname(step: &mut Step) {
 }
 
 /// Takes over the names that the provider gives. That of a payment stays, once it is known: only what opens it, and is not
-/// done yet, can give it another one. What a person called it is replaced.
+/// done yet, can give it another one. What a person called it is replaced; that an operation on it repeats what it was sent to
+/// confirms nothing.
 pub(super) fn take_references(step: &mut Step, fact: &Fact) {
     let row = step.subject.row();
     let opens = row.kind.opens() && !settled(row);
-    let known = step.payment.provider_reference.is_some() && !step.payment.named_by_operator;
-    if let Some(reference) = fact.payment_reference.as_ref().filter(|_| opens || !known) {
+    let payment = &step.payment;
+    let known = payment.provider_reference.is_some() && !payment.named_by_operator;
+    let repeated = payment.provider_reference == fact.payment_reference && !row.kind.opens();
+    let named = fact.payment_reference.as_ref();
+    if let Some(reference) = named.filter(|_| opens || !known && !repeated) {
         step.payment.provider_reference = Some(reference.clone());
         step.payment.named_by_operator = false;
     }

@@ -17,7 +17,7 @@ use crate::transaction::{Fact, FactKind, Transaction, TransactionKind, Transacti
 use super::DecideError;
 use super::attempt::prefix;
 use super::fact::apply;
-use super::names::{name_by_person, unname};
+use super::names::{can_be_named, name_by_person, unname};
 use super::step::Step;
 use super::undone::booked_again;
 
@@ -67,8 +67,12 @@ fn decide(
             nothing_under_way(record, stamp)?;
             really_moved(step, *amount)?;
             step.close_case(OperatorActionKind::ContradictingFact);
-            booked_again(step, record, provider_reference.clone());
-            name_by_person(step, provider_reference.as_ref());
+            booked_again(
+                step,
+                record,
+                named(held, record, provider_reference.as_ref()),
+            );
+            name_by_person(step, record, provider_reference.as_ref());
         }
         Resolution::Succeeded {
             provider_reference,
@@ -79,9 +83,10 @@ fn decide(
             }
             nothing_under_way(record, stamp)?;
             really_moved(step, *amount)?;
-            let fact = said_to_have_succeeded(step, record, provider_reference.clone());
+            let named = named(held, record, provider_reference.as_ref());
+            let fact = said_to_have_succeeded(step, record, named);
             apply(step, record, &fact, stamp);
-            name_by_person(step, provider_reference.as_ref());
+            name_by_person(step, record, provider_reference.as_ref());
             if step.event_type.is_empty() {
                 // It names what is known for another one's doing: nothing would be decided.
                 undecided(held)?;
@@ -129,6 +134,16 @@ fn acknowledged(
     step.event_type = format!("{}.case_closed", prefix(held.kind));
     step.close_case(kind);
     Ok(())
+}
+
+/// What a person calls the transaction. What opens a payment that the provider has named keeps its name.
+fn named(
+    held: &Transaction,
+    record: &PaymentRecord,
+    said: Option<&ProviderReference>,
+) -> Option<ProviderReference> {
+    let said = said.filter(|_| !held.kind.opens() || can_be_named(record));
+    said.cloned()
 }
 
 /// A person's word that the transaction of the step is done, with the amount that it has by now.

@@ -46,7 +46,7 @@ pub(super) fn watch(step: &mut Step, record: &PaymentRecord, stamp: &Stamp<'_>) 
     if next != opening.next_step_at {
         put(step, opening, |row| {
             row.next_step_at = next;
-            if !was_open {
+            if !said_before {
                 // What it took to learn that it was made is none of the looks at whether it still is.
                 row.retries = 0;
             }

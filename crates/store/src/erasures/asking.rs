@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::ErasureRow;
 use super::said::{self, ReadSaid, SaidRow};
 use crate::schema::customers;
+use crate::sequencer::UNKNOWN_KEY_CHECK;
 use crate::store::PgStore;
 
 /// Most customers, or erasures, of one reference that are looked at: one after the other has it, the newest first. More than
@@ -205,9 +206,14 @@ impl PgStore {
         let said = read.await?;
         match said::unjudged(&said, &self.inner.keys) {
             None => Ok(said),
-            Some(erasure) => Err(StoreError::Corrupt(format!(
-                "journal.mac_key_id of erasure {erasure}: this process lacks the key"
-            ))),
+            Some(erasure) => {
+                self.inner
+                    .observer
+                    .verification_failed(UNKNOWN_KEY_CHECK, 1);
+                Err(StoreError::Corrupt(format!(
+                    "journal.mac_key_id of erasure {erasure}: this process lacks the key"
+                )))
+            }
         }
     }
 }

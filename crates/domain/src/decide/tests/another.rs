@@ -156,10 +156,44 @@ fn i9_the_provider_s_name_of_a_payment_outlives_what_a_person_says_of_it() {
                 world.resolve_seen(opening, Resolution::TakenBack).unwrap();
             }
             assert_eq!(name_of(&world), Some("prov-1"), "{by_person:?}");
+            let own = world.record.transactions[0].provider_reference.as_ref();
+            assert_eq!(own.map(ProviderReference::as_str), Some("op-1"));
             let refunded = of("prov-2", "op-2", approved(40));
             assert_eq!(world.meant(None, &refunded, true), Meant::Another);
         }
     }
+}
+
+#[test]
+fn i9_what_a_person_called_a_payment_is_confirmed_by_what_opens_it_alone() {
+    let mut world = said_to_be_done(false, Some("prov-1"));
+    let opening = world.newest();
+    world.refund(Some(30)).unwrap();
+    world.report(SendOutcome::Answered(of(
+        "prov-1",
+        "op-2",
+        FactKind::Pending,
+    )));
+    assert!(world.record.payment.named_by_operator, "it was sent there");
+    let done = of("prov-1", "op-1", approved(100));
+    assert!(world.learn(opening, &done));
+    assert!(!world.record.payment.named_by_operator);
+    assert_eq!(name_of(&world), Some("prov-1"));
+    assert!(!world.learn(opening, &done), "told once");
+}
+
+#[test]
+fn a_person_can_name_what_was_done_under_another_name_than_what_was_not() {
+    let mut world = World::accepted(100, CaptureMethod::Automatic);
+    let opening = world.newest();
+    world.report(SendOutcome::Answered(of("prov-1", "op-1", declined())));
+    let said = Resolution::Succeeded {
+        provider_reference: ProviderReference::parse("prov-2").ok(),
+        amount: None,
+    };
+    world.resolve_seen(opening, said).unwrap();
+    assert_eq!(name_of(&world), Some("prov-2"));
+    assert!(world.record.payment.named_by_operator);
 }
 
 #[test]
