@@ -317,9 +317,7 @@ impl PgStore {
             });
         let changed = changed.await?;
         if changed {
-            let entry = &rows.entry;
-            let own = &self.inner.tree.own;
-            own.remember(entry.entry_id, entry.stream_id, entry.entity_seq);
+            self.inner.tree.own.remember(&rows.entry);
             self.inner.committed.notify_one();
         }
         Ok(changed)

@@ -17,6 +17,7 @@ mod checkpoint_rows;
 mod cosignatures;
 mod fresh;
 mod heads;
+mod held;
 mod integrator;
 mod lag;
 mod own;

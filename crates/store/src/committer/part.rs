@@ -215,8 +215,7 @@ impl Committer {
     /// Answers a member that was written. Its entry is looked for until it is in the tree.
     fn committed(&self, member: Member) {
         let entry = &member.rows().entry;
-        let own = &self.signals.own;
-        own.remember(entry.entry_id, entry.stream_id, entry.entity_seq);
+        self.signals.own.remember(entry);
         member.answer(Ok(Commit::Committed));
     }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quittance_domain::ports::{Commit, Store as _};
 use quittance_store::PgStore;
-use quittance_test_support::{Alarms, TestDb, eventually};
+use quittance_test_support::{Alarms, Story, TestDb, eventually};
 use tokio_postgres::Client;
 
 use super::{codes, commit_world, grow, number, sequenced, verify};
@@ -152,6 +153,38 @@ async fn s75_an_entry_that_is_deleted_before_it_has_a_position_is_missed_by_whoe
     assert_eq!(alarms.taken_of("sequencer"), 1);
     // Once: nothing brings it back.
     assert_eq!((age(&store).await, alarms.taken_of("sequencer")), (0.0, 0));
+    store.shutdown(Duration::from_secs(60)).await;
+}
+
+/// An entry has the first position, as far as the rows say.
+const SAID_TO_BE_FIRST: &str = "update journal_positions p set arrival = j.arrival, entry_id = j.entry_id, \
+     stream_id = j.stream_id, entity_seq = j.entity_seq from journal j where j.arrival = -1 and p.position = 0";
+/// And the first tile, too.
+const PUT_INTO_THE_TILE: &str = "update tree_tiles set hashes = j.leaf_hash || substr(hashes, 33) \
+     from journal j where j.arrival = -1 and level = 0 and tile_index = 0";
+const PUT_BACK: &str = "delete from journal_positions where position = 0; \
+     insert into journal_positions select * from first_position; \
+     update tree_tiles t set hashes = f.hashes from first_tile f where t.level = 0 and t.tile_index = 0";
+
+/// Positions and tiles are rows. Only a proof that leads to a head of ours shows that the tree has an entry.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_an_entry_is_not_forgotten_because_rows_say_for_a_moment_that_the_tree_has_it() {
+    let (_db, store, alarms, client) = quiet().await;
+    let prepared = "alter table journal alter arrival set default -1; alter table tree_tiles disable trigger all; \
+         create table first_position as select * from journal_positions where position = 0; \
+         create table first_tile as select * from tree_tiles where level = 0 and tile_index = 0";
+    client.batch_execute(prepared).await.unwrap();
+    let (_, accepted) = Story::accept("acme", "key-1", 1_000);
+    assert_eq!(store.commit(accepted).await, Ok(Commit::Committed));
+    for said in [SAID_TO_BE_FIRST, PUT_INTO_THE_TILE] {
+        client.batch_execute(said).await.unwrap();
+        assert!(age(&store).await > 0.0, "{said}");
+        assert_eq!(alarms.taken_of("sequencer"), 1, "{said}");
+    }
+    client.batch_execute(PUT_BACK).await.unwrap();
+    let gone = "delete from journal where arrival = -1";
+    client.batch_execute(gone).await.unwrap();
+    assert_eq!((age(&store).await, alarms.taken_of("sequencer")), (0.0, 1));
     store.shutdown(Duration::from_secs(60)).await;
 }
 
