@@ -598,6 +598,78 @@ async fn s75_of_two_rows_with_one_number_the_second_is_refused_and_the_sequencer
     store.shutdown(Duration::from_secs(60)).await;
 }
 
+/// Gives the entry at a position another number, as whoever owns the database can.
+async fn renumber(client: &Client, position: i64) -> (String, String) {
+    let sql = "update journal j set arrival = nextval('journal_arrival') from journal_positions p \
+               where p.position = $1 and j.entry_id = p.entry_id returning j.entry_id::text";
+    let row = client.query_one(sql, &[&position]).await.unwrap();
+    (row.get(0), Refusal::AlreadyPlaced.name().to_owned())
+}
+
+/// The repair that docs/signing.md gives.
+const NUMBERS_PUT_BACK: &str = "update journal j set arrival = p.arrival from journal_positions p \
+     where p.stream_id = j.stream_id and p.entity_seq = j.entity_seq and p.arrival <> j.arrival";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_an_entry_that_was_given_another_number_gets_no_second_position() {
+    let db = TestDb::new().await;
+    let alerts = Arc::new(Alerts::default());
+    let observer: Arc<dyn StoreObserver> = Arc::<Alerts>::clone(&alerts);
+    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    store.start_workers();
+    let client = db.client().await;
+    for _ in 0..4 {
+        client.batch_execute(&insert()).await.unwrap();
+    }
+    wait_for_positions(&client, 4).await;
+    // While the sequencer runs, and while none does.
+    let mut expected = vec![renumber(&client, 1).await];
+    client.batch_execute(&insert()).await.unwrap();
+    wait_for_positions(&client, 5).await;
+    wait_until_no_holes_are_left(&client).await;
+    assert_eq!(refusals(&client).await, expected);
+    assert!(alerts.0.load(Ordering::Relaxed) >= 1);
+    eventually("nothing waits for what the tree has", || async {
+        store.oldest_pending_entry_age().await == Ok(0.0)
+    })
+    .await;
+    store.shutdown(Duration::from_secs(60)).await;
+    expected.push(renumber(&client, 2).await);
+    client.batch_execute(&insert()).await.unwrap();
+    let store = db.store().await;
+    store.start_workers();
+    wait_for_positions(&client, 6).await;
+    wait_until_no_holes_are_left(&client).await;
+    assert_eq!(refusals(&client).await, expected);
+    store.shutdown(Duration::from_secs(60)).await;
+
+    let docs = include_str!("../../../docs/signing.md");
+    assert!(docs.contains(NUMBERS_PUT_BACK), "{NUMBERS_PUT_BACK}");
+    client.batch_execute(NUMBERS_PUT_BACK).await.unwrap();
+    assert_gapless_and_complete(&client, 6).await;
+}
+
+/// As after a crash, wherever the mark was left: what has its position is not refused, and gets no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_looked_at_again_after_a_restart_is_not_refused() {
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    for count in [3, 6, 9] {
+        for _ in 0..3 {
+            client.batch_execute(&insert()).await.unwrap();
+        }
+        let anew = "update sequencer_head set low_arrival = 1, holder = null";
+        client.batch_execute(anew).await.unwrap();
+        let store = db.store().await;
+        store.start_workers();
+        wait_for_positions(&client, count).await;
+        wait_until_no_holes_are_left(&client).await;
+        assert_eq!(refusals(&client).await, []);
+        store.shutdown(Duration::from_secs(60)).await;
+    }
+    assert_gapless_and_complete(&client, 9).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_a_row_under_a_key_that_nobody_has_holds_no_other_up_and_is_told_of() {
     let db = TestDb::new().await;

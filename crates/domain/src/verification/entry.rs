@@ -59,7 +59,7 @@ pub struct LoggedRow {
     pub mac_key_id: String,
     /// Column `arrival`.
     pub arrival: i64,
-    /// Whether it has no position, and `refused_entries` says that it is to have none.
+    /// Whether its arrival has no position, and `refused_entries` says that it is to have none.
     pub refused: bool,
     /// The position that was given to this arrival.
     pub placed: Option<Placed>,

@@ -131,9 +131,10 @@ pub enum Fault {
         /// The last one given out.
         given: i64,
     },
-    /// The service wrote it, and `refused_entries` has it, so that the sequencer gives it no position: somebody put it there.
+    /// The service wrote it, and `refused_entries` has it, so that the sequencer gives it no position: somebody put it there, or
+    /// gave the entry another arrival after it had got one.
     #[error(
-        "the entry has no position, since it is taken for refused, though the service wrote it"
+        "the entry's arrival has no position, since it is taken for refused, though the service wrote it"
     )]
     RefusedThoughGenuine,
     /// The row of its position is about another entry.

@@ -151,10 +151,10 @@ statement!(ReadClaims, ReadClaims, ClaimTypes, |self, out| {
     out.push_bind_param::<BigInt, _>(&self.after)?;
     out.push_sql(" order by entity_seq limit ");
     out.push_bind_param::<BigInt, _>(&self.limit)?;
-    // Of the row itself: whoever takes another's arrival does not come by its position.
+    // Of the entry, whatever arrival somebody gave it since.
     out.push_sql(
-        ") j left join lateral (select position from journal_positions p where p.arrival = j.arrival \
-         and p.stream_id = j.stream_id and p.entity_seq = j.entity_seq order by position limit ",
+        ") j left join lateral (select position from journal_positions p \
+         where p.stream_id = j.stream_id and p.entity_seq = j.entity_seq order by position limit ",
     );
     out.push_bind_param::<BigInt, _>(&MAX_CLAIMED)?;
     out.push_sql(") p on true left join sequencer_head h on true order by j.entity_seq");

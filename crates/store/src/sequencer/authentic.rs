@@ -1,5 +1,7 @@
 //! Whether a journal row is what this service wrote.
 
+use std::collections::BTreeSet;
+
 use quittance_evidence::{Hash, LeafIdentity, LeafMac, MacKeyId, StreamId, leaf_hash};
 use uuid::Uuid;
 
@@ -19,6 +21,8 @@ pub enum Refusal {
     Unreadable,
     /// Another row has the arrival.
     ArrivalTaken,
+    /// The entry has its position already, under another arrival: that is no part of what the MAC covers.
+    AlreadyPlaced,
 }
 
 impl Refusal {
@@ -29,6 +33,7 @@ impl Refusal {
         Self::NotItsRow,
         Self::Unreadable,
         Self::ArrivalTaken,
+        Self::AlreadyPlaced,
     ];
 
     /// Its name, as in the database.
@@ -39,6 +44,7 @@ impl Refusal {
             Self::NotItsRow => "NOT_ITS_ROW",
             Self::Unreadable => "UNREADABLE",
             Self::ArrivalTaken => "ARRIVAL_TAKEN",
+            Self::AlreadyPlaced => "ALREADY_PLACED",
         }
     }
 }
@@ -74,6 +80,18 @@ impl<'a> Judged<'a> {
             Verdict::Ours(hash) => Some((*row, *hash)),
             Verdict::Refused(_) | Verdict::Waits => None,
         })
+    }
+
+    /// Refuses those among them that have their position already, by stream and number; and of two rows that say that they are
+    /// one entry, the second.
+    pub(super) fn refuse_placed(&mut self, placed: &BTreeSet<(Uuid, i64)>) {
+        let mut known = placed.clone();
+        for (row, verdict) in &mut self.rows {
+            if matches!(verdict, Verdict::Ours(_)) && !known.insert((row.stream_id, row.entity_seq))
+            {
+                *verdict = Verdict::Refused(Refusal::AlreadyPlaced);
+            }
+        }
     }
 
     /// Those that are not.

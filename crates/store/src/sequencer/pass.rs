@@ -1,5 +1,6 @@
 //! One pass of the active sequencer: reads what has become visible, judges it, and appends it to the positions.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -9,7 +10,7 @@ use uuid::Uuid;
 use super::authentic::{Judged, Refusal, UnknownKey, Verdict, judge};
 use super::holes::{Chunk, Holes};
 use super::seal::Sealing;
-use super::statements::{Arrived, Assign, Fence, JournalWriters, ReadArrivals};
+use super::statements::{Arrived, Assign, Fence, JournalWriters, PlacedElsewhere, ReadArrivals};
 use super::waiting::Waiting;
 use super::{LEASE, Trouble, UNKNOWN_KEY_CHECK, timed};
 use crate::store::PgStore;
@@ -58,7 +59,7 @@ impl Active {
         // have been looked into.
         let mut next = self.rest_of_holes(&chunk, &filled);
         while let Some(after) = next {
-            let judged = judge_all(store, &filled, &mut self.waiting).await?;
+            let judged = self.judge(store, &filled, connection).await?;
             let stands = judged.all_wait();
             self.take(&judged);
             if !filled.is_empty() || self.is_due() {
@@ -77,7 +78,7 @@ impl Active {
         }
         let more = new.len() >= MAX_PASS;
         filled.extend(new);
-        let judged = judge_all(store, &filled, &mut self.waiting).await?;
+        let judged = self.judge(store, &filled, connection).await?;
         self.take(&judged);
         let dead = self.holes.remove_dead();
         if !filled.is_empty() || dead || self.is_due() {
@@ -116,6 +117,23 @@ impl Active {
         }
         let last = chunk.to.last().copied()?;
         self.holes.are_any_after(last).then_some(last)
+    }
+
+    /// What becomes of rows. Nobody else gives positions as long as the fence holds: what has none now gets one, or nothing of
+    /// this is written.
+    async fn judge<'a>(
+        &mut self,
+        store: &PgStore,
+        rows: &'a [Arrived],
+        connection: &mut AsyncPgConnection,
+    ) -> Result<Judged<'a>, Trouble> {
+        let mut judged = judge_all(store, rows, &mut self.waiting).await?;
+        let elsewhere = PlacedElsewhere::new(&judged);
+        if !elsewhere.is_empty() {
+            let placed: Vec<(Uuid, i64)> = timed(elsewhere.load(connection)).await?;
+            judged.refuse_placed(&BTreeSet::from_iter(placed));
+        }
+        Ok(judged)
     }
 
     /// Notes what arrived: holes that are filled, and new ones.
@@ -224,7 +242,7 @@ fn refused(store: &PgStore, judged: &Judged<'_>) {
     store.inner.observer.verification_failed("entry", count);
     if REFUSED.due().is_some() {
         let (entry, cause) = (first.entry_id, refusal.name());
-        tracing::error!(audit.entry_id = %entry, cause, count, "journal entries that this service did not write are refused");
+        tracing::error!(audit.entry_id = %entry, cause, count, "journal rows that are not as this service wrote them are refused");
     }
 }
 

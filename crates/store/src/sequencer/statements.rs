@@ -190,6 +190,48 @@ statement!(
     }
 );
 
+/// Which of some entries, given with their arrivals, have their position under another one.
+pub(super) struct PlacedElsewhere {
+    arrivals: Vec<i64>,
+    streams: Vec<Uuid>,
+    numbers: Vec<i64>,
+}
+
+impl PlacedElsewhere {
+    pub(super) fn new(judged: &Judged<'_>) -> Self {
+        let mut columns = Columns::default();
+        judged.authentic().for_each(|(row, _)| columns.push(row));
+        Self {
+            arrivals: columns.arrivals,
+            streams: columns.streams,
+            numbers: columns.numbers,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.arrivals.is_empty()
+    }
+}
+
+statement!(
+    PlacedElsewhere,
+    PlacedElsewhere,
+    (SqlUuid, BigInt),
+    |self, out| {
+        out.push_sql("select s.stream_id, s.entity_seq from unnest(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.arrivals)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<SqlUuid>, _>(&self.streams)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<BigInt>, _>(&self.numbers)?;
+        // Per entry by the index, whatever the planner thinks of how many there are.
+        out.push_sql(
+            ") as s (arrival, stream_id, entity_seq) cross join lateral (select from journal_positions p \
+             where p.stream_id = s.stream_id and p.entity_seq = s.entity_seq and p.arrival <> s.arrival limit 1) p",
+        );
+    }
+);
+
 /// What the head must be, and what it becomes.
 #[allow(clippy::struct_field_names, reason = "the fence is the number's name")]
 pub(super) struct Fence {

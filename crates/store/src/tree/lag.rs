@@ -161,8 +161,8 @@ statement!(ReadRefused, ReadRefused, PendingTypes, |self, out| {
     out.push_sql(", ");
     out.push_bind_param::<BigInt, _>(&self.entity_seq)?;
     out.push_sql(
-        ") and not exists (select 1 from journal_positions p where p.arrival = r.arrival \
-         and p.stream_id = r.stream_id and p.entity_seq = r.entity_seq) \
+        ") and not exists (select 1 from journal_positions p \
+         where p.stream_id = r.stream_id and p.entity_seq = r.entity_seq) \
          order by r.arrival, r.stream_id, r.entity_seq limit ",
     );
     out.push_bind_param::<BigInt, _>(&PAGE_ROWS)?;

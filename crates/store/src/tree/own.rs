@@ -138,8 +138,8 @@ statement!(LookForOwn, LookForOwn, OwnTypes, |self, out| {
     out.push_sql(
         ") as s (entry_id, stream_id, entity_seq) \
          left join journal j on j.stream_id = s.stream_id and j.entity_seq = s.entity_seq and j.entry_id = s.entry_id \
-         left join journal_positions p on p.arrival = j.arrival and p.stream_id = j.stream_id \
-         and p.entity_seq = j.entity_seq and p.entry_id = j.entry_id",
+         left join journal_positions p on p.stream_id = j.stream_id and p.entity_seq = j.entity_seq \
+         and p.entry_id = j.entry_id",
     );
 });
 
