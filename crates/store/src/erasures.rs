@@ -20,7 +20,7 @@ use quittance_domain::ports::StoreError;
 use uuid::Uuid;
 
 use self::said::Asked;
-pub(crate) use self::said::{ReadSaid, SaidRow, asked, closed, done, erased};
+pub(crate) use self::said::{ReadSaid, SaidRow, asked, closed, done, erased, undecided};
 use crate::payment_row::ReadAs as _;
 use crate::store::PgStore;
 use crate::warning::Thinned;

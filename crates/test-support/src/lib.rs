@@ -31,6 +31,8 @@ mod tree_head;
 pub use alarms::Alarms;
 pub use fault_proxy::{Cut, Direction, FaultProxy, Plan, Traffic, Upstream};
 pub use journal_row::JournalRow;
-pub use story::{SALT_BYTE, Story, entry_behind, entry_of_stream, erasure_requested, tenant};
+pub use story::{
+    SALT_BYTE, Story, entry_behind, entry_of_stream, erasure_done, erasure_requested, tenant,
+};
 pub use test_db::{TestDb, eventually, patient_config, test_keys};
 pub use tree_head::HeadRow;

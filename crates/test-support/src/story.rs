@@ -10,7 +10,9 @@ use quittance_domain::change::{
 };
 use quittance_domain::contradictions::Contradictions;
 use quittance_domain::decline::Cause;
-use quittance_domain::erasure::{CUSTOMER_DETAIL, ERASURE_REQUESTED, ERASURE_STREAM, NewErasure};
+use quittance_domain::erasure::{
+    CUSTOMER_DETAIL, ERASED, ERASURE_REQUESTED, ERASURE_STREAM, NewErasure,
+};
 use quittance_domain::failures::tell_attempt;
 use quittance_domain::fingerprint::{Fingerprint, FingerprintKey, idempotency_key_digest};
 use quittance_domain::ids::{
@@ -22,6 +24,7 @@ use quittance_domain::money::{Currency, Money};
 use quittance_domain::payment::{
     CaptureMethod, Initiator, Payment, PaymentMethod, PaymentMethodType, PaymentState,
 };
+use quittance_domain::reconciliation::StreamHead;
 use quittance_domain::text::{Sensitive, Text};
 use quittance_domain::transaction::{
     Attempt, AttemptEnd, AttemptOutcome, OperationKind, PreparedRequest, Transaction,
@@ -325,8 +328,24 @@ pub fn entry_of_stream(tenant_name: &str, stream: Uuid, entity_seq: u64) -> Jour
 
 /// The first entry of an erasure's stream: that the customer's data is to be erased.
 pub fn erasure_requested(new: &NewErasure) -> JournalEntry {
+    erasure_entry(new, 1, ERASURE_REQUESTED, None)
+}
+
+/// The entry behind one of them: that it was erased.
+pub fn erasure_done(new: &NewErasure, behind: &StreamHead) -> JournalEntry {
+    let before = Hash::from_bytes(behind.leaf_hash);
+    erasure_entry(new, behind.entity_seq + 1, ERASED, Some(before))
+}
+
+fn erasure_entry(
+    new: &NewErasure,
+    entity_seq: u64,
+    event: &str,
+    before: Option<Hash>,
+) -> JournalEntry {
     let stream_id = StreamId::named(ERASURE_STREAM, new.id.0).unwrap();
-    let mut leaf = leaf(stream_id, 1, ERASURE_REQUESTED);
+    let mut leaf = leaf(stream_id, entity_seq, event);
+    leaf.prev_leaf_hash = before;
     leaf.tenant_id = new.tenant.as_str().to_owned();
     let customer = new.customer.unwrap().to_string();
     leaf.details.insert(CUSTOMER_DETAIL.to_owned(), customer);
@@ -355,7 +374,7 @@ fn entry(leaf: &Leaf, stream: Uuid, tenant: Option<&TenantId>) -> JournalEntry {
         result: leaf.result.as_str(),
         cause: None,
         actor: leaf.actor.id.clone(),
-        source: "quittance.v1.PaymentService/CreatePayment".to_owned(),
+        source: leaf.source.rpc_method.clone().unwrap_or_default(),
         provider_account: None,
         trace_id: None,
         occurred_at: leaf.occurred_at,
@@ -394,7 +413,7 @@ fn leaf(stream_id: StreamId, entity_seq: u64, event: &str) -> Leaf {
             version: "0".into(),
             instance: "test".into(),
             peer: None,
-            rpc_method: None,
+            rpc_method: Some("quittance.v1.PaymentService/CreatePayment".to_owned()),
         },
         result: EntryResult::Success,
         grpc_status: None,

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use quittance_evidence::{Hash, Leaf};
 
 use super::claims::Claim;
+use super::erasures::UnjudgedErasure;
 use super::mismatch::{Fault, Mismatch, Shown};
 use super::row_fault::{ResponseProblem, RowFault};
 use crate::failures;
@@ -110,6 +111,8 @@ pub enum StoredResponse {
     Unreadable,
     /// The payment's customer was erased, or is being erased: nothing is kept.
     Erased,
+    /// It is not there, or its key is not, and whether the payment's customer was erased is not known.
+    Unjudged(UnjudgedErasure),
 }
 
 /// Notes what differs of one attempt.
@@ -229,6 +232,9 @@ pub fn compare_attempt_end(claim: &Claim, row: &StoredAttempt) -> Vec<Mismatch> 
             problem,
         }));
     }
+    if let (Some(_), StoredResponse::Unjudged(erasure)) = (&said.response, &row.response) {
+        out.push(claim.mismatch(erasure.fault()));
+    }
     out
 }
 
@@ -237,7 +243,7 @@ fn problem_of(response: &StoredResponse, digest: &Hash) -> Option<ResponseProble
     match response {
         StoredResponse::None => Some(ResponseProblem::Gone),
         StoredResponse::Unreadable => Some(ResponseProblem::Unreadable),
-        StoredResponse::Erased => None,
+        StoredResponse::Erased | StoredResponse::Unjudged(_) => None,
         StoredResponse::Opened { bytes, salt } => {
             let whole = bytes.len() < MAX_STORED_RESPONSE;
             (whole && salted_digest(salt, bytes) != *digest.as_bytes())

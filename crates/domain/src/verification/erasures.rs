@@ -16,6 +16,31 @@ pub struct StoredErasure {
     pub customer_is_there: bool,
 }
 
+/// An erasure of which it is not known whether it was done: an entry of its stream is under a key that is not at hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnjudgedErasure {
+    /// Which.
+    pub erasure: ErasureId,
+    /// The key's id, as stored.
+    pub key: String,
+}
+
+impl UnjudgedErasure {
+    /// What is reported wherever something is not held against its customer for that reason: whoever made the key up hides
+    /// nothing behind it.
+    pub(super) fn fault(&self) -> RowFault {
+        RowFault::ErasureKeyUnknown {
+            erasure: self.erasure,
+            key: Shown::of(&self.key),
+        }
+    }
+
+    /// The same, of the erasure itself.
+    pub fn mismatch(&self) -> Mismatch {
+        of_erasure(self.fault())
+    }
+}
+
 /// What an entry says of an erasure that was done. One that the service did not write says nothing.
 pub fn erasure_done(entry: &CheckedEntry) -> Option<&ErasureSaid> {
     let said = entry.leaf.as_ref()?.erased.as_ref()?;
@@ -25,8 +50,12 @@ pub fn erasure_done(entry: &CheckedEntry) -> Option<&ErasureSaid> {
 /// An erasure that is closed, and of which no entry says that it was done: the entry is written first, so somebody who did
 /// not erase anything closed it.
 pub fn erasure_without_entry(erasure: ErasureId) -> Mismatch {
+    of_erasure(RowFault::ErasureWithoutEntry(erasure))
+}
+
+const fn of_erasure(fault: RowFault) -> Mismatch {
     Mismatch {
-        fault: Fault::Row(RowFault::ErasureWithoutEntry(erasure)),
+        fault: Fault::Row(fault),
         entry: None,
         payment: None,
         position: None,

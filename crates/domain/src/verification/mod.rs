@@ -44,7 +44,9 @@ pub use cases::{
 };
 pub use claims::{Claim, RowsSaid};
 pub use entry::{CheckedEntry, LeafFacts, LoggedRow, MacKeys, Placed, check_entry};
-pub use erasures::{StoredErasure, compare_erasure, erasure_done, erasure_without_entry};
+pub use erasures::{
+    StoredErasure, UnjudgedErasure, compare_erasure, erasure_done, erasure_without_entry,
+};
 pub use key_records::{
     KeySaid, StoredKeyRecord, compare_key_record, key_record_without_entry, key_records_of_nothing,
     unspoken_key_records,

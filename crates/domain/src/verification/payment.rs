@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use quittance_evidence::Hash;
 
 use super::entry::LeafFacts;
+use super::erasures::UnjudgedErasure;
 use super::mismatch::{Fault, Mismatch, Shown};
 use super::stream::{StreamEnd, TransactionFacts};
 use crate::ids::{PaymentId, TransactionId};
@@ -47,6 +48,8 @@ pub enum StoredCustomer {
     Unreadable(&'static str),
     /// They open, and this column of the customer is not what they or the log say.
     Differs(&'static str),
+    /// Whether the key should be there is not known.
+    Unjudged(UnjudgedErasure),
 }
 
 /// A transaction as stored.
@@ -143,6 +146,7 @@ fn compare(log: &StreamEnd, stored: &StoredPayment, report: &mut Report<'_>) {
             let expected = Shown::of(&"what the payment and the log say of its customer");
             report.column(column, expected, Shown::of(&"something else"));
         }
+        StoredCustomer::Unjudged(erasure) => report.add(Fault::Row(erasure.fault())),
         StoredCustomer::None | StoredCustomer::Held | StoredCustomer::Erased => {}
     }
     if let Some(newest) = &log.newest {

@@ -115,6 +115,16 @@ pub enum RowFault {
     /// An erasure is closed that was not done: somebody cancelled it, or made it up.
     #[error("the erasure {0} is closed, and no entry says that it was done")]
     ErasureWithoutEntry(ErasureId),
+    /// What the log says of an erasure is under a key that we do not have: whether it was done is not known here.
+    #[error(
+        "an entry about the erasure {erasure} is under the key {key}, which is not in secrets.keys: whether it was done is not known"
+    )]
+    ErasureKeyUnknown {
+        /// Which erasure.
+        erasure: ErasureId,
+        /// The key's id, as stored.
+        key: Shown,
+    },
     /// A column of an erasure is not what its entry says.
     #[error("{column} of the erasure {erasure} should be {expected}, and is {found}")]
     ErasureDiffers {
@@ -164,6 +174,7 @@ impl RowFault {
             Self::ErasedCustomerStored(_) => "ERASED_CUSTOMER_STORED",
             Self::ErasureMissing(_) => "ERASURE_MISSING",
             Self::ErasureWithoutEntry(_) => "ERASURE_WITHOUT_ENTRY",
+            Self::ErasureKeyUnknown { .. } => "ERASURE_KEY_UNKNOWN",
             Self::ErasureDiffers { .. } => "ERASURE_DIFFERS",
         }
     }

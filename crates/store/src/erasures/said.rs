@@ -3,12 +3,14 @@
 //! A row of `erasures` is only where to look. Whoever can write to the database could add one, so that a key is destroyed
 //! for which nobody asked, or that one which is lost seems to be erased.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Text, Uuid as SqlUuid};
 use quittance_domain::erasure::{ErasureDone, ErasureSaid};
+use quittance_domain::ids::ErasureId;
 use quittance_domain::reconciliation::StreamHead;
+use quittance_domain::verification::UnjudgedErasure;
 use quittance_evidence::{Leaf, MacKeyId, leaf_hash};
 use uuid::Uuid;
 
@@ -89,17 +91,36 @@ impl SaidRow {
         let said = ErasureSaid::of(&Leaf::decode(&self.leaf).ok()?)?;
         (said.customer.0 == self.customer_id && said.tenant == self.tenant_id).then_some(said)
     }
+
+    /// Whether its key is one that the ring lacks: it is neither ours nor forged, as far as can be told.
+    fn lacks_key(&self, ring: &KeyRing) -> bool {
+        MacKeyId::new(self.mac_key_id.as_str()).is_ok()
+            && ring.journal_key_by_id(&self.mac_key_id).is_none()
+    }
 }
 
 /// An erasure of which nothing can be said here: what the log says of it is under a key that the ring lacks.
 pub(super) fn unjudged(rows: &[SaidRow], ring: &KeyRing) -> Option<Uuid> {
-    let lacking = |row: &&SaidRow| {
-        MacKeyId::new(row.mac_key_id.as_str()).is_ok()
-            && ring.journal_key_by_id(&row.mac_key_id).is_none()
-    };
     let known = |erasure: &Uuid| asked(rows, *erasure, ring).is_some();
-    let mut lacking = rows.iter().filter(lacking).map(|row| row.erasure_id);
+    let lacking = rows.iter().filter(|row| row.lacks_key(ring));
+    let mut lacking = lacking.map(|row| row.erasure_id);
     lacking.find(|erasure| !known(erasure))
+}
+
+/// The customers of whom it is not known here whether their data was erased, since an entry that may say so is under a key that
+/// the ring lacks.
+pub(crate) fn undecided(rows: &[SaidRow], ring: &KeyRing) -> BTreeMap<Uuid, UnjudgedErasure> {
+    let is_done = |erasure| asked(rows, erasure, ring).is_some_and(|asked| asked.done.is_some());
+    let lacking = rows.iter().filter(|row| row.lacks_key(ring));
+    let undecided = lacking.filter(|row| !is_done(row.erasure_id));
+    let undecided = undecided.map(|row| {
+        let erasure = UnjudgedErasure {
+            erasure: ErasureId(row.erasure_id),
+            key: row.mac_key_id.clone(),
+        };
+        (row.customer_id, erasure)
+    });
+    undecided.collect()
 }
 
 /// The customers of whom the log says that their data was erased, or that it is to be and that it may be under way.

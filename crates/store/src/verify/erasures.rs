@@ -7,14 +7,15 @@ use futures::FutureExt as _;
 use quittance_domain::ids::{CustomerId, ErasureId};
 use quittance_domain::ports::StoreError;
 use quittance_domain::verification::{
-    CheckedEntry, Mismatch, StoredErasure, compare_erasure, erasure_done, erasure_without_entry,
+    CheckedEntry, Mismatch, StoredErasure, UnjudgedErasure, compare_erasure, erasure_done,
+    erasure_without_entry,
 };
 use uuid::Uuid;
 
 use super::Events;
 use super::claims::Behind;
 use super::read::Verifying;
-use crate::erasures::{ReadSaid, SaidRow, asked};
+use crate::erasures::{ReadSaid, SaidRow, asked, undecided};
 use crate::statement::statement;
 
 /// Closed erasures of one page: of each, up to four entries are read.
@@ -85,7 +86,7 @@ statement!(ReadClosed, ReadClosed, (SqlUuid, SqlUuid), |self, out| {
     out.push_bind_param::<BigInt, _>(&PAGE)?;
 });
 
-/// Looks for erasures that are closed and were not done. The entry that says so is written before the row is closed; so the
+/// Looks for erasures that are closed and were not done, as far as that can be told here. The entry that says so is written before the row is closed; so the
 /// entries may be read after the rows.
 pub(super) async fn verify(connection: &mut Verifying, events: &Events) -> Result<(), StoreError> {
     let mut after = Behind::default();
@@ -105,11 +106,19 @@ pub(super) async fn verify(connection: &mut Verifying, events: &Events) -> Resul
         });
         let said = said.await?;
         let keys = connection.keys();
+        let undecided = undecided(&said, keys);
         let without = page.into_iter().filter(|(erasure, _)| {
             let asked = asked(&said, *erasure, keys);
             asked.and_then(|asked| asked.done).is_none()
         });
-        let found = without.map(|(erasure, _)| erasure_without_entry(ErasureId(erasure)));
+        let found = without.map(|(erasure, customer)| {
+            let unjudged = undecided.get(&customer);
+            let unjudged = unjudged.filter(|unjudged| unjudged.erasure.0 == erasure);
+            unjudged.map_or_else(
+                || erasure_without_entry(ErasureId(erasure)),
+                UnjudgedErasure::mismatch,
+            )
+        });
         let found = found.collect();
         events.found(found).await?;
     }

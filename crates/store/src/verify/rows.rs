@@ -1,6 +1,6 @@
 //! The payments of a batch and their transactions, as they are stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::dsl::sql;
 use diesel::pg::Pg;
@@ -11,14 +11,16 @@ use quittance_domain::ids::{PaymentId, TransactionId};
 use quittance_domain::payment::MAX_RECORDED_TRANSACTIONS;
 use quittance_domain::ports::StoreError;
 use quittance_domain::text::Sensitive;
-use quittance_domain::verification::{StoredCustomer, StoredPayment, StoredTransaction};
+use quittance_domain::verification::{
+    StoredCustomer, StoredPayment, StoredTransaction, UnjudgedErasure,
+};
 use uuid::Uuid;
 
 use super::long::{
     LongPayment, Range, ReadLongPayments, ReadLongTransactions, is_transaction_readable, unreadable,
 };
 use super::read::{BATCH, BATCH_ENTRIES};
-use crate::erasures::{ReadSaid, SaidRow, closed, done, erased};
+use crate::erasures::{ReadSaid, SaidRow, closed, done, erased, undecided};
 use crate::keys::KeyRing;
 use crate::payment_row::{PaymentRow, TransactionRow};
 use crate::schema::{customers, payments, transactions};
@@ -203,6 +205,7 @@ impl Rows {
             asked: erased(&self.erasures, ring),
             done: done(&self.erasures, ring),
             closed: closed(&self.erasures, ring),
+            undecided: undecided(&self.erasures, ring),
         };
         let whole = whole.map(|columns| stored_payment(columns, &said, ring));
         let long = self.long_payments.into_iter().map(LongPayment::stored);
@@ -285,6 +288,8 @@ struct Said {
     done: BTreeSet<Uuid>,
     /// It was, and nobody looks for more of it.
     closed: BTreeSet<Uuid>,
+    /// Whether it was is not known here.
+    undecided: BTreeMap<Uuid, UnjudgedErasure>,
 }
 
 fn stored_customer(
@@ -300,10 +305,10 @@ fn stored_customer(
         return StoredCustomer::Unreadable("payments.customer_id");
     }
     let Some(key) = key else {
-        return if said.asked.contains(&id) {
-            StoredCustomer::Erased
-        } else {
-            StoredCustomer::Unreadable("customers.data_key")
+        return match said.undecided.get(&id) {
+            _ if said.asked.contains(&id) => StoredCustomer::Erased,
+            Some(unjudged) => StoredCustomer::Unjudged(unjudged.clone()),
+            None => StoredCustomer::Unreadable("customers.data_key"),
         };
     };
     // A key that was destroyed, put back from a backup.
@@ -330,6 +335,9 @@ fn stored_customer(
     };
     if !reference.as_ref().is_some_and(is_its) {
         return StoredCustomer::Differs("customers.reference_mac");
+    }
+    if let Some(unjudged) = said.undecided.get(&id) {
+        return StoredCustomer::Unjudged(unjudged.clone());
     }
     if erasing.unwrap_or_default() != said.asked.contains(&id) {
         return StoredCustomer::Differs("customers.erasing_since");

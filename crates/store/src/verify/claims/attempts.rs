@@ -1,6 +1,6 @@
 //! Attempts against what entries say, in both directions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use diesel_async::RunQueryDsl;
@@ -9,8 +9,9 @@ use quittance_domain::ids::{PaymentId, TransactionId};
 use quittance_domain::ports::StoreError;
 use quittance_domain::transaction::MAX_STORED_RESPONSE;
 use quittance_domain::verification::{
-    AttemptKey, Claim, Mismatch, RowFault, StoredAttempt, StoredResponse, attempt_without_entry,
-    attempts_of_nothing, compare_attempt, compare_attempt_end, unspoken_attempts,
+    AttemptKey, Claim, Mismatch, RowFault, StoredAttempt, StoredResponse, UnjudgedErasure,
+    attempt_without_entry, attempts_of_nothing, compare_attempt, compare_attempt_end,
+    unspoken_attempts,
 };
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use self::queries::{
 };
 use super::PAGE;
 use super::queries::Behind;
-use crate::erasures::{ReadSaid, SaidRow, erased};
+use crate::erasures::{ReadSaid, SaidRow, erased, undecided};
 use crate::keys::KeyRing;
 use crate::sealing::{CustomerKey, Place, open_unless_erased};
 use crate::verify::Events;
@@ -76,10 +77,10 @@ async fn compare_spoken(
             number: *number,
         }));
     }
-    let erased = erased_customers(connection, &rows).await?;
+    let excused = excused_customers(connection, &rows).await?;
     let mut ends = Vec::new();
     for ((claim, number), row) in numbered.iter().zip(rows) {
-        let row = stored_attempt(row, &erased, connection.keys());
+        let row = stored_attempt(row, &excused, connection.keys());
         compare_attempt(claim, row.as_ref(), found);
         let differs = row.map_or_else(Vec::new, |row| compare_attempt_end(claim, &row));
         if !differs.is_empty() {
@@ -216,40 +217,60 @@ fn first_repeated(rows: &mut Vec<AttemptTuple>) -> Option<usize> {
     usize::try_from(repeated?).ok()?.checked_sub(1)
 }
 
-/// The customers of these attempts that are erased, or are to be, as the log says: of those whose answer or key is gone.
-async fn erased_customers(
+/// Customers whose answers need not be there.
+#[derive(Default)]
+struct Excused {
+    /// They are erased, or are to be.
+    erased: BTreeSet<Uuid>,
+    /// Whether they are is not known here.
+    undecided: BTreeMap<Uuid, UnjudgedErasure>,
+}
+
+impl Excused {
+    /// What is to be said of an answer that is not there; `None` where it should be.
+    fn response(&self, customer: Option<Uuid>) -> Option<StoredResponse> {
+        let customer = customer?;
+        if self.erased.contains(&customer) {
+            return Some(StoredResponse::Erased);
+        }
+        let undecided = self.undecided.get(&customer);
+        undecided.cloned().map(StoredResponse::Unjudged)
+    }
+}
+
+/// What the log says of the customers of these attempts: of those whose answer or key is gone.
+async fn excused_customers(
     connection: &mut Verifying,
     rows: &[AttemptTuple],
-) -> Result<BTreeSet<Uuid>, StoreError> {
+) -> Result<Excused, StoreError> {
     let gone = rows.iter().filter_map(|row| {
         let (customer, data_key) = &row.4;
         customer.filter(|_| row.3.3.is_none() || data_key.is_none())
     });
     let gone: BTreeSet<Uuid> = gone.collect();
     if gone.is_empty() {
-        return Ok(gone);
+        return Ok(Excused::default());
     }
     let said = connection.read(|connection| {
         let query = ReadSaid::of(gone.iter().copied().collect());
         async move { query.load::<SaidRow>(connection).await }.boxed()
     });
     let said = said.await?;
-    Ok(erased(&said, connection.keys()))
+    Ok(Excused {
+        erased: erased(&said, connection.keys()),
+        undecided: undecided(&said, connection.keys()),
+    })
 }
 
 /// `None` where there is no such attempt.
-fn stored_attempt(
-    row: AttemptTuple,
-    erased: &BTreeSet<Uuid>,
-    ring: &KeyRing,
-) -> Option<StoredAttempt> {
+fn stored_attempt(row: AttemptTuple, excused: &Excused, ring: &KeyRing) -> Option<StoredAttempt> {
     let (_, texts, end, sealed, customer) = row;
     let (id, tenant, operation, account, started_at) = texts;
     let (ended_at, outcome, cause, latency_micros) = end;
     let (request_digest, response_digest, salt, answer) = sealed;
     let id = id?;
-    let erased = customer.0.is_some_and(|id| erased.contains(&id));
-    let response = stored_response(id, (&salt?, answer), (customer, erased), ring);
+    let excused = excused.response(customer.0);
+    let response = stored_response(id, (&salt?, answer), (customer, excused), ring);
     Some(StoredAttempt {
         tenant: tenant?,
         operation: operation?,
@@ -269,7 +290,7 @@ fn stored_attempt(
 fn stored_response(
     id: Uuid,
     (salt, answer): (&[u8], Option<Vec<u8>>),
-    (customer, erased): ((Option<Uuid>, Option<Vec<u8>>), bool),
+    (customer, excused): ((Option<Uuid>, Option<Vec<u8>>), Option<StoredResponse>),
     ring: &KeyRing,
 ) -> StoredResponse {
     let (customer, data_key) = customer;
@@ -280,8 +301,7 @@ fn stored_response(
         open_unless_erased(ring, key.as_ref(), place, sealed)
     };
     match answer {
-        None if erased => StoredResponse::Erased,
-        None => StoredResponse::None,
+        None => excused.unwrap_or(StoredResponse::None),
         Some(sealed) => match (open("response", &sealed), open("digest_salt", salt)) {
             (Ok(Some(bytes)), Ok(Some(salt))) => match salt.as_slice().try_into() {
                 Ok(salt) => StoredResponse::Opened {
@@ -290,7 +310,7 @@ fn stored_response(
                 },
                 Err(_) => StoredResponse::Unreadable,
             },
-            (Ok(_), Ok(_)) if erased => StoredResponse::Erased,
+            (Ok(_), Ok(_)) => excused.unwrap_or(StoredResponse::Unreadable),
             (Ok(_) | Err(_), Ok(_) | Err(_)) => StoredResponse::Unreadable,
         },
     }
