@@ -428,11 +428,21 @@ async fn an_entry_of_another_tenant_is_not_shown_whatever_the_index_says() {
     let stray = leaf("other", StreamId::Payment(past_id()), "payment.accepted");
     let bytes = stray.encode().unwrap().into_bytes();
     world.log.push("acme", stray.entry_id, past_id(), bytes);
-    let refused = world
-        .audit()
+    let audit = world.audit();
+    let listed = audit
         .list_entries(of("acme", v1::ListEntriesRequest::default()))
         .await;
-    assert_eq!(refused.unwrap_err().code(), Code::Internal);
+    assert_eq!(listed.unwrap_err().code(), Code::Internal);
+    let entry_id = stray.entry_id.to_string();
+    let read = audit
+        .get_entry(of("acme", v1::GetEntryRequest { entry_id }))
+        .await;
+    assert_eq!(read.unwrap_err().code(), Code::Internal);
+    let tail = audit
+        .tail_entries(of("acme", v1::TailEntriesRequest::default()))
+        .await;
+    let first = soon(tail.unwrap().into_inner().next()).await.unwrap();
+    assert_eq!(first.unwrap_err().code(), Code::Internal);
 }
 
 #[tokio::test]

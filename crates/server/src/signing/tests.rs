@@ -22,6 +22,7 @@ use super::*;
 
 mod keys;
 mod tampered;
+mod tenants;
 
 const ORIGIN: &str = "quittance.test/log";
 
