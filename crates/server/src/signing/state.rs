@@ -208,8 +208,8 @@ impl StateDirectory {
         Ok(head)
     }
 
-    /// Makes the first state of a log that begins with a tree which is there already; gives its first checkpoint, which nobody
-    /// has seen yet.
+    /// Makes the first state of a log that begins with a tree which is there already, behind the checkpoint of `previous` entries
+    /// of another log; gives its first checkpoint, which nobody has seen yet.
     ///
     /// # Errors
     /// `Exists`, `Checkpoint`, `Io`.
@@ -217,10 +217,11 @@ impl StateDirectory {
         &self,
         keys: &LogKeys,
         head: TreeHead,
+        previous: Option<u64>,
         now: DateTime<Utc>,
     ) -> Result<StoredCheckpoint, StateError> {
         let locked = self.fresh(keys)?;
-        let checkpoint = sign(keys, head, now, (head.size > 0).then_some(0))?;
+        let checkpoint = sign(keys, head, now, previous)?;
         let state = SignerState { checkpoint };
         locked.write(&state)?;
         Ok(state.checkpoint)

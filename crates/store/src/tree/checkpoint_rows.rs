@@ -130,6 +130,14 @@ impl CheckpointRow {
         }
     }
 
+    /// The tree that it states, where this service stored it so, whoever signed it.
+    pub(super) fn stored(&self, ring: &KeyRing) -> Option<TreeHead> {
+        match self.judge(&[], ring) {
+            Judged::OfReplacedKeys => head_of(self.tree_size, &self.root_hash).ok(),
+            Judged::Genuine(_) | Judged::KeyUnknown | Judged::Forged => None,
+        }
+    }
+
     /// It, with what these keys signed under its note: a line that somebody wrote there in another's name would spoil it for
     /// whoever knows that key.
     fn opened(&self, note: &Note, stated: &Checkpoint, keys: &[VerifierKey]) -> StoredCheckpoint {

@@ -300,6 +300,26 @@ impl PgStore {
         read.await
     }
 
+    /// Entries of the largest checkpoint of fewer than `size` that this service stored and that is of the stored tree, whichever
+    /// log it is of: 0 where there is none, `None` where none of the largest ones is.
+    pub async fn last_checkpoint_below(&self, size: u64) -> Result<Option<u64>, TreeReadError> {
+        let mut after: Option<CheckpointRow> = None;
+        for _ in 0..MAX_CHECKPOINT_READS {
+            let rows = self.checkpoint_rows(None, after.as_ref()).await?;
+            let stored = rows.iter().filter_map(|row| row.stored(&self.inner.keys));
+            for head in stored.filter(|head| head.size < size) {
+                if self.tree_root(head.size).await? == head.root {
+                    return Ok(Some(head.size));
+                }
+            }
+            if rows.len() < CHECKPOINTS_READ {
+                return Ok(Some(0));
+            }
+            after = rows.into_iter().next_back();
+        }
+        Ok(None)
+    }
+
     /// Keeps a checkpoint, to be served. One that is there already stays.
     pub async fn keep_checkpoint(&self, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
         let size = i64::try_from(checkpoint.head.size)

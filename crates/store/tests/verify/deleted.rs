@@ -155,3 +155,29 @@ async fn s75_a_cosignature_deleted_before_the_next_is_kept_is_missed_by_whoever_
     let found = verify_at_rest(&store, &trusted).await.0;
     assert_eq!(gaps(&found), [("COSIGNATURE_MISSING", kept, 0)]);
 }
+
+/// Only the checkpoint that comes next names the one before it: that of the next log, where this one has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_the_last_checkpoint_of_a_log_is_missed_where_another_log_has_begun() {
+    let (_db, store, client) = grown(20).await;
+    assert_eq!(store.last_checkpoint_below(20).await.unwrap(), Some(0));
+    for seed in [1_000, 2_000] {
+        signing::sign(&store, &[1]).await;
+        grow_from(&store, &client, seed, 3).await;
+    }
+    store.shutdown(Duration::from_secs(10)).await;
+    let sizes = signing::sizes(&client).await;
+    // Larger ones that somebody put in: nothing else is named than what this service stored.
+    let put_in = "insert into checkpoints (tree_size, signed_at, root_hash, note) \
+                  select tree_size + 1, signed_at, root_hash, note from checkpoints";
+    client.batch_execute(put_in).await.unwrap();
+    let trusted = signing::begin_another_log(&store).await;
+    let removed = "delete from checkpoints where mac is null";
+    client.batch_execute(removed).await.unwrap();
+    assert_eq!(verify_at_rest(&store, &trusted).await.0, []);
+
+    let deleted = format!("delete from checkpoints where tree_size = {}", sizes[1]);
+    client.batch_execute(&deleted).await.unwrap();
+    let found = verify_at_rest(&store, &trusted).await.0;
+    assert_eq!(gaps(&found), [("CHECKPOINT_MISSING", sizes[1], sizes[0])]);
+}

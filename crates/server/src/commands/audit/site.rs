@@ -259,7 +259,12 @@ async fn begin(
     if head.size > 0 && store.tree_root(head.size).await? != head.root {
         bail!("the stored tree does not have the root of its head: nothing is signed");
     }
-    let first = state.begin(keys, head, Utc::now().trunc_subsecs(6))?;
+    // Else nobody missed the last checkpoints of the log before, which only later ones name.
+    let before = match head.size {
+        0 => None,
+        size => store.last_checkpoint_below(size).await?,
+    };
+    let first = state.begin(keys, head, before, Utc::now().trunc_subsecs(6))?;
     if head.size > 0 {
         let kept = store.keep_checkpoint(&first).await;
         kept.context(

@@ -47,6 +47,31 @@ async fn keep(store: &PgStore, head: TreeHead, keys: &[u8], before: u64) -> Trus
     trusted(head)
 }
 
+/// Begins another log with the newest head, as `quittance audit signer init --new-log` does.
+pub async fn begin_another_log(store: &PgStore) -> Trusted {
+    let head = store.tree_head().await.unwrap().unwrap();
+    let origin = KeyName::new("log.test/quittance-2").unwrap();
+    let key = SigningKey::from_seed(origin.clone(), &[4; 32]);
+    let checkpoint = Checkpoint {
+        origin,
+        size: head.size,
+        root: head.root,
+    };
+    let checkpoint = StoredCheckpoint {
+        head,
+        note: checkpoint.sign(&[&key]).unwrap().to_string(),
+        signed_at: Utc::now(),
+        previous: store.last_checkpoint_below(head.size).await.unwrap(),
+    };
+    store.keep_checkpoint(&checkpoint).await.unwrap();
+    Trusted {
+        keys: vec![key.verifier().clone()],
+        // They cosigned the log before.
+        witnesses: Vec::new(),
+        ..trusted(head)
+    }
+}
+
 /// Signs a head; whoever has it cosigned remembers a cosignature of so many entries.
 pub async fn sign_behind(store: &PgStore, head: TreeHead, before: u64) -> Trusted {
     keep(store, head, &[1], before).await
