@@ -306,10 +306,8 @@ pub fn row_digest(payment: &Payment) -> [u8; 32] {
         if payment.named_by_operator {
             line("named_by_operator", &true);
         }
-        line(
-            "decline_code",
-            &decline.map_or("", |decline| decline.code.name()),
-        );
+        let declined = decline.map_or("", |decline| decline.code.name());
+        line("decline_code", &declined);
         line(
             "decline_provider_code",
             &decline.map_or("", |decline| decline.provider_code.as_str()),

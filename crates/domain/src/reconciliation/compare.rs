@@ -3,7 +3,7 @@
 use crate::named::named_enum;
 use crate::transaction::TransactionState;
 
-use super::{Booked, Settled, Window};
+use super::{Booked, Settled, Told, Window};
 
 named_enum! {
     /// What was found.
@@ -62,8 +62,9 @@ pub fn judge(ours: &Booked, theirs: Option<&Settled>, window: &Window) -> Verdic
     let Some(theirs) = theirs else {
         return absent(ours, window);
     };
-    if theirs.only_undone {
-        return undone(ours, theirs, window);
+    match theirs.told {
+        Told::Done => {}
+        Told::Undone | Told::Rest => return undone(ours, theirs, window),
     }
     let mut differs = Vec::new();
     match (ours.state, theirs.total > 0 || theirs.mixed) {
@@ -132,7 +133,7 @@ fn absent(ours: &Booked, window: &Window) -> Verdict {
 /// The export only tells that it was undone: that it was done is in an earlier one.
 fn undone(ours: &Booked, theirs: &Settled, window: &Window) -> Verdict {
     match ours.state {
-        TransactionState::Succeeded if theirs.only_rest => Verdict::NotJudged,
+        TransactionState::Succeeded if theirs.told == Told::Rest => Verdict::NotJudged,
         TransactionState::Succeeded if !window.is_before_end(ours.updated_at) => Verdict::NotJudged,
         TransactionState::Succeeded => found(ours, theirs, vec![Difference::State]),
         TransactionState::Reversed
@@ -160,7 +161,7 @@ fn found(ours: &Booked, theirs: &Settled, differs: Vec<Difference>) -> Verdict {
 /// of which the export before tells.
 pub fn extra(theirs: &Settled) -> Option<Finding> {
     let moved = theirs.total != 0 || theirs.mixed;
-    (moved && !theirs.only_rest).then(|| Finding {
+    (moved && theirs.told != Told::Rest).then(|| Finding {
         kind: FindingKind::Extra,
         differs: Vec::new(),
         ours: None,

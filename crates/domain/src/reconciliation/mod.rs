@@ -21,7 +21,7 @@ use crate::transaction::{TransactionKind, TransactionState};
 
 pub use compare::{Difference, Finding, FindingKind, Verdict, extra, judge, unknown};
 pub use decimal::minor_units;
-pub use settlement::{Settled, Settlement, TooManyLines};
+pub use settlement::{Settled, Settlement, Told, TooManyLines};
 
 /// Most lines of one export that move a payment's money. Each is kept until the end, with about 400 bytes.
 pub const MAX_SETTLED_LINES: usize = 500_000;

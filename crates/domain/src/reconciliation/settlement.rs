@@ -16,6 +16,35 @@ use crate::reconciliation::Names;
 #[error("more than {MAX_SETTLED_LINES} lines that move money: reconcile a shorter time at once")]
 pub struct TooManyLines;
 
+/// What the lines about one operation tell of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// That it was done.
+    Done,
+    /// Nothing but that it was undone: it was settled before.
+    Undone,
+    /// Nothing but that a capture left something of its authorization: what was taken was settled before.
+    Rest,
+}
+
+impl Told {
+    const fn by(line: &SettledLine) -> Self {
+        match line.amount {
+            _ if line.returns_rest => Self::Rest,
+            ..0 => Self::Undone,
+            0.. => Self::Done,
+        }
+    }
+
+    const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Done, _) | (_, Self::Done) => Self::Done,
+            (Self::Undone, _) | (_, Self::Undone) => Self::Undone,
+            (Self::Rest, Self::Rest) => Self::Rest,
+        }
+    }
+}
+
 /// What the lines about one operation add up to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
@@ -31,10 +60,8 @@ pub struct Settled {
     pub mixed: bool,
     /// Whether it is the payout's currency, and may not be the payment's.
     pub in_payout_currency: bool,
-    /// Whether nothing but undoing is told: what is undone was settled before.
-    pub only_undone: bool,
-    /// Whether nothing is told but that a capture left something of its authorization: what was taken was settled before.
-    pub only_rest: bool,
+    /// Whether that it was done is among what is told.
+    pub told: Told,
     /// What they are about.
     pub names: Names,
 }
@@ -230,8 +257,7 @@ impl From<SettledLine> for Settled {
             currency: line.currency,
             mixed: false,
             in_payout_currency: line.in_payout_currency,
-            only_undone: line.amount < 0,
-            only_rest: line.returns_rest,
+            told: Told::by(&line),
             names: line.names,
         }
     }
@@ -242,8 +268,7 @@ impl Settled {
         self.total = self.total.saturating_add(line.amount);
         self.mixed |= line.currency != self.currency;
         self.in_payout_currency |= line.in_payout_currency;
-        self.only_undone &= line.amount < 0;
-        self.only_rest &= line.returns_rest;
+        self.told = self.told.and(Told::by(line));
         let names = &mut self.names;
         names.payment = names.payment.or(line.names.payment);
         names.transaction = names.transaction.or(line.names.transaction);
