@@ -83,9 +83,9 @@ impl PgStore {
         claims: Vec<Claim>,
         head: TreeHead,
     ) -> Result<Held, StoreError> {
-        let mut held = Held::default();
+        let mut judged = Held::default();
         if claims.is_empty() {
-            return Ok(held);
+            return Ok(judged);
         }
         let mut looked_at = by_tile(claims);
         while looked_at.len() > MAX_TILES {
@@ -107,12 +107,12 @@ impl PgStore {
             let proved = is_of_tree(&tiles, tile, head);
             for claim in claims {
                 let stored = tiles.node(leaf(claim.position));
-                held.push(claim, proved && stored == Ok(claim.leaf));
+                judged.push(claim, proved && stored == Ok(claim.leaf));
             }
             // A proof takes a tenth of a millisecond.
             tokio::task::yield_now().await;
         }
-        Ok(held)
+        Ok(judged)
     }
 }
 

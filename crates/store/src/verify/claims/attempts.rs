@@ -270,7 +270,7 @@ fn stored_attempt(row: AttemptTuple, excused: &Excused, ring: &KeyRing) -> Optio
     let (request_digest, response_digest, salt, answer) = sealed;
     let id = id?;
     let excused = excused.response(customer.0);
-    let response = stored_response(id, (&salt?, answer), (customer, excused), ring);
+    let response = stored_response(id, (&salt?, answer), customer, excused, ring);
     Some(StoredAttempt {
         tenant: tenant?,
         operation: operation?,
@@ -286,14 +286,15 @@ fn stored_attempt(row: AttemptTuple, excused: &Excused, ring: &KeyRing) -> Optio
     })
 }
 
-/// What a provider answered to the attempt `id`: its sealed salt and bytes, opened under the key of the payment's customer.
+/// What a provider answered to the attempt `id`: its sealed salt and bytes, opened under the key of the payment's customer;
+/// or what excuses that it is not there.
 fn stored_response(
     id: Uuid,
     (salt, answer): (&[u8], Option<Vec<u8>>),
-    (customer, excused): ((Option<Uuid>, Option<Vec<u8>>), Option<StoredResponse>),
+    (customer, data_key): (Option<Uuid>, Option<Vec<u8>>),
+    excused: Option<StoredResponse>,
     ring: &KeyRing,
 ) -> StoredResponse {
-    let (customer, data_key) = customer;
     let key = customer.zip(data_key.as_ref());
     let key = key.and_then(|(id, sealed)| CustomerKey::unwrap(ring, id, sealed).ok());
     let open = |column, sealed: &[u8]| {
