@@ -394,11 +394,11 @@ pub const MUTATIONS: &[Mutation] = &[
         breaks: "the state is the provider's",
         defect: "an authorization that ran out without a webhook is never asked about",
         file: "crates/domain/src/decide/watch.rs",
-        text: "        Some(until) if !was_open => Some(left_alone(
+        text: "        Some(until) if !said_before => Some(left_alone(
             &opening,
             stamp.retries.looked_at(until, stamp.jitter),
         )),",
-        becomes: "        Some(_) if !was_open => None,",
+        becomes: "        Some(_) if !said_before => None,",
         tests: FLOWS,
     },
     Mutation {

@@ -41,9 +41,11 @@ impl<'a> Theirs<'a> {
             // Some providers do not say why; and what was voided before it was authorized is "cancelled".
             (TransactionState::Failed, Some(Status::Declined))
             | (TransactionState::Declined, Some(Status::Voided)) => shape != Shape::Plain,
-            // It does not tell a refund that it has not done from one that it took back.
+            // It does not tell a refund that it has not done from one that it took back. And whoever calls not done what opened
+            // a payment, and is taken back, is right about the money.
             (TransactionState::Failed, Some(Status::TakenBack)) => {
-                shape == Shape::Stripe || ended_by_release(row)
+                let by_person = row.kind.opens() && row.resolved_by_operator;
+                shape == Shape::Stripe || ended_by_release(row) || by_person
             }
             // Released by the void that was believed to have kept it from being made; known only when it had run out; or run
             // out, after a person had called it not done.
