@@ -183,10 +183,17 @@ async fn s24_a_person_finds_the_payment_charged_and_it_goes_on() {
     assert_eq!(closed.closed_by_entry_id, entry.entry_id);
     assert_eq!(closed.close_time, entry.occurred_at);
 
-    // It is a payment as any other: it can be refunded, and asking the provider changes nothing.
+    // It is a payment as any other: it can be refunded, and asking the provider changes nothing but that it confirms the name.
     show_the_truth(&world).await;
-    let synced = operator.ok(sync(&captured)).await.message.payment.unwrap();
-    assert_eq!(synced.version, captured.version);
+    for _ in 0..2 {
+        let synced = operator.ok(sync(&captured)).await.message.payment.unwrap();
+        assert_eq!(synced.version, captured.version + 1);
+    }
+    let entries = operator.entries_of(&payment.payment_id).await;
+    let told = entries
+        .iter()
+        .filter(|it| it.event_type == "payment.updated");
+    assert_eq!(told.count(), 1);
     let refunded = operator.ok(refund(&captured, 300)).await.message;
     assert_eq!(refunded.payment.unwrap().refunded(), 300);
     let again = operator.refused(request).await;
