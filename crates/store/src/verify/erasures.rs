@@ -86,8 +86,8 @@ statement!(ReadClosed, ReadClosed, (SqlUuid, SqlUuid), |self, out| {
     out.push_bind_param::<BigInt, _>(&PAGE)?;
 });
 
-/// Looks for erasures that are closed and were not done, as far as that can be told here. The entry that says so is written before the row is closed; so the
-/// entries may be read after the rows.
+/// Looks for erasures that are closed and were not done, as far as that can be told here. The entry that says so is written
+/// before the row is closed; so the entries may be read after the rows.
 pub(super) async fn verify(connection: &mut Verifying, events: &Events) -> Result<(), StoreError> {
     let mut after = Behind::default();
     loop {
