@@ -203,7 +203,7 @@ pub(crate) fn change_rows(
         None => {}
     }
     let keyed = rows.key.is_some();
-    let leaf_hash = rows.entry.leaf_hash.clone();
+    let leaf_hash = rows.entry.leaf_hash;
     rows.payment = Some(if payment.version == 1 {
         PaymentWrite::Insert(Box::new(new_payment(
             payment, data, keyed, leaf_hash, &sealer,
@@ -323,7 +323,7 @@ fn journal_row(
         trace_id: entry.trace_id.map(|id| id.to_vec()),
         occurred_at: entry.occurred_at,
         leaf: entry.leaf.as_bytes().to_vec(),
-        leaf_hash: entry.leaf_hash.to_vec(),
+        leaf_hash: entry.leaf_hash,
         mac: mac.tag().to_vec(),
         mac_key_id: mac.key_id().as_str().to_owned(),
     })
@@ -370,7 +370,7 @@ fn new_payment(
     payment: Payment,
     data: Option<CustomerData>,
     keyed: bool,
-    last_leaf_hash: Vec<u8>,
+    last_leaf_hash: [u8; 32],
     sealer: &Sealer<'_>,
 ) -> Result<PaymentInsert, StoreError> {
     let id: Uuid = payment.id.0;
@@ -435,7 +435,7 @@ fn new_payment(
 
 fn old_payment(
     payment: Payment,
-    last_leaf_hash: Vec<u8>,
+    last_leaf_hash: [u8; 32],
     sealer: &Sealer<'_>,
 ) -> Result<PaymentUpdate, StoreError> {
     let (decline_code, decline_provider_code) = decline_columns(payment.decline.as_ref());

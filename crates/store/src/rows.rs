@@ -45,6 +45,7 @@ column! {
     String => Text, &'a str, |value| value.as_str();
     &'static str => Text, &'static str, |value| *value;
     Vec<u8> => Binary, &'a [u8], |value| value.as_slice();
+    [u8; 32] => Binary, &'a [u8], |value| value.as_slice();
     bool => Bool, bool, |value| *value;
     i16 => SmallInt, i16, |value| *value;
     i32 => Integer, i32, |value| *value;
@@ -154,7 +155,7 @@ rows! {
         created_at: DateTime<Utc>,
         updated_at: DateTime<Utc>,
         expires_at: Option<DateTime<Utc>>,
-        last_leaf_hash: Vec<u8>,
+        last_leaf_hash: [u8; 32],
     }
     /// The columns of `payments` that change, guarded by `version - 1`.
     PaymentUpdate as PaymentUpdates {
@@ -183,7 +184,7 @@ rows! {
         failure_cause: Option<&'static str>,
         updated_at: DateTime<Utc>,
         expires_at: Option<DateTime<Utc>>,
-        last_leaf_hash: Vec<u8>,
+        last_leaf_hash: [u8; 32],
     }
     /// A new row of `transactions`.
     TransactionInsert as TransactionInserts {
@@ -314,7 +315,7 @@ rows! {
         trace_id: Option<Vec<u8>>,
         occurred_at: DateTime<Utc>,
         leaf: Vec<u8>,
-        leaf_hash: Vec<u8>,
+        leaf_hash: [u8; 32],
         mac: Vec<u8>,
         mac_key_id: String,
     }

@@ -13,7 +13,7 @@ use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use parking_lot::Mutex;
 use quittance_domain::ports::StoreError;
-use quittance_evidence::{Hash, leaf_hash};
+use quittance_evidence::Hash;
 use uuid::Uuid;
 
 use super::held::{Claim, Held};
@@ -47,14 +47,14 @@ pub(crate) struct OwnEntries(Mutex<BTreeMap<Uuid, Own>>);
 impl OwnEntries {
     /// Remembers an entry that is committed now, where there is room.
     pub(crate) fn remember(&self, entry: &JournalRow) {
+        let own = Own {
+            stream: entry.stream_id,
+            entity_seq: entry.entity_seq,
+            leaf: Hash::from_bytes(entry.leaf_hash),
+            committed: Instant::now(),
+        };
         let mut known = self.0.lock();
         if known.len() < MAX_REMEMBERED {
-            let own = Own {
-                stream: entry.stream_id,
-                entity_seq: entry.entity_seq,
-                leaf: leaf_hash(&entry.leaf),
-                committed: Instant::now(),
-            };
             known.insert(entry.entry_id, own);
         }
     }
