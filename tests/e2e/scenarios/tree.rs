@@ -128,6 +128,49 @@ async fn the_log_of_every_later_checkpoint_begins_with_that_of_an_earlier_one() 
     }
 }
 
+/// A tile is a row: what is proved of a smaller tree has to lead to the newest checkpoint, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_no_proof_of_a_smaller_tree_is_given_from_a_tile_that_was_changed() {
+    let world = World::start().await;
+    let platform = world.as_role(TENANT, &[Role::PlatformAudit]).await;
+    for amount in 1..4 {
+        world.client.create(purchase("tok_approve", amount)).await;
+    }
+    let size = eventually("the tree has some entries", async || {
+        let read = platform.call(GetCheckpointRequest {}).await.ok()?;
+        let (size, _) = verified(&world, read.checkpoint.as_ref()?);
+        (size > 6).then_some(size)
+    })
+    .await;
+    let by_index = |leaf_index, tree_size| GetInclusionProofRequest {
+        entry: Some(Entry::LeafIndex(leaf_index)),
+        tree_size,
+    };
+    let consistency = |first_tree_size, second_tree_size| GetConsistencyProofRequest {
+        first_tree_size,
+        second_tree_size,
+    };
+    platform.ok(by_index(1, 4)).await;
+    platform.ok(consistency(3, 5)).await;
+    platform.ok(consistency(1, size)).await;
+    let change = "alter table tree_tiles disable trigger all; \
+                  update tree_tiles set hashes = set_byte(hashes, 32 * 2, 255 - get_byte(hashes, 32 * 2)) \
+                  where level = 0 and tile_index = 0";
+    for sql in change.split("; ") {
+        world.db.execute(sql, &[]).await;
+    }
+    let failures = || world.metric("audit_verify_failures_total{check=\"proof\"");
+    assert_eq!(failures(), Some(0.0));
+    for refused in [
+        platform.refused(by_index(1, 4)).await,
+        platform.refused(consistency(3, 5)).await,
+        platform.refused(consistency(1, size)).await,
+    ] {
+        refused.is(Code::Internal, "INTERNAL");
+    }
+    assert!(failures() >= Some(3.0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i11_nobody_has_another_tenants_entry_proved_or_asks_by_position() {
     let world = World::start().await;

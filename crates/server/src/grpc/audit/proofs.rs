@@ -5,7 +5,7 @@ use quittance_domain::ports::StoredEntry;
 use quittance_evidence::{Hash, leaf_hash};
 use quittance_proto::v1;
 use quittance_proto::v1::ErrorReason;
-use quittance_store::{StoredCheckpoint, TreeReadError};
+use quittance_store::{StoredCheckpoint, TreeDamage, TreeHead, TreeReadError};
 use tonic::Request;
 
 use super::super::call::Call;
@@ -163,7 +163,11 @@ impl AuditRpcs {
         }
         let proved = evidence.store.inclusion_proof(leaf, index, tree_size).await;
         let (hashes, root) = proved.map_err(|error| read_error(evidence, error))?;
-        let proved = Self::proved(evidence, hashes, tree_size, root, checkpoint)?;
+        let tree = TreeHead {
+            size: tree_size,
+            root,
+        };
+        let proved = Self::proved(evidence, hashes, tree, checkpoint).await?;
         Ok(v1::GetInclusionProofResponse {
             proof: Some(v1::InclusionProof {
                 leaf_hash: leaf.as_bytes().to_vec(),
@@ -223,7 +227,8 @@ impl AuditRpcs {
         }
         let proved = evidence.store.consistency_proof(query.first, second).await;
         let (hashes, [_, root]) = proved.map_err(|error| read_error(evidence, error))?;
-        let proved = Self::proved(evidence, hashes, second, root, checkpoint)?;
+        let tree = TreeHead { size: second, root };
+        let proved = Self::proved(evidence, hashes, tree, checkpoint).await?;
         Ok(v1::GetConsistencyProofResponse {
             proof: Some(v1::ConsistencyProof {
                 first_tree_size: query.first,
@@ -234,21 +239,28 @@ impl AuditRpcs {
         })
     }
 
-    /// Refuses a proof that does not lead to the checkpoint of its size.
-    fn proved(
+    /// Refuses a proof that does not lead to the newest checkpoint: to its root, or to one of fewer entries that it continues. A
+    /// proof between two trees of which nobody signed either would say nothing.
+    async fn proved(
         evidence: &Evidence,
         hashes: Vec<Hash>,
-        tree_size: u64,
-        root: Hash,
+        tree: TreeHead,
         checkpoint: StoredCheckpoint,
     ) -> Result<Proved, Failure> {
-        if tree_size == checkpoint.head.size && root != checkpoint.head.root {
-            let damage = quittance_store::TreeDamage::Root;
-            return Err(read_error(evidence, damage.into()));
+        let signed = checkpoint.head;
+        let (before, root) = if tree.size == signed.size {
+            (tree.root, tree.root)
+        } else {
+            let proof = evidence.store.consistency_proof(tree.size, signed.size);
+            let (_, [before, root]) = proof.await.map_err(|error| read_error(evidence, error))?;
+            (before, root)
+        };
+        if before != tree.root || root != signed.root {
+            return Err(read_error(evidence, TreeDamage::Root.into()));
         }
         Ok(Proved {
             hashes,
-            tree_size,
+            tree_size: tree.size,
             checkpoint,
         })
     }
