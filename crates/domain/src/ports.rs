@@ -134,15 +134,31 @@ pub struct StoredEntry {
     pub leaf: Vec<u8>,
     /// Its gapless position, once sequenced: 0, 1, 2 …
     pub position: Option<u64>,
-    /// Whether this service wrote the bytes, and as this entry: their MAC verifies, and id, stream and number are
-    /// theirs. What is not may be shown, and nothing is ever signed about it.
-    pub authentic: bool,
+    /// Whether this service wrote the bytes, and as this entry.
+    pub authenticity: Authenticity,
+}
+
+/// Whether this service wrote the bytes of a journal entry, and as this entry. What it did not may be shown, marked; nothing is
+/// signed about it, and nobody is told that it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authenticity {
+    /// It did: their MAC verifies, and id, stream and number are theirs.
+    Ours,
+    /// It did not: somebody changed the entry, or made it up.
+    Forged,
+    /// Their MAC is under a key that this process does not have: nothing can be said.
+    KeyUnknown,
 }
 
 impl StoredEntry {
+    /// Whether this service wrote it, as far as this process can tell.
+    pub fn is_authentic(&self) -> bool {
+        self.authenticity == Authenticity::Ours
+    }
+
     /// The bytes, for whoever signs something about them; `None` where this service did not write them.
     pub fn authentic_leaf(&self) -> Option<&[u8]> {
-        self.authentic.then_some(self.leaf.as_slice())
+        self.is_authentic().then_some(self.leaf.as_slice())
     }
 }
 

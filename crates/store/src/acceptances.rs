@@ -7,8 +7,9 @@ use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
-use diesel::sql_types::{Binary, Bool};
+use diesel::sql_types::{Binary, Bool, Text};
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use parking_lot::Mutex;
@@ -19,7 +20,7 @@ use quittance_evidence::{Hash, Leaf, leaf_hash};
 use uuid::Uuid;
 
 use crate::schema::journal;
-use crate::sequencer::claimed;
+use crate::sequencer::{claimed, claimed_leaf, claimed_mac, claimed_mac_key_id};
 use crate::store::PgStore;
 
 /// Most entries that are remembered: of commands under way.
@@ -117,13 +118,16 @@ claimed!(Row);
 /// What is read of an entry.
 #[diesel::dsl::auto_type]
 fn entries() -> _ {
+    let leaf: SqlLiteral<Binary> = claimed_leaf();
+    let mac: SqlLiteral<Binary> = claimed_mac();
+    let mac_key_id: SqlLiteral<Text> = claimed_mac_key_id();
     journal::table.select((
         journal::stream_id,
         journal::entity_seq,
         journal::entry_id,
-        journal::leaf,
-        journal::mac,
-        journal::mac_key_id,
+        leaf,
+        mac,
+        mac_key_id,
     ))
 }
 
@@ -171,7 +175,7 @@ impl PgStore {
         let (genuine, forged): (Vec<Row>, Vec<Row>) = read
             .await?
             .into_iter()
-            .partition(|row| row.is_authentic(&self.inner.keys));
+            .partition(|row| row.claimed().is_authentic(&self.inner.keys));
         self.report_forged(forged.iter().map(|row| row.entry_id));
         for row in genuine {
             // Only the bytes are under the MAC, not the column by which it was found.
@@ -190,7 +194,7 @@ impl PgStore {
         let Some(row) = row else {
             return Ok(None);
         };
-        if !row.is_authentic(&self.inner.keys) {
+        if !row.claimed().is_authentic(&self.inner.keys) {
             self.report_forged(std::iter::once(row.entry_id));
             return Ok(None);
         }

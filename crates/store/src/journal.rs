@@ -1,16 +1,18 @@
 //! Reading the journal.
 
+use diesel::expression::SqlLiteral;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::{Binary, Nullable, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::ids::{EntryId, TenantId};
-use quittance_domain::ports::{EntryFilter, StoreError, StoredEntry};
+use quittance_domain::ports::{Authenticity, EntryFilter, StoreError, StoredEntry};
 use uuid::Uuid;
 
+use crate::keys::KeyRing;
 use crate::schema::{journal, journal_positions};
-use crate::sequencer::claimed;
+use crate::sequencer::{claimed, claimed_leaf, claimed_mac, claimed_mac_key_id};
 use crate::store::PgStore;
 
 /// An entry as read.
@@ -26,6 +28,34 @@ struct Row {
 }
 
 claimed!(Row);
+
+impl Row {
+    /// As it was read for a tenant, or for all (`None`). Numbers below zero, which somebody else wrote, are none.
+    fn judged(self, ring: &KeyRing, tenant: Option<&str>) -> StoredEntry {
+        let authenticity = match self.claimed().judge(ring) {
+            // The column beside it led here.
+            Ok(Ok(leaf)) if tenant.is_some_and(|tenant| tenant != leaf.tenant_id) => {
+                Authenticity::Forged
+            }
+            Ok(Ok(_)) => Authenticity::Ours,
+            Ok(Err(_)) => Authenticity::Forged,
+            Err(_) => Authenticity::KeyUnknown,
+        };
+        StoredEntry {
+            id: EntryId(self.entry_id),
+            stream: self.stream_id,
+            entity_seq: u64::try_from(self.entity_seq).unwrap_or_default(),
+            leaf: self.leaf,
+            position: self
+                .position
+                .and_then(|position| u64::try_from(position).ok()),
+            authenticity,
+        }
+    }
+}
+
+/// Entries that are read to find the one with an id. Only what somebody else wrote has the id of another.
+const MAX_SAME_ID: usize = 16;
 
 /// Every tenant that the journal knows, and null: walks the index from one to the next.
 const TENANTS: &str = "\
@@ -78,7 +108,7 @@ impl PgStore {
                 async move { entries(connection, tenant, &filter, after, None, limit).await }
                     .boxed()
             });
-        self.stored(read.await?)
+        Ok(self.stored(read.await?, tenant.map(TenantId::as_str)))
     }
 
     /// A tenant's entries with ids from the first on and before the second, newest first.
@@ -99,7 +129,7 @@ impl PgStore {
                 .limit(rows);
             async move { query.load::<Row>(connection).await }.boxed()
         });
-        self.stored(read.await?)
+        Ok(self.stored(read.await?, Some(tenant)))
     }
 
     /// Every tenant that has entries.
@@ -125,9 +155,12 @@ impl PgStore {
         let filter = EntryFilter::default();
         let read = self.inner.reader.read("read journal entry", |connection| {
             let (tenant, filter) = (tenant.cloned(), filter.clone());
-            async move { entries(connection, tenant, &filter, None, Some(id), 1).await }.boxed()
+            async move { entries(connection, tenant, &filter, None, Some(id), MAX_SAME_ID).await }
+                .boxed()
         });
-        Ok(self.stored(read.await?)?.into_iter().next())
+        let found = self.stored(read.await?, tenant.map(TenantId::as_str));
+        let ours = found.iter().position(StoredEntry::is_authentic);
+        Ok(found.into_iter().nth(ours.unwrap_or_default()))
     }
 
     pub(crate) async fn read_entries_from(
@@ -154,9 +187,9 @@ impl PgStore {
                         journal::entry_id,
                         journal::stream_id,
                         journal::entity_seq,
-                        journal::leaf,
-                        journal::mac,
-                        journal::mac_key_id,
+                        claimed_leaf(),
+                        claimed_mac(),
+                        claimed_mac_key_id(),
                         journal_positions::position.nullable(),
                     ))
                     .into_boxed::<Pg>()
@@ -169,19 +202,18 @@ impl PgStore {
                 }
                 async move { query.load::<Row>(connection).await }.boxed()
             });
-        self.stored(read.await?)
+        Ok(self.stored(read.await?, tenant.map(TenantId::as_str)))
     }
 
     /// The entries; those that we did not write are served, too, marked and reported.
-    fn stored(&self, rows: Vec<Row>) -> Result<Vec<StoredEntry>, StoreError> {
-        let judged = rows.into_iter().map(|row| {
-            let authentic = row.is_authentic(&self.inner.keys);
-            stored(row, authentic)
-        });
-        let entries = judged.collect::<Result<Vec<_>, _>>()?;
-        let forged = entries.iter().filter(|entry| !entry.authentic);
+    fn stored(&self, rows: Vec<Row>, tenant: Option<&str>) -> Vec<StoredEntry> {
+        let judged = rows
+            .into_iter()
+            .map(|row| row.judged(&self.inner.keys, tenant));
+        let entries: Vec<StoredEntry> = judged.collect();
+        let forged = entries.iter().filter(|entry| !entry.is_authentic());
         self.report_forged(forged.map(|entry| entry.id.0));
-        Ok(entries)
+        entries
     }
 
     /// Tells of entries that this service did not write: one line for all of them, so that they cannot flood the log.
@@ -193,23 +225,6 @@ impl PgStore {
         tracing::error!(audit.entry_id = %first, count, "journal entries have a wrong MAC, or are another entry's");
         self.inner.observer.unverified_entries(count);
     }
-}
-
-fn stored(row: Row, authentic: bool) -> Result<StoredEntry, StoreError> {
-    let unsigned = |value: i64, column: &str| {
-        u64::try_from(value).map_err(|_| StoreError::Corrupt(column.to_owned()))
-    };
-    Ok(StoredEntry {
-        id: EntryId(row.entry_id),
-        stream: row.stream_id,
-        entity_seq: unsigned(row.entity_seq, "journal.entity_seq")?,
-        leaf: row.leaf,
-        position: row
-            .position
-            .map(|position| unsigned(position, "journal_positions.position"))
-            .transpose()?,
-        authentic,
-    })
 }
 
 /// Entries in order of their ids: of one tenant, or of all, each read apart and merged.
@@ -254,15 +269,18 @@ async fn known_owners(connection: &mut AsyncPgConnection) -> QueryResult<Vec<Own
 
 #[diesel::dsl::auto_type]
 fn selected() -> _ {
+    let leaf: SqlLiteral<Binary> = claimed_leaf();
+    let mac: SqlLiteral<Binary> = claimed_mac();
+    let mac_key_id: SqlLiteral<Text> = claimed_mac_key_id();
     journal::table
         .left_join(journal_positions::table.on(journal_positions::arrival.eq(journal::arrival)))
         .select((
             journal::entry_id,
             journal::stream_id,
             journal::entity_seq,
-            journal::leaf,
-            journal::mac,
-            journal::mac_key_id,
+            leaf,
+            mac,
+            mac_key_id,
             journal_positions::position.nullable(),
         ))
 }

@@ -28,7 +28,8 @@ pub const MAX_NOTIFICATION_CLAIM: usize = 1_000;
 ///
 /// The row is read as it is now, everything else as of the statement's beginning: positions below that head are all
 /// visible, and so is every endpoint that was made before their entries were. Where no endpoint is, the cursor goes
-/// along with the head, and nothing is read.
+/// along with the head, and nothing is read. Nothing vouches for that head: it counts no further than there are positions, or
+/// the cursor would leave out for good what comes below it.
 ///
 /// What an earlier one of its payment waits before is due with that, not now: a claim looks at everything that is due,
 /// and would look at it in vain all the while that the receiver is down. One that is read just while it is closed was
@@ -46,12 +47,15 @@ const PLAN: &str = "\
         select next_position from notification_cursor for update skip locked \
     ), served as materialized ( \
         select exists (select from notification_endpoints where state <> 'DELETED') as there \
+    ), head as materialized ( \
+        select least(s.next_position, coalesce((select max(position) + 1 from journal_positions), 0)) as next_position \
+        from sequencer_head s \
     ), range as materialized ( \
         select h.next_position as low, s.next_position as head, v.there as served, \
                greatest(h.next_position, \
                    case when v.there then least(h.next_position + $1, s.next_position) else s.next_position end \
                ) as high \
-        from held h, sequencer_head s, served v \
+        from held h, head s, served v \
     ), made as ( \
         insert into notification_deliveries \
             (endpoint_id, tenant_id, position, entry_id, payment_id, entity_seq, event_type, state, cause, ended_at, \

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
 use quittance_domain::ports::StoreError;
@@ -12,16 +11,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::pool::Reader;
+use crate::sequencer::ReadHead;
 
 /// How often the database is asked, where no worker of this process follows it.
 const POLL: Duration = Duration::from_millis(100);
-
-diesel::table! {
-    sequencer_head (id) {
-        id -> Bool,
-        next_position -> BigInt,
-    }
-}
 
 /// The newest known count, published to whoever waits.
 #[derive(Clone)]
@@ -70,13 +63,7 @@ impl Positions {
 
     pub(crate) async fn next_position(&self) -> Result<u64, StoreError> {
         let read = self.reader.read("read next position", |connection| {
-            async move {
-                sequencer_head::table
-                    .select(sequencer_head::next_position)
-                    .first::<i64>(connection)
-                    .await
-            }
-            .boxed()
+            async move { ReadHead.get_result::<i64>(connection).await }.boxed()
         });
         let next = u64::try_from(read.await?)
             .map_err(|_| StoreError::Corrupt("sequencer_head.next_position".to_owned()))?;

@@ -46,14 +46,17 @@ use crate::warning::Thinned;
 use holes::Holes;
 use pass::Active;
 use seal::Sealing;
-use statements::{Acquire, FirstGaps, Gap, Head, ReadHead, Release};
+use statements::{Acquire, FirstGaps, Gap, Head, ReadPlacedNext, Release};
 use waiting::Waiting;
 
 pub use authentic::Refusal;
-pub(crate) use authentic::{Claimed, UnknownKey, claimed, judge};
+pub(crate) use authentic::{
+    CLAIMED_COLUMNS, Claimed, UnknownKey, claimed, claimed_leaf, claimed_mac, claimed_mac_key_id,
+    judge,
+};
 pub(crate) use head::{HeadFault, SEQUENCER_CHECK};
 pub use pass::MAX_PASS;
-pub(crate) use statements::Arrived;
+pub(crate) use statements::{Arrived, ReadHead};
 
 /// How long a sequencer that says nothing stays the one: another takes over after.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -306,6 +309,12 @@ impl Sequencer {
         self.holder = holder;
         // From a mark that is too high it would find nothing, and nobody would know.
         if let Some(fault) = HeadFault::of(Some(head.low_arrival), head.given, None) {
+            return Err(Trouble::Head(fault));
+        }
+        // Nobody else appends any more.
+        let placed: Vec<i64> = timed(ReadPlacedNext.load(connection)).await?;
+        let placed = placed.into_iter().max().unwrap_or_default();
+        if let Some(fault) = HeadFault::of_positions(head.next_position, placed) {
             return Err(Trouble::Head(fault));
         }
         // What has a position is known; what lies between is holes, to be proved again.

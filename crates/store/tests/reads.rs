@@ -8,7 +8,6 @@
 )]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{TimeDelta, Utc};
 use quittance_domain::cases::OpenCases;
@@ -20,8 +19,8 @@ use quittance_domain::ports::{
     Commit, EntryFilter, FailureReport, PaymentFilter, Store, StoreError,
 };
 use quittance_domain::text::Sensitive;
-use quittance_store::{KeyRing, NewApiKey, PgStore, StoreObserver, Unobserved};
-use quittance_test_support::{Story, TestDb, entry_behind, entry_of_stream, tenant};
+use quittance_store::{KeyRing, NewApiKey, PgStore, Unobserved};
+use quittance_test_support::{Alarms, Story, TestDb, entry_behind, entry_of_stream, tenant};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -694,24 +693,10 @@ async fn entries_about_a_payment_are_listed_with_its_own() {
     assert_eq!(count(&db, indexed).await, 2);
 }
 
-/// Counts forged entries.
-#[derive(Default)]
-struct Forgeries(AtomicUsize);
-
-impl StoreObserver for Forgeries {
-    fn batch(&self, _size: usize) {}
-    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
-    fn unverified_entries(&self, count: usize) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-}
-
 #[tokio::test]
 async fn entries_that_somebody_wrote_past_us_are_reported() {
     let db = TestDb::new().await;
-    let forgeries = Arc::new(Forgeries::default());
-    let observer: Arc<dyn StoreObserver> = forgeries.clone();
-    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    let (store, alarms) = Alarms::watch(db.config()).await;
     let (_, accepted) = Story::accept("acme", "key-1", 1_000);
     store.commit(accepted).await.unwrap();
     let acme = tenant("acme");
@@ -719,7 +704,7 @@ async fn entries_that_somebody_wrote_past_us_are_reported() {
     let list = async || {
         let listed = store.list_entries(Some(&acme), &filter, None, 10).await;
         let listed = listed.unwrap().len();
-        (listed, forgeries.0.swap(0, Ordering::Relaxed))
+        (listed, alarms.taken_forged())
     };
     assert_eq!(list().await, (1, 0));
     // A copy with another leaf; another under a key that nobody has.
@@ -749,24 +734,50 @@ async fn entries_that_somebody_wrote_past_us_are_reported() {
     assert_eq!((authentic.count(), listed.len()), (1, 4));
 }
 
+/// Whoever may insert can give a row the tenant and the id of an entry of ours, under another stream.
+#[tokio::test]
+async fn s75_an_entry_is_read_by_its_id_whatever_others_have_that_id_too() {
+    let db = TestDb::new().await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
+    let (story, accepted) = Story::accept("acme", "key-1", 1_000);
+    let (entry, acme) = (accepted.entry.id, tenant("acme"));
+    store.commit(accepted).await.unwrap();
+    let client = db.client().await;
+    // Streams before and behind ours.
+    for stream in ["00000000", "ffffffff"] {
+        let same_id = format!(
+            "set role quittance_app; \
+             insert into journal (stream_id, entity_seq, entry_id, tenant_id, event_type, result, \
+                                  actor, source, occurred_at, leaf, leaf_hash, mac, mac_key_id) \
+             select overlay(stream_id::text placing '{stream}' from 1)::uuid, 1, entry_id, tenant_id, event_type, \
+                    result, actor, source, occurred_at, leaf || ' ', leaf_hash, mac, mac_key_id \
+             from journal where stream_id = '{}'; reset role",
+            story.payment.id
+        );
+        client.batch_execute(&same_id).await.unwrap();
+    }
+    let read = store.entry(Some(&acme), entry).await.unwrap().unwrap();
+    assert_eq!(read.stream, story.payment.id.0);
+    assert!(read.is_authentic());
+    assert_eq!(alarms.taken_forged(), 2);
+}
+
 #[tokio::test]
 async fn s75_nothing_is_stated_about_an_entry_that_this_service_did_not_write() {
     let db = TestDb::new().await;
-    let forgeries = Arc::new(Forgeries::default());
-    let observer: Arc<dyn StoreObserver> = forgeries.clone();
-    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    let (store, alarms) = Alarms::watch(db.config()).await;
     let (story, accepted) = Story::accept("acme", "key-1", 1_000);
     let payment = story.payment.id;
     store.commit(accepted).await.unwrap();
     let read = async || store.entry_of_payment(payment, 1).await.unwrap();
     assert!(read().await.is_some());
-    assert_eq!(forgeries.0.load(Ordering::Relaxed), 0);
+    assert_eq!(alarms.taken_forged(), 0);
     let rewritten = "update journal set leaf = convert_to(replace(convert_from(leaf, 'utf8'), \
                      'payment.accepted', 'payment.captured'), 'utf8')";
     let client = db.client().await;
     assert_eq!(client.execute(rewritten, &[]).await.unwrap(), 1);
     assert_eq!(read().await, None);
-    assert_eq!(forgeries.0.load(Ordering::Relaxed), 1);
+    assert_eq!(alarms.taken_forged(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

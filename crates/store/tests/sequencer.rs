@@ -8,12 +8,13 @@
 )]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use quittance_domain::ports::{Commit, Store};
-use quittance_store::{KeyRing, PgStore, Refusal, StoreObserver, Unobserved};
-use quittance_test_support::{JournalRow, Story, TestDb, entry_of_stream, eventually, tenant};
+use quittance_domain::ports::{Commit, EntryFilter, Store};
+use quittance_store::{KeyRing, PgStore, Refusal, Unobserved};
+use quittance_test_support::{
+    Alarms, JournalRow, Story, TestDb, entry_of_stream, eventually, tenant,
+};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -406,32 +407,6 @@ fn forgeries() -> Vec<(Refusal, JournalRow)> {
     ]
 }
 
-/// Counts what is reported as worth a page.
-#[derive(Debug, Default)]
-struct Alerts(AtomicUsize);
-
-impl StoreObserver for Alerts {
-    fn batch(&self, _size: usize) {}
-    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
-    fn verification_failed(&self, check: &'static str, count: usize) {
-        assert_eq!(check, "entry");
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-}
-
-/// The same, of entries under keys that nobody has.
-#[derive(Debug, Default)]
-struct KeyAlerts(AtomicUsize);
-
-impl StoreObserver for KeyAlerts {
-    fn batch(&self, _size: usize) {}
-    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
-    fn verification_failed(&self, check: &'static str, count: usize) {
-        assert_eq!(check, "entry_key");
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-}
-
 /// `select` among what was refused.
 async fn refusals(client: &Client) -> Vec<(String, String)> {
     let sql = "select entry_id::text, reason from refused_entries order by arrival, entry_id";
@@ -442,9 +417,7 @@ async fn refusals(client: &Client) -> Vec<(String, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_an_entry_that_was_written_past_the_service_gets_no_position_and_holds_nobody_up() {
     let db = TestDb::new().await;
-    let alerts = Arc::new(Alerts::default());
-    let observer: Arc<dyn StoreObserver> = Arc::<Alerts>::clone(&alerts);
-    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
     let client = db.client().await;
     let mut expected = Vec::new();
@@ -459,7 +432,7 @@ async fn s75_an_entry_that_was_written_past_the_service_gets_no_position_and_hol
     wait_until_no_holes_are_left(&client).await;
     assert_eq!(refusals(&client).await, expected);
     // Of each once, and again where the lease was lost in between: another term judges anew.
-    assert!(alerts.0.load(Ordering::Relaxed) >= expected.len());
+    assert!(alarms.taken_of("entry") >= expected.len());
     let placed = "select count(*) from journal_positions p join refused_entries using (arrival)";
     assert_eq!(number(&client, placed).await, 0);
     let last = "select max(position) from journal_positions";
@@ -613,9 +586,7 @@ const NUMBERS_PUT_BACK: &str = "update journal j set arrival = p.arrival from jo
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_an_entry_that_was_given_another_number_gets_no_second_position() {
     let db = TestDb::new().await;
-    let alerts = Arc::new(Alerts::default());
-    let observer: Arc<dyn StoreObserver> = Arc::<Alerts>::clone(&alerts);
-    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
     let client = db.client().await;
     for _ in 0..4 {
@@ -628,7 +599,7 @@ async fn s75_an_entry_that_was_given_another_number_gets_no_second_position() {
     wait_for_positions(&client, 5).await;
     wait_until_no_holes_are_left(&client).await;
     assert_eq!(refusals(&client).await, expected);
-    assert!(alerts.0.load(Ordering::Relaxed) >= 1);
+    assert!(alarms.taken_of("entry") >= 1);
     eventually("nothing waits for what the tree has", || async {
         store.oldest_pending_entry_age().await == Ok(0.0)
     })
@@ -670,12 +641,55 @@ async fn an_entry_that_is_looked_at_again_after_a_restart_is_not_refused() {
     assert_gapless_and_complete(&client, 9).await;
 }
 
+/// What any holder of the application's role can insert: the database keeps such a column in a hundredth of its length, and to
+/// read it whole would take a hundred times as much.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_rows_with_long_columns_are_refused_and_do_not_fill_the_memory() {
+    const LONG: usize = 50 << 20;
+    let db = TestDb::new().await;
+    let client = db.client().await;
+    let mut expected = Vec::new();
+    for _ in 0..12 {
+        let row = new_row();
+        let long = format!("repeat('x', {LONG})");
+        let insert = row.insert().replace("'test-2'", &long);
+        assert!(insert.contains(&long), "{insert}");
+        let insert = format!("set role quittance_app; {insert}; reset role");
+        client.batch_execute(&insert).await.unwrap();
+        expected.push((row.entry_id.to_string(), "MAC_MISSING".to_owned()));
+    }
+    client.batch_execute(&insert()).await.unwrap();
+    let before = peak_memory();
+    let (store, alarms) = Alarms::watch(db.config()).await;
+    store.start_workers();
+    wait_for_positions(&client, 1).await;
+    wait_until_no_holes_are_left(&client).await;
+    assert_eq!(refusals(&client).await, expected);
+    assert!(alarms.taken_of("entry") >= expected.len());
+    // None of them is waited for: it is not ours.
+    eventually("the tree has all that is ours", || async {
+        store.oldest_pending_entry_age().await == Ok(0.0)
+    })
+    .await;
+    let (acme, all) = (tenant("acme"), EntryFilter::default());
+    let listed = store.list_entries(Some(&acme), &all, None, 99).await;
+    assert_eq!(listed.unwrap().len(), 13);
+    assert!(peak_memory() - before < 4 * LONG, "{before}");
+    store.shutdown(Duration::from_secs(60)).await;
+}
+
+/// Most memory that this process has had, in bytes.
+fn peak_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.unwrap().trim().trim_end_matches(" kB");
+    1024 * peak.parse::<usize>().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s75_a_row_under_a_key_that_nobody_has_holds_no_other_up_and_is_told_of() {
     let db = TestDb::new().await;
-    let alerts = Arc::new(KeyAlerts::default());
-    let observer: Arc<dyn StoreObserver> = Arc::<KeyAlerts>::clone(&alerts);
-    let store = PgStore::connect(db.config(), observer).await.unwrap();
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
     let client = db.client().await;
     client.batch_execute(&insert()).await.unwrap();
@@ -692,7 +706,7 @@ async fn s75_a_row_under_a_key_that_nobody_has_holds_no_other_up_and_is_told_of(
         client.batch_execute(&insert()).await.unwrap();
     }
     wait_for_positions(&client, 4).await;
-    assert!(alerts.0.load(Ordering::Relaxed) > 0);
+    assert!(alarms.taken_of("entry_key") > 0);
     eventually("the log is told to lack an entry", || async {
         store.oldest_pending_entry_age().await.unwrap() > 0.0
     })

@@ -7,46 +7,18 @@
 )]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use quittance_domain::ports::{Commit, Store};
 use quittance_evidence::tree::{CompactRange, verify_consistency, verify_inclusion};
 use quittance_evidence::{Hash, leaf_hash};
-use quittance_store::{
-    MAX_INTEGRATED, PgStore, StoreObserver, TreeDamage, TreeReadError, WorkerSettings,
+use quittance_store::{MAX_INTEGRATED, PgStore, TreeDamage, TreeReadError, WorkerSettings};
+use quittance_test_support::{
+    Alarms, HeadRow, JournalRow, Story, TestDb, entry_of_stream, eventually,
 };
-use quittance_test_support::{HeadRow, JournalRow, Story, TestDb, entry_of_stream, eventually};
 use tokio_postgres::Client;
 use uuid::Uuid;
-
-/// What a store reports of its tree.
-#[derive(Debug, Default)]
-struct Watcher {
-    size: AtomicU64,
-    damage: AtomicUsize,
-}
-
-impl StoreObserver for Watcher {
-    fn batch(&self, _size: usize) {}
-    fn operation(&self, _summary: &'static str, _seconds: f64, _ok: bool) {}
-    fn tree_size(&self, size: u64) {
-        self.size.store(size, Ordering::Relaxed);
-    }
-    fn verification_failed(&self, check: &'static str, count: usize) {
-        assert_eq!(check, "tree");
-        self.damage.fetch_add(count, Ordering::Relaxed);
-    }
-}
-
-async fn watched(db: &TestDb) -> (PgStore, Arc<Watcher>) {
-    let watcher = Arc::new(Watcher::default());
-    let observer: Arc<dyn StoreObserver> = Arc::<Watcher>::clone(&watcher);
-    let store = PgStore::connect(db.config(), observer).await.unwrap();
-    (store, watcher)
-}
 
 fn without_integrator() -> WorkerSettings {
     WorkerSettings {
@@ -226,7 +198,7 @@ fn set_back(kept: i64) -> String {
 }
 
 /// What comes instead of what was lost is sequenced and in the tree, and nothing else is; nobody was alarmed.
-async fn goes_on_from(kept: usize, store: PgStore, watcher: &Watcher, client: &Client) {
+async fn goes_on_from(kept: usize, store: PgStore, alarms: &Alarms, client: &Client) {
     write(client, 2).await;
     let (size, all) = (kept + 2, i64::try_from(kept + 2).unwrap());
     eventually("what is new has its positions", || async {
@@ -236,7 +208,7 @@ async fn goes_on_from(kept: usize, store: PgStore, watcher: &Watcher, client: &C
     wait_for_size(client, size).await;
     let heads = assert_one_tree(client).await;
     assert_eq!(heads.keys().max(), Some(&u64::try_from(size).unwrap()));
-    assert_eq!(watcher.damage.load(Ordering::Relaxed), 0);
+    assert_eq!(alarms.taken(), [""; 0]);
     // What this process knew of what was lost wakes nobody.
     let waiting = store.wait_for_position(u64::try_from(size).unwrap(), Duration::from_secs(60));
     assert!(waiting.now_or_never().is_none());
@@ -247,14 +219,14 @@ async fn goes_on_from(kept: usize, store: PgStore, watcher: &Watcher, client: &C
 async fn s75_nothing_of_what_a_database_lost_under_a_living_process_comes_into_the_tree() {
     let db = TestDb::new().await;
     let client = db.client().await;
-    let (store, watcher) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
     write(&client, 3).await;
     wait_for_size(&client, 3).await;
     write(&client, 7).await;
     wait_for_size(&client, 10).await;
     client.batch_execute(&set_back(3)).await.unwrap();
-    goes_on_from(3, store, &watcher, &client).await;
+    goes_on_from(3, store, &alarms, &client).await;
 }
 
 /// As before, and the process notices nothing: what it was about to append finds the database set back.
@@ -262,7 +234,7 @@ async fn s75_nothing_of_what_a_database_lost_under_a_living_process_comes_into_t
 async fn s75_a_tree_does_not_grow_over_positions_that_the_database_lost_meanwhile() {
     let db = TestDb::new().await;
     let (client, holder) = (db.client().await, db.client().await);
-    let (store, watcher) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
     write(&client, 3).await;
     wait_for_size(&client, 3).await;
@@ -278,7 +250,7 @@ async fn s75_a_tree_does_not_grow_over_positions_that_the_database_lost_meanwhil
     .await;
     holder.batch_execute(&set_back(3)).await.unwrap();
     holder.batch_execute("commit").await.unwrap();
-    goes_on_from(3, store, &watcher, &client).await;
+    goes_on_from(3, store, &alarms, &client).await;
 }
 
 /// A process that has just lost its lease takes the tree up while the new holder grows it: it reads the head, and when it
@@ -310,7 +282,7 @@ async fn s76_a_tree_that_another_grows_while_it_is_taken_up_is_no_damage() {
     let growing = other.transaction().await.unwrap();
     let lock = "lock table tree_tiles in access exclusive mode";
     growing.batch_execute(lock).await.unwrap();
-    let (store, watcher) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
     eventually("it has read the head, and waits for the tiles", || async {
         let waits =
@@ -330,7 +302,7 @@ async fn s76_a_tree_that_another_grows_while_it_is_taken_up_is_no_damage() {
     write(&client, 5).await;
     wait_for_size(&client, 16).await;
     assert_one_tree(&client).await;
-    assert_eq!(watcher.damage.load(Ordering::Relaxed), 0);
+    assert_eq!(alarms.taken(), [""; 0]);
     shut_down(store).await;
 }
 
@@ -339,14 +311,14 @@ async fn s76_a_tree_that_another_grows_while_it_is_taken_up_is_no_damage() {
 async fn refuses_after(changes: &[&str]) {
     let db = TestDb::new().await;
     let client = db.client().await;
-    let (store, watcher) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
     write(&client, 100).await;
     wait_for_size(&client, 100).await;
     write(&client, 200).await;
     wait_for_size(&client, 300).await;
     shut_down(store).await;
-    assert_eq!(watcher.damage.load(Ordering::Relaxed), 0);
+    assert_eq!(alarms.taken(), [""; 0]);
     client
         .batch_execute("alter table tree_tiles disable trigger all")
         .await
@@ -356,13 +328,15 @@ async fn refuses_after(changes: &[&str]) {
     }
     let largest = "select coalesce(max(tree_size), 0) from tree_heads";
     let before = number(&client, largest).await;
-    let (store, watcher) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
     write(&client, 5).await;
-    eventually("it is reported more than once", || async {
-        watcher.damage.load(Ordering::Relaxed) > 1
-    })
-    .await;
+    for _ in 0..2 {
+        eventually("it is reported, and again", || async {
+            alarms.taken_of("tree") > 0
+        })
+        .await;
+    }
     assert_eq!(number(&client, largest).await, before);
     // Payments and the order of the log go on.
     eventually("the entries have positions", || async {
@@ -419,7 +393,7 @@ async fn s75_a_head_that_somebody_inserted_with_a_tile_that_fits_it_stops_the_tr
  {
     let db = TestDb::new().await;
     let client = db.client().await;
-    let (store, watcher) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
     write(&client, 10).await;
     wait_for_size(&client, 10).await;
@@ -430,7 +404,7 @@ async fn s75_a_head_that_somebody_inserted_with_a_tile_that_fits_it_stops_the_tr
                  from journal where arrival = 1; \
                  update sequencer_head set next_position = 11";
     client.batch_execute(grown).await.unwrap();
-    let (store, _) = watched(&db).await;
+    let (store, _) = Alarms::watch(db.config()).await;
     let root = store.tree_root(11).await.unwrap();
     let of_another_key = HeadRow {
         mac_key_id: "key-3".to_owned(),
@@ -456,14 +430,16 @@ async fn s75_a_head_that_somebody_inserted_with_a_tile_that_fits_it_stops_the_tr
         read,
         Err(TreeReadError::Damaged(TreeDamage::HeadMac))
     ));
-    assert_eq!(watcher.damage.load(Ordering::Relaxed), 0);
+    assert_eq!(alarms.taken(), [""; 0]);
     shut_down(store).await;
-    let (store, watcher) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
-    eventually("it is reported more than once", || async {
-        watcher.damage.load(Ordering::Relaxed) > 1
-    })
-    .await;
+    for _ in 0..2 {
+        eventually("it is reported, and again", || async {
+            alarms.taken_of("tree") > 0
+        })
+        .await;
+    }
     // What was inserted goes; the log goes on.
     let mended = "delete from tree_heads where tree_size = 11; \
                   delete from journal_positions where position = 10; \
@@ -491,12 +467,9 @@ async fn refuses_entries_after(change: &str) {
     .await;
     shut_down(first).await;
     assert_eq!(client.execute(change, &[]).await.unwrap(), 1, "{change}");
-    let (store, watcher) = watched(&db).await;
+    let (store, alarms) = Alarms::watch(db.config()).await;
     store.start_workers();
-    eventually("it is reported", || async {
-        watcher.damage.load(Ordering::Relaxed) > 0
-    })
-    .await;
+    eventually("it is reported", || async { alarms.taken_of("tree") > 0 }).await;
     assert_eq!(number(&client, "select count(*) from tree_heads").await, 0);
     shut_down(store).await;
 }

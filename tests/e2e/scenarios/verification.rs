@@ -5,6 +5,7 @@ use std::process::Output;
 use quittance_proto::v1::verify_log_response::Event;
 use quittance_proto::v1::{
     GetEntryRequest, LogMismatch, TailEntriesRequest, VerificationStage, VerificationSummary,
+    WatchPaymentsRequest,
 };
 use quittance_server::auth::Role;
 use tempfile::TempDir;
@@ -284,6 +285,70 @@ async fn s75_an_entry_that_was_changed_is_marked_wherever_it_is_shown() {
     assert!(shown.status.success(), "{said}{}", text(shown.stderr));
     assert!(said.contains("1 of its entries: NOT AUTHENTIC"), "{said}");
     assert!(said.contains("order   order-7"), "{said}");
+}
+
+/// One that was sequenced and has a byte changed since, and one that any holder of the application's role can insert.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_an_entry_that_cannot_be_read_is_marked_and_stops_no_reader() {
+    let world = World::start().await;
+    let id = payments(&world).await;
+    let torn = "update journal set leaf = set_byte(leaf, 0, 120) where stream_id::text = $1 and entity_seq = 2";
+    world.db.execute(torn, &[&id]).await;
+    let made_up = "insert into journal (stream_id, entity_seq, entry_id, tenant_id, payment_id, event_type, result, actor, \
+                   source, occurred_at, leaf, leaf_hash, mac, mac_key_id) \
+                   select stream_id, 99, gen_random_uuid(), tenant_id, payment_id, event_type, result, actor, source, \
+                   occurred_at, 'x', leaf_hash, mac, mac_key_id from journal where stream_id::text = $1 and entity_seq = 1";
+    world.db.execute(made_up, &[&id]).await;
+    let listed = world.client.entries_of(&id).await;
+    let forged: Vec<_> = listed.iter().filter(|entry| !entry.authentic).collect();
+    let mut numbers: Vec<_> = forged.iter().map(|entry| entry.entity_seq).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [2, 99]);
+    for entry in forged {
+        assert_eq!(entry.stream_id, id);
+        assert_eq!((entry.event_type.as_str(), entry.leaf_data.len()), ("", 0));
+        let entry_id = entry.entry_id.clone();
+        let read = world.client.ok(GetEntryRequest { entry_id }).await.message;
+        let read = read.entry.unwrap();
+        assert_eq!((read.authentic, read.receipt), (false, None));
+    }
+    let after = world.client.create(purchase("tok_approve", 100)).await;
+    let mut tail = world
+        .client
+        .tail(TailEntriesRequest::default())
+        .await
+        .unwrap();
+    let mut authentic = Vec::new();
+    loop {
+        let entry = next_told(&mut tail).await.unwrap().unwrap().entry.unwrap();
+        if entry.stream_id == after.payment_id {
+            break;
+        }
+        if entry.stream_id == id {
+            authentic.push(entry.authentic);
+        }
+    }
+    assert_eq!(authentic.first_chunk(), Some(&[true, false, true]));
+    let mut watch = world
+        .client
+        .watch(WatchPaymentsRequest::default())
+        .await
+        .unwrap();
+    let mut told = Vec::new();
+    while let Some(response) = next_told(&mut watch).await.unwrap() {
+        let event = response.event.unwrap();
+        if event.payment_id == after.payment_id {
+            break;
+        }
+        if event.payment_id == id {
+            told.push(event.entity_seq);
+        }
+    }
+    assert_eq!(told.first_chunk(), Some(&[1, 3]));
+    let shown = audit(&world, Role::AuditRead, &["show", &id]).await;
+    let said = text(shown.stdout);
+    assert!(shown.status.success(), "{said}{}", text(shown.stderr));
+    assert!(said.contains("2 of its entries: NOT AUTHENTIC"), "{said}");
 }
 
 /// The signer is stopped, or it would write the newest one again.

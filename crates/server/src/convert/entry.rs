@@ -4,7 +4,7 @@
 use quittance_domain::decline::DeclineCode;
 use quittance_domain::ids::TenantId;
 use quittance_domain::payment::PaymentState;
-use quittance_domain::ports::{FailureSummary, StoredEntry};
+use quittance_domain::ports::{Authenticity, FailureSummary, StoredEntry};
 use quittance_evidence::{
     Actor, Amounts, Cause, EntryResult, Hash, Leaf, LeafError, Source, StreamId, leaf_hash,
 };
@@ -24,9 +24,15 @@ pub enum EntryError {
         /// Why.
         source: LeafError,
     },
-    /// Its bytes are of another entry, or of another tenant, than the index says.
+    /// Its bytes are of another entry than the index says.
     #[error("entry {0}: its bytes are not those that the index names")]
     Misplaced(uuid::Uuid),
+    /// Its bytes are another tenant's than the index says: nobody's to see (I11).
+    #[error("entry {0}: its bytes are another tenant's than the index says")]
+    Foreign(uuid::Uuid),
+    /// It is under a key that this server does not have, so that it cannot be told whether it is ours.
+    #[error("entry {0} is under a key that this server does not have (secrets.keys)")]
+    KeyUnknown(uuid::Uuid),
 }
 
 /// What a caller gets to see of an entry beside its fields.
@@ -46,28 +52,65 @@ pub fn decode(stored: &StoredEntry, tenant: Option<&TenantId>) -> Result<Leaf, E
     let id = stored.id.0;
     let leaf =
         Leaf::decode(&stored.leaf).map_err(|source| EntryError::Unreadable { id, source })?;
-    let foreign = tenant.is_some_and(|tenant| tenant.as_str() != leaf.tenant_id);
-    if leaf.entry_id != id || foreign {
+    if tenant.is_some_and(|tenant| tenant.as_str() != leaf.tenant_id) {
+        return Err(EntryError::Foreign(id));
+    }
+    if leaf.entry_id != id {
         return Err(EntryError::Misplaced(id));
     }
     Ok(leaf)
 }
 
-/// The entry with all its fields.
+/// The entry as a caller sees it: with all its fields; where its bytes cannot be read and are not ours, with what the index says
+/// of it; `None` where they are another tenant's, and not as we wrote them.
 ///
 /// # Errors
-/// See [`decode`].
+/// [`EntryError`] where the bytes are ours, and not what they should be: a defect.
 pub fn entry(
     stored: &StoredEntry,
     tenant: Option<&TenantId>,
     view: View,
-) -> Result<v1::AuditEntry, EntryError> {
-    let leaf = decode(stored, tenant)?;
+) -> Result<Option<v1::AuditEntry>, EntryError> {
+    match decode(stored, tenant) {
+        Ok(leaf) => Ok(Some(shown(stored, leaf, view))),
+        Err(error) if stored.is_authentic() => Err(error),
+        Err(EntryError::Foreign(_)) => Ok(None),
+        // Whose bytes they are cannot be told: only who may see all of them gets them.
+        Err(_) => Ok(Some(named(stored, view, tenant.is_none()))),
+    }
+}
+
+/// An entry whose bytes are not ours and tell nothing: what the index says of it, and the hash of what is there.
+fn named(stored: &StoredEntry, view: View, all_tenants: bool) -> v1::AuditEntry {
+    v1::AuditEntry {
+        entry_id: stored.id.to_string(),
+        stream_id: stored.stream.to_string(),
+        entity_seq: stored.entity_seq,
+        ..carried(stored, view, all_tenants)
+    }
+}
+
+/// What is shown of every entry beside its fields.
+fn carried(stored: &StoredEntry, view: View, bytes: bool) -> v1::AuditEntry {
+    v1::AuditEntry {
+        leaf_hash: leaf_hash(&stored.leaf).as_bytes().to_vec(),
+        leaf_data: if view.leaf_data && bytes {
+            stored.leaf.clone()
+        } else {
+            Vec::new()
+        },
+        leaf_index: stored.position.filter(|_| view.leaf_index),
+        authentic: stored.is_authentic(),
+        ..v1::AuditEntry::default()
+    }
+}
+
+fn shown(stored: &StoredEntry, leaf: Leaf, view: View) -> v1::AuditEntry {
     let amounts = amounts(&leaf);
     let amount = amount(&leaf);
     let ids = |id: Option<uuid::Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
     let digests = leaf.personal_data.iter();
-    Ok(v1::AuditEntry {
+    v1::AuditEntry {
         schema_version: leaf.schema_version.into(),
         entry_id: leaf.entry_id.to_string(),
         stream_id: leaf.stream_id.to_string(),
@@ -112,27 +155,34 @@ pub fn entry(
         provider_account: leaf.provider_account.unwrap_or_default(),
         provider_reference: leaf.provider_reference.unwrap_or_default(),
         request_id: leaf.request_id.unwrap_or_default(),
-        leaf_hash: leaf_hash(&stored.leaf).as_bytes().to_vec(),
-        leaf_data: if view.leaf_data {
-            stored.leaf.clone()
-        } else {
-            Vec::new()
-        },
-        leaf_index: stored.position.filter(|_| view.leaf_index),
-        receipt: None,
-        authentic: stored.authentic,
-    })
+        ..carried(stored, view, true)
+    }
 }
 
-/// The entry as an event of a payment; `None` if it is not a change of one.
+/// Reads a stored entry for whoever is told that it happened. `None` where this service did not write it, or not as this tenant's:
+/// nobody is told.
 ///
 /// # Errors
-/// See [`decode`].
+/// [`EntryError::KeyUnknown`] where that cannot be told; another where the bytes are ours, and not what they should be.
+pub fn told(stored: &StoredEntry, tenant: &TenantId) -> Result<Option<Leaf>, EntryError> {
+    match stored.authenticity {
+        Authenticity::Ours => decode(stored, Some(tenant)).map(Some),
+        Authenticity::Forged => Ok(None),
+        Authenticity::KeyUnknown => Err(EntryError::KeyUnknown(stored.id.0)),
+    }
+}
+
+/// The entry as an event of a payment; `None` if it is not a change of one, or not ours.
+///
+/// # Errors
+/// See [`told`].
 pub fn event(
     stored: &StoredEntry,
     tenant: &TenantId,
 ) -> Result<Option<v1::PaymentEvent>, EntryError> {
-    let leaf = decode(stored, Some(tenant))?;
+    let Some(leaf) = told(stored, tenant)? else {
+        return Ok(None);
+    };
     let StreamId::Payment(payment) = leaf.stream_id else {
         return Ok(None);
     };

@@ -171,7 +171,7 @@ impl AuditRpcs {
         let view = scope.view(leaf_data);
         let entries = stored
             .iter()
-            .map(|one| entry::entry(one, scope.tenant.as_ref(), view));
+            .filter_map(|one| entry::entry(one, scope.tenant.as_ref(), view).transpose());
         Ok(v1::ListEntriesResponse {
             entries: entries.collect::<Result<_, _>>()?,
             next_page_token: last
@@ -201,9 +201,11 @@ impl AuditRpcs {
             .audit
             .entry(&caller, scope.across(), id)
             .await?;
-        let mut entry = entry::entry(&stored, scope.tenant.as_ref(), scope.view(true))?;
-        if let Some(evidence) = &self.services.evidence {
-            let leaf = entry::decode(&stored, scope.tenant.as_ref())?;
+        let tenant = scope.tenant.as_ref();
+        let shown = entry::entry(&stored, tenant, scope.view(true))?;
+        let mut entry = shown.ok_or(FlowError::EntryNotFound)?;
+        if let (Some(evidence), true) = (&self.services.evidence, entry.authentic) {
+            let leaf = entry::decode(&stored, tenant)?;
             entry.receipt = evidence.receipts.of_entry(&leaf, &stored);
         }
         Ok(v1::GetEntryResponse { entry: Some(entry) })
@@ -344,20 +346,17 @@ struct Entries {
 
 impl Entries {
     async fn next(&mut self) -> Result<Option<v1::TailEntriesResponse>, Failure> {
-        let Some((stored, position)) = self.feed.next().await? else {
-            return Ok(None);
-        };
-        let next = (position + 1).to_be_bytes();
-        Ok(Some(v1::TailEntriesResponse {
-            entry: Some(entry::entry(
-                &stored,
-                self.scope.tenant.as_ref(),
-                self.view,
-            )?),
-            resume_token: self
-                .tokens
-                .seal(TokenKind::Tail, &[self.scope.bound()], &next),
-        }))
+        while let Some((stored, position)) = self.feed.next().await? {
+            let tenant = self.scope.tenant.as_ref();
+            if let Some(entry) = entry::entry(&stored, tenant, self.view)? {
+                let (bound, next) = ([self.scope.bound()], (position + 1).to_be_bytes());
+                return Ok(Some(v1::TailEntriesResponse {
+                    entry: Some(entry),
+                    resume_token: self.tokens.seal(TokenKind::Tail, &bound, &next),
+                }));
+            }
+        }
+        Ok(None)
     }
 }
 

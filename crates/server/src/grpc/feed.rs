@@ -138,7 +138,10 @@ pub(super) struct FeedSettings {
 pub(super) struct Feed {
     store: Arc<dyn Store>,
     tenant: Option<TenantId>,
+    /// From where on entries are to be read.
     next: u64,
+    /// Below where all are read, as far as the database said when they were: no more than when to look again.
+    looked: u64,
     end: Option<u64>,
     batch: VecDeque<StoredEntry>,
     quiet: bool,
@@ -172,6 +175,7 @@ impl Feed {
             store,
             tenant: settings.tenant,
             next: settings.position.or(newest).unwrap_or_default(),
+            looked: 0,
             end: newest.filter(|_| settings.until == Until::Newest),
             batch: VecDeque::new(),
             quiet: false,
@@ -198,7 +202,10 @@ impl Feed {
                 let position = entry.position.ok_or_else(no_position)?;
                 return Ok(Some((entry, position)));
             }
-            if self.end.is_some_and(|end| self.next >= end) {
+            if self
+                .end
+                .is_some_and(|end| self.next.max(self.looked) >= end)
+            {
                 return Ok(None);
             }
             if !self.read().await? {
@@ -211,20 +218,19 @@ impl Feed {
     async fn read(&mut self) -> Result<bool, Failure> {
         // Asked first: whatever lies below it is committed, so that a read that comes after it misses none.
         let head = self.store.next_position().await?;
-        if self.next >= head {
+        if head == self.looked || self.next >= head {
             return Ok(false);
         }
         let tenant = self.tenant.as_ref();
         let entries = self.store.entries_from(tenant, self.next, BATCH).await?;
-        let last = match entries.last() {
-            Some(entry) => Some(entry.position.ok_or_else(no_position)?),
-            None => None,
-        };
-        let behind = last.map_or(self.next, |last| last + 1);
-        self.next = if entries.len() < BATCH {
-            behind.max(head)
+        if let Some(last) = entries.last() {
+            self.next = last.position.ok_or_else(no_position)? + 1;
+        }
+        // Only what was read is never read again: the head is under no MAC, and may be said to be where it is not.
+        self.looked = if entries.len() < BATCH {
+            head
         } else {
-            behind
+            self.next
         };
         self.quiet = entries.is_empty();
         self.batch = entries.into();
@@ -240,7 +246,8 @@ impl Feed {
         };
         let news = async {
             tokio::time::sleep(pause).await;
-            self.store.wait_for_position(self.next, IDLE_WAIT).await;
+            let looked = self.next.max(self.looked);
+            self.store.wait_for_position(looked, IDLE_WAIT).await;
         };
         let over = async {
             match self.deadline {

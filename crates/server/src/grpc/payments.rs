@@ -125,7 +125,7 @@ struct Events {
 impl Events {
     async fn next(&mut self) -> Result<Option<v1::WatchPaymentsResponse>, Failure> {
         while let Some((stored, position)) = self.feed.next().await? {
-            // What concerns no payment's state is for the audit log's readers.
+            // What concerns no payment's state, or was not written by this service, is for the audit log's readers.
             if let Some(event) = entry::event(&stored, &self.tenant)? {
                 let bound = [self.tenant.as_str().as_bytes()];
                 let next = (position + 1).to_be_bytes();

@@ -7,6 +7,7 @@ use chrono::Utc;
 use futures::StreamExt as _;
 use http_body_util::{BodyExt as _, Full};
 use prost::Message;
+use quittance_domain::ports::Authenticity;
 use quittance_evidence::StreamId;
 use quittance_proto::v1;
 use quittance_proto::v1::audit_service_server::AuditService as _;
@@ -219,6 +220,65 @@ async fn i11_a_resume_token_is_good_for_its_tenant_and_stream_only() {
         (refused.code(), reason(&refused).as_str()),
         (Code::InvalidArgument, "INVALID_RESUME_TOKEN")
     );
+}
+
+/// The head of the sequencer is a row that nothing vouches for.
+#[tokio::test]
+async fn s75_a_head_that_was_raised_for_a_moment_silences_no_stream() {
+    let world = World::new();
+    let first = world.log.accept("acme");
+    let follow = v1::WatchPaymentsRequest {
+        follow: true,
+        ..Default::default()
+    };
+    let mut stream = watch(&world, follow).await.unwrap();
+    let event = stream.next().await.unwrap().unwrap().event.unwrap();
+    assert_eq!(event.payment_id, first.to_string());
+    *world.log.head_ahead.lock() = 1_000_000;
+    let next = tokio::spawn(async move { stream.next().await.unwrap().unwrap().event.unwrap() });
+    // It reads on while it is raised, and finds nothing.
+    let before = *world.log.heads_read.lock();
+    let woken_until = async |done: &dyn Fn() -> bool| {
+        while !done() {
+            world.log.grown.notify_waiters();
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(woken_until(&|| *world.log.heads_read.lock() > before + 2)).await;
+    *world.log.head_ahead.lock() = 0;
+    let second = world.log.accept("acme");
+    soon(woken_until(&|| next.is_finished())).await;
+    assert_eq!(next.await.unwrap().payment_id, second.to_string());
+}
+
+/// Nobody is told of what this service did not write, and what comes after it is told; what cannot be judged here ends the stream.
+#[tokio::test]
+async fn s75_a_watcher_is_not_told_of_entries_that_are_not_ours() {
+    let world = World::new();
+    let forge = |authenticity, readable: bool| {
+        let payment = past_id();
+        let leaf = leaf("acme", StreamId::Payment(payment), "payment.captured");
+        let bytes = leaf.encode().unwrap().into_bytes();
+        let bytes = if readable { bytes } else { b"x".to_vec() };
+        let ids = (leaf.entry_id, payment);
+        world.log.push_judged("acme", ids, bytes, authenticity);
+    };
+    forge(Authenticity::Forged, true);
+    forge(Authenticity::Forged, false);
+    let genuine = world.log.accept("acme");
+    forge(Authenticity::KeyUnknown, true);
+    world.log.accept("acme");
+    let mut stream = watch(&world, v1::WatchPaymentsRequest::default())
+        .await
+        .unwrap();
+    let event = stream.next().await.unwrap().unwrap().event.unwrap();
+    assert_eq!(event.payment_id, genuine.to_string());
+    let ended = stream.next().await.unwrap().unwrap_err();
+    assert_eq!(
+        (ended.code(), reason(&ended).as_str()),
+        (Code::Internal, "INTERNAL")
+    );
+    assert!(stream.next().await.is_none());
 }
 
 #[tokio::test]

@@ -19,9 +19,9 @@ use quittance_domain::ids::{
 use quittance_domain::money::Money;
 use quittance_domain::payment::{PaymentMethodType, PaymentRecord};
 use quittance_domain::ports::{
-    Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, InDoubt, Named, Observer,
-    PaymentFilter, PaymentPage, Ports, Provider, Providers, SentThrough, StoreError, StoredCase,
-    StoredEntry,
+    Authenticity, Backlog, CaseFilter, Claim, Commit, Due, EntryFilter, FailureReport, InDoubt,
+    Named, Observer, PaymentFilter, PaymentPage, Ports, Provider, Providers, SentThrough,
+    StoreError, StoredCase, StoredEntry,
 };
 use quittance_domain::reconciliation::{Booked, BookedRange, Bookings, StreamHead};
 use quittance_domain::retry::RetryPolicy;
@@ -65,10 +65,25 @@ pub(super) struct Log {
     pub(super) cases: Mutex<Vec<StoredCase>>,
     pub(super) grown: tokio::sync::Notify,
     pub(super) down: Mutex<bool>,
+    /// How many positions more than there are the head is said to have.
+    pub(super) head_ahead: Mutex<u64>,
+    /// How often that was read.
+    pub(super) heads_read: Mutex<usize>,
 }
 
 impl Log {
     pub(super) fn push(&self, tenant: &str, id: Uuid, stream: Uuid, leaf: Vec<u8>) {
+        self.push_judged(tenant, (id, stream), leaf, Authenticity::Ours);
+    }
+
+    /// An entry, as the store judges it.
+    pub(super) fn push_judged(
+        &self,
+        tenant: &str,
+        (id, stream): (Uuid, Uuid),
+        leaf: Vec<u8>,
+        authenticity: Authenticity,
+    ) {
         let mut entries = self.entries.lock();
         let position = u64::try_from(entries.len()).unwrap();
         let stored = StoredEntry {
@@ -77,7 +92,7 @@ impl Log {
             entity_seq: 1,
             leaf,
             position: Some(position),
-            authentic: true,
+            authenticity,
         };
         entries.push((TenantId::parse(tenant).unwrap(), stored));
         self.grown.notify_waiters();
@@ -325,7 +340,9 @@ impl Store for Log {
 
     async fn next_position(&self) -> Result<u64, StoreError> {
         self.up()?;
-        Ok(u64::try_from(self.entries.lock().len()).unwrap())
+        *self.heads_read.lock() += 1;
+        let entries = u64::try_from(self.entries.lock().len()).unwrap();
+        Ok(entries + *self.head_ahead.lock())
     }
 
     async fn wait_for_position(&self, position: u64, limit: Duration) {

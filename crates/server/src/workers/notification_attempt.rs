@@ -18,7 +18,7 @@ use tracing::{Instrument as _, Span};
 use super::notifications::NotificationParts;
 use super::recovery::accepted_in;
 use crate::config::NotificationRetries;
-use crate::convert::entry;
+use crate::convert::entry::{self, EntryError};
 use crate::notifications::sender::Outgoing;
 use crate::notifications::{Sent, Target, payload};
 
@@ -72,7 +72,7 @@ struct Attempted {
 enum Unprepared {
     /// It cannot be made, or goes nowhere: an attempt that failed.
     Failed(NotificationCause),
-    /// Our own database cannot be asked just now, which is nothing to the receiver's schedule.
+    /// Our own database cannot be asked just now, or a key is missing here, which is nothing to the receiver's schedule.
     NotNow,
 }
 
@@ -192,7 +192,7 @@ impl NotificationParts {
         }
     }
 
-    /// Where it goes, and its body: from the journal entry, which must be the tenant's (I11).
+    /// Where it goes, and its body: from the journal entry, which must be the tenant's (I11), and as this service wrote it.
     async fn prepare(
         &self,
         claimed: &ClaimedNotification,
@@ -203,8 +203,12 @@ impl NotificationParts {
         let target = target.map_err(|_| NotificationCause::AddressRefused)?;
         let stored = self.store.entry(Some(&claimed.tenant), claimed.entry).await;
         let stored = stored?.ok_or(NotificationCause::NotPrepared)?;
-        let leaf = entry::decode(&stored, Some(&claimed.tenant));
-        let leaf = leaf.map_err(|_| NotificationCause::NotPrepared)?;
+        let leaf = match entry::told(&stored, &claimed.tenant) {
+            Ok(told) => told.ok_or(NotificationCause::NotPrepared)?,
+            // Another server may have it.
+            Err(EntryError::KeyUnknown(_)) => return Err(Unprepared::NotNow),
+            Err(_) => return Err(NotificationCause::NotPrepared.into()),
+        };
         if leaf.payment_id != Some(claimed.payment.0) {
             return Err(NotificationCause::NotPrepared.into());
         }

@@ -11,11 +11,11 @@ use quittance_domain::erasure::{ErasureDone, ErasureSaid};
 use quittance_domain::ids::ErasureId;
 use quittance_domain::reconciliation::StreamHead;
 use quittance_domain::verification::UnjudgedErasure;
-use quittance_evidence::{Leaf, MacKeyId, leaf_hash};
+use quittance_evidence::{Leaf, leaf_hash};
 use uuid::Uuid;
 
 use crate::keys::KeyRing;
-use crate::sequencer::Claimed;
+use crate::sequencer::{CLAIMED_COLUMNS, Claimed};
 use crate::statement::statement;
 
 /// An entry of an erasure's stream, with the erasure as its row says it is.
@@ -64,8 +64,11 @@ type SaidTypes = (
 
 statement!(ReadSaid, ReadSaid, SaidTypes, |self, out| {
     out.push_sql(
-        "select e.erasure_id, e.customer_id, e.tenant_id, e.finished_at is not null, j.entity_seq, j.entry_id, \
-         substr(j.leaf, 1, 65536), substr(j.mac, 1, 33), left(j.mac_key_id, 1024) from erasures e \
+        "select e.erasure_id, e.customer_id, e.tenant_id, e.finished_at is not null, j.entity_seq, j.entry_id, ",
+    );
+    out.push_sql(CLAIMED_COLUMNS);
+    out.push_sql(
+        " from erasures e \
          cross join lateral (select * from journal j where j.stream_id = e.erasure_id order by j.entity_seq limit 4) j \
          where e.customer_id = any(",
     );
@@ -75,34 +78,31 @@ statement!(ReadSaid, ReadSaid, SaidTypes, |self, out| {
 });
 
 impl SaidRow {
-    /// What the entry says, where this service wrote it and it is about the erasure that the row says.
-    fn said(&self, ring: &KeyRing) -> Option<ErasureSaid> {
-        let claimed = Claimed {
+    fn claimed(&self) -> Claimed<'_> {
+        Claimed {
             stream_id: self.erasure_id,
             entity_seq: self.entity_seq,
             entry_id: self.entry_id,
             leaf: &self.leaf,
             mac: &self.mac,
             mac_key_id: &self.mac_key_id,
-        };
-        if !claimed.is_authentic(ring) {
+        }
+    }
+
+    /// What the entry says, where this service wrote it and it is about the erasure that the row says.
+    fn said(&self, ring: &KeyRing) -> Option<ErasureSaid> {
+        if !self.claimed().is_authentic(ring) {
             return None;
         }
         let said = ErasureSaid::of(&Leaf::decode(&self.leaf).ok()?)?;
         (said.customer.0 == self.customer_id && said.tenant == self.tenant_id).then_some(said)
-    }
-
-    /// Whether its key is one that the ring lacks: it is neither ours nor forged, as far as can be told.
-    fn lacks_key(&self, ring: &KeyRing) -> bool {
-        MacKeyId::new(self.mac_key_id.as_str()).is_ok()
-            && ring.journal_key_by_id(&self.mac_key_id).is_none()
     }
 }
 
 /// An erasure of which nothing can be said here: what the log says of it is under a key that the ring lacks.
 pub(super) fn unjudged(rows: &[SaidRow], ring: &KeyRing) -> Option<Uuid> {
     let known = |erasure: &Uuid| asked(rows, *erasure, ring).is_some();
-    let lacking = rows.iter().filter(|row| row.lacks_key(ring));
+    let lacking = rows.iter().filter(|row| row.claimed().lacks_key(ring));
     let mut lacking = lacking.map(|row| row.erasure_id);
     lacking.find(|erasure| !known(erasure))
 }
@@ -111,7 +111,7 @@ pub(super) fn unjudged(rows: &[SaidRow], ring: &KeyRing) -> Option<Uuid> {
 /// the ring lacks.
 pub(crate) fn undecided(rows: &[SaidRow], ring: &KeyRing) -> BTreeMap<Uuid, UnjudgedErasure> {
     let is_done = |erasure| asked(rows, erasure, ring).is_some_and(|asked| asked.done.is_some());
-    let lacking = rows.iter().filter(|row| row.lacks_key(ring));
+    let lacking = rows.iter().filter(|row| row.claimed().lacks_key(ring));
     let undecided = lacking.filter(|row| !is_done(row.erasure_id));
     let undecided = undecided.map(|row| {
         let erasure = UnjudgedErasure {

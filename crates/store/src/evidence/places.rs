@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::column;
 use crate::keys::KeyRing;
 use crate::payment_row::ReadAs as _;
-use crate::sequencer::claimed;
+use crate::sequencer::{CLAIMED_COLUMNS, claimed};
 use crate::statement::statement;
 use crate::store::PgStore;
 use crate::tree::{TreeDamage, TreeReadError};
@@ -95,7 +95,7 @@ impl Claim {
     /// Whether somebody put the row in: its bytes are not ours, or are another entry's, and no place of the tree is said to
     /// be its. One that we wrote and that was changed since has one.
     fn is_put_in(&self, tree: u64, ring: &KeyRing) -> bool {
-        !self.positions.iter().any(|at| *at < tree) && !self.is_authentic(ring)
+        !self.positions.iter().any(|at| *at < tree) && !self.claimed().is_authentic(ring)
     }
 
     /// The place that it claims, where it is there.
@@ -141,9 +141,10 @@ type ClaimTuple = (
 );
 
 statement!(ReadClaims, ReadClaims, ClaimTypes, |self, out| {
+    out.push_sql("select j.entity_seq, j.entry_id, ");
+    out.push_sql(CLAIMED_COLUMNS);
     out.push_sql(
-        "select j.entity_seq, j.entry_id, substr(j.leaf, 1, 65536), substr(j.mac, 1, 33), left(j.mac_key_id, 1024), \
-         j.arrival, p.position, coalesce(h.next_position, 0), coalesce(h.low_arrival, 9223372036854775807) from (\
+        ", j.arrival, p.position, coalesce(h.next_position, 0), coalesce(h.low_arrival, 9223372036854775807) from (\
          select * from journal where stream_id = ",
     );
     out.push_bind_param::<SqlUuid, _>(&self.stream)?;

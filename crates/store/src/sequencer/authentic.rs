@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
+use diesel::sql_types::{Binary, Text};
 use quittance_evidence::{Hash, LeafIdentity, LeafMac, MacKeyId, StreamId, leaf_hash};
 use uuid::Uuid;
 
@@ -110,6 +113,29 @@ impl<'a> Judged<'a> {
     }
 }
 
+/// The bytes of a journal row `j`, its MAC and the id of the MAC's key, for a [`Claimed`]: each cut behind the longest that the
+/// service writes, since whoever may insert rows may fill memory with them. What was cut is not authentic.
+pub(crate) const CLAIMED_COLUMNS: &str =
+    "substr(j.leaf, 1, 65536), substr(j.mac, 1, 33), left(j.mac_key_id, 1024)";
+
+/// The first of [`CLAIMED_COLUMNS`], of the table `journal` in a query that is built.
+pub(crate) fn claimed_leaf() -> SqlLiteral<Binary> {
+    sql("substr(journal.leaf, 1, 65536)")
+}
+
+/// The second.
+pub(crate) fn claimed_mac() -> SqlLiteral<Binary> {
+    sql("substr(journal.mac, 1, 33)")
+}
+
+/// The third.
+pub(crate) fn claimed_mac_key_id() -> SqlLiteral<Text> {
+    sql("left(journal.mac_key_id, 1024)")
+}
+
+/// The tenant of a row, cut likewise.
+pub(super) const CLAIMED_TENANT: &str = "left(j.tenant_id, 1024)";
+
 /// A journal row as far as its authenticity goes, whoever reads it.
 pub(crate) struct Claimed<'a> {
     pub(crate) stream_id: Uuid,
@@ -120,21 +146,19 @@ pub(crate) struct Claimed<'a> {
     pub(crate) mac_key_id: &'a str,
 }
 
-/// Gives a row that was read with these columns of the journal its `is_authentic`.
+/// Gives a row that was read with these columns of the journal its `claimed`.
 macro_rules! claimed {
     ($row:ty) => {
         impl $row {
-            /// Whether this service wrote it, as this row.
-            fn is_authentic(&self, ring: &$crate::keys::KeyRing) -> bool {
-                let claimed = $crate::sequencer::Claimed {
+            fn claimed(&self) -> $crate::sequencer::Claimed<'_> {
+                $crate::sequencer::Claimed {
                     stream_id: self.stream_id,
                     entity_seq: self.entity_seq,
                     entry_id: self.entry_id,
                     leaf: &self.leaf,
                     mac: &self.mac,
                     mac_key_id: &self.mac_key_id,
-                };
-                claimed.is_authentic(ring)
+                }
             }
         }
     };
@@ -142,57 +166,63 @@ macro_rules! claimed {
 pub(crate) use claimed;
 
 impl Claimed<'_> {
+    /// Judges the row: the MAC over its bytes, and whether the bytes are this row's; and tells what they say of themselves. Whose
+    /// the row is, is not looked at: that is the tenant column's word.
+    pub(crate) fn judge(
+        &self,
+        ring: &KeyRing,
+    ) -> Result<Result<LeafIdentity, Refusal>, UnknownKey> {
+        let (Ok(key_id), Ok(tag)) = (MacKeyId::new(self.mac_key_id), self.mac.try_into()) else {
+            return Ok(Err(Refusal::MacMissing));
+        };
+        let Some(key) = ring.journal_key_by_id(key_id.as_str()) else {
+            let entry = self.entry_id;
+            return Err(UnknownKey { entry, key: key_id });
+        };
+        if LeafMac::from_parts(key_id, tag)
+            .verify(key, self.leaf)
+            .is_err()
+        {
+            return Ok(Err(Refusal::MacWrong));
+        }
+        let Ok(leaf) = LeafIdentity::read(self.leaf) else {
+            return Ok(Err(Refusal::Unreadable));
+        };
+        let is_this_row = stream_of(&leaf) == self.stream_id
+            && leaf.entry_id == self.entry_id
+            && i64::try_from(leaf.entity_seq) == Ok(self.entity_seq);
+        Ok(Some(leaf).filter(|_| is_this_row).ok_or(Refusal::NotItsRow))
+    }
+
     /// Whether a holder of one of our keys wrote these bytes, and as this row.
     pub(crate) fn is_authentic(&self, ring: &KeyRing) -> bool {
-        let (Ok(id), Ok(tag)) = (MacKeyId::new(self.mac_key_id), self.mac.try_into()) else {
-            return false;
-        };
-        let mac = LeafMac::from_parts(id, tag);
-        let key = ring.journal_key_by_id(self.mac_key_id);
-        key.is_some_and(|key| mac.verify(key, self.leaf).is_ok())
-            && LeafIdentity::read(self.leaf).is_ok_and(|leaf| {
-                stream_of(&leaf) == self.stream_id
-                    && leaf.entry_id == self.entry_id
-                    && i64::try_from(leaf.entity_seq) == Ok(self.entity_seq)
-            })
+        matches!(self.judge(ring), Ok(Ok(_)))
+    }
+
+    /// Whether it is under a key that the ring lacks: it is neither ours nor forged, as far as can be told.
+    pub(crate) fn lacks_key(&self, ring: &KeyRing) -> bool {
+        self.judge(ring).is_err()
+    }
+
+    /// Whether it is not ours, under a key that the ring has or that no key can be.
+    pub(crate) fn is_forged(&self, ring: &KeyRing) -> bool {
+        matches!(self.judge(ring), Ok(Err(_)))
     }
 }
 
-/// Judges one row: the MAC over its bytes, and whether the bytes are this row's.
+claimed!(Arrived);
+
+/// Judges a row that gets its position if it is ours, and tells its leaf hash. A row without a tenant is nobody's to read.
 pub(crate) fn judge(ring: &KeyRing, row: &Arrived) -> Result<Result<Hash, Refusal>, UnknownKey> {
-    let Ok(key_id) = MacKeyId::new(row.mac_key_id.as_str()) else {
-        return Ok(Err(Refusal::MacMissing));
+    let leaf = match row.claimed().judge(ring)? {
+        Ok(leaf) => leaf,
+        Err(refusal) => return Ok(Err(refusal)),
     };
-    let Ok(tag) = row.mac.as_slice().try_into() else {
-        return Ok(Err(Refusal::MacMissing));
-    };
-    let Some(key) = ring.journal_key_by_id(key_id.as_str()) else {
-        let entry = row.entry_id;
-        return Err(UnknownKey { entry, key: key_id });
-    };
-    if LeafMac::from_parts(key_id, tag)
-        .verify(key, &row.leaf)
-        .is_err()
-    {
-        return Ok(Err(Refusal::MacWrong));
-    }
-    let Ok(leaf) = LeafIdentity::read(&row.leaf) else {
-        return Ok(Err(Refusal::Unreadable));
-    };
-    if is_of(&leaf, row) {
-        Ok(Ok(leaf_hash(&row.leaf)))
-    } else {
-        Ok(Err(Refusal::NotItsRow))
-    }
-}
-
-/// Whether an authentic leaf is this row's own. A row without a tenant is nobody's to read.
-fn is_of(leaf: &LeafIdentity, row: &Arrived) -> bool {
     let tenant = row.tenant_id.as_deref();
-    stream_of(leaf) == row.stream_id
-        && leaf.entry_id == row.entry_id
-        && i64::try_from(leaf.entity_seq) == Ok(row.entity_seq)
-        && tenant.is_none_or(|tenant| tenant == leaf.tenant_id)
+    if tenant.is_some_and(|tenant| tenant != leaf.tenant_id) {
+        return Ok(Err(Refusal::NotItsRow));
+    }
+    Ok(Ok(leaf_hash(&row.leaf)))
 }
 
 fn stream_of(leaf: &LeafIdentity) -> Uuid {

@@ -19,6 +19,8 @@ pub(crate) enum HeadFault {
     Missing,
     /// It is said to have come further than numbers were given out, or a position is of a number that was not.
     BeyondArrivals,
+    /// The next position that it says is not the one behind the last that there is.
+    NotBehindPositions,
 }
 
 impl HeadFault {
@@ -32,10 +34,17 @@ impl HeadFault {
         beyond.then_some(Self::BeyondArrivals)
     }
 
+    /// What is wrong with the next position that a head says; `placed` is the one behind the last that there is, at that
+    /// moment. From one that is too high, positions would have a gap for good.
+    pub(crate) fn of_positions(next: i64, placed: i64) -> Option<Self> {
+        (next != placed).then_some(Self::NotBehindPositions)
+    }
+
     const fn kind(self) -> &'static str {
         match self {
             Self::Missing => "head_missing",
             Self::BeyondArrivals => "beyond_arrivals",
+            Self::NotBehindPositions => "not_behind_positions",
         }
     }
 

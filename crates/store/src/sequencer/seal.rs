@@ -16,9 +16,10 @@ use super::statements::Arrived;
 /// Bytes of the secret.
 const SECRET_BYTES: usize = 32;
 
-/// The same seal in SQL, of the journal's row `j`, behind the secret. Every part has a fixed length.
+/// The same seal in SQL, of the journal's row `j`, behind the secret: of its bytes as they are read, cut. Every part has a fixed
+/// length.
 pub(super) const SEALED_PARTS: &str = " || int8send(j.arrival) || uuid_send(j.entry_id) || uuid_send(j.stream_id) \
-     || int8send(j.entity_seq) || sha256(j.leaf) || sha256(j.mac)";
+     || int8send(j.entity_seq) || sha256(substr(j.leaf, 1, 65536)) || sha256(substr(j.mac, 1, 33))";
 
 /// The secret of one term.
 #[derive(Clone)]

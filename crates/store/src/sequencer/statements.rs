@@ -8,7 +8,7 @@ use diesel::query_builder::AstPass;
 use diesel::sql_types::{Array, BigInt, Binary, Double, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use super::authentic::Judged;
+use super::authentic::{CLAIMED_COLUMNS, CLAIMED_TENANT, Judged};
 use super::seal::{SEALED_PARTS, Sealing};
 use crate::statement::statement;
 
@@ -58,11 +58,22 @@ statement!(Release, Release, BigInt, |self, out| {
     out.push_bind_param::<BigInt, _>(&self.fence)?;
 });
 
-/// Reads how many entries have a position.
-pub(super) struct ReadHead;
+/// Reads how many entries have a position. Nothing vouches for the head's row: it is believed no further than there are
+/// positions.
+pub(crate) struct ReadHead;
 
 statement!(ReadHead, ReadHead, BigInt, |self, out| {
-    out.push_sql("select next_position from sequencer_head");
+    out.push_sql(
+        "select least(s.next_position, coalesce((select max(position) + 1 from journal_positions), 0)) \
+         from sequencer_head s",
+    );
+});
+
+/// Reads the position behind the last that there is.
+pub(super) struct ReadPlacedNext;
+
+statement!(ReadPlacedNext, ReadPlacedNext, BigInt, |self, out| {
+    out.push_sql("select coalesce(max(position) + 1, 0) from journal_positions");
 });
 
 /// A run of arrivals without a position below one that has one; empty (`from` > `to`) for the last.
@@ -152,22 +163,27 @@ type ArrivedTypes = (
     Text,
 );
 
+/// The columns of an [`Arrived`].
+fn arrived(out: &mut AstPass<'_, '_, Pg>, before: &'static str) {
+    out.push_sql(before);
+    out.push_sql("j.arrival, j.entry_id, j.stream_id, j.entity_seq, ");
+    out.push_sql(CLAIMED_TENANT);
+    out.push_sql(", ");
+    out.push_sql(CLAIMED_COLUMNS);
+}
+
 statement!(
     ReadArrivals<'_>,
     ReadArrivals<'static>,
     ArrivedTypes,
     |self, out| {
-        const COLUMNS: &str = "j.arrival, j.entry_id, j.stream_id, j.entity_seq, j.tenant_id, \
-         j.leaf, j.mac, j.mac_key_id";
-        out.push_sql("(select ");
-        out.push_sql(COLUMNS);
+        arrived(&mut out, "(select ");
         out.push_sql(" from journal j where j.arrival > ");
         out.push_bind_param::<BigInt, _>(&self.after)?;
         out.push_sql(" and j.arrival <= (select last_value from journal_arrival)");
         out.push_sql(" order by j.arrival limit ");
         out.push_bind_param::<BigInt, _>(&self.limit)?;
-        out.push_sql(") union all (select ");
-        out.push_sql(COLUMNS);
+        arrived(&mut out, ") union all (select ");
         out.push_sql(" from unnest(");
         out.push_bind_param::<Array<BigInt>, _>(&self.from)?;
         out.push_sql(", ");

@@ -1,16 +1,19 @@
 //! How far the tree is behind the journal.
 //!
 //! An entry that was refused is not waited for; but anybody who can write to the database can say that one was refused. So
-//! only those count as refused that really are not ours: each is judged as the sequencer judges it. How old an entry is,
-//! its bytes say, where they are ours, and not the column beside them. One that cannot be judged is at least as old as this
-//! process knows of it, whatever its column says.
+//! only those count as refused that really are not ours: each is judged by the rule by which the sequencer judges it. But one of
+//! ours that the sequencer refuses since its columns were changed (tenant, arrival) is in no tree, and is waited for. How old an
+//! entry is, its bytes say, where they are ours, and not the column beside them. One that cannot be judged is at least as old as
+//! this process knows of it, whatever its column says.
 //!
 //! What the sequencer was kept from finding, the database does not say: see [`super::own`] and [`HeadFault`].
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::query_builder::AstPass;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use futures::FutureExt as _;
@@ -20,7 +23,7 @@ use quittance_evidence::Leaf;
 use uuid::Uuid;
 
 use crate::keys::KeyRing;
-use crate::sequencer::{HeadFault, claimed};
+use crate::sequencer::{CLAIMED_COLUMNS, HeadFault, claimed};
 use crate::statement::statement;
 use crate::store::PgStore;
 use crate::warning::Thinned;
@@ -58,9 +61,13 @@ type PendingTypes = (
     Timestamptz,
 );
 
-const COLUMNS: &str = "select j.arrival, j.stream_id, j.entity_seq, j.entry_id, substr(j.leaf, 1, 65536) as leaf, \
-     substr(j.mac, 1, 33) as mac, left(j.mac_key_id, 1024) as mac_key_id, \
-     least(greatest(j.occurred_at, '2000-01-01'), '2200-01-01') as occurred_at ";
+/// The columns of a [`Pending`].
+fn pending(out: &mut AstPass<'_, '_, Pg>, before: &'static str) {
+    out.push_sql(before);
+    out.push_sql("select j.arrival, j.stream_id, j.entity_seq, j.entry_id, ");
+    out.push_sql(CLAIMED_COLUMNS);
+    out.push_sql(", least(greatest(j.occurred_at, '2000-01-01'), '2200-01-01') ");
+}
 
 /// A row of the journal.
 type RowKey = (i64, Uuid, i64);
@@ -88,14 +95,8 @@ impl Pending {
         (self.arrival, self.stream_id, self.entity_seq)
     }
 
-    /// Whether the sequencer would refuse it. One under a key that it does not know waits, and is not refused.
-    fn is_refused_rightly(&self, ring: &KeyRing) -> bool {
-        let unknown = ring.journal_key_by_id(&self.mac_key_id).is_none();
-        !unknown && !self.is_authentic(ring)
-    }
-
     fn since(&self, ring: &KeyRing) -> DateTime<Utc> {
-        let authentic = self.is_authentic(ring);
+        let authentic = self.claimed().is_authentic(ring);
         let leaf = authentic.then(|| Leaf::decode(&self.leaf).ok()).flatten();
         leaf.map_or(self.occurred_at, |leaf| leaf.occurred_at)
     }
@@ -105,14 +106,12 @@ impl Pending {
 struct ReadPending;
 
 statement!(ReadPending, ReadPending, PendingTypes, |self, out| {
-    out.push_sql("(");
-    out.push_sql(COLUMNS);
+    pending(&mut out, "(");
     out.push_sql(
         "from journal_positions p join journal j on j.stream_id = p.stream_id and j.entity_seq = p.entity_seq \
-         where p.position >= coalesce((select max(tree_size) from tree_heads), 0) order by p.position limit 1) \
-         union all (",
+         where p.position >= coalesce((select max(tree_size) from tree_heads), 0) order by p.position limit 1)",
     );
-    out.push_sql(COLUMNS);
+    pending(&mut out, " union all (");
     // Where the sequencer's mark cannot be true: what arrived after the last that has a position.
     out.push_sql(
         "from journal j where j.arrival >= coalesce((select min(h.low_arrival) from sequencer_head h, journal_arrival s \
@@ -150,7 +149,7 @@ impl ReadRefused {
 }
 
 statement!(ReadRefused, ReadRefused, PendingTypes, |self, out| {
-    out.push_sql(COLUMNS);
+    pending(&mut out, "");
     out.push_sql(
         "from refused_entries r join journal j on j.stream_id = r.stream_id and j.entity_seq = r.entity_seq \
          and j.arrival = r.arrival where (r.arrival, r.stream_id, r.entity_seq) >= (",
@@ -168,16 +167,24 @@ statement!(ReadRefused, ReadRefused, PendingTypes, |self, out| {
     out.push_bind_param::<BigInt, _>(&PAGE_ROWS)?;
 });
 
-/// The sequencer's mark, the last arrival that was given out, and the greatest that has a position.
+/// The sequencer's mark, the last arrival that was given out, and the greatest that has a position; the next position by the
+/// sequencer's word, and by what there is.
 struct ReadMarks;
 
-type Marks = (Option<i64>, i64, Option<i64>);
-type MarkTypes = (Nullable<BigInt>, BigInt, Nullable<BigInt>);
+type Marks = (Option<i64>, i64, Option<i64>, Option<i64>, i64);
+type MarkTypes = (
+    Nullable<BigInt>,
+    BigInt,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    BigInt,
+);
 
 statement!(ReadMarks, ReadMarks, MarkTypes, |self, out| {
     out.push_sql(
         "select (select max(low_arrival) from sequencer_head), s.last_value, \
-         (select max(arrival) from journal_positions) from journal_arrival s",
+         (select max(arrival) from journal_positions), (select max(next_position) from sequencer_head), \
+         (select coalesce(max(position) + 1, 0) from journal_positions) from journal_arrival s",
     );
 });
 
@@ -194,7 +201,9 @@ impl PgStore {
         let ring = &self.inner.keys;
         let pending = read.await?;
         let now = self.clock().now();
-        let unjudged = pending.iter().filter(|row| !row.is_authentic(ring));
+        let unjudged = pending
+            .iter()
+            .filter(|row| !row.claimed().is_authentic(ring));
         let known = &self.inner.tree.known_since;
         let known = known.of(unjudged.map(Pending::key), now);
         let waiting = pending.iter().map(|row| row.since(ring));
@@ -209,7 +218,8 @@ impl PgStore {
         Ok(age.max(own))
     }
 
-    /// Raises the alarm where the sequencer's mark, or a position, is beyond what arrived.
+    /// Raises the alarm where the sequencer's mark, or a position, is beyond what arrived, or the next position is not the one
+    /// behind the last.
     async fn judge_marks(&self) -> Result<(), StoreError> {
         let read = self
             .inner
@@ -217,8 +227,10 @@ impl PgStore {
             .scan("read sequencer marks", |connection| {
                 async move { ReadMarks.load::<Marks>(connection).await }.boxed()
             });
-        for (low, given, placed) in read.await? {
-            if let Some(fault) = HeadFault::of(low, given, placed) {
+        for (low, given, placed, next, behind) in read.await? {
+            let fault = HeadFault::of(low, given, placed)
+                .or_else(|| HeadFault::of_positions(next?, behind));
+            if let Some(fault) = fault {
                 fault.report(self.inner.observer.as_ref());
             }
         }
@@ -237,7 +249,7 @@ impl PgStore {
                     async move { at.load::<Pending>(connection).await }.boxed()
                 });
             let rows = read.await?;
-            let ours = rows.iter().filter(|row| !row.is_refused_rightly(ring));
+            let ours = rows.iter().filter(|row| !row.claimed().is_forged(ring));
             oldest = ours.map(|row| row.since(ring)).chain(oldest).min();
             match rows.last() {
                 Some(last) if rows.len() >= PAGE => at = ReadRefused::from(last),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::heads::StoredHead;
 use super::{Lease, TreeHead};
 use crate::keys::{KeyRing, TreeHeadFacts};
-use crate::sequencer::Arrived;
+use crate::sequencer::{Arrived, CLAIMED_COLUMNS};
 use crate::statement::statement;
 
 /// The newest head, and how many entries have a position.
@@ -150,8 +150,11 @@ type PlacedTypes = (
 
 statement!(ReadPlaced, ReadPlaced, PlacedTypes, |self, out| {
     out.push_sql(
-        "select p.position, p.arrival, p.entry_id, p.stream_id, p.entity_seq, p.tenant_id, \
-         j.leaf, j.mac, j.mac_key_id from journal_positions p \
+        "select p.position, p.arrival, p.entry_id, p.stream_id, p.entity_seq, left(p.tenant_id, 1024), ",
+    );
+    out.push_sql(CLAIMED_COLUMNS);
+    out.push_sql(
+        " from journal_positions p \
          join journal j on j.stream_id = p.stream_id and j.entity_seq = p.entity_seq where p.position >= ",
     );
     out.push_bind_param::<BigInt, _>(&self.from)?;

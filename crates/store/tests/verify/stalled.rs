@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quittance_domain::notification::Outbox as _;
 use quittance_domain::ports::{Commit, Store as _};
 use quittance_store::PgStore;
 use quittance_test_support::{Alarms, Story, TestDb, eventually};
@@ -35,7 +36,7 @@ struct Way {
     passes: bool,
 }
 
-const WAYS: [Way; 5] = [
+const WAYS: [Way; 6] = [
     Way {
         sql: "update sequencer_head set low_arrival = 1000000000000000, holder = null",
         shows_to_all: true,
@@ -55,6 +56,13 @@ const WAYS: [Way; 5] = [
         shows_to_all: true,
         stops: false,
         code: "POSITION_DIFFERS",
+        passes: false,
+    },
+    Way {
+        sql: "update sequencer_head set next_position = 1000000000000000",
+        shows_to_all: true,
+        stops: true,
+        code: "HEAD_DIFFERS",
         passes: false,
     },
     // So little that it is over before anybody looks.
@@ -138,6 +146,45 @@ async fn s75_a_sequencer_that_was_stopped_is_told_of_and_goes_on_once_it_is_repa
     for way in &WAYS {
         is_told_of_and_repaired(way).await;
     }
+}
+
+/// Streams and notifications go by how many entries have a position: whoever was told of more would leave out for good what comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_next_position_that_was_raised_for_a_moment_is_told_of_and_believed_by_nobody() {
+    let (db, store, alarms, client) = quiet().await;
+    let positions = number(&client, "select count(*) from journal_positions").await;
+    let positions = u64::try_from(positions).unwrap();
+    let other = db.store().await;
+    let planned_to = async |next: u64| {
+        eventually("all is looked at that there is", || async {
+            other.plan_notifications(1_000).await.unwrap().next == next
+        })
+        .await;
+    };
+    planned_to(positions).await;
+    let raise = "update sequencer_head set next_position = 1000000000000000";
+    client.batch_execute(raise).await.unwrap();
+    for store in [&store, &other] {
+        assert_eq!(store.next_position().await, Ok(positions));
+    }
+    planned_to(positions).await;
+    eventually("it is told of", || async {
+        age(&store).await;
+        alarms.taken_of("sequencer") > 0
+    })
+    .await;
+    let put_back = format!("update sequencer_head set next_position = {positions}");
+    client.batch_execute(&put_back).await.unwrap();
+    commit_world(&store, 1_000_000).await;
+    sequenced(&client).await;
+    wait_until_nothing_waits(&store).await;
+    let all = number(&client, "select count(*) from journal").await;
+    planned_to(u64::try_from(all).unwrap()).await;
+    let _ = alarms.taken();
+    age(&store).await;
+    assert_eq!(alarms.taken_of("sequencer"), 0);
+    assert_eq!(codes(&verify(&store).await.0), [""; 0]);
+    store.shutdown(Duration::from_secs(60)).await;
 }
 
 /// Without a word nobody would ever miss it: no tree has it, and nothing follows upon it.

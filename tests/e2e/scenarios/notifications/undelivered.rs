@@ -244,6 +244,42 @@ async fn s77_a_notification_that_those_who_send_it_die_of_is_given_up_and_can_be
     .await;
 }
 
+/// A receiver acts upon what it is told under our signature.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s75_nobody_is_notified_of_what_somebody_wrote_into_an_entry() {
+    const TURNED: [&str; 2] = ["payment.captured", "payment.capturad"];
+    let options = options().with("notifications.retry_schedule_ms", schedule(3_600_000, 9));
+    let world = World::start_with(options).await;
+    let admin = administrator(&world, TENANT).await;
+    let receiver = Receiver::start().await;
+    let id = one_that_waits(&world, &admin, &receiver).await;
+    receiver.answers(Answer::status(200));
+    let turn = async |[from, to]: [&str; 2]| {
+        let turn = "update journal set leaf = convert_to(replace(convert_from(leaf, 'UTF8'), $1, $2), 'UTF8') \
+                    where event_type = 'payment.captured'";
+        world.db.execute(turn, &[&from, &to]).await;
+        let due =
+            "update notification_deliveries set next_attempt_at = now(), claimed_until = null";
+        world.db.execute(due, &[]).await;
+    };
+    turn(TURNED).await;
+    let get = GetNotificationRequest {
+        notification_id: id.clone(),
+        tenant_id: String::new(),
+    };
+    eventually("it is not made", async || {
+        let attempts = admin.ok(get.clone()).await.message.attempts;
+        (attempts.last()?.cause == "NOT_PREPARED").then_some(())
+    })
+    .await;
+    assert_eq!(receiver.taken().len(), 0);
+    turn([TURNED[1], TURNED[0]]).await;
+    eventually("what we wrote arrives", async || {
+        (receiver.taken().pop()?.id == id).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_own_database_that_fails_uses_up_nothing_of_a_receivers_schedule() {
     const POSTPONED: &str = "select count(*) from notification_deliveries \

@@ -30,7 +30,7 @@ async fn stolen() -> (Log, StoredCheckpoint, PaymentId, EntryId) {
 fn assert_shown_to_its_tenant_alone(stored: &StoredEntry, entry: EntryId) {
     assert_eq!(stored.id, entry);
     let refused = decode(stored, Some(&tenant("other"))).unwrap_err();
-    assert_eq!(refused, EntryError::Misplaced(entry.0));
+    assert_eq!(refused, EntryError::Foreign(entry.0));
     assert!(decode(stored, Some(&tenant("acme"))).is_ok());
 }
 
