@@ -152,16 +152,56 @@ fn alerts() -> Vec<(String, String, String)> {
     rules.map(rule).collect()
 }
 
-/// Words of an expression that may be names of metrics: those outside of braces that nothing calls.
+/// Prometheus' own: whether the last scrape was answered.
+const UP: &str = "up";
+/// What expressions call that looks like a metric.
+const FUNCTIONS: [&str; 1] = ["histogram_quantile"];
+
+/// The metric that a series is of; a histogram has three.
+fn metric(series: &str) -> Option<&'static MetricSpec> {
+    METRICS.iter().find(|spec| match spec.kind {
+        Kind::Counter | Kind::Gauge => spec.prometheus == series,
+        Kind::Histogram(_) => {
+            let ending = series.strip_prefix(spec.prometheus);
+            ending.is_some_and(|ending| ["_bucket", "_sum", "_count"].contains(&ending))
+        }
+    })
+}
+
+fn is_label(word: &str) -> bool {
+    let mut labels = METRICS.iter().flat_map(|spec| spec.labels);
+    labels.any(|label| label.replace('.', "_") == word)
+}
+
+fn is_no_name(it: char) -> bool {
+    !(it.is_ascii_lowercase() || it == '_')
+}
+
+/// Words of an expression that are to be names of series: those outside of braces that are neither called nor labels.
 fn series(expression: &str) -> Vec<&str> {
     let outside = expression
         .split('{')
         .map(|part| part.rsplit('}').next().unwrap());
-    let words =
-        outside.flat_map(|part| part.split(|it: char| !(it.is_ascii_lowercase() || it == '_')));
-    words
-        .filter(|word| word.contains('_') && *word != "provider_account")
-        .collect()
+    let words = outside.flat_map(|part| part.split(is_no_name));
+    let named = |word: &&str| word.contains('_') && !FUNCTIONS.contains(word) && !is_label(word);
+    words.filter(|word| *word == UP || named(word)).collect()
+}
+
+/// Of each pair of braces the series before it, and the labels by which it chooses.
+fn selectors(expression: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut parts = expression.split('{');
+    let mut before = parts.next().unwrap();
+    let mut selectors = Vec::new();
+    for part in parts {
+        let (matchers, behind) = part.split_once('}').unwrap();
+        let chosen = before.rsplit(is_no_name).next().unwrap();
+        let labels = matchers
+            .split(',')
+            .map(|matcher| matcher.split(['=', '!']).next().unwrap());
+        selectors.push((chosen, labels.collect()));
+        before = behind;
+    }
+    selectors
 }
 
 #[test]
@@ -169,33 +209,30 @@ fn alerts_are_about_metrics_that_there_are_and_say_where_to_read_on() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let mut watched = Vec::new();
     for (name, expression, runbook) in alerts() {
-        let named = series(&expression).into_iter().map(str::to_owned);
-        let before = watched.len();
-        watched.extend(named);
-        assert!(watched.len() > before, "{name} asks for nothing");
-        for label in expression
-            .split('{')
-            .skip(1)
-            .filter_map(|part| part.split('=').next())
-        {
-            let spec = METRICS
-                .iter()
-                .find(|spec| expression.contains(spec.prometheus))
-                .unwrap();
-            let known = spec
-                .labels
-                .iter()
-                .any(|known| known.replace('.', "_") == label);
-            assert!(known, "{name}: {} has no label {label}", spec.prometheus);
+        let asked = series(&expression);
+        assert!(!asked.is_empty(), "{name} asks for nothing");
+        for one in &asked {
+            let known = *one == UP || metric(one).is_some();
+            assert!(known, "{name}: {one} is no metric");
         }
+        for (chosen, labels) in selectors(&expression) {
+            if chosen == UP {
+                continue;
+            }
+            let spec = metric(chosen).unwrap();
+            for label in labels {
+                let mut known = spec.labels.iter().map(|known| known.replace('.', "_"));
+                assert!(
+                    known.any(|known| known == label),
+                    "{name}: {chosen} has no label {label}"
+                );
+            }
+        }
+        watched.extend(asked.into_iter().map(str::to_owned));
         let (file, heading) = runbook.split_once(", ").unwrap();
         let text = std::fs::read_to_string(format!("{root}/{file}")).unwrap();
         let heading = format!("# {}\n", heading.trim_matches('"'));
         assert!(text.contains(&heading), "{name}: {file} has no {heading}");
-    }
-    for name in &watched {
-        let known = METRICS.iter().any(|spec| spec.prometheus == name);
-        assert!(known, "{name} is no metric");
     }
     // What nobody may overlook.
     for name in [
