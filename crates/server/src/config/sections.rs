@@ -167,7 +167,7 @@ pub enum ReflectionAccess {
 pub struct ServerConfig {
     /// Where gRPC is served.
     pub grpc_listen: SocketAddr,
-    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    /// Where `/healthz`, `/readyz`, `/metrics` and webhooks are served.
     pub http_listen: SocketAddr,
     /// The certificate; `None`: plaintext, and both addresses are loopback.
     pub tls: Option<TlsFiles>,

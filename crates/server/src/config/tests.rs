@@ -421,7 +421,8 @@ fn rendered() -> String {
          in file and environment, and every value is checked at start.\n\n\
          Options of commands, no settings: `QUITTANCE_CONFIG` (`--config`), `QUITTANCE_DATA_DIR` (`--data-dir` of\n\
          `quittance dev`), `QUITTANCE_ADDRESS`, `QUITTANCE_CA_FILE`, `QUITTANCE_API_KEY_FILE` and `QUITTANCE_API_KEY` (of\n\
-         `quittance payments`). Telemetry also honours the `OTEL_*` variables of the OpenTelemetry specification.\n",
+         every command that is a client of a running server). Telemetry also honours the `OTEL_*` variables of the\n\
+         OpenTelemetry specification.\n",
     );
     let mut last_section = String::new();
     for setting in &settings {
