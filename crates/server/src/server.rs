@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::adapters::{self, DatabaseTime, OsRandomness, TelemetryObserver, TrackedSpawn};
 use crate::auth::Authenticator;
-use crate::config::{AuditConfig, Config, LimitsConfig, ServerConfig};
+use crate::config::{AuditConfig, Config, ServerConfig};
 use crate::database::{self, StoreMetrics};
 use crate::grpc::{self, EdgeRoutes, LogVerifier, Notifications, Services, Tokens};
 use crate::http::webhooks::{self, WebhookParts};
@@ -523,7 +523,7 @@ fn serve(
         watching,
     } = parts.stop.clone();
     let (calls, watchers) = (TaskTracker::new(), TaskTracker::new());
-    let http2 = http2(&config.limits);
+    let http2 = http2(config);
     let (stop, kill) = (accepting.clone(), serving);
     let grpc = listeners
         .grpc
@@ -562,8 +562,10 @@ fn serve(
     }
 }
 
-fn http2(limits: &LimitsConfig) -> Http2Settings {
+fn http2(config: &ServerConfig) -> Http2Settings {
+    let limits = &config.limits;
     Http2Settings {
+        preface_timeout: config.handshake_timeout,
         max_concurrent_streams: limits.max_concurrent_requests_per_connection,
         max_header_list_size: limits.max_metadata_bytes,
         keepalive_interval: limits.keepalive_interval,

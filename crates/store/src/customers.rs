@@ -129,6 +129,7 @@ impl Customers {
         if let Some(remembered) = remembered {
             return Ok(Some(remembered.key));
         }
+        let since = Instant::now();
         let row = self.reader.read("find customer of payment", |connection| {
             let query = payments::table
                 .inner_join(
@@ -143,7 +144,7 @@ impl Customers {
             return Ok(None);
         };
         let key = CustomerKey::unwrap(&self.ring, customer, &sealed)?;
-        self.remember(payment, &key);
+        self.remember(payment, &key, since);
         Ok(Some(key))
     }
 
@@ -155,12 +156,11 @@ impl Customers {
         self.cache.lock().insert(key, remembered);
     }
 
-    /// Remembers under which key a payment's personal data is, as was just read.
-    pub(crate) fn remember(&self, payment: Uuid, key: &CustomerKey) {
-        let remembered = Remembered {
-            key: key.clone(),
-            since: Instant::now(),
-        };
+    /// Remembers under which key a payment's personal data is. It was read after `since`: what is read may be erased while the
+    /// answer is on its way.
+    pub(crate) fn remember(&self, payment: Uuid, key: &CustomerKey, since: Instant) {
+        let key = key.clone();
+        let remembered = Remembered { key, since };
         self.keep(CacheKey::Payment(payment), remembered);
     }
 

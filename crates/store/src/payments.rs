@@ -1,5 +1,7 @@
 //! Reading payments with their transactions.
 
+use std::time::Instant;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -36,6 +38,7 @@ impl PgStore {
         tenant: &TenantId,
         id: PaymentId,
     ) -> Result<Option<PaymentRecord>, StoreError> {
+        let since = Instant::now();
         let read = self.inner.reader.read("read payment", |connection| {
             let tenant = tenant.as_str().to_owned();
             async move { payment_of_one_moment(connection, &tenant, id.0).await }.boxed()
@@ -51,7 +54,7 @@ impl PgStore {
             customer.map(|row| CustomerKey::unwrap(keys, row.customer_id, &row.data_key));
         let customer = customer.transpose()?;
         if let Some(customer) = &customer {
-            self.inner.customers.remember(id.0, customer);
+            self.inner.customers.remember(id.0, customer, since);
         }
         let mut payment = payment.into_payment(keys, customer.as_ref())?;
         payment.customer_erased = erased;

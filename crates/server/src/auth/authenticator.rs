@@ -141,9 +141,11 @@ impl Authenticator {
         // Never closed, so this only waits; no more wait than streams are open.
         let turn = self.rechecks.acquire().await;
         let _turn = turn.map_err(|_| AuthFailure::Unavailable)?;
+        // Before it is read: it may be revoked while the answer is on its way.
+        let asked = Instant::now();
         let stored = self.directory.find(&id).await.map_err(not_asked)?;
         let current = stored.map(|stored| (stored.tenant, stored.roles));
-        self.current.insert(digest, current.clone(), Instant::now());
+        self.current.insert(digest, current.clone(), asked);
         Ok(current)
     }
 

@@ -1,6 +1,8 @@
 //! Connections: accepted within a limit, secured within a time, served until their last call is done.
 
 mod listener;
+mod open_calls;
+mod preface;
 mod serve;
 #[cfg(test)]
 mod tests;

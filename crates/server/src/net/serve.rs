@@ -14,6 +14,8 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt as _};
 
 use super::listener::Connection;
+use super::open_calls::OpenCalls;
+use super::preface::PrefaceLimit;
 use super::write_limit::WriteLimit;
 
 /// How long the headers of an HTTP/1.1 request may take to arrive.
@@ -27,9 +29,14 @@ const HEAD_MAX: usize = 16 * 1024;
 /// How long the answers that a stopping server gives at last may take to be written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How long whoever has no call open may take to leave a stopping server. One that is not there any more never does.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+
 /// Limits of an HTTP/2 connection.
 #[derive(Debug, Clone)]
 pub struct Http2Settings {
+    /// How long the peer may take to begin.
+    pub preface_timeout: Duration,
     /// Calls open at once.
     pub max_concurrent_streams: u32,
     /// Bytes of all headers of one request.
@@ -40,7 +47,7 @@ pub struct Http2Settings {
     pub keepalive_timeout: Duration,
 }
 
-/// Serves gRPC. After `stop` no new call is accepted, and it returns when the open ones are done;
+/// Serves gRPC. After `stop` no new call is accepted, and it returns when the open ones are done, or soon where there is none;
 /// after `kill`, which has the open ones answered, it returns as soon as the answers are written.
 pub async fn serve_grpc<S>(
     connection: Connection,
@@ -60,11 +67,15 @@ pub async fn serve_grpc<S>(
         peer,
         permit,
     } = connection;
+    let calls = OpenCalls::new();
+    let opened = calls.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
-        service.clone().oneshot(request)
+        let (call, answered) = (opened.open(), service.clone().oneshot(request));
+        async move { answered.await.map(|response| call.answered(response)) }
     });
+    let stream = PrefaceLimit::new(stream, settings.preface_timeout, stop.clone());
     let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.max_concurrent_streams)
@@ -80,6 +91,7 @@ pub async fn serve_grpc<S>(
             serving.as_mut().graceful_shutdown();
             tokio::select! {
                 _ = serving.as_mut() => {}
+                () = nobody_calls(&calls) => {}
                 () = kill.cancelled() => {
                     let _ = tokio::time::timeout(LAST_WORDS, serving).await;
                 }
@@ -87,6 +99,17 @@ pub async fn serve_grpc<S>(
         }
     }
     drop(permit);
+}
+
+/// Returns once there was no call for as long as it takes to leave.
+async fn nobody_calls(calls: &OpenCalls) {
+    loop {
+        calls.all_ended().await;
+        tokio::time::sleep(LEAVE_LIMIT).await;
+        if calls.is_empty() {
+            return;
+        }
+    }
 }
 
 /// Serves HTTP/1.1. After `stop` it returns when the open request is answered, which may not take long any more.

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -97,6 +98,7 @@ async fn fixture_with(max_connections: usize, go: usize, handshake_timeout: Dura
     let (go, arrived) = (Arc::clone(&service.go), Arc::clone(&service.arrived));
     let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
     let settings = Http2Settings {
+        preface_timeout: handshake_timeout,
         max_concurrent_streams: 10,
         max_header_list_size: 16_384,
         keepalive_interval: SOON,
@@ -247,6 +249,59 @@ async fn a_slow_handshake_is_cut_and_its_place_is_free_again() {
     let mut client = tokio::time::timeout(SOON, connecting).await.unwrap();
     let answer = client.check(HealthCheckRequest::default()).await;
     assert!(answer.is_ok(), "{answer:?}");
+}
+
+/// A peer that has made its TLS handshake.
+async fn secured(f: &Fixture) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(f.address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    connector(f, b"h2").connect(name, stream).await
+}
+
+#[tokio::test]
+async fn who_says_nothing_after_the_handshake_is_cut_and_its_place_is_free_again() {
+    let f = fixture_with(1, 1, Duration::from_millis(300)).await;
+    for said in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+        let mut silent = loop {
+            // On a busy machine an honest handshake may be too slow as well.
+            if let Ok(secured) = secured(&f).await {
+                break secured;
+            }
+        };
+        silent.write_all(said).await.unwrap();
+        let mut rest = Vec::new();
+        let cut = tokio::time::timeout(SOON, silent.read_to_end(&mut rest)).await;
+        assert!(cut.is_ok(), "it is kept");
+    }
+    let connecting = async {
+        loop {
+            if let Ok(client) = f.try_client().await {
+                return client;
+            }
+        }
+    };
+    let mut client = tokio::time::timeout(SOON, connecting).await.unwrap();
+    let answer = client.check(HealthCheckRequest::default()).await;
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
+/// One that never begins, one that has begun and is not there any more, and one that leaves when it is told.
+#[tokio::test]
+async fn a_stopping_server_does_not_wait_for_those_who_have_no_call_open() {
+    let f = fixture(10, 1).await;
+    let silent = secured(&f).await.unwrap();
+    let mut gone = secured(&f).await.unwrap();
+    gone.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    let mut settings = [0; 9];
+    gone.read_exact(&mut settings).await.unwrap();
+    let mut client = f.client().await;
+    let answer = client.check(HealthCheckRequest::default()).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    f.stop.cancel();
+    f.all_ended().await;
+    drop((silent, gone));
 }
 
 /// Answers of so many bytes, which no buffer on the way holds.

@@ -23,8 +23,16 @@ const RETRIES_PER_CONNECTION: u32 = 4;
 
 static NUMBER_TAKEN: Thinned = Thinned::new();
 
+/// Gives up those whose time is up. The others came later, and have theirs.
+fn give_up_late(part: &mut Vec<Member>) {
+    let now = Instant::now();
+    let (late, left): (Vec<_>, Vec<_>) = part.drain(..).partition(|member| member.deadline <= now);
+    late.into_iter().for_each(Member::give_up);
+    *part = left;
+}
+
 impl Committer {
-    /// Executes a part until its fate is known or time is up; once only, where not told to `insist`,
+    /// Executes a part until its fate is known or the time of each member is up; once only, where not told to `insist`,
     /// while it fails for no known reason. Answers and drains its members, or leaves them all.
     pub(super) async fn commit_part(
         &mut self,
@@ -37,8 +45,11 @@ impl Committer {
             let deadline = part.iter().map(|member| member.deadline).min();
             let deadline = deadline.unwrap_or_else(Instant::now);
             let Some(ready) = self.connected(connection, deadline).await else {
-                part.drain(..).for_each(Member::give_up);
-                return Fate::Answered;
+                give_up_late(part);
+                if part.is_empty() {
+                    return Fate::Answered;
+                }
+                continue;
             };
             // Of what was withdrawn in the meantime nothing is written any more.
             let (given, late): (Vec<_>, Vec<_>) =
@@ -88,8 +99,8 @@ impl Committer {
             let deadline = deadline.unwrap_or_else(Instant::now);
             self.meanwhile(tokio::time::sleep(pause(tries)), deadline)
                 .await;
-            if Instant::now() >= deadline {
-                part.drain(..).for_each(Member::give_up);
+            give_up_late(part);
+            if part.is_empty() {
                 return Fate::Answered;
             }
         }
@@ -230,5 +241,47 @@ impl Committer {
                  recorded until that row is removed"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use quittance_test_support::entry_of_stream;
+    use tokio::sync::oneshot;
+
+    use super::super::member::{Job, Limits};
+    use super::*;
+    use crate::keys::KeyRing;
+    use crate::prepare::entry_rows;
+
+    #[tokio::test]
+    async fn who_came_later_is_not_given_up_with_who_came_first() {
+        const LIMITS: Limits = Limits {
+            unavailable_after: Duration::from_secs(60),
+            resolution: Duration::from_secs(60),
+        };
+        let ring = KeyRing::new([("test".to_owned(), [1; 32])]).unwrap();
+        let member = |age: u64| {
+            let entry = entry_of_stream("acme", Uuid::now_v7(), 1);
+            let (reply, answer) = oneshot::channel();
+            let job = Job {
+                rows: entry_rows(entry, &ring).unwrap(),
+                reply,
+                since: Instant::now()
+                    .checked_sub(Duration::from_secs(age))
+                    .unwrap(),
+                ticket: Arc::default(),
+            };
+            (Member::new(job, LIMITS), answer)
+        };
+        let ((first, told), (second, waiting)) = (member(60), member(0));
+        let mut part = vec![first, second];
+        give_up_late(&mut part);
+        assert_eq!(told.await.unwrap(), Err(StoreError::Unavailable));
+        assert_eq!(part.len(), 1);
+        part.remove(0).answer(Ok(Commit::Committed));
+        assert_eq!(waiting.await.unwrap(), Ok(Commit::Committed));
     }
 }
