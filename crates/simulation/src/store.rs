@@ -15,7 +15,7 @@ use quittance_domain::decline::Cause;
 use quittance_domain::ids::{
     EntryId, EventId, IdempotencyKey, PaymentId, ProviderAccount, TenantId, TransactionId,
 };
-use quittance_domain::payment::PaymentRecord;
+use quittance_domain::payment::{PaymentRecord, PaymentState};
 use quittance_domain::ports::{
     Backlog, CaseFilter, Claim, Commit, Due, DueKind, EntryFilter, FailureReport, InDoubt, Named,
     PaymentFilter, PaymentPage, SentThrough, Store, StoreError, StoredCase, StoredEntry,
@@ -109,6 +109,9 @@ impl Tables {
         let record = change.apply_to(before.cloned());
         if let (None, Some(token)) = (before, &payment.method.token) {
             self.tokens.insert(payment.id, token.clone());
+        }
+        if payment.state != PaymentState::Pending {
+            self.tokens.remove(&payment.id);
         }
         self.payments.insert(payment.id, record);
         self.keys.extend(key.zip(change.idempotency.clone()));

@@ -9,6 +9,7 @@ use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::QueryResult;
 use diesel::sql_types::{Array, BigInt, Uuid as SqlUuid};
+use quittance_domain::payment::PaymentState;
 use uuid::Uuid;
 
 use crate::rows::{
@@ -190,7 +191,11 @@ impl BatchStatement<'_> {
             self.payment_updates,
             PaymentUpdates,
             &["payment_id"],
-            "",
+            &format!(
+                // Only a payment whose opening is not known yet may still be sent elsewhere, for which the token is needed.
+                ", provider_token = case when s.state = '{}' then t.provider_token end",
+                PaymentState::Pending.name()
+            ),
             "\n    where t.payment_id = s.payment_id and t.version = s.version - 1\
              \n    returning t.payment_id\n), "
         );

@@ -263,7 +263,7 @@ async fn entries_are_found_by_every_filter_and_never_across_tenants() {
 }
 
 #[tokio::test]
-async fn sealed_columns_hold_nothing_readable_and_the_request_is_wiped() {
+async fn sealed_columns_hold_nothing_readable_and_request_and_token_are_wiped() {
     let db = TestDb::new().await;
     let store = db.store().await;
     let (mut story, mut accepted) =
@@ -288,6 +288,13 @@ async fn sealed_columns_hold_nothing_readable_and_the_request_is_wiped() {
         story.payment.customer_reference
     );
     assert_eq!(read.transactions[0].request, story.transaction.request);
+    assert!(
+        store
+            .method_token(story.payment.id)
+            .await
+            .unwrap()
+            .is_some()
+    );
 
     // As another process would: it knows what it read, and no more.
     let another = db.store().await;
@@ -302,6 +309,7 @@ async fn sealed_columns_hold_nothing_readable_and_the_request_is_wiped() {
         .unwrap()
         .unwrap();
     assert_eq!(read.transactions[0].request, None);
+    assert_eq!(store.method_token(read.payment.id).await, Ok(None));
 
     let client = db.client().await;
     for table in [

@@ -103,12 +103,21 @@ async fn s75_whatever_became_of_the_row_of_an_erasure_it_can_be_asked_for_again(
     assert_eq!(found(&auditor).await, []);
 }
 
+/// The token of a payment is wiped with its outcome.
+const KEEP_TOKENS: &str = "\
+    create table kept_tokens (payment_id uuid, provider_token bytea); \
+    grant insert on kept_tokens to public; \
+    create function keep_token() returns trigger language plpgsql as \
+        'begin insert into public.kept_tokens values (new.payment_id, new.provider_token); return null; end'; \
+    create trigger keep_token after insert on payments for each row execute function keep_token()";
+
 /// Its server took the customer's key, and then stood still for longer than anybody waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_committed_after_the_customer_was_erased_is_wiped_too() {
     let world = World::start_with(options()).await;
     let admin = administrator(&world).await;
     of_customer(&admin, CUSTOMER).await;
+    world.db.batch(KEEP_TOKENS).await;
     let late = of_customer(&admin, CUSTOMER).await;
     for table in ["payments", "idempotency_records"] {
         let sql = format!(
@@ -118,6 +127,10 @@ async fn what_is_committed_after_the_customer_was_erased_is_wiped_too() {
         );
         world.db.batch(&sql).await;
     }
+    // As it was when it was accepted.
+    let token = "update late_payments l set provider_token = k.provider_token from kept_tokens k \
+                 where k.payment_id = l.payment_id";
+    world.db.batch(token).await;
     let erasure = asked(&admin, CUSTOMER).await;
     let_be_due(&world).await;
     assert_eq!(erased(&admin, &erasure).await.payments, 1);
