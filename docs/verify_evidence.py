@@ -54,7 +54,7 @@ def parse_key(text):
     need(int.from_bytes(data[1:], "little") % 2**255 % P not in small, f"{name}: a key of small order")
     return name, bytes.fromhex(key_id), data[0], Ed25519PublicKey.from_public_bytes(data[1:])
 
-def open_note(note, keys):
+def open_note(what, note, keys):
     """The text of a signed note, and (name, type, time) of each trusted key that signed it."""
     need(all(c >= " " or c == "\n" for c in note) and len(note.encode()) <= 262_144, "not a note")
     text, blank, lines = note.rpartition("\n\n")
@@ -69,7 +69,7 @@ def open_note(note, keys):
             message = f"cosignature/v1\ntime {time}\n{text}" if kind == 4 else text
             public.verify(data[12:] if kind == 4 else data[4:], message.encode())  # or else InvalidSignature
             signers.append((name, kind, time))
-    need(signers, "not signed by a trusted key")
+    need(signers, f"{what} is not signed by a key that was given")
     return text, signers
 
 def root_from(leaf, index, size, proof):
@@ -101,7 +101,7 @@ def verify(data, keys):
          and bundle["format"] == "quittance evidence bundle v1", "not a bundle of a known format")
     need(bundle["disclosures"] == sorted(set(bundle["disclosures"])), "disclosures out of order")
     need(0 < len(bundle["entries"]) <= 16_384 and len(bundle["disclosures"]) <= 4_096, "no entries, or too much")
-    text, signers = open_note(bundle["checkpoint"], keys)
+    text, signers = open_note("the checkpoint", bundle["checkpoint"], keys)
     origin, size, root, end = text.split("\n")
     size, root = integer(size), unbase64(root)
     need(end == "" and key_name(origin) and len(root) == 32 and size <= 2**62, "not a checkpoint")
@@ -122,7 +122,7 @@ def verify(data, keys):
              and root_from(leaf_hash, integer(entry["leaf_index"]), size, proof) == root, f"entry {number} is not in the log")
         leaves.append(leaf)
         previous = leaf_hash.hex()
-    text, signers = open_note(bundle["last_entry"], keys)
+    text, signers = open_note("the statement of the last entry", bundle["last_entry"], keys)
     need(any(kind == 1 and (name + "/").startswith(origin + "/") for name, kind, _ in signers), "statement not by the log")
     need(text == f"quittance last entry v1\npayment_id {bundle['payment_id']}\nentity_seq {len(leaves)}\nleaf_hash {previous}\n"
                  f"origin {origin}\ntree_size {size}\nroot_hash {root.hex()}\n", "another last entry or checkpoint is stated")

@@ -76,7 +76,7 @@ fn banner(page: &mut Html, report: &Report) {
         page.text(
             "p",
             "lead",
-            "Every entry below is in the log as it was recorded, complete and in order. None was \
+            "Every entry below is in the log as it was recorded, in order and without a gap. None was \
              changed, removed or added since.",
         );
     } else {

@@ -17,7 +17,7 @@ use std::{fs, path::PathBuf};
 use driver::{Browser, browser_or_skip};
 use quittance_evidence::{bundle::Bundle, page};
 use serde_json::Value;
-use support::log::{Log, story, tell_transactions};
+use support::log::{Log, STORY, story, tell_transactions};
 use uuid::Uuid;
 
 const PAYMENT: Uuid = Uuid::from_u128(0x0199_0a5d_ac96_774b_bcce_b302_099a_8057);
@@ -52,7 +52,7 @@ const VERDICT: &str = "
 fn log(spoil: bool) -> Log {
     let mut log = Log::of_payments(50);
     let mut last = None;
-    for seq in 1..=6 {
+    for seq in 1..=STORY {
         let mut leaf = story(PAYMENT, seq, last);
         tell_transactions(&mut leaf);
         if spoil {
@@ -141,7 +141,8 @@ fn a_page_is_whole_on_a_phone_a_screen_and_paper_and_asks_for_nothing() {
     }
     bundle.entries.pop();
     let text = looked_at(&browser, "not-proved", &page_of(&bundle), "Not proved");
-    assert!(text.contains("the last entry was number 6"), "{text}");
+    let last = format!("the last entry was number {STORY}");
+    assert!(text.contains(&last), "{text}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use quittance_evidence::{
     bundle::{Bundle, BundleFormError, TrustedKeys},
     page,
 };
-use support::log::{Log, story, tell_transactions};
+use support::log::{Log, STORY, story, tell_transactions};
 use uuid::Uuid;
 
 const PAYMENT: Uuid = Uuid::from_u128(0x0199_0a5d_ac96_774b_bcce_b302_099a_8057);
@@ -21,12 +21,13 @@ fn example() -> (Log, Bundle) {
     let name = Disclosure::new([9; 16], "customer.name", "Zoë Example").unwrap();
     let mut log = Log::of_payments(1_000);
     let mut last = None;
-    for seq in 1..=6 {
+    for seq in 1..=STORY {
         let mut leaf = story(PAYMENT, seq, last);
         leaf.merchant_reference = Some("order-4711".to_owned());
         if seq == 1 {
             leaf.personal_data = [(name.name().to_owned(), name.digest())].into();
         }
+        tell_transactions(&mut leaf);
         last = Some(log.append(&leaf));
     }
     let mut bundle = log.bundle(PAYMENT);
@@ -64,7 +65,7 @@ fn the_example_of_the_documents_is_proved_under_the_keys_that_they_name() {
 fn log() -> Log {
     let mut log = Log::of_payments(3);
     let mut last = None;
-    for seq in 1..=6 {
+    for seq in 1..=STORY {
         let mut leaf = story(PAYMENT, seq, last);
         let reason = "<script>alert(1)</script> & 'more' \" \u{202E}";
         leaf.details.insert("reason".to_owned(), reason.to_owned());
@@ -86,7 +87,7 @@ fn a_page_shows_the_payment_and_its_proof_and_needs_nothing_else() {
         "<p class=\"verdict good\">Proved</p>",
         "123.45\u{a0}EUR",
         "23.45\u{a0}EUR",
-        "Purchase outcome unknown",
+        "Payment outcome unknown",
         "Captured \u{2192} Partially refunded",
         "Insufficient funds",
         "2026-02-28 23:52:51.000",
@@ -111,7 +112,7 @@ fn a_page_shows_the_payment_and_its_proof_and_needs_nothing_else() {
 fn the_payments_account_and_reference_are_those_of_what_opened_it() {
     let mut log = Log::new();
     let mut last = None;
-    for seq in 1..=6 {
+    for seq in 1..=STORY {
         let mut leaf = story(PAYMENT, seq, last);
         tell_transactions(&mut leaf);
         if seq > 3 {
@@ -159,7 +160,11 @@ fn a_page_of_what_is_not_proved_says_so_first_and_why() {
     bundle.entries.pop();
     let page = page(&bundle, &log.trusted());
     assert!(page.contains("<p class=\"verdict bad\">Not proved</p>"));
-    assert!(page.contains("the last entry was number 6, and the bundle ends with number 5"));
+    let missing = format!(
+        "the last entry was number {STORY}, and the bundle ends with number {}",
+        STORY - 1
+    );
+    assert!(page.contains(&missing));
     let without_keys = self::page(&log.bundle(PAYMENT), &TrustedKeys::default());
     assert!(without_keys.contains("the note is not signed by a known key"));
 }

@@ -106,7 +106,7 @@ pub(super) fn meaning(page: &mut Html, report: &Report) {
     for line in [
         "What the operator of the log recorded about this payment, up to the state of the log named above.",
         "That no entry was changed, removed, inserted or reordered since the log signed that state.",
-        "That no entry at the end was left out of this file.",
+        "That the operator of the log stated, signed, which of the payment\u{2019}s entries was the last in that state.",
     ] {
         page.text("li", "", line);
     }
@@ -118,6 +118,12 @@ pub(super) fn meaning(page: &mut Html, report: &Report) {
         "li",
         "",
         "That what was recorded is true: it shows what the operator recorded, and that it was not changed.",
+    );
+    page.text(
+        "li",
+        "",
+        "That none came after the last entry: that is the operator\u{2019}s signed statement, which a receipt of a later one would \
+         prove wrong.",
     );
     if report.cosigned.is_empty() {
         page.text(

@@ -316,7 +316,7 @@ fn amount(leaf: &Leaf, minor: i64) -> Option<String> {
     Some(format!("{sign}{grouped}{point}{fraction}\u{a0}{currency}"))
 }
 
-/// A stable name as words: `purchase.outcome_unknown` is "Purchase outcome unknown".
+/// A stable name as words: `payment.outcome_unknown` is "Payment outcome unknown".
 fn title(name: &str) -> String {
     let words = name.replace(['.', '_'], " ").to_lowercase();
     let mut letters = words.chars();
@@ -334,10 +334,7 @@ mod tests {
 
     #[test]
     fn names_read_as_words() {
-        assert_eq!(
-            title("purchase.outcome_unknown"),
-            "Purchase outcome unknown"
-        );
+        assert_eq!(title("payment.outcome_unknown"), "Payment outcome unknown");
         assert_eq!(title(""), "");
     }
 }

@@ -156,7 +156,7 @@ impl Log {
 }
 
 /// Entries of a [`story`].
-pub const STORY: u64 = 6;
+pub const STORY: u64 = 7;
 
 pub fn name_of(payment: Uuid) -> Disclosure {
     Disclosure::new(
@@ -187,24 +187,25 @@ impl Step {
         use EntryResult::{Failure, Success, Unknown};
         let taken = if seq < 3 { 0 } else { 12_345 };
         let (event, result, state, transaction) = match seq {
-            1 => ("purchase.accepted", Success, "PENDING", 1),
-            2 => ("purchase.outcome_unknown", Unknown, "PENDING", 1),
-            3 => ("purchase.succeeded", Success, "CAPTURED", 1),
+            1 => ("payment.accepted", Success, "PENDING", 1),
+            2 => ("payment.outcome_unknown", Unknown, "PENDING", 1),
+            3 => ("payment.captured", Success, "CAPTURED", 1),
             4 => ("refund.accepted", Success, "CAPTURED", 2),
             5 => ("refund.declined", Failure, "CAPTURED", 2),
+            6 => ("refund.accepted", Success, "CAPTURED", 3),
             _ => ("refund.succeeded", Success, "PARTIALLY_REFUNDED", 3),
         };
         Self {
             event,
-            by_caller: seq == 1 || seq == 4,
+            by_caller: [1, 4, 6].contains(&seq),
             result,
             state,
             transaction,
             amounts: Amounts {
                 authorized: taken,
                 captured: taken,
-                refund_pending: if seq == 4 { 2_345 } else { 0 },
-                refunded: if seq > 5 { 2_345 } else { 0 },
+                refund_pending: if [4, 6].contains(&seq) { 2_345 } else { 0 },
+                refunded: if seq > 6 { 2_345 } else { 0 },
                 ..Amounts::default()
             },
         }
@@ -261,6 +262,7 @@ pub fn tell_transactions(leaf: &mut Leaf) {
         3 => ("SUCCEEDED", some("sbx_01")),
         4 => ("PENDING", some("sbx_02")),
         5 => ("DECLINED", some("sbx_02")),
+        6 => ("PENDING", some("sbx_03")),
         _ => ("SUCCEEDED", some("sbx_03")),
     };
     let kind = match leaf.entity_seq {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use chrono::DateTime;
 use clap::{Args, Subcommand};
-use quittance_evidence::bundle::{Bundle, MAX_BUNDLE_BYTES, Report, TrustedKeys};
+use quittance_evidence::bundle::{Bundle, CheckName, MAX_BUNDLE_BYTES, Report, TrustedKeys};
 use quittance_evidence::note::VerifierKey;
 use quittance_evidence::page;
 
@@ -90,6 +90,13 @@ fn show(report: &Report) {
     output::line(format!("Payment {}: {verdict}\n", report.payment_id));
     for check in &report.checks {
         match &check.result {
+            // Nobody was relied upon.
+            Ok(()) if check.name == CheckName::Witnesses && report.cosigned.is_empty() => {
+                output::line(format!(
+                    "  -       {} (no key of one was given)",
+                    check.name
+                ));
+            }
             Ok(()) => output::line(format!("  ok      {}", check.name)),
             Err(failure) => {
                 let why = anyhow::Error::new(failure.clone());
