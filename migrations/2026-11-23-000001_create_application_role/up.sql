@@ -1,10 +1,12 @@
 -- The role that the running service takes on (SET ROLE after login). It owns nothing and cannot log in.
 --
 -- Roles belong to the whole server, so another database of it may have made this one already, or may
--- be making it at this very moment: either is fine.
+-- be making it at this very moment: either is fine. Where it is there, nobody needs the right to make roles.
 do $$
 begin
-    create role quittance_app nologin;
+    if not exists (select from pg_roles where rolname = 'quittance_app') then
+        create role quittance_app nologin;
+    end if;
 exception
     when duplicate_object or unique_violation then null;
 end

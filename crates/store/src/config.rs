@@ -158,7 +158,7 @@ pub enum StoreStartError {
     #[error("database.url is not a PostgreSQL URL: {0}")]
     Url(String),
     /// The file of certificate authorities cannot be used.
-    #[error("database.tls.ca_file: {0}")]
+    #[error("database.ca_file: {0}")]
     Authorities(String),
     /// The database cannot be reached.
     #[error("the database cannot be reached: {0}")]

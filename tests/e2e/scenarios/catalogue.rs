@@ -96,6 +96,56 @@ fn catalogue() -> BTreeMap<u32, (Vec<String>, bool)> {
     rows
 }
 
+/// What a document says in code, in the text.
+fn code_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```").step_by(2).flat_map(|prose| {
+        let in_line = prose
+            .lines()
+            .flat_map(|line| line.split('`').skip(1).step_by(2));
+        in_line.map(str::trim)
+    })
+}
+
+/// Whether it can only be the name of a test: nothing else here has so many words.
+fn is_name_of_test(code: &str) -> bool {
+    let is_name = code
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    is_name && code.split('_').filter(|word| !word.is_empty()).count() >= 7
+}
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let (tests, _) = all_tests();
+    let mut documents = vec![
+        root().join("tests/README.md"),
+        root().join("bench/README.md"),
+    ];
+    for directory in [root().to_owned(), root().join("docs")] {
+        let entries = std::fs::read_dir(directory).unwrap();
+        documents.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    let mut named = 0;
+    for document in documents {
+        if document
+            .extension()
+            .is_none_or(|extension| extension != "md")
+        {
+            continue;
+        }
+        let text = std::fs::read_to_string(&document).unwrap();
+        for name in code_in(&text).filter(|code| is_name_of_test(code)) {
+            let there = match name.strip_suffix('…') {
+                Some(beginning) => tests.iter().any(|test| test.starts_with(beginning)),
+                None => tests.contains(name),
+            };
+            assert!(there, "{}: {name}", document.display());
+            named += 1;
+        }
+    }
+    assert!(named > 100, "{named}");
+}
+
 #[test]
 fn every_scenario_is_in_the_catalogue_with_tests_or_as_pending() {
     let rows = catalogue();
