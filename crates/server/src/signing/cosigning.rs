@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::keys::LogKeys;
 use crate::config::WitnessConfig;
+use crate::workers::pace::doubled;
 
 /// How metrics name a witness that says that the log did not grow from what it cosigned.
 pub const WITNESS_CHECK: &str = "witness";
@@ -183,7 +184,7 @@ impl Cosigning {
                 Err(_) => failures + 1,
             };
             self.tell(asked);
-            let wait = pause(self.parts.interval, failures);
+            let wait = doubled(self.parts.interval, failures, MAX_BACKOFF);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
@@ -365,32 +366,5 @@ impl Cosigning {
         store.keep_cosignature(&cosignature, self.kept).await?;
         self.kept = cosignature.head.size;
         Ok(())
-    }
-}
-
-/// The wait after so many failures in a row.
-fn pause(interval: Duration, failures: u32) -> Duration {
-    let doubled = 2_u32.saturating_pow(failures.min(16));
-    if failures == 0 {
-        interval
-    } else {
-        interval
-            .saturating_mul(doubled)
-            .min(MAX_BACKOFF.max(interval))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_and_are_bounded() {
-        let interval = Duration::from_secs(1);
-        let waits: Vec<u64> = (0..8)
-            .map(|failures| pause(interval, failures).as_secs())
-            .collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(pause(Duration::from_secs(3_600), 9).as_secs(), 3_600);
     }
 }

@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use quittance_domain::erasure::{Erasure, ErasureStep, Erasures};
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::accept_error;
-use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
+use super::pace::half_at_least;
 use crate::trail::Trail;
 
 /// How long the others leave alone what this process has claimed, should it die.
@@ -29,11 +29,9 @@ impl ErasureWorker {
     /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         loop {
-            // Servers that were started together do not look together.
-            let pause = self.poll.mul_f64(0.5 + rand::rng().random::<f64>() / 2.0);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(half_at_least(self.poll)) => {}
             }
             while !stop.is_cancelled() && self.end_one().await {}
         }

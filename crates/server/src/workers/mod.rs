@@ -5,6 +5,7 @@ mod gauges;
 mod notification_attempt;
 mod notification_retention;
 mod notifications;
+pub(crate) mod pace;
 mod places;
 mod planning;
 mod recovery;

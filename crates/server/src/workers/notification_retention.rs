@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quittance_domain::notification::{Outbox, Pruned};
-use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
+
+use super::pace::half_at_least;
 
 /// Most notifications that are removed by one statement: none of them is locked for long.
 const BATCH: usize = 1_000;
@@ -33,11 +34,9 @@ impl NotificationRetention {
                 () = stop.cancelled() => return,
                 () = self.prune_all() => {}
             }
-            // Servers that were started together do not look together.
-            let pause = EVERY / 2 + EVERY.mul_f64(rand::rng().random::<f64>() / 2.0);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(half_at_least(EVERY)) => {}
             }
         }
     }

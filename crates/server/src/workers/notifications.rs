@@ -9,23 +9,21 @@ use std::time::Duration;
 
 use quittance_domain::ids::EndpointId;
 use quittance_domain::notification::{NotificationClaim, Outbox};
-use quittance_domain::ports::{Clock, Store, StoreError};
+use quittance_domain::ports::{Clock, Store};
 use quittance_telemetry::Metrics;
-use rand::Rng as _;
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::notification_attempt::work_on;
+use super::pace::{failed, pause};
 use crate::config::NotificationsConfig;
 use crate::notifications::Sender;
 use crate::trail::Trail;
 
-/// Shortest time between two claims, for the same reason.
+/// Shortest time between two claims, so that each has something to claim under load.
 const CLAIM_PAUSE: Duration = Duration::from_millis(5);
-/// Longest pause after the database could not be asked; from one poll interval on it doubles.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the workers work with.
 #[derive(Clone)]
@@ -46,20 +44,6 @@ pub struct NotificationParts {
     pub settings: NotificationsConfig,
     /// Told when this process has made notifications.
     pub wake: Arc<Notify>,
-}
-
-pub(super) fn failed(what: &'static str, failures: u32, error: &StoreError) -> u32 {
-    if failures == 0 {
-        tracing::warn!(error.message = %error, "{what}");
-    }
-    failures.saturating_add(1)
-}
-
-pub(super) fn pause(poll: Duration, failures: u32) -> Duration {
-    let doubled = 2u32.saturating_pow(failures.min(16));
-    let limit = poll.saturating_mul(doubled).min(LONGEST_PAUSE.max(poll));
-    // Servers that were started together do not look together.
-    limit / 2 + limit.mul_f64(rand::rng().random::<f64>() / 2.0)
 }
 
 /// Sends what is due.

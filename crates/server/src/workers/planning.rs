@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::notifications::{NotificationParts, failed, pause};
+use super::notifications::NotificationParts;
+use super::pace::{failed, pause};
 
 /// Most entries of the journal that are looked at in one go.
 const MOST: usize = 1_024;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use super::pace::{LONGEST_PAUSE, doubled};
 use super::places::{Places, Room};
 use crate::config::RecoveryConfig;
 use crate::warnings::Warnings;
@@ -30,8 +31,6 @@ use crate::warnings::Warnings;
 const CLAIMS_IN_A_ROW: usize = 16;
 /// First pause after the database could not be asked; doubles up to [`LONGEST_PAUSE`], each drawn at random.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Longest pause after the database could not be asked.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The outcome of a run that could not do its work, and can at the next try.
 const FAILED: &str = "failed";
 /// The outcome of a run that cannot do its work until somebody mends what is wrong.
@@ -127,8 +126,7 @@ impl Recovery {
                 if let Some(count) = self.warnings.due() {
                     tracing::warn!(error.message = %error, count, "recovery cannot claim what is due");
                 }
-                let doubled = 2u32.saturating_pow(self.failures.min(16));
-                let limit = FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE);
+                let limit = doubled(FIRST_PAUSE, self.failures, LONGEST_PAUSE);
                 limit / 4 + at_random(limit)
             }
         }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use quittance_domain::webhook::{Inbox, Wiped};
 use quittance_telemetry::Metrics;
-use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
+use super::pace::half_at_least;
 use crate::config::WebhookRetention;
 
 /// Most bodies that are wiped by one statement: none of them is locked for long.
@@ -28,12 +28,9 @@ impl Retention {
     /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         loop {
-            // Servers that were started together do not look together.
-            let pause = self.settings.every;
-            let pause = pause / 2 + pause.mul_f64(rand::rng().random::<f64>() / 2.0);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(half_at_least(self.settings.every)) => {}
             }
             for (which, kept_for) in [
                 (Wiped::Done, self.settings.done),

@@ -15,20 +15,17 @@ use quittance_domain::webhook::{
     WebhookReason, WebhookVerdict,
 };
 use quittance_telemetry::{self as telemetry, Metrics};
-use rand::Rng as _;
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use super::pace::{failed, half_at_least, pause};
 use super::recovery::accepted_in;
 use super::shares::{Shares, share};
 use crate::config::{WebhookRetries, WebhooksConfig};
 use crate::trail::Trail;
-
-/// Longest pause after the database could not be asked; from one poll interval on it doubles.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the worker works with.
 #[derive(Clone)]
@@ -75,7 +72,7 @@ impl WebhookWorker {
     pub async fn run(mut self, stop: CancellationToken, kill: CancellationToken) {
         while !stop.is_cancelled() {
             let more = self.claim_and_start().await;
-            let pause = self.pause();
+            let pause = pause(self.parts.settings.poll_interval, self.failures);
             let wake = Arc::clone(&self.parts.wake);
             let ready = self.failures == 0 && self.free() > 0;
             tokio::select! {
@@ -108,14 +105,6 @@ impl WebhookWorker {
         most.saturating_sub(self.running.len())
     }
 
-    fn pause(&self) -> Duration {
-        let poll = self.parts.settings.poll_interval;
-        let doubled = 2u32.saturating_pow(self.failures.min(16));
-        let limit = poll.saturating_mul(doubled).min(LONGEST_PAUSE.max(poll));
-        // Servers that were started together do not look together.
-        limit / 2 + limit.mul_f64(rand::rng().random::<f64>() / 2.0)
-    }
-
     /// Claims what can be started, and starts it. Whether there is probably more.
     async fn claim_and_start(&mut self) -> bool {
         let free = self.free();
@@ -142,10 +131,8 @@ impl WebhookWorker {
                 all || self.shares.crowded(share)
             }
             Err(error) => {
-                if self.failures == 0 {
-                    tracing::warn!(error.message = %error, "the inbox of webhooks cannot be read");
-                }
-                self.failures = self.failures.saturating_add(1);
+                let what = "the inbox of webhooks cannot be read";
+                self.failures = failed(what, self.failures, &error);
                 false
             }
         }
@@ -436,7 +423,7 @@ fn later(
     }
     WebhookVerdict::Parked {
         reason,
-        again_in: asked.saturating_add(drawn(retries.limit(webhook.tries))),
+        again_in: asked.saturating_add(half_at_least(retries.limit(webhook.tries))),
         free: false,
     }
 }
@@ -453,14 +440,9 @@ fn wait(
     }
     WebhookVerdict::Parked {
         reason,
-        again_in: asked.saturating_add(drawn(retries.limit_at(webhook.age))),
+        again_in: asked.saturating_add(half_at_least(retries.limit_at(webhook.age))),
         free: true,
     }
-}
-
-/// Half of it at least. Waits are drawn at random, so that what failed together does not come back together.
-fn drawn(limit: Duration) -> Duration {
-    limit / 2 + limit.mul_f64(rand::rng().random::<f64>() / 2.0)
 }
 
 #[cfg(test)]
