@@ -2,6 +2,7 @@
 
 mod erasures;
 mod gauges;
+mod links;
 mod notification_attempt;
 mod notification_retention;
 mod notifications;

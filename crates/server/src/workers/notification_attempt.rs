@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use super::links::accepted_in;
 use super::notifications::NotificationParts;
-use super::recovery::accepted_in;
 use crate::config::NotificationRetries;
 use crate::convert::entry::{self, EntryError};
 use crate::notifications::sender::Outgoing;

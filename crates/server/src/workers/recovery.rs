@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::{Flows, Recovered};
-use quittance_domain::ids::{PaymentId, ProviderAccount, TransactionId};
-use quittance_domain::ports::{Circuit, Due, EntryFilter, Providers, Store, StoreError};
-use quittance_evidence::Leaf;
-use quittance_telemetry::{self as telemetry, Metrics, TraceIds};
+use quittance_domain::ids::ProviderAccount;
+use quittance_domain::ports::{Circuit, Due, Providers, Store, StoreError};
+use quittance_telemetry::{self as telemetry, Metrics};
 use rand::Rng as _;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use super::links::accepted_in;
 use super::pace::{LONGEST_PAUSE, doubled};
 use super::places::{Places, Room};
 use crate::config::RecoveryConfig;
@@ -293,27 +293,6 @@ impl Drop for Counted {
         }
         self.metrics.recovered(self.account.as_str(), self.outcome);
     }
-}
-
-/// The span that accepted a transaction: that of its first journal entry.
-pub(super) async fn accepted_in(
-    store: &dyn Store,
-    payment: PaymentId,
-    transaction: TransactionId,
-) -> Option<TraceIds> {
-    let filter = EntryFilter {
-        payment: Some(payment),
-        transaction: Some(transaction),
-        ..EntryFilter::default()
-    };
-    let entries = store.list_entries(None, &filter, None, 1);
-    let first = entries.await.ok()?.into_iter().next()?;
-    let leaf = Leaf::decode(&first.leaf).ok()?;
-    Some(TraceIds {
-        trace_id: leaf.trace_id,
-        span_id: leaf.span_id,
-        flags: leaf.trace_flags,
-    })
 }
 
 const fn outcome_name(recovered: Recovered) -> &'static str {

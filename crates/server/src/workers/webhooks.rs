@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use super::links::accepted_in;
 use super::pace::{failed, half_at_least, pause};
-use super::recovery::accepted_in;
 use super::shares::{Shares, share};
 use crate::config::{WebhookRetries, WebhooksConfig};
 use crate::trail::Trail;
