@@ -3,7 +3,6 @@
 //! A payment's notifications go to an endpoint one after another, those of different payments at once. Whatever dies
 //! in between, a notification is sent again rather than not at all: its id tells the receiver.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +11,13 @@ use quittance_domain::notification::{NotificationClaim, Outbox};
 use quittance_domain::ports::{Clock, Store};
 use quittance_telemetry::Metrics;
 use tokio::sync::Notify;
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::notification_attempt::work_on;
 use super::pace::{failed, pause};
+use super::shares::{Shares, task_of};
 use crate::config::NotificationsConfig;
 use crate::notifications::Sender;
 use crate::trail::Trail;
@@ -50,8 +50,7 @@ pub struct NotificationParts {
 pub struct Notifier {
     parts: NotificationParts,
     running: JoinSet<()>,
-    endpoints: HashMap<Id, EndpointId>,
-    busy: HashMap<EndpointId, usize>,
+    shares: Shares<EndpointId>,
     failures: u32,
 }
 
@@ -61,8 +60,7 @@ impl Notifier {
         Self {
             parts,
             running: JoinSet::new(),
-            endpoints: HashMap::new(),
-            busy: HashMap::new(),
+            shares: Shares::default(),
             failures: 0,
         }
     }
@@ -95,20 +93,8 @@ impl Notifier {
         }
     }
 
-    fn ended(&mut self, ended: &Result<(Id, ()), tokio::task::JoinError>) {
-        let id = match ended {
-            Ok((id, ())) => *id,
-            Err(error) => error.id(),
-        };
-        let Some(endpoint) = self.endpoints.remove(&id) else {
-            return;
-        };
-        if let Some(places) = self.busy.get_mut(&endpoint) {
-            *places = places.saturating_sub(1);
-            if *places == 0 {
-                self.busy.remove(&endpoint);
-            }
-        }
+    fn ended(&mut self, ended: &Result<(Id, ()), JoinError>) {
+        self.shares.ended(task_of(ended));
     }
 
     /// Claims what can be started, and starts it. Whether anything was there, so that there may be more.
@@ -121,11 +107,7 @@ impl Notifier {
         let claim = NotificationClaim {
             limit,
             per_endpoint: settings.concurrency_per_endpoint,
-            busy: self
-                .busy
-                .iter()
-                .map(|(id, places)| (*id, *places))
-                .collect(),
+            busy: self.shares.taken(),
             lease: settings.claim,
         };
         // Taken before the claim is made, so that it has run out here before it has there.
@@ -137,9 +119,7 @@ impl Notifier {
                 for notification in claimed {
                     let endpoint = notification.endpoint;
                     let work = work_on(self.parts.clone(), notification, until);
-                    let id = self.running.spawn(work).id();
-                    self.endpoints.insert(id, endpoint);
-                    *self.busy.entry(endpoint).or_default() += 1;
+                    self.shares.begun(self.running.spawn(work).id(), endpoint);
                 }
                 any
             }

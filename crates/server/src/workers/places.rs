@@ -1,10 +1,10 @@
 //! How many transactions may be taken up now, in all and of each provider account.
 
-use std::collections::HashMap;
-
 use quittance_domain::ids::ProviderAccount;
 use quittance_domain::ports::{Accounts, Circuit, Claim, DueKind};
+use tokio::task::Id;
 
+use super::shares::Shares;
 use crate::config::RecoveryConfig;
 
 /// Transactions of an account taken up at once while its circuit is half-open: enough to see whether it is back,
@@ -15,8 +15,7 @@ const HALF_OPEN_AT_ONCE: usize = 2;
 #[derive(Debug)]
 pub(super) struct Places {
     settings: RecoveryConfig,
-    taken: HashMap<ProviderAccount, usize>,
-    total: usize,
+    shares: Shares<ProviderAccount>,
 }
 
 /// What may be claimed in one go.
@@ -31,24 +30,17 @@ impl Places {
     pub fn new(settings: RecoveryConfig) -> Self {
         Self {
             settings,
-            taken: HashMap::new(),
-            total: 0,
+            shares: Shares::default(),
         }
     }
 
-    pub fn take(&mut self, account: &ProviderAccount) {
-        *self.taken.entry(account.clone()).or_default() += 1;
-        self.total += 1;
+    pub fn take(&mut self, task: Id, account: ProviderAccount) {
+        self.shares.begun(task, account);
     }
 
-    pub fn give_back(&mut self, account: &ProviderAccount) {
-        self.total = self.total.saturating_sub(1);
-        if let Some(taken) = self.taken.get_mut(account) {
-            *taken = taken.saturating_sub(1);
-            if *taken == 0 {
-                self.taken.remove(account);
-            }
-        }
+    /// Whose it was.
+    pub fn give_back(&mut self, task: Id) -> Option<ProviderAccount> {
+        self.shares.ended(task)
     }
 
     /// What to claim of all accounts whose circuit is closed: no more than each of them has places for, because it
@@ -60,14 +52,15 @@ impl Places {
         let most = self.settings.concurrency_per_account;
         let mut limit = most;
         let (mut except, mut crowded) = (Vec::new(), false);
-        let gone = self.taken.keys().filter(|name| {
+        let taken = self.shares.taken();
+        let gone = taken.iter().map(|(name, _)| name).filter(|name| {
             let configured = |(known, _): &&(ProviderAccount, Circuit)| known == *name;
             circuits.iter().find(configured).is_none()
         });
         let gone = gone.map(|name| (name, Circuit::Closed));
         let known = circuits.iter().map(|(name, circuit)| (name, *circuit));
         for (name, circuit) in known.chain(gone) {
-            let free = most.saturating_sub(self.taken_by(name));
+            let free = most.saturating_sub(self.shares.taken_by(name));
             match circuit {
                 Circuit::Open | Circuit::HalfOpen => except.push(name.clone()),
                 Circuit::Closed if free * 2 < most => {
@@ -123,16 +116,13 @@ impl Places {
     /// What to claim of one account, at most so many at once.
     fn of_one(&self, account: &ProviderAccount, (kind, most): (DueKind, usize)) -> Option<Room> {
         let most = most.min(self.settings.concurrency_per_account);
-        let limit = most.saturating_sub(self.taken_by(account));
+        let limit = most.saturating_sub(self.shares.taken_by(account));
         self.room(kind, limit, Accounts::Only(account.clone()), false)
     }
 
-    fn taken_by(&self, account: &ProviderAccount) -> usize {
-        self.taken.get(account).copied().unwrap_or_default()
-    }
-
     fn room(&self, kind: DueKind, limit: usize, accounts: Accounts, crowded: bool) -> Option<Room> {
-        let limit = limit.min(self.settings.concurrency.saturating_sub(self.total));
+        let all = self.settings.concurrency;
+        let limit = limit.min(all.saturating_sub(self.shares.total()));
         let claim = Claim {
             kind,
             limit,
@@ -159,6 +149,16 @@ mod tests {
         })
     }
 
+    /// Takes so many places of an account, each for a task.
+    fn take(places: &mut Places, count: usize, name: &str) -> Vec<Id> {
+        let take = |_| {
+            let task = tokio::spawn(async {}).id();
+            places.take(task, account(name));
+            task
+        };
+        (0..count).map(take).collect()
+    }
+
     fn account(name: &str) -> ProviderAccount {
         ProviderAccount::parse(name).unwrap()
     }
@@ -171,35 +171,30 @@ mod tests {
         of.iter().map(|(name, it)| (account(name), *it)).collect()
     }
 
-    #[test]
-    fn i12_a_claim_is_no_larger_than_what_every_account_has_places_for() {
+    #[tokio::test]
+    async fn i12_a_claim_is_no_larger_than_what_every_account_has_places_for() {
         let mut places = places(10, 8);
         let both = circuits(&[("a", Circuit::Closed), ("b", Circuit::Closed)]);
         assert_eq!(places.of_closed(&both).unwrap().claim.limit, 8);
-        for _ in 0..3 {
-            places.take(&account("a"));
-        }
+        let mut of_a = take(&mut places, 3, "a");
         let room = places.of_closed(&both).unwrap();
         assert_eq!((room.claim.limit, room.crowded), (5, false));
         // More than half of its places are taken: it waits until a claim is worth it.
-        for _ in 0..2 {
-            places.take(&account("a"));
-        }
+        of_a.extend(take(&mut places, 2, "a"));
         let room = places.of_closed(&both).unwrap();
         assert_eq!(room.claim.accounts, all_but(&["a"]));
         assert_eq!((room.claim.limit, room.crowded), (5, true));
-        for _ in 0..5 {
-            places.take(&account("b"));
-        }
+        take(&mut places, 5, "b");
         assert_eq!(places.of_closed(&both), None, "as many as allowed in all");
-        for _ in 0..5 {
-            places.give_back(&account("a"));
+        for task in of_a {
+            assert_eq!(places.give_back(task), Some(account("a")));
         }
         assert_eq!(places.of_closed(&both).unwrap().claim.limit, 5);
     }
 
-    #[test]
-    fn an_account_whose_circuit_is_open_is_left_alone_and_a_half_open_one_is_tried_with_few() {
+    #[tokio::test]
+    async fn an_account_whose_circuit_is_open_is_left_alone_and_a_half_open_one_is_tried_with_few()
+    {
         let mut places = places(64, 16);
         let all = circuits(&[
             ("open", Circuit::Open),
@@ -214,13 +209,12 @@ mod tests {
         assert_eq!(room.claim.limit, HALF_OPEN_AT_ONCE);
         // By its name: what waits for accounts that are not configured any more takes none of its places.
         assert_eq!(room.claim.accounts, Accounts::Only(half.clone()));
-        places.take(&half);
-        places.take(&half);
+        take(&mut places, 2, "half");
         assert_eq!(places.of_half_open(&half), None);
     }
 
-    #[test]
-    fn of_an_open_circuit_only_what_needs_no_call_there_is_claimed() {
+    #[tokio::test]
+    async fn of_an_open_circuit_only_what_needs_no_call_there_is_claimed() {
         let mut places = places(64, 16);
         let down = account("down");
         let with = |other| circuits(&[("down", Circuit::Open), ("other", other)]);
@@ -244,20 +238,17 @@ mod tests {
             );
             assert_eq!(room.claim.accounts, Accounts::Only(down.clone()));
         }
-        for _ in 0..16 {
-            places.take(&down);
-        }
+        take(&mut places, 16, "down");
         let all = with(Circuit::Closed);
         assert_eq!(places.of_unsent(&down, &all), None);
         assert_eq!(places.of_too_late(&down), None);
     }
 
-    #[test]
-    fn an_account_that_is_not_configured_any_more_has_no_more_places_than_others() {
+    #[tokio::test]
+    async fn an_account_that_is_not_configured_any_more_has_no_more_places_than_others() {
         let mut places = places(64, 2);
         let known = circuits(&[("a", Circuit::Closed)]);
-        places.take(&account("gone"));
-        places.take(&account("gone"));
+        take(&mut places, 2, "gone");
         let room = places.of_closed(&known).unwrap();
         assert_eq!(room.claim.accounts, all_but(&["gone"]));
         assert_eq!(room.claim.limit, 2);

@@ -5,7 +5,6 @@
 //! larger than what can be started at once. Bounded places per provider account make the pace steady when a provider
 //! returns, however much waited for it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use tracing::{Instrument as _, Span};
 use super::links::accepted_in;
 use super::pace::{LONGEST_PAUSE, doubled};
 use super::places::{Places, Room};
+use super::shares::task_of;
 use crate::config::RecoveryConfig;
 use crate::warnings::Warnings;
 
@@ -58,8 +58,6 @@ pub struct Recovery {
     parts: RecoveryParts,
     places: Places,
     running: JoinSet<Result<Recovered, FlowError>>,
-    /// Whose each of those is.
-    accounts: HashMap<Id, ProviderAccount>,
     /// Whether more is due than could be claimed.
     more: bool,
     failures: u32,
@@ -73,7 +71,6 @@ impl Recovery {
             places: Places::new(parts.settings.clone()),
             parts,
             running: JoinSet::new(),
-            accounts: HashMap::new(),
             more: false,
             failures: 0,
             warnings: Warnings::default(),
@@ -176,37 +173,33 @@ impl Recovery {
         let count = claimed.len();
         for due in claimed {
             let account = due.provider_account.clone();
-            self.places.take(&account);
             let run = recover(
                 self.parts.flows.clone(),
                 Arc::clone(&self.parts.store),
                 self.parts.metrics.clone(),
                 due,
             );
-            let id = self.running.spawn(run).id();
-            self.accounts.insert(id, account);
+            self.places.take(self.running.spawn(run).id(), account);
         }
         Ok(count)
     }
 
     fn ended(&mut self, ended: Result<(Id, Result<Recovered, FlowError>), JoinError>) {
-        let (id, failed) = match ended {
-            Ok((id, Ok(_))) => (id, None),
-            Ok((id, Err(error))) => (id, Some(error.to_string())),
-            Err(error) => (error.id(), Some("the run panicked".to_owned())),
+        let account = self.places.give_back(task_of(&ended));
+        let message = match ended {
+            Ok((_, Ok(_))) => return,
+            Ok((_, Err(error))) => error.to_string(),
+            Err(_) => "the run panicked".to_owned(),
         };
-        if let Some(account) = self.accounts.remove(&id) {
-            self.places.give_back(&account);
-            if let Some(message) = failed
-                && let Some(count) = self.warnings.due()
-            {
-                tracing::warn!(
-                    provider.account = %account,
-                    error.message = message,
-                    count,
-                    "a transaction could not be recovered; it is taken up again"
-                );
-            }
+        if let Some(account) = account
+            && let Some(count) = self.warnings.due()
+        {
+            tracing::warn!(
+                provider.account = %account,
+                error.message = message,
+                count,
+                "a transaction could not be recovered; it is taken up again"
+            );
         }
     }
 

@@ -1,15 +1,24 @@
-//! Whose webhooks are being worked at: a provider that is slow takes the places of its own account only.
+//! Whose work is being done: a provider or a receiver that is slow takes its own places only.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
-use quittance_domain::ids::ProviderAccount;
-use tokio::task::Id;
+use tokio::task::{Id, JoinError};
 
-/// The tasks that run, by account.
-#[derive(Debug, Default)]
-pub(super) struct Shares {
-    accounts: HashMap<Id, ProviderAccount>,
-    taken: HashMap<ProviderAccount, usize>,
+/// The tasks that run, by whose they are.
+#[derive(Debug)]
+pub(super) struct Shares<K> {
+    tasks: HashMap<Id, K>,
+    taken: HashMap<K, usize>,
+}
+
+impl<K> Default for Shares<K> {
+    fn default() -> Self {
+        Self {
+            tasks: HashMap::new(),
+            taken: HashMap::new(),
+        }
+    }
 }
 
 /// How many of `places` one of so many accounts may have: half of them, where there is more than one.
@@ -21,30 +30,47 @@ pub(super) const fn share(places: usize, accounts: usize) -> usize {
     }
 }
 
-impl Shares {
-    pub fn begun(&mut self, task: Id, account: ProviderAccount) {
-        *self.taken.entry(account.clone()).or_default() += 1;
-        self.accounts.insert(task, account);
+/// Which task has ended, however it did.
+pub(super) fn task_of<T>(ended: &Result<(Id, T), JoinError>) -> Id {
+    match ended {
+        Ok((id, _)) => *id,
+        Err(error) => error.id(),
+    }
+}
+
+impl<K: Clone + Eq + Hash> Shares<K> {
+    pub fn begun(&mut self, task: Id, of: K) {
+        *self.taken.entry(of.clone()).or_default() += 1;
+        self.tasks.insert(task, of);
     }
 
-    pub fn ended(&mut self, task: Id) {
-        let Some(account) = self.accounts.remove(&task) else {
-            return;
-        };
-        if let Some(taken) = self.taken.get_mut(&account) {
+    /// Whose it was.
+    pub fn ended(&mut self, task: Id) -> Option<K> {
+        let of = self.tasks.remove(&task)?;
+        if let Some(taken) = self.taken.get_mut(&of) {
             *taken = taken.saturating_sub(1);
             if *taken == 0 {
-                self.taken.remove(&account);
+                self.taken.remove(&of);
             }
         }
+        Some(of)
     }
 
-    pub fn taken(&self) -> Vec<(ProviderAccount, usize)> {
+    /// How many run, in all.
+    pub fn total(&self) -> usize {
+        self.tasks.len()
+    }
+
+    pub fn taken_by(&self, of: &K) -> usize {
+        self.taken.get(of).copied().unwrap_or_default()
+    }
+
+    pub fn taken(&self) -> Vec<(K, usize)> {
         let taken = self.taken.iter();
-        taken.map(|(name, taken)| (name.clone(), *taken)).collect()
+        taken.map(|(of, taken)| (of.clone(), *taken)).collect()
     }
 
-    /// Whether an account has all the places that it may: there may be more of it.
+    /// Whether one of them has all the places that it may: there may be more of it.
     pub fn crowded(&self, share: usize) -> bool {
         self.taken.values().any(|taken| *taken >= share)
     }
@@ -52,6 +78,8 @@ impl Shares {
 
 #[cfg(test)]
 mod tests {
+    use quittance_domain::ids::ProviderAccount;
+
     use super::*;
 
     #[test]
@@ -77,10 +105,12 @@ mod tests {
         shares.begun(second, account.clone());
         assert_eq!(shares.taken(), [(account.clone(), 2)]);
         assert!(shares.crowded(2) && !shares.crowded(3));
-        shares.ended(first);
-        shares.ended(first);
-        assert_eq!(shares.taken(), [(account, 1)]);
-        shares.ended(second);
+        assert_eq!((shares.taken_by(&account), shares.total()), (2, 2));
+        assert_eq!(shares.ended(first).as_ref(), Some(&account));
+        assert_eq!(shares.ended(first), None);
+        assert_eq!(shares.taken(), [(account.clone(), 1)]);
+        assert_eq!(shares.ended(second).as_ref(), Some(&account));
         assert_eq!(shares.taken(), []);
+        assert_eq!((shares.taken_by(&account), shares.total()), (0, 0));
     }
 }

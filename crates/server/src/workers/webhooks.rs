@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::{Flows, Hearing, Told};
-use quittance_domain::ids::PaymentId;
+use quittance_domain::ids::{PaymentId, ProviderAccount};
 use quittance_domain::ports::{Providers, Store};
 use quittance_domain::webhook::{
     ClaimedWebhook, Inbox, InboxClaim, PaymentName, Subject, Unreadable, WebhookFact,
@@ -23,7 +23,7 @@ use tracing::{Instrument as _, Span};
 
 use super::links::accepted_in;
 use super::pace::{failed, half_at_least, pause};
-use super::shares::{Shares, share};
+use super::shares::{Shares, share, task_of};
 use crate::config::{WebhookRetries, WebhooksConfig};
 use crate::trail::Trail;
 
@@ -52,7 +52,7 @@ pub struct WebhookWorkerParts {
 pub struct WebhookWorker {
     parts: WebhookWorkerParts,
     running: JoinSet<()>,
-    shares: Shares,
+    shares: Shares<ProviderAccount>,
     failures: u32,
 }
 
@@ -94,10 +94,7 @@ impl WebhookWorker {
     }
 
     fn ended(&mut self, ended: &Result<(Id, ()), JoinError>) {
-        self.shares.ended(match ended {
-            Ok((id, ())) => *id,
-            Err(error) => error.id(),
-        });
+        self.shares.ended(task_of(ended));
     }
 
     fn free(&self) -> usize {
@@ -448,7 +445,7 @@ fn wait(
 #[cfg(test)]
 mod tests {
     use quittance_domain::decline::Cause;
-    use quittance_domain::ids::{ProviderAccount, WebhookId};
+    use quittance_domain::ids::WebhookId;
     use quittance_domain::unconfirmed::Unconfirmed;
 
     use super::*;
