@@ -60,6 +60,7 @@ mod sealing;
 mod sequencer;
 mod statement;
 mod store;
+mod timed;
 mod tree;
 mod verify;
 mod warning;

@@ -31,7 +31,6 @@ mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::result::Error;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -39,8 +38,8 @@ use uuid::Uuid;
 
 use crate::clock::DEFAULT_CLOCK_SAMPLE;
 use crate::connection::Use;
-use crate::failure;
 use crate::store::PgStore;
+use crate::timed::{PAUSE_AFTER_ERROR, PAUSE_AFTER_REFUSAL, Unanswered, timed};
 use crate::tree::{Integrator, Lease};
 use crate::warning::Thinned;
 use holes::Holes;
@@ -71,12 +70,6 @@ const PAUSE_WITHOUT_KEY: Duration = LEASE;
 const HAND_OVER_EVERY: Duration = Duration::from_secs(30);
 /// How entries under a key that this process does not have are counted among failures of verification.
 pub(crate) const UNKNOWN_KEY_CHECK: &str = "entry_key";
-/// How long a sequencer waits after an error.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
-/// How long it leaves a head alone that it cannot go on from.
-const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(2);
-/// Longest that one statement may take; the server's own limit is usually shorter.
-const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 
 static FAILED: Thinned = Thinned::new();
 static WITHOUT_KEY: Thinned = Thinned::new();
@@ -86,10 +79,8 @@ static WITHOUT_KEY: Thinned = Thinned::new();
 enum Trouble {
     /// Another sequencer has taken over, or the head is not where it was left: begin anew.
     Fenced,
-    /// The database failed.
-    Database(Error),
-    /// A statement took too long.
-    Timeout,
+    /// The database failed, or took too long.
+    Database(Unanswered),
     /// An entry is under a key that this process does not have: nothing can be said about it.
     UnknownKey(UnknownKey),
     /// The head is gone, or says what cannot be.
@@ -102,9 +93,9 @@ impl From<UnknownKey> for Trouble {
     }
 }
 
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Self {
-        Self::Database(error)
+impl From<Unanswered> for Trouble {
+    fn from(unanswered: Unanswered) -> Self {
+        Self::Database(unanswered)
     }
 }
 
@@ -189,12 +180,8 @@ impl Sequencer {
                 let mut pause = PAUSE_AFTER_ERROR;
                 match trouble {
                     Trouble::Fenced => tracing::info!("another sequencer has taken over"),
-                    Trouble::Database(error) => {
-                        failed(&failure::kind(&error));
-                        connection = None;
-                    }
-                    Trouble::Timeout => {
-                        failed("timeout");
+                    Trouble::Database(unanswered) => {
+                        failed(&unanswered.kind());
                         connection = None;
                     }
                     Trouble::UnknownKey(unknown) => {
@@ -383,13 +370,5 @@ fn unknown_key(unknown: &UnknownKey) {
 fn failed(kind: &str) {
     if let Some(count) = FAILED.due() {
         tracing::warn!(kind, count, "the sequencer's database failed");
-    }
-}
-
-/// A statement within its time.
-async fn timed<T>(statement: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
-    match tokio::time::timeout(STATEMENT_LIMIT, statement).await {
-        Ok(result) => result.map_err(Trouble::from),
-        Err(_) => Err(Trouble::Timeout),
     }
 }

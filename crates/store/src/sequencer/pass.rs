@@ -12,8 +12,9 @@ use super::holes::{Chunk, Holes};
 use super::seal::Sealing;
 use super::statements::{Arrived, Assign, Fence, JournalWriters, PlacedElsewhere, ReadArrivals};
 use super::waiting::Waiting;
-use super::{LEASE, Trouble, UNKNOWN_KEY_CHECK, timed};
+use super::{LEASE, Trouble, UNKNOWN_KEY_CHECK};
 use crate::store::PgStore;
+use crate::timed::timed;
 use crate::warning::Thinned;
 
 /// Most new entries that one pass gives positions; and most that are read from holes at once.

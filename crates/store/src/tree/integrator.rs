@@ -13,20 +13,14 @@ use super::reads::{edge_tiles, into_tiles};
 use super::statements::{Grow, NewestHead, Placed, ReadNewestHead, ReadPlaced, ReadTiles};
 use super::{INTEGRATE_EVERY, Lease, MAX_INTEGRATED, TreeDamage, TreeHead};
 use crate::connection::Use;
-use crate::failure;
 use crate::keys::KeyRing;
 use crate::sequencer::{UNKNOWN_KEY_CHECK, UnknownKey, judge};
 use crate::store::PgStore;
+use crate::timed::{PAUSE_AFTER_ERROR, PAUSE_AFTER_REFUSAL, Unanswered, timed};
 use crate::warning::Thinned;
 
 /// Most entries that are read from the journal at once: 16 MiB of them at most.
 const MAX_READ: usize = 256;
-/// How long the integrator waits after an error.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(250);
-/// How long it leaves a tree alone that it refuses to go on with.
-const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(2);
-/// Longest that one statement may take; the server's own limit is usually shorter.
-const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
 
 static FAILED: Thinned = Thinned::new();
 static REFUSED: Thinned = Thinned::new();
@@ -36,15 +30,21 @@ static REFUSED: Thinned = Thinned::new();
 enum Trouble {
     /// Another sequencer has taken over, or the head is not where it was left: begin anew.
     Fenced,
-    Database(Error),
-    Timeout,
+    Database(Unanswered),
     UnknownKey(UnknownKey),
     Damage(TreeDamage),
 }
 
+impl From<Unanswered> for Trouble {
+    fn from(unanswered: Unanswered) -> Self {
+        Self::Database(unanswered)
+    }
+}
+
+/// A transaction may fail by itself.
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
-        Self::Database(error)
+        Self::Database(error.into())
     }
 }
 
@@ -110,7 +110,7 @@ impl Integrator {
                 Err(trouble) => {
                     self.grown = None;
                     let pause = self.report(&trouble);
-                    if let Trouble::Database(_) | Trouble::Timeout = trouble {
+                    if let Trouble::Database(_) = trouble {
                         connection = None;
                     }
                     self.rest(pause).await;
@@ -157,16 +157,15 @@ impl Integrator {
 
     /// Tells what is wrong; how long to wait before the next try.
     fn report(&self, trouble: &Trouble) -> Duration {
-        let failed = |kind: &str| {
-            if let Some(count) = FAILED.due() {
-                tracing::warn!(kind, count, "the integrator's database failed");
-            }
-            PAUSE_AFTER_ERROR
-        };
         match trouble {
             Trouble::Fenced => PAUSE_AFTER_ERROR,
-            Trouble::Database(error) => failed(&failure::kind(error)),
-            Trouble::Timeout => failed("timeout"),
+            Trouble::Database(unanswered) => {
+                if let Some(count) = FAILED.due() {
+                    let kind = unanswered.kind();
+                    tracing::warn!(kind, count, "the integrator's database failed");
+                }
+                PAUSE_AFTER_ERROR
+            }
             Trouble::UnknownKey(unknown) => {
                 let (shared, observer) = (&self.store.inner.tree, &self.store.inner.observer);
                 *shared.lacking.lock() = Some(unknown.clone());
@@ -360,12 +359,4 @@ async fn read_leaves(
         leaves.push(verdict.map_err(|_| TreeDamage::EntryChanged)?);
     }
     Ok(leaves)
-}
-
-/// A statement within its time.
-async fn timed<T>(statement: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
-    match tokio::time::timeout(STATEMENT_LIMIT, statement).await {
-        Ok(result) => result.map_err(Trouble::from),
-        Err(_) => Err(Trouble::Timeout),
-    }
 }
