@@ -10,7 +10,7 @@ use quittance_evidence::{Hash, Leaf};
 
 use super::claims::Claim;
 use super::erasures::UnjudgedErasure;
-use super::mismatch::{Fault, Mismatch, Shown};
+use super::mismatch::{Mismatch, Shown};
 use super::row_fault::{ResponseProblem, RowFault};
 use crate::failures;
 use crate::ids::{PaymentId, TransactionId};
@@ -297,21 +297,12 @@ pub fn attempt_without_entry(attempt: AttemptKey) -> Mismatch {
         transaction: attempt.transaction,
         number: attempt.number,
     };
-    of_payment(attempt.payment, fault)
+    Mismatch::of_payment(attempt.payment, fault)
 }
 
 /// Attempts of what has no entry that began one.
 pub fn attempts_of_nothing(payment: PaymentId) -> Mismatch {
-    of_payment(payment, RowFault::AttemptsOfNothing)
-}
-
-fn of_payment(payment: PaymentId, fault: RowFault) -> Mismatch {
-    Mismatch {
-        fault: Fault::Row(fault),
-        entry: None,
-        payment: Some(payment),
-        position: None,
-    }
+    Mismatch::of_payment(payment, RowFault::AttemptsOfNothing)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::ids::EntryId;
-use crate::verification::RowsSaid;
+use crate::verification::{Fault, RowsSaid};
 
 const PAYMENT: PaymentId = PaymentId(Uuid::from_u128(1));
 const TRANSACTION: TransactionId = TransactionId(Uuid::from_u128(2));

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use quittance_evidence::Leaf;
 
 use super::claims::{Claim, RowsSaid};
-use super::mismatch::{Fault, Mismatch, Shown};
+use super::mismatch::{Mismatch, Shown};
 use super::row_fault::RowFault;
 use crate::change::OperatorActionKind;
 use crate::ids::{EntryId, PaymentId, TransactionId};
@@ -108,12 +108,7 @@ pub fn left_open(claim: &Claim) -> Mismatch {
 
 /// A case that no entry opened.
 pub fn operator_action_without_entry(action: EntryId, payment: PaymentId) -> Mismatch {
-    Mismatch {
-        fault: Fault::Row(RowFault::OperatorActionWithoutEntry(action)),
-        entry: None,
-        payment: Some(payment),
-        position: None,
-    }
+    Mismatch::of_payment(payment, RowFault::OperatorActionWithoutEntry(action))
 }
 
 #[cfg(test)]
@@ -122,6 +117,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::verification::Fault;
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)

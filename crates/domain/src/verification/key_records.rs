@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use quittance_evidence::{Hash, Leaf};
 
 use super::claims::Claim;
-use super::mismatch::{Fault, Mismatch, Shown};
+use super::mismatch::{Mismatch, Shown};
 use super::row_fault::RowFault;
 use crate::change::CommandKind;
 use crate::ids::{PaymentId, TransactionId};
@@ -103,21 +103,12 @@ pub fn unspoken_key_records<'a>(
 /// A record under whose key no command of its payment was accepted.
 pub fn key_record_without_entry(record: &StoredKeyRecord) -> Mismatch {
     let fault = RowFault::IdempotencyRecordWithoutEntry(record.transaction);
-    of_payment(record.payment, fault)
+    Mismatch::of_payment(record.payment, fault)
 }
 
 /// Records that lead to a payment of which no entry says that a command was accepted.
 pub fn key_records_of_nothing(payment: PaymentId) -> Mismatch {
-    of_payment(payment, RowFault::IdempotencyRecordsOfNothing)
-}
-
-fn of_payment(payment: PaymentId, fault: RowFault) -> Mismatch {
-    Mismatch {
-        fault: Fault::Row(fault),
-        entry: None,
-        payment: Some(payment),
-        position: None,
-    }
+    Mismatch::of_payment(payment, RowFault::IdempotencyRecordsOfNothing)
 }
 
 #[cfg(test)]
@@ -127,6 +118,7 @@ mod tests {
 
     use super::*;
     use crate::ids::EntryId;
+    use crate::verification::Fault;
     use crate::verification::RowsSaid;
 
     fn claim(digest: u8) -> Claim {

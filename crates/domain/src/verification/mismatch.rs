@@ -395,3 +395,15 @@ pub struct Mismatch {
     /// The position concerned, where it can be told.
     pub position: Option<u64>,
 }
+
+impl Mismatch {
+    /// What is wrong with a payment, where no entry can be named.
+    pub fn of_payment(payment: PaymentId, fault: impl Into<Fault>) -> Self {
+        Self {
+            fault: fault.into(),
+            entry: None,
+            payment: Some(payment),
+            position: None,
+        }
+    }
+}

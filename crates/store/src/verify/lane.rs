@@ -201,21 +201,10 @@ fn compare_all(ended: Vec<StreamEnd>, stored: &StoredPayments, found: &mut Vec<M
             compare_payment(Some(&end), None, found);
         }
     }
-    found.extend(stored.transactions_cut.map(|payment| Mismatch {
-        fault: Fault::TooManyTransactions,
-        entry: None,
-        payment: Some(payment),
-        position: None,
-    }));
-    found.extend(
-        stored
-            .orphans
-            .iter()
-            .map(|(payment, transaction)| Mismatch {
-                fault: Fault::TransactionWithoutEntries(*transaction),
-                entry: None,
-                payment: Some(*payment),
-                position: None,
-            }),
-    );
+    let cut = stored.transactions_cut;
+    found.extend(cut.map(|payment| Mismatch::of_payment(payment, Fault::TooManyTransactions)));
+    let orphans = stored.orphans.iter().map(|(payment, transaction)| {
+        Mismatch::of_payment(*payment, Fault::TransactionWithoutEntries(*transaction))
+    });
+    found.extend(orphans);
 }
