@@ -7,7 +7,7 @@ pub(super) mod attempts;
 pub(super) mod key_records;
 mod queries;
 
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt as _;
 use quittance_domain::ids::{EntryId, PaymentId, TransactionId};
 use quittance_domain::ports::StoreError;
@@ -21,6 +21,7 @@ pub(super) use self::queries::Behind;
 use self::queries::{ActionTuple, LeftOpenTuple, ReadActions, ReadLeftOpen, ReadOpenings};
 use super::Events;
 use super::read::Verifying;
+use crate::pool::Reading;
 
 /// Entries whose rows are read at once: an attempt has up to 16 KiB.
 const CHUNK: usize = 256;
@@ -128,22 +129,52 @@ pub(super) async fn verify_actions(
     connection: &mut Verifying,
     events: &Events,
 ) -> Result<(), StoreError> {
-    let mut after = Behind::default();
-    loop {
-        let page = connection.read(|connection| {
+    pages(
+        connection,
+        events,
+        |after, connection| {
             let query = ReadOpenings { after };
             async move { query.load::<(Uuid, Uuid, bool)>(connection).await }.boxed()
-        });
-        let page = page.await?;
+        },
+        |(action, ..)| *action,
+        |(action, payment, opened)| {
+            let without = || operator_action_without_entry(EntryId(action), PaymentId(payment));
+            (!opened).then(without)
+        },
+    )
+    .await
+}
+
+/// Reads rows page by page, in the order of their ids, and tells what is found of them.
+async fn pages<T, F>(
+    connection: &mut Verifying,
+    events: &Events,
+    read: F,
+    id: fn(&T) -> Uuid,
+    judge: impl Fn(T) -> Option<Mismatch>,
+) -> Result<(), StoreError>
+where
+    F: for<'c> Fn(Behind, &'c mut AsyncPgConnection) -> Reading<'c, Vec<T>>,
+{
+    let mut after = Behind::default();
+    loop {
+        let page = connection
+            .read(|connection| read(after, connection))
+            .await?;
         let last = i64::try_from(page.len()).is_ok_and(|rows| rows < PAGE);
-        after = page.last().map_or(after, |row| Behind::id(row.0));
-        let without = page.into_iter().filter(|(.., opened)| !opened);
-        let found = without.map(|(action, payment, _)| {
-            operator_action_without_entry(EntryId(action), PaymentId(payment))
-        });
-        events.found(found.collect()).await?;
+        after = page.last().map_or(after, |row| Behind::id(id(row)));
+        let found = page.into_iter().filter_map(&judge).collect();
+        events.found(found).await?;
         if last {
             return Ok(());
         }
     }
+}
+
+/// Those of some rows that are at these places in their list, as a statement counts them: from 1.
+fn at_places<T>(rows: &[T], places: Vec<i64>) -> impl Iterator<Item = &T> {
+    places.into_iter().filter_map(|place| {
+        let index = usize::try_from(place).ok()?.checked_sub(1)?;
+        rows.get(index)
+    })
 }

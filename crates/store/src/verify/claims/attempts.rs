@@ -19,8 +19,7 @@ use self::queries::{
     AttemptTuple, KeyTuple, MAX_ATTEMPTS, ReadAttempted, ReadAttempts, ReadEndedAgain, ReadKeys,
     ReadUnspoken,
 };
-use super::PAGE;
-use super::queries::Behind;
+use super::{at_places, pages};
 use crate::erasures::{ReadSaid, SaidRow, erased, undecided};
 use crate::keys::KeyRing;
 use crate::sealing::{CustomerKey, Place, open_unless_erased};
@@ -172,12 +171,8 @@ async fn report_unspoken(
         };
         async move { query.load::<i64>(connection).await }.boxed()
     });
-    let places = places.await?.into_iter();
-    let unspoken = places.filter_map(|place| {
-        let index = usize::try_from(place).ok()?.checked_sub(1)?;
-        attempts.get(index).copied()
-    });
-    found.extend(unspoken.map(attempt_without_entry));
+    let unspoken = at_places(&attempts, places.await?);
+    found.extend(unspoken.copied().map(attempt_without_entry));
     Ok(())
 }
 
@@ -186,22 +181,17 @@ pub(in crate::verify) async fn verify(
     connection: &mut Verifying,
     events: &Events,
 ) -> Result<(), StoreError> {
-    let mut after = Behind::default();
-    loop {
-        let page = connection.read(|connection| {
+    pages(
+        connection,
+        events,
+        |after, connection| {
             let query = ReadAttempted { after };
             async move { query.load::<(Uuid, bool)>(connection).await }.boxed()
-        });
-        let page = page.await?;
-        let last = i64::try_from(page.len()).is_ok_and(|rows| rows < PAGE);
-        after = page.last().map_or(after, |row| Behind::id(row.0));
-        let without = page.into_iter().filter(|(_, spoken)| !spoken);
-        let found = without.map(|(payment, _)| attempts_of_nothing(PaymentId(payment)));
-        events.found(found.collect()).await?;
-        if last {
-            return Ok(());
-        }
-    }
+        },
+        |(payment, _)| *payment,
+        |(payment, spoken)| (!spoken).then(|| attempts_of_nothing(PaymentId(payment))),
+    )
+    .await
 }
 
 /// Leaves one row of each place. Gives the first place that has several, from 0.

@@ -12,8 +12,8 @@ use quittance_domain::verification::{
 };
 use uuid::Uuid;
 
-use super::PAGE;
 use super::queries::Behind;
+use super::{PAGE, at_places, pages};
 use crate::statement::statement;
 use crate::verify::Events;
 use crate::verify::read::Verifying;
@@ -154,11 +154,7 @@ async fn report_unspoken(
         };
         async move { query.load::<i64>(connection).await }.boxed()
     });
-    let places = places.await?.into_iter();
-    let unspoken = places.filter_map(|place| {
-        let index = usize::try_from(place).ok()?.checked_sub(1)?;
-        records.get(index)
-    });
+    let unspoken = at_places(&records, places.await?);
     found.extend(unspoken.map(|record| key_record_without_entry(record)));
     Ok(())
 }
@@ -168,20 +164,15 @@ pub(in crate::verify) async fn verify(
     connection: &mut Verifying,
     events: &Events,
 ) -> Result<(), StoreError> {
-    let mut after = Behind::default();
-    loop {
-        let page = connection.read(|connection| {
+    pages(
+        connection,
+        events,
+        |after, connection| {
             let query = ReadLedTo { after };
             async move { query.load::<(Uuid, bool)>(connection).await }.boxed()
-        });
-        let page = page.await?;
-        let last = i64::try_from(page.len()).is_ok_and(|rows| rows < PAGE);
-        after = page.last().map_or(after, |row| Behind::id(row.0));
-        let without = page.into_iter().filter(|(_, spoken)| !spoken);
-        let found = without.map(|(payment, _)| key_records_of_nothing(PaymentId(payment)));
-        events.found(found.collect()).await?;
-        if last {
-            return Ok(());
-        }
-    }
+        },
+        |(payment, _)| *payment,
+        |(payment, spoken)| (!spoken).then(|| key_records_of_nothing(PaymentId(payment))),
+    )
+    .await
 }

@@ -7,9 +7,8 @@ use diesel::sql_types::{
 };
 use uuid::Uuid;
 
-use super::Behind;
-use super::PAGE;
 use crate::statement::statement;
+use crate::verify::claims::{Behind, PAGE};
 use crate::verify::long::readable_time;
 
 /// Most attempts of the payments of a chunk: each has an entry, and a payment has a few thousand entries at most.
