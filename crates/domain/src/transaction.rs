@@ -6,6 +6,7 @@ use crate::cases::OpenCases;
 use crate::contradictions::Contradictions;
 use crate::decline::{Cause, Decline, Failure};
 use crate::ids::{AttemptId, ProviderAccount, ProviderReference, TransactionId};
+use crate::journal::Stamp;
 use crate::left_alone::LeftAlone;
 use crate::money::Money;
 use crate::named::named_enum;
@@ -164,6 +165,43 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// One that a caller asked for, accepted now: nothing was sent of it, and nothing is known.
+    pub(crate) fn begun(
+        stamp: &Stamp<'_>,
+        kind: TransactionKind,
+        amount: i64,
+        provider_account: ProviderAccount,
+        execute_before: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            id: stamp.transaction_id,
+            kind,
+            origin: TransactionOrigin::Caller,
+            state: TransactionState::Pending,
+            amount,
+            provider_account,
+            provider_reference: None,
+            decline: None,
+            failure: None,
+            reason: Text::default(),
+            final_capture: false,
+            dispute: None,
+            attempts: 0,
+            ever_unknown: false,
+            retries: 0,
+            resolved_by_operator: false,
+            open_cases: OpenCases::NONE,
+            contradictions: Contradictions::default(),
+            request: None,
+            execute_before,
+            lease_until: None,
+            next_step_at: None,
+            left_alone: LeftAlone::default(),
+            created_at: stamp.now,
+            updated_at: stamp.now,
+        }
+    }
+
     /// Whether an attempt is running, as far as is known: it has not ended, and its lease has not either.
     ///
     /// While it runs, the next step is due when its lease ends; an outcome sets the next step anew.

@@ -2,20 +2,14 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::cases::OpenCases;
 use crate::change::{Change, Write};
 use crate::command::{Capture, Confirm, DEFAULT_EXECUTE_WITHIN, Refund, Void};
-use crate::contradictions::Contradictions;
 use crate::error::Rejection;
 use crate::journal::Stamp;
-use crate::left_alone::LeftAlone;
 use crate::money::Money;
 use crate::payment::{MAX_TRANSACTIONS, PaymentRecord, PaymentState};
 use crate::ports::ProviderRules;
-use crate::text::Text;
-use crate::transaction::{
-    OperationKind, Transaction, TransactionKind, TransactionOrigin, TransactionState,
-};
+use crate::transaction::{OperationKind, Transaction, TransactionKind, TransactionState};
 use crate::transition::{Next, PaymentEvent, transition};
 
 use super::attempt::first_attempt;
@@ -65,33 +59,8 @@ pub(super) fn transaction(
     execute_before: DateTime<Utc>,
     stamp: &Stamp<'_>,
 ) -> Transaction {
-    Transaction {
-        id: stamp.transaction_id,
-        kind,
-        origin: TransactionOrigin::Caller,
-        state: TransactionState::Pending,
-        amount,
-        provider_account: record.payment.provider_account.clone(),
-        provider_reference: None,
-        decline: None,
-        failure: None,
-        reason: Text::default(),
-        final_capture: false,
-        dispute: None,
-        attempts: 0,
-        ever_unknown: false,
-        retries: 0,
-        resolved_by_operator: false,
-        open_cases: OpenCases::NONE,
-        contradictions: Contradictions::default(),
-        request: None,
-        execute_before,
-        lease_until: None,
-        next_step_at: None,
-        left_alone: LeftAlone::default(),
-        created_at: stamp.now,
-        updated_at: stamp.now,
-    }
+    let account = record.payment.provider_account.clone();
+    Transaction::begun(stamp, kind, amount, account, execute_before)
 }
 
 /// Closes the acceptance of a new transaction, its first attempt started; `ask` where a caller asked for it.

@@ -1,20 +1,14 @@
 //! Accepting a new payment.
 
 use crate::amounts::Amounts;
-use crate::cases::OpenCases;
 use crate::change::{Change, CustomerData, Write};
 use crate::command::{Create, DEFAULT_EXECUTE_WITHIN};
-use crate::contradictions::Contradictions;
 use crate::error::Rejection;
 use crate::ids::{PaymentId, ProviderAccount, TenantId};
 use crate::journal::Stamp;
-use crate::left_alone::LeftAlone;
 use crate::payment::{CaptureMethod, Payment, PaymentState};
 use crate::ports::ProviderRules;
-use crate::text::Text;
-use crate::transaction::{
-    OperationKind, Transaction, TransactionKind, TransactionOrigin, TransactionState,
-};
+use crate::transaction::{OperationKind, Transaction, TransactionKind};
 
 use super::attempt::first_attempt;
 use super::step::Step;
@@ -52,33 +46,8 @@ pub fn create(
         CaptureMethod::Automatic => (TransactionKind::Purchase, OperationKind::Purchase),
         CaptureMethod::Manual => (TransactionKind::Authorization, OperationKind::Authorize),
     };
-    let mut transaction = Transaction {
-        id: stamp.transaction_id,
-        kind,
-        origin: TransactionOrigin::Caller,
-        state: TransactionState::Pending,
-        amount: command.amount.minor_units(),
-        provider_account: new.account.clone(),
-        provider_reference: None,
-        decline: None,
-        failure: None,
-        reason: Text::default(),
-        final_capture: false,
-        dispute: None,
-        attempts: 0,
-        ever_unknown: false,
-        retries: 0,
-        resolved_by_operator: false,
-        open_cases: OpenCases::NONE,
-        contradictions: Contradictions::default(),
-        request: None,
-        execute_before,
-        lease_until: None,
-        next_step_at: None,
-        left_alone: LeftAlone::default(),
-        created_at: stamp.now,
-        updated_at: stamp.now,
-    };
+    let (amount, account) = (command.amount.minor_units(), new.account.clone());
+    let mut transaction = Transaction::begun(stamp, kind, amount, account, execute_before);
     let payment = accepted(command, &new, stamp);
     let attempt = first_attempt(
         (&payment, None),

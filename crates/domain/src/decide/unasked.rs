@@ -6,17 +6,13 @@
 use chrono::SecondsFormat;
 use quittance_evidence::EntryResult;
 
-use crate::cases::OpenCases;
 use crate::change::{Change, Write};
-use crate::contradictions::Contradictions;
 use crate::decline::{Cause, Decline};
 use crate::error::Rejection;
 use crate::ids::{ProviderAccount, TransactionId};
 use crate::journal::Stamp;
-use crate::left_alone::LeftAlone;
 use crate::money::Money;
 use crate::payment::{MAX_RECORDED_TRANSACTIONS, PaymentRecord, PaymentState};
-use crate::text::Text;
 use crate::transaction::{
     Dispute, Fact, FactKind, Transaction, TransactionKind, TransactionOrigin, TransactionState,
 };
@@ -140,36 +136,16 @@ pub fn unasked(
 fn transaction(record: &PaymentRecord, told: &Unasked<'_>, stamp: &Stamp<'_>) -> Transaction {
     let amounts = &record.payment.amounts;
     let left = amounts.authorized - amounts.captured - amounts.capture_pending - amounts.voided;
+    let amount = if told.kind == TransactionKind::Void {
+        left.max(0)
+    } else {
+        0
+    };
     Transaction {
-        id: stamp.transaction_id,
-        kind: told.kind,
         origin: TransactionOrigin::Provider,
-        state: TransactionState::Pending,
-        amount: if told.kind == TransactionKind::Void {
-            left.max(0)
-        } else {
-            0
-        },
-        provider_account: told.account.clone(),
-        provider_reference: None,
-        decline: None,
-        failure: None,
-        reason: Text::default(),
         final_capture: told.kind == TransactionKind::Capture && told.captures_once,
         dispute: told.dispute.filter(|_| told.kind.disputes()).cloned(),
-        attempts: 0,
-        ever_unknown: false,
-        retries: 0,
-        resolved_by_operator: false,
-        open_cases: OpenCases::NONE,
-        contradictions: Contradictions::default(),
-        request: None,
-        execute_before: stamp.now,
-        lease_until: None,
-        next_step_at: None,
-        left_alone: LeftAlone::default(),
-        created_at: stamp.now,
-        updated_at: stamp.now,
+        ..Transaction::begun(stamp, told.kind, amount, told.account.clone(), stamp.now)
     }
 }
 
