@@ -149,16 +149,12 @@ impl Trail {
         payments: u64,
         behind: StreamHead,
     ) -> Result<(), FlowError> {
-        let event = AuditEvent {
-            event_type: ERASED,
-            payment: None,
-            refused: None,
-            details: details([
-                (ERASURE_DETAIL, erasure.id.to_string()),
-                (CUSTOMER_DETAIL, erasure.customer.to_string()),
-                (PAYMENTS_DETAIL, payments.to_string()),
-            ]),
-        };
+        let details = details([
+            (ERASURE_DETAIL, erasure.id.to_string()),
+            (CUSTOMER_DETAIL, erasure.customer.to_string()),
+            (PAYMENTS_DETAIL, payments.to_string()),
+        ]);
+        let event = AuditEvent::done(ERASED, details);
         let caller = caller(erasure.tenant.clone(), itself(), "", "erasure");
         let (stream, head) = (erasure.id.0, Some(behind));
         let log = &self.log;
@@ -262,15 +258,11 @@ impl Trail {
         W: FnOnce(JournalEntry) -> F,
         F: Future<Output = Result<bool, StoreError>>,
     {
-        let event = AuditEvent {
-            event_type: "endpoint.gone",
-            payment: None,
-            refused: None,
-            details: details([
-                ("endpoint_id", endpoint.to_string()),
-                ("http_status", "410".to_owned()),
-            ]),
-        };
+        let details = details([
+            ("endpoint_id", endpoint.to_string()),
+            ("http_status", "410".to_owned()),
+        ]);
+        let event = AuditEvent::done("endpoint.gone", details);
         let caller = caller(tenant.clone(), itself(), "", "quittance serve");
         self.log.record_with(&caller, event, switch_off).await
     }
@@ -331,10 +323,8 @@ impl Trail {
         }
         let caller = caller(tenant, actor, &peer, calls.rpc);
         let event = AuditEvent {
-            event_type: "access.refused",
-            payment: None,
             refused: Some(who.cause),
-            details: facts,
+            ..AuditEvent::done("access.refused", facts)
         };
         self.record_event(&caller, event).await
     }
@@ -345,13 +335,8 @@ impl Trail {
         event_type: &'static str,
         details: BTreeMap<String, String>,
     ) -> Result<(), FlowError> {
-        let event = AuditEvent {
-            event_type,
-            payment: None,
-            refused: None,
-            details,
-        };
-        self.record_event(caller, event).await
+        self.record_event(caller, AuditEvent::done(event_type, details))
+            .await
     }
 
     async fn record_event(&self, caller: &Caller, event: AuditEvent) -> Result<(), FlowError> {

@@ -39,6 +39,18 @@ pub struct AuditEvent {
     pub details: BTreeMap<String, String>,
 }
 
+impl AuditEvent {
+    /// Something that was done, and concerns no payment.
+    pub const fn done(event_type: &'static str, details: BTreeMap<String, String>) -> Self {
+        Self {
+            event_type,
+            payment: None,
+            refused: None,
+            details,
+        }
+    }
+}
+
 /// Why something was neither done nor recorded.
 #[derive(Debug, Error)]
 pub enum RecordError {

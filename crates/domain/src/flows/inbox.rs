@@ -159,15 +159,10 @@ impl InboxDesk {
         if let Some(reason) = webhook.reason {
             let _ = details.insert("webhook_reason", reason.name().to_owned());
         }
-        let event = AuditEvent {
-            event_type: "webhook.replay_requested",
-            payment: None,
-            refused: None,
-            details: details
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect(),
-        };
+        let details = details
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        let event = AuditEvent::done("webhook.replay_requested", details.collect());
         for _ in 1..RECORD_TRIES {
             match self.log.record(caller, event.clone()).await {
                 Err(FlowError::ConcurrentChange) => {}

@@ -3,7 +3,6 @@
 mod export;
 mod proofs;
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -13,13 +12,13 @@ use quittance_domain::context::Caller;
 use quittance_domain::error::FlowError;
 use quittance_domain::flows::audit::AuditEvent;
 use quittance_domain::ids::{EntryId, PaymentId, TenantId};
-use quittance_domain::ports::EntryFilter;
 use quittance_proto::v1;
 use quittance_proto::v1::audit_service_server::AuditService;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::call::{Call, streamed};
+use super::facts::Facts;
 use super::feed::{Feed, FeedSettings, Guard, StreamLimit, Until, listens};
 use super::payments::{page_start, stream_start};
 use super::reconcile::{self, ReconcileStream, Turns};
@@ -120,10 +119,8 @@ impl AuditRpcs {
             facts.add("tenant_id", whose);
         }
         let event = AuditEvent {
-            event_type,
             payment,
-            refused: None,
-            details: facts.0,
+            ..AuditEvent::done(event_type, facts.into_details())
         };
         for _ in 1..RECORD_TRIES {
             match self.services.audit.record(caller, event.clone()).await {
@@ -361,38 +358,6 @@ impl Entries {
 }
 
 type EntryStream = Pin<Box<dyn Stream<Item = Result<v1::TailEntriesResponse, Status>> + Send>>;
-
-/// Further facts of an access, by name.
-#[derive(Debug, Default)]
-struct Facts(BTreeMap<String, String>);
-
-impl Facts {
-    fn add(&mut self, name: &str, value: &(impl ToString + ?Sized)) {
-        self.0.insert(name.to_owned(), value.to_string());
-    }
-
-    fn add_if(&mut self, name: &str, value: Option<impl ToString>) {
-        if let Some(value) = value {
-            self.add(name, &value);
-        }
-    }
-
-    /// The filters that were given.
-    fn of_filter(filter: &EntryFilter) -> Self {
-        let mut facts = Self::default();
-        facts.add_if("payment_id", filter.payment);
-        facts.add_if("transaction_id", filter.transaction);
-        facts.add_if("trace_id", filter.trace_id.map(hex::encode));
-        facts.add_if("actor_id", filter.actor.as_ref());
-        facts.add_if("event_type", filter.event_type.as_ref());
-        facts.add_if("source", filter.source.as_ref());
-        facts.add_if("result", filter.result.as_ref());
-        facts.add_if("cause", filter.cause.as_ref());
-        facts.add_if("occurred_from", filter.from.map(|time| time.to_rfc3339()));
-        facts.add_if("occurred_to", filter.to.map(|time| time.to_rfc3339()));
-        facts
-    }
-}
 
 /// The access may be recorded or not; either way nothing was read, and no money is in question.
 fn unrecorded(error: FlowError) -> Failure {

@@ -1,7 +1,6 @@
 //! The part of `AdminService` that manages notifications. Every change of an endpoint is put on record in the commit that
 //! makes it, and everything else before it is done: what cannot be recorded is not done.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -9,8 +8,7 @@ use quittance_domain::context::Caller;
 use quittance_domain::flows::audit::{AuditEvent, RecordError};
 use quittance_domain::ids::{EndpointId, NotificationId, TenantId};
 use quittance_domain::notification::{
-    AttemptLog, Destination, Endpoint, EndpointChange, EventPattern, NewEndpoint, Replay, Replayed,
-    StoredAttempt,
+    AttemptLog, Destination, Endpoint, EndpointChange, NewEndpoint, Replay, Replayed, StoredAttempt,
 };
 use quittance_domain::ports::StoreError;
 use quittance_domain::text::Sensitive;
@@ -26,6 +24,7 @@ use zeroize::Zeroizing;
 use super::TokenKind;
 use super::admin::{AdminRpcs, acting_for, administers_all};
 use super::call::Call;
+use super::facts::Facts;
 use super::payments::page_start;
 use super::status::{Failure, too_many_trials};
 use crate::convert;
@@ -60,25 +59,6 @@ fn new_secret() -> Result<Sensitive<String>, Failure> {
     Ok(Sensitive::new(secret_of(&bytes).to_string()))
 }
 
-/// What the record says of an endpoint: never its URL, whose path may hold a token.
-struct Facts(BTreeMap<String, String>);
-
-impl Facts {
-    fn of(endpoint: EndpointId) -> Self {
-        Self(BTreeMap::new()).with("endpoint_id", &endpoint)
-    }
-
-    fn with(mut self, name: &str, value: &(impl ToString + ?Sized)) -> Self {
-        self.0.insert(name.to_owned(), value.to_string());
-        self
-    }
-
-    fn with_events(self, events: &[EventPattern]) -> Self {
-        let names: Vec<_> = events.iter().map(EventPattern::as_str).collect();
-        self.with("event_types", &names.join(" "))
-    }
-}
-
 impl AdminRpcs {
     async fn on_record(
         &self,
@@ -86,12 +66,7 @@ impl AdminRpcs {
         event_type: &'static str,
         facts: Facts,
     ) -> Result<(), Failure> {
-        let event = AuditEvent {
-            event_type,
-            payment: None,
-            refused: None,
-            details: facts.0,
-        };
+        let event = AuditEvent::done(event_type, facts.into_details());
         Ok(self.services.audit.record(caller, event).await?)
     }
 
@@ -103,12 +78,7 @@ impl AdminRpcs {
         facts: Facts,
         change: EndpointChange,
     ) -> Result<bool, Failure> {
-        let event = AuditEvent {
-            event_type,
-            payment: None,
-            refused: None,
-            details: facts.0,
-        };
+        let event = AuditEvent::done(event_type, facts.into_details());
         let outbox = &self.services.notifications.outbox;
         let write = |entry| outbox.change_endpoint(&caller.tenant, change, entry);
         match self.services.audit.record_with(caller, event, write).await {
@@ -147,7 +117,7 @@ impl AdminRpcs {
         let caller = acting_for(call.caller, &call.who, tenant)?;
         let id = EndpointId(self.services.random.uuid_v7(self.services.clock.now()));
         let secret = new_secret()?;
-        let facts = Facts::of(id).with("host", &self.host(&command.url));
+        let facts = Facts::of_endpoint(id).with("host", &self.host(&command.url));
         let facts = facts.with_events(&command.events);
         let endpoint = NewEndpoint {
             id,
@@ -209,7 +179,7 @@ impl AdminRpcs {
             parse::update_endpoint(call.message, &notifications.sender)?;
         let (id, update) = command;
         let caller = acting_for(call.caller, &call.who, tenant)?;
-        let mut facts = Facts::of(id);
+        let mut facts = Facts::of_endpoint(id);
         if let Some(url) = &update.url {
             facts = facts.with("host", &self.host(url));
         }
@@ -240,7 +210,7 @@ impl AdminRpcs {
         let ForTenant { command, tenant } =
             parse::one_endpoint(&message.endpoint_id, message.tenant_id)?;
         let caller = acting_for(call.caller, &call.who, tenant)?;
-        let facts = Facts::of(command);
+        let facts = Facts::of_endpoint(command);
         let change = EndpointChange::Delete { id: command };
         if !self
             .change(&caller, "endpoint.deleted", facts, change)
@@ -265,7 +235,7 @@ impl AdminRpcs {
         let destination = destination.ok_or_else(no_endpoint)?;
         let trial = self.services.notifications.trials.begin(command);
         let _trial = trial.ok_or_else(too_many_trials)?;
-        let facts = Facts::of(command);
+        let facts = Facts::of_endpoint(command);
         self.on_record(&caller, "endpoint.tested", facts).await?;
         let id = NotificationId(Uuid::new_v4());
         let attempt = self
@@ -324,7 +294,7 @@ impl AdminRpcs {
         let (id, keep) = command;
         let caller = acting_for(call.caller, &call.who, tenant)?;
         let new = new_secret()?;
-        let facts = Facts::of(id).with("keep_previous_seconds", &keep.as_secs());
+        let facts = Facts::of_endpoint(id).with("keep_previous_seconds", &keep.as_secs());
         let secret = new.clone();
         let change = EndpointChange::Rotate {
             id,
@@ -423,11 +393,11 @@ impl AdminRpcs {
             Replay::One(id) => {
                 let found = outbox.notification(&caller.tenant, id).await?;
                 let (found, _) = found.ok_or_else(no_notification)?;
-                Facts::of(found.endpoint).with("notification_id", &id)
+                Facts::of_endpoint(found.endpoint).with("notification_id", &id)
             }
             Replay::Endpoint(id) => {
                 self.endpoint(&caller.tenant, id).await?;
-                Facts::of(id)
+                Facts::of_endpoint(id)
             }
         };
         self.on_record(&caller, "endpoint.replayed", facts).await?;

@@ -65,14 +65,8 @@ async fn record(
         ("reason", reason.to_owned()),
     ];
     let details = details.into_iter().chain(customer);
-    let event = AuditEvent {
-        event_type: ERASURE_REQUESTED,
-        payment: None,
-        refused: None,
-        details: details
-            .map(|(name, text)| (name.to_owned(), text))
-            .collect(),
-    };
+    let details = details.map(|(name, text)| (name.to_owned(), text));
+    let event = AuditEvent::done(ERASURE_REQUESTED, details.collect());
     let log = &services.audit;
     let appended = log.append_to(caller, event, ERASURE_STREAM, new.id.0, None);
     let appended = appended.await?;

@@ -5,6 +5,7 @@ mod audit;
 mod call;
 mod endpoints;
 mod erasures;
+mod facts;
 mod feed;
 mod payments;
 mod reconcile;

@@ -45,7 +45,7 @@ pub(super) async fn started(
 ) -> Result<(), FlowError> {
     let source = if asked { "provider" } else { "export" };
     let details = with_account(wanted, [("source", source.to_owned())]);
-    let event = event("reconciliation.started", details);
+    let event = AuditEvent::done("reconciliation.started", details);
     record(log, caller, event).await
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn failed(
     };
     let event = AuditEvent {
         refused: Some(cause),
-        ..event("reconciliation.failed", details)
+        ..AuditEvent::done("reconciliation.failed", details)
     };
     record(log, caller, event).await
 }
@@ -129,7 +129,7 @@ impl Run<'_> {
             };
             let event = AuditEvent {
                 payment: finding.ours.as_ref().map(|ours| ours.payment),
-                ..event(event_type(finding.kind), details.clone())
+                ..AuditEvent::done(event_type(finding.kind), details.clone())
             };
             let appended = self
                 .log
@@ -202,7 +202,7 @@ impl Run<'_> {
                 ("repeated", reconciled.repeated.to_string()),
             ],
         );
-        let event = event("reconciliation.finished", details);
+        let event = AuditEvent::done("reconciliation.finished", details);
         record(self.log, self.caller, event).await
     }
 }
@@ -263,15 +263,6 @@ fn stream_id(tenant: Option<&TenantId>, reconciled: &Reconciled, findings: &[Det
     let opened = opened.and_utc().timestamp_millis();
     Builder::from_unix_timestamp_millis(u64::try_from(opened).unwrap_or_default(), &bits)
         .into_uuid()
-}
-
-fn event(event_type: &'static str, details: Details) -> AuditEvent {
-    AuditEvent {
-        event_type,
-        payment: None,
-        refused: None,
-        details,
-    }
 }
 
 fn with_account<const N: usize>(wanted: &Wanted, facts: [(&str, String); N]) -> Details {

@@ -15,10 +15,11 @@ use tokio::time::Instant;
 use tonic::Request;
 
 use super::super::call::Call;
+use super::super::facts::Facts;
 use super::super::feed::listens;
 use super::super::status::{Failure, overloaded};
 use super::proofs::{checkpoint_message, not_merged, read_error, unproved};
-use super::{AuditRpcs, Facts, Scope};
+use super::{AuditRpcs, Scope};
 use crate::auth::Role;
 use crate::convert;
 use crate::convert::EvidenceQuery;

@@ -9,8 +9,9 @@ use quittance_store::{StoredCheckpoint, TreeDamage, TreeHead, TreeReadError};
 use tonic::Request;
 
 use super::super::call::Call;
+use super::super::facts::Facts;
 use super::super::status::{Failure, platform_role_required};
-use super::{AuditRpcs, Facts, Scope};
+use super::{AuditRpcs, Scope};
 use crate::auth::Role;
 use crate::convert;
 use crate::convert::ProvedEntry;
