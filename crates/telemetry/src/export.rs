@@ -9,8 +9,7 @@ use opentelemetry::trace::Status;
 use opentelemetry::{Array, KeyValue, Value};
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{
-    MetricExporter, Protocol, SpanExporter as OtlpSpanExporter, WithExportConfig as _,
-    WithTonicConfig as _,
+    MetricExporter, Protocol, SpanExporter as OtlpSpanExporter, WithExportConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -38,25 +37,8 @@ pub(crate) fn span_exporter(
     let _guard = runtime.enter();
     let builder = OtlpSpanExporter::builder();
     let inner = match destination.protocol {
-        OtlpProtocol::Grpc => {
-            let builder = builder.with_tonic().with_endpoint(&destination.endpoint);
-            if destination.endpoint.starts_with(HTTPS) {
-                ensure_crypto_provider();
-                builder
-                    .with_tls_config(ClientTlsConfig::new().with_enabled_roots())
-                    .build()?
-            } else {
-                builder.build()?
-            }
-        }
-        OtlpProtocol::HttpProtobuf => {
-            ensure_crypto_provider();
-            builder
-                .with_http()
-                .with_protocol(Protocol::HttpBinary)
-                .with_endpoint(&destination.endpoint)
-                .build()?
-        }
+        OtlpProtocol::Grpc => grpc(builder.with_tonic(), destination).build()?,
+        OtlpProtocol::HttpProtobuf => http(builder.with_http(), destination).build()?,
     };
     Ok(AllowListExporter {
         inner,
@@ -75,30 +57,31 @@ pub(crate) fn metric_exporter(
     let _guard = runtime.enter();
     let builder = MetricExporter::builder();
     let inner = match destination.protocol {
-        OtlpProtocol::Grpc => {
-            let builder = builder.with_tonic().with_endpoint(&destination.endpoint);
-            if destination.endpoint.starts_with(HTTPS) {
-                ensure_crypto_provider();
-                builder
-                    .with_tls_config(ClientTlsConfig::new().with_enabled_roots())
-                    .build()?
-            } else {
-                builder.build()?
-            }
-        }
-        OtlpProtocol::HttpProtobuf => {
-            ensure_crypto_provider();
-            builder
-                .with_http()
-                .with_protocol(Protocol::HttpBinary)
-                .with_endpoint(&destination.endpoint)
-                .build()?
-        }
+        OtlpProtocol::Grpc => grpc(builder.with_tonic(), destination).build()?,
+        OtlpProtocol::HttpProtobuf => http(builder.with_http(), destination).build()?,
     };
     Ok(RuntimeMetricExporter {
         inner,
         runtime: runtime.clone(),
     })
+}
+
+/// Over gRPC; encrypted where the endpoint says so.
+fn grpc<B: WithExportConfig + WithTonicConfig>(builder: B, destination: &Destination) -> B {
+    let builder = builder.with_endpoint(&destination.endpoint);
+    if !destination.endpoint.starts_with(HTTPS) {
+        return builder;
+    }
+    ensure_crypto_provider();
+    builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots())
+}
+
+/// Over HTTP.
+fn http<B: WithExportConfig>(builder: B, destination: &Destination) -> B {
+    ensure_crypto_provider();
+    builder
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(&destination.endpoint)
 }
 
 /// The HTTP client is built without a provider of its own, and fails where the process has none.
