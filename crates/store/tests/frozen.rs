@@ -21,7 +21,7 @@ use quittance_domain::ports::{
 use quittance_embedded_postgres::{EmbeddedPostgres, Options};
 use quittance_store::{DatabaseTls, NewApiKey, PgStore, StoreConfig, StoreObserver};
 use quittance_test_support::{
-    Direction, FaultProxy, Plan, Story, TestDb, eventually, patient_config, tenant,
+    Direction, FaultProxy, Plan, Story, TestDb, eventually, in_time, patient_config, tenant,
 };
 use tokio_postgres::NoTls;
 
@@ -31,18 +31,6 @@ const UNAVAILABLE_AFTER: Duration = Duration::from_secs(3);
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
 /// And within this one, however busy it is: far less than many callers' waits after each other.
 const TOLD_AT_LATEST: Duration = Duration::from_secs(30);
-
-/// The answer, which comes in time; a machine that is busy with something else gets some more attempts.
-async fn in_time<T>(mut ask: impl AsyncFnMut() -> T) -> T {
-    for _ in 0..20 {
-        let started = Instant::now();
-        let answer = ask().await;
-        if started.elapsed() < TOLD_WITHIN {
-            return answer;
-        }
-    }
-    panic!("an answer took longer than {TOLD_WITHIN:?} each time");
-}
 
 /// Counts batches that are given to the database.
 #[derive(Default)]
@@ -258,14 +246,17 @@ async fn a_frozen_database_keeps_nobody_waiting_and_what_was_called_lost_is_neve
     // leaves the queue a moment after its caller was answered.)
     eventually("there is room in the queue again", || async {
         let change = Story::accept("acme", "lost-room", 1).1;
-        let answer = in_time(async || store.commit(change.clone()).await).await;
+        let answer = in_time(TOLD_WITHIN, async || store.commit(change.clone()).await).await;
         answer == Err(StoreError::Unavailable)
     })
     .await;
     for task in lost(fewer) {
         assert_eq!(task.await.unwrap(), Err(StoreError::Unavailable));
     }
-    in_time(async || every_read_is_unavailable(&store, &story).await).await;
+    in_time(TOLD_WITHIN, async || {
+        every_read_is_unavailable(&store, &story).await
+    })
+    .await;
 
     drop(frozen);
     eventually("commits work again", || async {
@@ -310,7 +301,10 @@ async fn a_connection_that_is_open_at_our_end_only_keeps_nobody_waiting() {
         proxy.set(swallowed, Plan::swallow());
         let (answer, ()) = tokio::join!(
             timed_commit(&store, change.clone()),
-            in_time(async || every_read_is_unavailable(&store, &story).await)
+            in_time(TOLD_WITHIN, async || every_read_is_unavailable(
+                &store, &story
+            )
+            .await)
         );
         assert_eq!(answer, Err(StoreError::CommitUnknown));
         proxy.pass().await;

@@ -34,5 +34,5 @@ pub use journal_row::JournalRow;
 pub use story::{
     SALT_BYTE, Story, entry_behind, entry_of_stream, erasure_done, erasure_requested, tenant,
 };
-pub use test_db::{TestDb, eventually, patient_config, test_keys};
+pub use test_db::{TestDb, eventually, in_time, patient_config, test_keys};
 pub use tree_head::HeadRow;
