@@ -194,11 +194,6 @@ impl KeyRing {
         self.all().find(|key| key.id == id)
     }
 
-    /// Id of the key that new things are made under.
-    pub fn active_id(&self) -> &str {
-        &self.active.id
-    }
-
     /// The key of request fingerprints (32 secret bytes).
     ///
     /// From the ring's *oldest* key: stored fingerprints name no key, and idempotency keys never

@@ -43,11 +43,6 @@ impl VerifierKey {
         self.id
     }
 
-    /// The 32 bytes of the public key.
-    pub fn public_bytes(&self) -> &[u8; 32] {
-        self.public.as_bytes()
-    }
-
     /// Checks a signature over a note's text. Gives the time that a cosignature states.
     pub(super) fn verify(&self, text: &str, signature: &[u8]) -> Result<Option<u64>, Invalid> {
         match self.key_type {
