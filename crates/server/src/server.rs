@@ -113,7 +113,7 @@ impl Server {
         telemetry: &Telemetry,
     ) -> Result<RunningServer, StartError> {
         // Other crates may ask for the process's default; a second start finds it installed.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        telemetry::ensure_crypto_provider();
         let metrics = telemetry.metrics();
         let keys = database::key_ring(&config.secrets)?;
         let registry = Registry::from_config(&config.providers, telemetry::inject)?;

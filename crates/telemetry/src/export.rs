@@ -84,8 +84,9 @@ fn http<B: WithExportConfig>(builder: B, destination: &Destination) -> B {
         .with_endpoint(&destination.endpoint)
 }
 
-/// The HTTP client is built without a provider of its own, and fails where the process has none.
-fn ensure_crypto_provider() {
+/// Gives the process a default provider of cryptography for TLS (ring), where it has none. Clients that are built without one
+/// of their own fail where there is none, or more than one to choose from.
+pub fn ensure_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // An error means that another thread was faster.
         let _ = rustls::crypto::ring::default_provider().install_default();

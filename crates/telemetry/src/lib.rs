@@ -29,5 +29,6 @@ pub use context::{
     trace_context_from_headers,
 };
 pub use error::Error;
+pub use export::ensure_crypto_provider;
 pub use metrics::{KnownLabels, Metrics, Pending};
 pub use setup::{PrometheusText, Telemetry, init};

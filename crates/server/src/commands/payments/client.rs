@@ -247,7 +247,7 @@ fn endpoint(address: &str, ca_file: Option<&Path>) -> anyhow::Result<Endpoint> {
         }
     };
     // tonic is built with one provider; another crate may have brought a second into the process.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    quittance_telemetry::ensure_crypto_provider();
     let endpoint = endpoint.tls_config(tls);
     endpoint.with_context(|| match ca_file {
         Some(file) => format!("--ca-file: {} holds no certificate", file.display()),
