@@ -185,6 +185,11 @@ impl Observer for TelemetryObserver {
         self.0.retry(account.as_str(), operation.name(), how);
     }
 
+    fn changed(&self, account: &ProviderAccount, event_type: &str, cause: Option<&str>) {
+        let cause = cause.unwrap_or(NO_CAUSE);
+        self.0.event(account.as_str(), event_type, cause);
+    }
+
     fn case_opened(&self, account: &ProviderAccount, kind: OperatorActionKind) {
         self.0.case_opened(account.as_str(), kind.name());
         match kind {

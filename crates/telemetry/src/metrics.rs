@@ -13,11 +13,11 @@ use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
 use table::{
     ATTEMPTS, AUDIT_PENDING_AGE, BACKLOG, BATCH_SIZE, CASES, CHECKPOINT_AGE, CIRCUIT, COSIGNATURES,
-    DATABASE_DURATION, EXHAUSTED, NOTIFICATION_BACKLOG, NOTIFICATION_DEAD, NOTIFICATION_DURATION,
-    NOTIFICATION_LAG, NOTIFICATION_UNPLANNED, OPEN_CASES, PENDING, PENDING_AGE, PROVIDER_DURATION,
-    RECOVERIES, REPLAYS, RETRIES, RPC_DURATION, TREE_SIZE, UNVERIFIED, VERIFICATION_AGE,
-    VERIFICATIONS, VERIFY_FAILURES, WEBHOOK_BACKLOG, WEBHOOK_DEAD, WEBHOOK_LAG, WEBHOOK_REJECTED,
-    WEBHOOKS_WIPED,
+    DATABASE_DURATION, EVENTS, EXHAUSTED, NOTIFICATION_BACKLOG, NOTIFICATION_DEAD,
+    NOTIFICATION_DURATION, NOTIFICATION_LAG, NOTIFICATION_UNPLANNED, OPEN_CASES, PENDING,
+    PENDING_AGE, PROVIDER_DURATION, RECOVERIES, REPLAYS, RETRIES, RPC_DURATION, TREE_SIZE,
+    UNVERIFIED, VERIFICATION_AGE, VERIFICATIONS, VERIFY_FAILURES, WEBHOOK_BACKLOG, WEBHOOK_DEAD,
+    WEBHOOK_LAG, WEBHOOK_REJECTED, WEBHOOKS_WIPED,
 };
 
 pub use table::{Kind, METRICS, MetricSpec, markdown};
@@ -94,6 +94,7 @@ struct Instruments {
     backlog: Gauge<u64>,
     recoveries: Counter<u64>,
     exhausted: Counter<u64>,
+    events: Counter<u64>,
     cases: Counter<u64>,
     open_cases: Gauge<u64>,
     circuit: Gauge<u64>,
@@ -139,6 +140,7 @@ impl Metrics {
             notification_backlog: whole(meter, &NOTIFICATION_BACKLOG),
             notification_dead: whole(meter, &NOTIFICATION_DEAD),
             notification_unplanned: whole(meter, &NOTIFICATION_UNPLANNED),
+            events: counter(meter, &EVENTS),
             cases: counter(meter, &CASES),
             open_cases: whole(meter, &OPEN_CASES),
             circuit: whole(meter, &CIRCUIT),
@@ -285,6 +287,18 @@ impl Metrics {
     pub fn recovery_exhausted(&self, provider_account: &str) {
         let account = KeyValue::new("provider.account", provider_account.to_owned());
         self.instruments.exhausted.add(1, &[account]);
+    }
+
+    /// A change of a payment was committed; `cause` is the name of why it did not succeed, where it did not.
+    pub fn event(&self, provider_account: &str, event_type: &str, cause: &str) {
+        let account = KeyValue::new("provider.account", provider_account.to_owned());
+        let event_type = KeyValue::new("event_type", event_type.to_owned());
+        let labels = [
+            account,
+            event_type,
+            KeyValue::new("cause", cause.to_owned()),
+        ];
+        self.instruments.events.add(1, &labels);
     }
 
     /// A case was opened for a person; `kind` is the name of what it is about.

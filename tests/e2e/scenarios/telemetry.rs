@@ -9,7 +9,7 @@ use quittance_proto::v1::PaymentState;
 use crate::harness::collector::{Collector, attribute};
 use crate::harness::process::ServerProcess;
 use crate::harness::site::Setting;
-use crate::harness::{Site, SiteOptions, purchase, sync};
+use crate::harness::{Site, SiteOptions, World, purchase, sync};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN: &str = "b7ad6b7169203331";
@@ -199,4 +199,20 @@ async fn a_resend_is_a_client_span_of_its_own_with_its_count_and_fails_nobody_ab
         .filter(|span| span.kind() == SpanKind::Server)
         .collect();
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_became_of_payments_is_counted_by_account_event_and_cause() {
+    let world = World::start().await;
+    world.client.create(purchase("tok_approve", 100)).await;
+    world.client.create(purchase("tok_approve", 200)).await;
+    world.client.create(purchase("tok_decline", 300)).await;
+    let counted = |event: &str, cause: &str| {
+        let labels =
+            format!("cause=\"{cause}\",event_type=\"{event}\",provider_account=\"sandbox\"");
+        world.metric(&format!("payment_events_total{{{labels}"))
+    };
+    assert_eq!(counted("payment.accepted", "none"), Some(3.0));
+    assert_eq!(counted("payment.captured", "none"), Some(2.0));
+    assert_eq!(counted("payment.declined", "DO_NOT_HONOR"), Some(1.0));
 }

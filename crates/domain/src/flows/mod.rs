@@ -154,12 +154,17 @@ impl Flows {
         found.map_err(read_error)?.ok_or(FlowError::PaymentNotFound)
     }
 
-    /// Commits a change; tells of the case that it opens.
+    /// Commits a change; tells of it, and of the case that it opens.
     async fn commit(&self, change: &Change) -> Result<Commit, StoreError> {
         let committed = self.ports().store.commit(change.clone()).await?;
-        if let (Commit::Committed, Some(action)) = (committed, change.operator_action) {
-            let account = &change.payment.provider_account;
-            self.ports().observer.case_opened(account, action.kind);
+        if committed != Commit::Committed {
+            return Ok(committed);
+        }
+        let (account, observer) = (&change.payment.provider_account, &self.ports().observer);
+        let entry = &change.entry;
+        observer.changed(account, &entry.event_type, entry.cause.as_deref());
+        if let Some(action) = change.operator_action {
+            observer.case_opened(account, action.kind);
             tracing::warn!(
                 payment.id = %change.payment.id,
                 transaction.id = %action.transaction,

@@ -80,6 +80,9 @@ pub trait Observer: Send + Sync + 'static {
     /// A transaction was taken up again: sent again, or looked up.
     fn retried(&self, account: &ProviderAccount, operation: OperationKind, how: &'static str);
 
+    /// A change of a payment was committed: what happened, as its entry says, and why it did not succeed, where it did not.
+    fn changed(&self, account: &ProviderAccount, event_type: &str, cause: Option<&str>);
+
     /// A case was opened for a person.
     fn case_opened(&self, account: &ProviderAccount, kind: OperatorActionKind);
 

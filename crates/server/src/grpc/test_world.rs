@@ -481,6 +481,7 @@ impl Observer for Nothing {
 
     fn retried(&self, _: &ProviderAccount, _: OperationKind, _: &'static str) {}
 
+    fn changed(&self, _: &ProviderAccount, _: &str, _: Option<&str>) {}
     fn case_opened(&self, _: &ProviderAccount, _: OperatorActionKind) {}
 
     fn replayed(&self, _: quittance_domain::change::CommandKind) {}

@@ -66,6 +66,8 @@ impl Observer for Nobody {
 
     fn retried(&self, _account: &ProviderAccount, _operation: OperationKind, _how: &'static str) {}
 
+    fn changed(&self, _account: &ProviderAccount, _event_type: &str, _cause: Option<&str>) {}
+
     fn case_opened(&self, _account: &ProviderAccount, _kind: OperatorActionKind) {}
 
     fn replayed(&self, _command: CommandKind) {}

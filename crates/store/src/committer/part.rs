@@ -23,6 +23,12 @@ const RETRIES_PER_CONNECTION: u32 = 4;
 
 static NUMBER_TAKEN: Thinned = Thinned::new();
 
+/// When the first of them is given up.
+fn first_deadline(part: &[Member]) -> Instant {
+    let deadline = part.iter().map(|member| member.deadline).min();
+    deadline.unwrap_or_else(Instant::now)
+}
+
 /// Gives up those whose time is up. The others came later, and have theirs.
 fn give_up_late(part: &mut Vec<Member>) {
     let now = Instant::now();
@@ -42,9 +48,7 @@ impl Committer {
     ) -> Fate {
         let (mut tries, mut unexplained) = (0, 0);
         loop {
-            let deadline = part.iter().map(|member| member.deadline).min();
-            let deadline = deadline.unwrap_or_else(Instant::now);
-            let Some(ready) = self.connected(connection, deadline).await else {
+            let Some(ready) = self.connected(connection, first_deadline(part)).await else {
                 give_up_late(part);
                 if part.is_empty() {
                     return Fate::Answered;
@@ -95,10 +99,8 @@ impl Committer {
                 }
             }
             // Of now: doubt gives more time.
-            let deadline = part.iter().map(|member| member.deadline).min();
-            let deadline = deadline.unwrap_or_else(Instant::now);
-            self.meanwhile(tokio::time::sleep(pause(tries)), deadline)
-                .await;
+            let pause = tokio::time::sleep(pause(tries));
+            self.meanwhile(pause, first_deadline(part)).await;
             give_up_late(part);
             if part.is_empty() {
                 return Fate::Answered;

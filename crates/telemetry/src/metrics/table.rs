@@ -127,6 +127,14 @@ pub(super) const EXHAUSTED: MetricSpec = MetricSpec {
     labels: &["provider.account"],
     prometheus: "payment_recovery_exhausted_total",
 };
+pub(super) const EVENTS: MetricSpec = MetricSpec {
+    name: "payment.events",
+    unit: "{event}",
+    kind: Kind::Counter,
+    description: "Changes of payments that were committed, by what happened (the types of docs/notifications.md); `cause` is `none` where nothing failed.",
+    labels: &["provider.account", "event_type", "cause"],
+    prometheus: "payment_events_total",
+};
 pub(super) const CASES: MetricSpec = MetricSpec {
     name: "payment.operator_actions",
     unit: "{case}",
@@ -325,6 +333,7 @@ pub const METRICS: &[MetricSpec] = &[
     BACKLOG,
     RECOVERIES,
     EXHAUSTED,
+    EVENTS,
     CASES,
     OPEN_CASES,
     CIRCUIT,

@@ -9,6 +9,7 @@ fn record_everything(telemetry: &Telemetry) {
     metrics.retry("sandbox", "authorize", "lookup");
     metrics.recovered("sandbox", "settled");
     metrics.recovery_exhausted("sandbox");
+    metrics.event("sandbox", "payment.captured", "none");
     metrics.case_opened("sandbox", "RECOVERY_EXHAUSTED");
     metrics.circuit("sandbox", "open", &["closed", "half_open", "open"]);
     metrics.webhook_rejected(Some("sandbox"), "signature");
