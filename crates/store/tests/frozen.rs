@@ -254,7 +254,7 @@ async fn a_frozen_database_keeps_nobody_waiting_and_what_was_called_lost_is_neve
         assert_eq!(task.await.unwrap(), Err(StoreError::Unavailable));
     }
     in_time(TOLD_WITHIN, async || {
-        every_read_is_unavailable(&store, &story).await
+        every_read_is_unavailable(&store, &story).await;
     })
     .await;
 

@@ -153,7 +153,6 @@ async fn s75_a_sequencer_that_was_stopped_is_told_of_and_goes_on_once_it_is_repa
 async fn s75_a_next_position_that_was_raised_for_a_moment_is_told_of_and_believed_by_nobody() {
     let (db, store, alarms, client) = quiet().await;
     let positions = number(&client, "select count(*) from journal_positions").await;
-    let positions = u64::try_from(positions).unwrap();
     let other = db.store().await;
     let planned_to = async |next: u64| {
         eventually("all is looked at that there is", || async {
@@ -179,7 +178,7 @@ async fn s75_a_next_position_that_was_raised_for_a_moment_is_told_of_and_believe
     sequenced(&client).await;
     wait_until_nothing_waits(&store).await;
     let all = number(&client, "select count(*) from journal").await;
-    planned_to(u64::try_from(all).unwrap()).await;
+    planned_to(all).await;
     let _ = alarms.taken();
     age(&store).await;
     assert_eq!(alarms.taken_of("sequencer"), 0);
