@@ -1,1 +1,2 @@
-comment on column payments.provider_token is 'The provider''s token of the payment method; encrypted.';
+-- What was wiped does not come back.
+select 1;

@@ -1,6 +1,21 @@
 -- The provider's token of a payment is needed for as long as the payment may be sent through another account: while it is PENDING.
 -- At Adyen a first payment's token holds the card's security code, encrypted for Adyen, which nobody may keep after that.
--- Takes a row lock on each payment that has one: once, and as long as it takes.
-update payments set provider_token = null where provider_token is not null and state <> 'PENDING';
-comment on column payments.provider_token is
-    'The provider''s token of the payment method, encrypted; null once the payment is not PENDING any more.';
+--
+-- In parts that hold their locks for a moment; what somebody is changing just now is left out, since that wipes it.
+do $$
+declare
+    behind uuid := '00000000-0000-0000-0000-000000000000';
+    part uuid[];
+begin
+    loop
+        part := array(select payment_id from payments where payment_id > behind order by payment_id limit 2000);
+        exit when cardinality(part) = 0;
+        update payments set provider_token = null where payment_id in (
+            select payment_id from payments
+            where payment_id = any (part) and provider_token is not null and state <> 'PENDING'
+            for update skip locked);
+        behind := part[cardinality(part)];
+        commit;
+    end loop;
+end
+$$;

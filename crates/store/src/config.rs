@@ -161,7 +161,7 @@ pub enum StoreStartError {
     #[error("database.ca_file: {0}")]
     Authorities(String),
     /// The database cannot be reached.
-    #[error("the database cannot be reached: {0}")]
+    #[error("the database that database.url names cannot be reached: {0}")]
     Connect(String),
     /// The role cannot be taken on.
     #[error(

@@ -54,8 +54,10 @@ impl Row {
     }
 }
 
-/// Entries that are read to find the one with an id. Only what somebody else wrote has the id of another.
-const MAX_SAME_ID: usize = 16;
+/// Entries that are read at once to find ours with an id. Only what somebody else wrote has the id of another.
+const SAME_ID_PAGE: usize = 16;
+/// Most pages of them: whoever puts in more hides ours, and is told of.
+const MAX_SAME_ID_PAGES: usize = 256;
 
 /// Every tenant that the journal knows, and null: walks the index from one to the next.
 const TENANTS: &str = "\
@@ -147,20 +149,31 @@ impl PgStore {
         Ok(tenants.collect())
     }
 
+    /// The entry with an id: ours, whatever others there are.
     pub(crate) async fn read_entry(
         &self,
         tenant: Option<&TenantId>,
         id: EntryId,
     ) -> Result<Option<StoredEntry>, StoreError> {
-        let filter = EntryFilter::default();
-        let read = self.inner.reader.read("read journal entry", |connection| {
-            let (tenant, filter) = (tenant.cloned(), filter.clone());
-            async move { entries(connection, tenant, &filter, None, Some(id), MAX_SAME_ID).await }
-                .boxed()
-        });
-        let found = self.stored(read.await?, tenant.map(TenantId::as_str));
-        let ours = found.iter().position(StoredEntry::is_authentic);
-        Ok(found.into_iter().nth(ours.unwrap_or_default()))
+        let (mut behind, mut first) = (None, None);
+        for _ in 0..MAX_SAME_ID_PAGES {
+            let read = self.inner.reader.read("read journal entry", |connection| {
+                let tenant = tenant.cloned();
+                async move { entries_with_id(connection, tenant, id, behind).await }.boxed()
+            });
+            let rows = read.await?;
+            let more = rows.len() >= SAME_ID_PAGE;
+            behind = rows.last().map(|row| (row.stream_id, row.entity_seq));
+            let mut found = self.stored(rows, tenant.map(TenantId::as_str));
+            if let Some(ours) = found.iter().position(StoredEntry::is_authentic) {
+                return Ok(Some(found.swap_remove(ours)));
+            }
+            first = first.or_else(|| found.into_iter().next());
+            if !more {
+                break;
+            }
+        }
+        Ok(first)
     }
 
     pub(crate) async fn read_entries_from(
@@ -225,6 +238,37 @@ impl PgStore {
         tracing::error!(audit.entry_id = %first, count, "journal entries have a wrong MAC, or are another entry's");
         self.inner.observer.unverified_entries(count);
     }
+}
+
+/// A page of the entries with an id, in the order of their streams, behind one of them.
+async fn entries_with_id(
+    connection: &mut AsyncPgConnection,
+    tenant: Option<TenantId>,
+    id: EntryId,
+    behind: Option<(Uuid, i64)>,
+) -> QueryResult<Vec<Row>> {
+    let owners = match tenant {
+        Some(tenant) => vec![Owner::Tenant(tenant.as_str().to_owned())],
+        None => known_owners(connection).await?,
+    };
+    let rows = i64::try_from(SAME_ID_PAGE).unwrap_or(i64::MAX);
+    let mut found: Vec<Row> = Vec::new();
+    for owner in owners {
+        let all = EntryFilter::default();
+        let mut query = listed(&owner, Place::Everywhere, &all, None, Some(id))
+            .then_order_by((journal::stream_id, journal::entity_seq))
+            .limit(rows);
+        if let Some((stream, entity_seq)) = behind {
+            let in_stream = journal::stream_id
+                .eq(stream)
+                .and(journal::entity_seq.gt(entity_seq));
+            query = query.filter(journal::stream_id.gt(stream).or(in_stream));
+        }
+        found.extend(query.load::<Row>(connection).await?);
+    }
+    found.sort_unstable_by_key(|row| (row.stream_id, row.entity_seq));
+    found.truncate(SAME_ID_PAGE);
+    Ok(found)
 }
 
 /// Entries in order of their ids: of one tenant, or of all, each read apart and merged.

@@ -48,7 +48,8 @@ const PLAN: &str = "\
     ), served as materialized ( \
         select exists (select from notification_endpoints where state <> 'DELETED') as there \
     ), head as materialized ( \
-        select least(s.next_position, coalesce((select max(position) + 1 from journal_positions), 0)) as next_position \
+        select coalesce(( \
+            select max(p.position) from journal_positions p where p.position < s.next_position), -1) + 1 as next_position \
         from sequencer_head s \
     ), range as materialized ( \
         select h.next_position as low, s.next_position as head, v.there as served, \

@@ -45,7 +45,7 @@ use crate::warning::Thinned;
 use holes::Holes;
 use pass::Active;
 use seal::Sealing;
-use statements::{Acquire, FirstGaps, Gap, Head, ReadPlacedNext, Release};
+use statements::{Acquire, FirstGaps, Gap, Head, Release};
 use waiting::Waiting;
 
 pub use authentic::Refusal;
@@ -55,7 +55,7 @@ pub(crate) use authentic::{
 };
 pub(crate) use head::{HeadFault, SEQUENCER_CHECK};
 pub use pass::MAX_PASS;
-pub(crate) use statements::{Arrived, ReadHead};
+pub(crate) use statements::{Arrived, PLACED, ReadHead};
 
 /// How long a sequencer that says nothing stays the one: another takes over after.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -299,9 +299,9 @@ impl Sequencer {
             return Err(Trouble::Head(fault));
         }
         // Nobody else appends any more.
-        let placed: Vec<i64> = timed(ReadPlacedNext.load(connection)).await?;
+        let placed: Vec<i64> = timed(ReadHead.load(connection)).await?;
         let placed = placed.into_iter().max().unwrap_or_default();
-        if let Some(fault) = HeadFault::of_positions(head.next_position, placed) {
+        if let Some(fault) = HeadFault::of_positions(head.next_position, placed, None) {
             return Err(Trouble::Head(fault));
         }
         // What has a position is known; what lies between is holes, to be proved again.

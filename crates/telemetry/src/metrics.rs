@@ -174,7 +174,7 @@ impl Metrics {
                 .add(0, &[KeyValue::new("rpc.method", *rpc)]);
         }
         self.instruments.unverified.add(0, &[]);
-        for outcome in ["done", "dead"] {
+        for outcome in ["done", "dead", "unnamed"] {
             self.webhooks_wiped(outcome, 0);
         }
         for result in VERIFICATION_RESULTS {

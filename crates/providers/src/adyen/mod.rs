@@ -120,7 +120,10 @@ fn merchant_account(config: &ProviderAccountConfig) -> Result<String, AccountPro
         .cloned()
         .unwrap_or_default();
     let plain = |b: u8| b.is_ascii_graphic() && b != b':';
-    if name.is_empty() || name.len() > MAX_MERCHANT_ACCOUNT || !name.bytes().all(plain) {
+    if name.is_empty() {
+        return Err(AccountProblem::Refused("merchant_account is needed"));
+    }
+    if name.len() > MAX_MERCHANT_ACCOUNT || !name.bytes().all(plain) {
         return Err(AccountProblem::Refused(
             "merchant_account must be printable ASCII without a colon, at most 80 characters",
         ));

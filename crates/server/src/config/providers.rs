@@ -48,11 +48,20 @@ fn shaped<T: DeserializeOwned>(
     Value::Table(table)
         .try_into()
         .map_err(|error: toml::de::Error| {
-            settings.invalid(
-                key,
-                format_args!("entry {}: {}", index + 1, error.message()),
-            )
+            let wrong = without_fields(error.message());
+            settings.invalid(key, format_args!("entry {}: {wrong}", index + 1))
         })
+}
+
+/// What is wrong, without the list of fields that there are: those that are read from files (`api_key_file`) are not in it, and
+/// would be taken for ones that may not be given.
+fn without_fields(message: &str) -> String {
+    match message.split_once(", expected one of") {
+        Some((unknown, _)) if unknown.starts_with("unknown field") => {
+            format!("{unknown}; docs/configuration.md says which there are")
+        }
+        _ => message.to_owned(),
+    }
 }
 
 /// Replaces `api_key_file` by `api_key`.

@@ -333,7 +333,9 @@ fn a_wrong_account_is_named_by_its_place_and_not_by_its_secret() {
         "{message}"
     );
     assert!(
-        message.contains("entry 1: unknown field `api_kee`"),
+        message.ends_with(
+            "entry 1: unknown field `api_kee`; docs/configuration.md says which there are"
+        ),
         "{message}"
     );
     assert!(!message.contains("s3cret"), "{message}");

@@ -222,7 +222,9 @@ impl Feed {
             return Ok(false);
         }
         let tenant = self.tenant.as_ref();
-        let entries = self.store.entries_from(tenant, self.next, BATCH).await?;
+        let mut entries = self.store.entries_from(tenant, self.next, BATCH).await?;
+        // Behind the head there is nothing, whatever position somebody has put there.
+        entries.retain(|entry| entry.position.is_some_and(|position| position < head));
         if let Some(last) = entries.last() {
             self.next = last.position.ok_or_else(no_position)? + 1;
         }

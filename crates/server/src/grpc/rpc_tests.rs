@@ -251,6 +251,30 @@ async fn s75_a_head_that_was_raised_for_a_moment_silences_no_stream() {
     assert_eq!(next.await.unwrap().payment_id, second.to_string());
 }
 
+/// Any holder of the application's role can give an entry a second position, however large.
+#[tokio::test]
+async fn s75_a_position_behind_the_head_is_not_told_and_silences_no_stream() {
+    let world = World::new();
+    world.log.accept("acme");
+    {
+        let mut entries = world.log.entries.lock();
+        let (tenant, mut entry) = entries[0].clone();
+        entry.position = Some(1_000_000_000_000);
+        entries.push((tenant, entry));
+    }
+    let follow = v1::WatchPaymentsRequest {
+        follow: true,
+        ..Default::default()
+    };
+    let mut stream = watch(&world, follow).await.unwrap();
+    let mut next = async || soon(stream.next()).await.unwrap().unwrap().event.unwrap();
+    next().await;
+    for _ in 0..2 {
+        let payment = world.log.accept("acme");
+        assert_eq!(next().await.payment_id, payment.to_string());
+    }
+}
+
 /// Nobody is told of what this service did not write, and what comes after it is told; what cannot be judged here ends the stream.
 #[tokio::test]
 async fn s75_a_watcher_is_not_told_of_entries_that_are_not_ours() {

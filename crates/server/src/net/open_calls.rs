@@ -1,6 +1,8 @@
 //! How many calls of a connection are open: from a request's head to the end of its answer's body.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,28 +15,38 @@ use tonic::body::Body;
 
 /// Counts them.
 #[derive(Clone)]
-pub(super) struct OpenCalls(TaskTracker);
+pub(super) struct OpenCalls {
+    open: TaskTracker,
+    begun: Arc<AtomicU64>,
+}
 
 impl OpenCalls {
     pub(super) fn new() -> Self {
-        let calls = TaskTracker::new();
+        let open = TaskTracker::new();
         // It waits for those that there are, whichever may come.
-        calls.close();
-        Self(calls)
+        open.close();
+        let begun = Arc::default();
+        Self { open, begun }
     }
 
     /// One more.
     pub(super) fn open(&self) -> OpenCall {
-        OpenCall(self.0.token())
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        OpenCall(self.open.token())
+    }
+
+    /// How many there were, ever.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.open.is_empty()
     }
 
     /// Waits until there is none.
     pub(super) async fn all_ended(&self) {
-        self.0.wait().await;
+        self.open.wait().await;
     }
 }
 

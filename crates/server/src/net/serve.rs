@@ -31,6 +31,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How long whoever has no call open may take to leave a stopping server. One that is not there any more never does.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+/// The same, where a call has just ended: its answer may still be on its way.
+const TAKE_ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Limits of an HTTP/2 connection.
 #[derive(Debug, Clone)]
@@ -103,12 +105,18 @@ pub async fn serve_grpc<S>(
 
 /// Returns once there was no call for as long as it takes to leave.
 async fn nobody_calls(calls: &OpenCalls) {
+    let mut limit = LEAVE_LIMIT;
     loop {
-        calls.all_ended().await;
-        tokio::time::sleep(LEAVE_LIMIT).await;
-        if calls.is_empty() {
+        if !calls.is_empty() {
+            calls.all_ended().await;
+            limit = TAKE_ANSWER_LIMIT;
+        }
+        let before = calls.begun();
+        tokio::time::sleep(limit).await;
+        if calls.is_empty() && calls.begun() == before {
             return;
         }
+        limit = TAKE_ANSWER_LIMIT;
     }
 }
 

@@ -19,8 +19,10 @@ pub(crate) enum HeadFault {
     Missing,
     /// It is said to have come further than numbers were given out, or a position is of a number that was not.
     BeyondArrivals,
-    /// The next position that it says is not the one behind the last that there is.
-    NotBehindPositions,
+    /// The position before the next one that it says is not there: that was raised, or positions are gone.
+    BeyondPositions,
+    /// There are positions behind the next one that it says.
+    PositionsBeyond,
 }
 
 impl HeadFault {
@@ -34,17 +36,23 @@ impl HeadFault {
         beyond.then_some(Self::BeyondArrivals)
     }
 
-    /// What is wrong with the next position that a head says; `placed` is the one behind the last that there is, at that
-    /// moment. From one that is too high, positions would have a gap for good.
-    pub(crate) fn of_positions(next: i64, placed: i64) -> Option<Self> {
-        (next != placed).then_some(Self::NotBehindPositions)
+    /// What is wrong with the next position that a head says; `placed` is how many there are below it, and `last` the last one
+    /// of all, at that moment. From one that is too high, positions would have a gap for good. What somebody put behind it is in
+    /// the way only once it is reached.
+    pub(crate) fn of_positions(next: i64, placed: i64, last: Option<i64>) -> Option<Self> {
+        if next != placed {
+            return Some(Self::BeyondPositions);
+        }
+        let beyond = last.is_some_and(|last| last >= next);
+        beyond.then_some(Self::PositionsBeyond)
     }
 
     const fn kind(self) -> &'static str {
         match self {
             Self::Missing => "head_missing",
             Self::BeyondArrivals => "beyond_arrivals",
-            Self::NotBehindPositions => "not_behind_positions",
+            Self::BeyondPositions => "beyond_positions",
+            Self::PositionsBeyond => "positions_beyond",
         }
     }
 
@@ -54,8 +62,8 @@ impl HeadFault {
         if WRONG.due().is_some() {
             tracing::error!(
                 kind = self.kind(),
-                "the sequencer's head is not as it was left: entries get no position, and nothing more is signed, until \
-                 it is repaired"
+                "the sequencer's head, or what lies behind it, is not as it was left: entries get no position, or soon will not, \
+                 and nothing more is signed, until it is repaired"
             );
         }
     }
@@ -77,5 +85,15 @@ mod tests {
         assert_eq!(HeadFault::of(Some(i64::MAX), 7, Some(7)), beyond);
         assert_eq!(HeadFault::of(Some(3), 7, Some(8)), beyond);
         assert_eq!(HeadFault::of(None, 7, Some(7)), Some(HeadFault::Missing));
+    }
+
+    #[test]
+    fn a_next_position_is_believed_where_the_one_before_it_is_there() {
+        assert_eq!(HeadFault::of_positions(0, 0, None), None);
+        assert_eq!(HeadFault::of_positions(7, 7, Some(6)), None);
+        let raised = HeadFault::of_positions(i64::MAX, 7, Some(6));
+        assert_eq!(raised, Some(HeadFault::BeyondPositions));
+        let behind = HeadFault::of_positions(7, 7, Some(i64::MAX));
+        assert_eq!(behind, Some(HeadFault::PositionsBeyond));
     }
 }

@@ -58,22 +58,17 @@ statement!(Release, Release, BigInt, |self, out| {
     out.push_bind_param::<BigInt, _>(&self.fence)?;
 });
 
-/// Reads how many entries have a position. Nothing vouches for the head's row: it is believed no further than there are
-/// positions.
+/// SQL: how many entries have a position, of a row `s` of `sequencer_head`. Nothing vouches for that row, and any holder of the
+/// application's role can insert a position, however large: counted is up to the last position below the one that the row names.
+pub(crate) const PLACED: &str = "coalesce((select max(p.position) from journal_positions p where p.position < s.next_position), -1) + 1";
+
+/// Reads how many entries have a position.
 pub(crate) struct ReadHead;
 
 statement!(ReadHead, ReadHead, BigInt, |self, out| {
-    out.push_sql(
-        "select least(s.next_position, coalesce((select max(position) + 1 from journal_positions), 0)) \
-         from sequencer_head s",
-    );
-});
-
-/// Reads the position behind the last that there is.
-pub(super) struct ReadPlacedNext;
-
-statement!(ReadPlacedNext, ReadPlacedNext, BigInt, |self, out| {
-    out.push_sql("select coalesce(max(position) + 1, 0) from journal_positions");
+    out.push_sql("select ");
+    out.push_sql(PLACED);
+    out.push_sql(" from sequencer_head s");
 });
 
 /// A run of arrivals without a position below one that has one; empty (`from` > `to`) for the last.

@@ -23,7 +23,7 @@ use quittance_evidence::Leaf;
 use uuid::Uuid;
 
 use crate::keys::KeyRing;
-use crate::sequencer::{CLAIMED_COLUMNS, HeadFault, claimed};
+use crate::sequencer::{CLAIMED_COLUMNS, HeadFault, PLACED, claimed};
 use crate::statement::statement;
 use crate::store::PgStore;
 use crate::warning::Thinned;
@@ -167,24 +167,35 @@ statement!(ReadRefused, ReadRefused, PendingTypes, |self, out| {
     out.push_bind_param::<BigInt, _>(&PAGE_ROWS)?;
 });
 
-/// The sequencer's mark, the last arrival that was given out, and the greatest that has a position; the next position by the
-/// sequencer's word, and by what there is.
+/// The sequencer's mark, the last arrival that was given out, and the greatest that has a position; the next position that the
+/// sequencer's head says, how many there are below it, and the last of all.
 struct ReadMarks;
 
-type Marks = (Option<i64>, i64, Option<i64>, Option<i64>, i64);
+type Marks = (
+    Option<i64>,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+);
 type MarkTypes = (
     Nullable<BigInt>,
     BigInt,
     Nullable<BigInt>,
     Nullable<BigInt>,
-    BigInt,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
 );
 
 statement!(ReadMarks, ReadMarks, MarkTypes, |self, out| {
     out.push_sql(
-        "select (select max(low_arrival) from sequencer_head), s.last_value, \
-         (select max(arrival) from journal_positions), (select max(next_position) from sequencer_head), \
-         (select coalesce(max(position) + 1, 0) from journal_positions) from journal_arrival s",
+        "select s.low_arrival, a.last_value, (select max(arrival) from journal_positions), s.next_position, ",
+    );
+    out.push_sql(PLACED);
+    out.push_sql(
+        ", (select max(position) from journal_positions) \
+         from journal_arrival a left join sequencer_head s on true",
     );
 });
 
@@ -219,7 +230,7 @@ impl PgStore {
     }
 
     /// Raises the alarm where the sequencer's mark, or a position, is beyond what arrived, or the next position is not the one
-    /// behind the last.
+    /// behind the last that there is.
     async fn judge_marks(&self) -> Result<(), StoreError> {
         let read = self
             .inner
@@ -227,9 +238,9 @@ impl PgStore {
             .scan("read sequencer marks", |connection| {
                 async move { ReadMarks.load::<Marks>(connection).await }.boxed()
             });
-        for (low, given, placed, next, behind) in read.await? {
-            let fault = HeadFault::of(low, given, placed)
-                .or_else(|| HeadFault::of_positions(next?, behind));
+        for (low, given, arrived, next, placed, last) in read.await? {
+            let fault = HeadFault::of(low, given, arrived)
+                .or_else(|| HeadFault::of_positions(next?, placed?, last));
             if let Some(fault) = fault {
                 fault.report(self.inner.observer.as_ref());
             }

@@ -36,7 +36,7 @@ struct Way {
     passes: bool,
 }
 
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 7] = [
     Way {
         sql: "update sequencer_head set low_arrival = 1000000000000000, holder = null",
         shows_to_all: true,
@@ -63,6 +63,18 @@ const WAYS: [Way; 6] = [
         shows_to_all: true,
         stops: true,
         code: "HEAD_DIFFERS",
+        passes: false,
+    },
+    // Any holder of the application's role can do so.
+    Way {
+        sql: "set role quittance_app; \
+              insert into journal_positions select n, -n, entry_id, stream_id, entity_seq, tenant_id from sequencer_head h, \
+              unnest(array[h.next_position, h.next_position + 7, 9223372036854775807]) n, \
+              (select * from journal limit 1) j; \
+              reset role",
+        shows_to_all: true,
+        stops: false,
+        code: "POSITION_DIFFERS",
         passes: false,
     },
     // So little that it is over before anybody looks.
@@ -179,6 +191,39 @@ async fn s75_a_next_position_that_was_raised_for_a_moment_is_told_of_and_believe
     wait_until_nothing_waits(&store).await;
     let all = number(&client, "select count(*) from journal").await;
     planned_to(all).await;
+    let _ = alarms.taken();
+    age(&store).await;
+    assert_eq!(alarms.taken_of("sequencer"), 0);
+    assert_eq!(codes(&verify(&store).await.0), [""; 0]);
+    store.shutdown(Duration::from_secs(60)).await;
+}
+
+/// Any holder of the application's role can insert a position.
+#[tokio::test(flavor = "multi_thread")]
+async fn s75_a_position_that_was_put_far_behind_is_told_of_and_in_nobodys_way() {
+    let (_db, store, alarms, client) = quiet().await;
+    let put = "set role quittance_app; \
+               insert into journal_positions select n, -n, entry_id, stream_id, entity_seq, tenant_id \
+               from unnest(array[1000000000000, 9223372036854775807]) n, (select * from journal limit 1) j; \
+               reset role";
+    client.batch_execute(put).await.unwrap();
+    let anew = "update sequencer_head set holder = null, fence = fence + 1";
+    client.batch_execute(anew).await.unwrap();
+    commit_world(&store, 1_000_000).await;
+    let all = number(&client, "select count(*) from journal").await;
+    eventually("every entry has a position", || async {
+        store.next_position().await == Ok(all)
+    })
+    .await;
+    eventually("nothing is left to be told", || async {
+        store.plan_notifications(1_000).await.unwrap().next == all
+    })
+    .await;
+    age(&store).await;
+    assert!(alarms.taken_of("sequencer") > 0);
+    let gone = "delete from journal_positions where position >= 1000000000000";
+    client.batch_execute(gone).await.unwrap();
+    wait_until_nothing_waits(&store).await;
     let _ = alarms.taken();
     age(&store).await;
     assert_eq!(alarms.taken_of("sequencer"), 0);

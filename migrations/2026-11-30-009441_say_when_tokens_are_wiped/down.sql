@@ -1,0 +1,1 @@
+comment on column payments.provider_token is 'The provider''s token of the payment method; encrypted.';
