@@ -1,6 +1,8 @@
 //! Follows one payment from the caller's span to the audit entries, at a real collector.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::process::Command;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -8,6 +10,7 @@ use quittance_proto::v1::PaymentState;
 
 use crate::harness::collector::{Collector, attribute};
 use crate::harness::process::ServerProcess;
+use crate::harness::python::{python_or_skip, run};
 use crate::harness::site::Setting;
 use crate::harness::{Site, SiteOptions, World, purchase, sync};
 
@@ -215,4 +218,26 @@ async fn what_became_of_payments_is_counted_by_account_event_and_cause() {
     assert_eq!(counted("payment.accepted", "none"), Some(3.0));
     assert_eq!(counted("payment.captured", "none"), Some(2.0));
     assert_eq!(counted("payment.declined", "DO_NOT_HONOR"), Some(1.0));
+}
+
+/// Reads what Prometheus is given as it does. Pinned.
+const RULE_READERS: [&str; 2] = ["promql-parser==0.12.0", "pyyaml==6.0.4"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_alert_is_in_the_language_of_prometheus() {
+    let Some(python) = python_or_skip("python-promql", &RULE_READERS).await else {
+        return;
+    };
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = tests.join("../deploy/prometheus/rules.yml");
+    let alerts = std::fs::read_to_string(&rules).unwrap();
+    let alerts = alerts.matches("- alert: ").count();
+    let output = tokio::task::spawn_blocking(move || {
+        run(Command::new(python)
+            .arg(tests.join("python/alerts.py"))
+            .arg(rules))
+    });
+    let output = output.await.unwrap();
+    let read = output.unwrap_or_else(|failure| panic!("{failure}")).stdout;
+    assert_eq!(String::from_utf8(read).unwrap().trim(), alerts.to_string());
 }
