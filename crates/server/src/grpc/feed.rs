@@ -218,6 +218,9 @@ impl Feed {
     async fn read(&mut self) -> Result<bool, Failure> {
         // Asked first: whatever lies below it is committed, so that a read that comes after it misses none.
         let head = self.store.next_position().await?;
+        // Where the database has lost its last moments, or somebody has set it back: no further, and no faster.
+        self.end = self.end.map(|end| end.min(head));
+        self.quiet = self.next > head;
         if head == self.looked || self.next >= head {
             return Ok(false);
         }

@@ -36,7 +36,7 @@ struct Way {
     passes: bool,
 }
 
-const WAYS: [Way; 7] = [
+const WAYS: [Way; 8] = [
     Way {
         sql: "update sequencer_head set low_arrival = 1000000000000000, holder = null",
         shows_to_all: true,
@@ -68,13 +68,24 @@ const WAYS: [Way; 7] = [
     // Any holder of the application's role can do so.
     Way {
         sql: "set role quittance_app; \
-              insert into journal_positions select n, -n, entry_id, stream_id, entity_seq, tenant_id from sequencer_head h, \
-              unnest(array[h.next_position, h.next_position + 7, 9223372036854775807]) n, \
+              insert into journal_positions select n, 9223372036854775600 - m, entry_id, stream_id, entity_seq, tenant_id \
+              from sequencer_head h, \
+              unnest(array[h.next_position, h.next_position + 7, 9223372036854775807]) with ordinality s (n, m), \
               (select * from journal limit 1) j; \
               reset role",
         shows_to_all: true,
         stops: false,
         code: "POSITION_DIFFERS",
+        passes: false,
+    },
+    // And raise the head beyond: what is notified of walks there.
+    Way {
+        sql: "insert into journal_positions select 100000000, -7, entry_id, stream_id, entity_seq, tenant_id \
+              from journal limit 1; \
+              update sequencer_head set next_position = 1000000000",
+        shows_to_all: true,
+        stops: true,
+        code: "HEAD_DIFFERS",
         passes: false,
     },
     // So little that it is over before anybody looks.
@@ -134,6 +145,7 @@ async fn is_told_of_and_repaired(way: &Way) {
     }
     let found = codes(&verify(&store).await.0);
     assert!(found.contains(&way.code), "{}: {found:?}", way.sql);
+    let _ = store.plan_notifications(1_000).await;
 
     client
         .batch_execute(&format!("begin; {}", repair()))
@@ -148,6 +160,11 @@ async fn is_told_of_and_repaired(way: &Way) {
     wait_until_nothing_waits(&store).await;
     assert_eq!(alarms.taken_of("sequencer"), 0, "{}", way.sql);
     let found = codes(&verify(&store).await.0);
+    let all = number(&client, "select count(*) from journal_positions").await;
+    eventually("everything is looked at to be notified of", || async {
+        store.plan_notifications(1_000).await.unwrap().next == all
+    })
+    .await;
     let allowed = |code: &&str| way.passes && *code == "POSITIONS_REORDERED";
     assert!(found.iter().all(allowed), "{}: {found:?}", way.sql);
     store.shutdown(Duration::from_secs(60)).await;
