@@ -111,9 +111,14 @@ async fn flood(http: &Http, at: SocketAddr) {
         ("gzip, gzip", "twice compressed"),
         ("x", "?"),
     ] {
-        let bomb = post("evt_bomb", b"{}").header("content-encoding", encoding);
+        // A connection that was idle for ten seconds is closed, perhaps while it is used again: then over another.
+        let bomb = || post("evt_bomb", b"{}").header("content-encoding", encoding);
+        let answer = match status(bomb()).await {
+            None => status(bomb()).await,
+            answer => answer,
+        };
         let refused = Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-        assert_eq!(status(bomb).await, refused, "{what}");
+        assert_eq!(answer, refused, "{what}");
     }
 }
 
