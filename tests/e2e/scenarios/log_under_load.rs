@@ -480,6 +480,12 @@ pub async fn one_tree_was_signed(
     replicas: &[ServerProcess; 2],
 ) {
     all_was_kept(site, signed, keys).await;
+    // A caller has its answer as soon as there is a receipt; what a server that was killed was about to learn, recovery does.
+    eventually("it is known what became of every payment", async || {
+        let pending = "select count(*) from transactions where state = 'PENDING'";
+        (site.db.number(pending).await == 0).then_some(())
+    })
+    .await;
     site.everything_agrees().await;
     for replica in replicas {
         let log = replica.log();
