@@ -220,7 +220,7 @@ impl Feed {
         let head = self.store.next_position().await?;
         // Where the database has lost its last moments, or somebody has set it back: no further, and no faster.
         self.end = self.end.map(|end| end.min(head));
-        self.quiet = self.next > head;
+        self.quiet |= self.next > head;
         if head == self.looked || self.next >= head {
             return Ok(false);
         }

@@ -251,6 +251,29 @@ async fn s75_a_head_that_was_raised_for_a_moment_silences_no_stream() {
     assert_eq!(next.await.unwrap().payment_id, second.to_string());
 }
 
+/// Between two looks of a stream to which the commits of others bring nothing there is a pause, of which the number of looks in a
+/// span of time is a consequence, however busy the machine is.
+#[tokio::test]
+async fn i12_a_quiet_stream_does_not_look_with_each_commit_of_a_busy_tenant() {
+    const PAUSE: Duration = Duration::from_millis(25);
+    let world = World::new();
+    let follow = v1::WatchPaymentsRequest {
+        follow: true,
+        ..Default::default()
+    };
+    let mut stream = watch(&world, follow).await.unwrap();
+    let next = tokio::spawn(async move { stream.next().await.is_some() });
+    let (began, before) = (std::time::Instant::now(), *world.log.heads_read.lock());
+    for _ in 0..1_000 {
+        world.log.accept("other");
+        tokio::task::yield_now().await;
+    }
+    let looks = *world.log.heads_read.lock() - before;
+    let pauses = usize::try_from(began.elapsed().as_millis() / PAUSE.as_millis()).unwrap();
+    assert!(looks <= 4 + 2 * (pauses + 1), "{looks} looks, {pauses}");
+    next.abort();
+}
+
 /// Any holder of the application's role can give an entry a second position, however large.
 #[tokio::test]
 async fn s75_a_position_behind_the_head_is_not_told_and_silences_no_stream() {

@@ -134,6 +134,18 @@ impl Fixture {
         self.try_client().await.unwrap()
     }
 
+    /// On a busy machine an honest handshake may be too slow as well.
+    async fn client_in_time(&self) -> HealthClient<Channel> {
+        let connecting = async {
+            loop {
+                if let Ok(client) = self.try_client().await {
+                    return client;
+                }
+            }
+        };
+        tokio::time::timeout(SOON, connecting).await.unwrap()
+    }
+
     async fn try_client(&self) -> Result<HealthClient<Channel>, tonic::transport::Error> {
         let ca = Certificate::from_pem(self.directory.read(CA_FILE).unwrap().unwrap());
         let endpoint = Endpoint::from_shared(format!("https://localhost:{}", self.address.port()))
@@ -238,15 +250,7 @@ async fn a_slow_handshake_is_cut_and_its_place_is_free_again() {
         cut.is_err() || rest.len() < 16,
         "nothing but an alert comes back"
     );
-    // On a busy machine an honest handshake may be too slow as well.
-    let connecting = async {
-        loop {
-            if let Ok(client) = f.try_client().await {
-                return client;
-            }
-        }
-    };
-    let mut client = tokio::time::timeout(SOON, connecting).await.unwrap();
+    let mut client = f.client_in_time().await;
     let answer = client.check(HealthCheckRequest::default()).await;
     assert!(answer.is_ok(), "{answer:?}");
 }
@@ -273,14 +277,7 @@ async fn who_says_nothing_after_the_handshake_is_cut_and_its_place_is_free_again
         let cut = tokio::time::timeout(SOON, silent.read_to_end(&mut rest)).await;
         assert!(cut.is_ok(), "it is kept");
     }
-    let connecting = async {
-        loop {
-            if let Ok(client) = f.try_client().await {
-                return client;
-            }
-        }
-    };
-    let mut client = tokio::time::timeout(SOON, connecting).await.unwrap();
+    let mut client = f.client_in_time().await;
     let answer = client.check(HealthCheckRequest::default()).await;
     assert!(answer.is_ok(), "{answer:?}");
 }
